@@ -1,0 +1,44 @@
+/* config.h - a Hugging Face folder's JSON files (config.json, generation_config.json, tokenizer_config.json...), with
+ * range checks on every number. Own limits on file size and nesting depth; jansson does the parsing. */
+#ifndef ODMOE_FORMAT_CONFIG_H
+#define ODMOE_FORMAT_CONFIG_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/status.h"
+
+/* config_read - parse folder/name into *out (json_decref when done). max_bytes bounds the file. A file that is not
+ * there gives ODMOE_OK and *out = NULL when `optional`, else ERR_IO. ERR_FORMAT names file and line. */
+odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
+                         odmoe_error *err);
+
+/* config_* - a number, text or boolean member of a JSON object; `null` counts as missing. A missing one gives *out =
+ * fallback (ERR_FORMAT where `required`). Wrong kind or out of [min, max]: ERR_FORMAT that names file and field. */
+typedef struct config_object {
+    const json_t *object;
+    const char *file; /* for messages */
+} config_object;
+odmoe_status config_int(config_object c, const char *key, bool required, int64_t min, int64_t max, int64_t fallback,
+                        int64_t *out, odmoe_error *err);
+odmoe_status config_float(config_object c, const char *key, bool required, double min, double max, double fallback,
+                          double *out, odmoe_error *err);
+odmoe_status config_bool(config_object c, const char *key, bool required, bool fallback, bool *out, odmoe_error *err);
+odmoe_status config_text(config_object c, const char *key, bool required, const char *fallback, const char **out,
+                         odmoe_error *err);
+
+/* The position encoding, the same from `rope_theta` + `rope_scaling` (transformers 4) and `rope_parameters` (5). */
+typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_YARN } rope_scaling;
+typedef struct rope_config {
+    double theta;
+    rope_scaling scaling;
+    double factor;               /* positions are stretched by this much; 1 when ROPE_NONE */
+    int64_t original_context;    /* YaRN: the context that the model was trained with */
+    double beta_fast, beta_slow; /* YaRN: 32 and 1 */
+    double attention_factor;     /* YaRN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+} rope_config;
+/* config_rope - read it. ERR_UNSUPPORTED names a scaling that is not known. max_context: max_position_embeddings. */
+odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out,
+                         odmoe_error *err);
+
+#endif

@@ -1,0 +1,50 @@
+/* tensors.h - where each tensor of a model lies: name -> (file, offset, length, type, shape). Both readers fill this.
+ */
+#ifndef ODMOE_FORMAT_TENSORS_H
+#define ODMOE_FORMAT_TENSORS_H
+
+#include <stdbool.h>
+
+#include "base/dtype.h"
+#include "base/status.h"
+
+#define TENSOR_DIMS_MAX 4
+
+typedef struct tensor_info {
+    const char *name; /* owned by the index */
+    dtype type;
+    int file; /* index into the files below */
+    int dims; /* 0..TENSOR_DIMS_MAX; 0 is a scalar */
+    uint64_t
+        shape[TENSOR_DIMS_MAX]; /* outermost first, as Hugging Face writes it: a matrix is (out, in) = (rows, cols) */
+    uint64_t offset, length;    /* bytes in the file; checked against its size; length fits type and shape */
+} tensor_info;
+
+typedef struct tensor_index tensor_index;
+
+tensor_index *tensor_index_create(odmoe_error *err);
+void tensor_index_free(tensor_index *index);
+
+/* tensor_index_add_file - register a file; *out is its number. The path is copied. */
+odmoe_status tensor_index_add_file(tensor_index *index, const char *path, uint64_t size, int *out, odmoe_error *err);
+int tensor_index_files(const tensor_index *index);
+const char *tensor_index_path(const tensor_index *index, int file);
+uint64_t tensor_index_file_size(const tensor_index *index, int file);
+
+/* tensor_index_add - add one tensor (name copied). Checks: offset + length inside the file, length equals what type and
+ * shape need, the innermost dimension a multiple of the block, no name twice. ERR_FORMAT names file and tensor. */
+odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmoe_error *err);
+
+/* tensor_index_seal - sort, so that find works; ERR_FORMAT where two tensors of one file overlap or share a name. */
+odmoe_status tensor_index_seal(tensor_index *index, odmoe_error *err);
+
+/* tensor_index_find - the tensor, or NULL. Sealed index; threads: any. tensor_index_at goes through all, by name. */
+const tensor_info *tensor_index_find(const tensor_index *index, const char *name);
+size_t tensor_index_count(const tensor_index *index);
+const tensor_info *tensor_index_at(const tensor_index *index, size_t i);
+
+/* tensor_read - read all bytes of a tensor from its file into `out` (info->length bytes). Plain reads; the page cache
+ * is told to drop what was read. ERR_IO names file and tensor, a file that has shrunk included. */
+odmoe_status tensor_read(const tensor_index *index, const tensor_info *info, void *out, odmoe_error *err);
+
+#endif

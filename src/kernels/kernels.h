@@ -1,0 +1,94 @@
+/* kernels.h - arithmetic on blocks of weights: one table an instruction set, complete, chosen at run time.
+ *
+ * Same bytes, always (DESIGN.md): a result for (weight row r, token t) depends on that row and that token alone: never
+ * on how many rows or tokens the call has, nor on alignment. Each type's order of float additions is fixed per table
+ * and shared by `dot` and `matrix`: exact integer sums within a block, blocks in ascending order. Vector tails use the
+ * body's functions. Compiled with -ffp-contract=off. Weights may lie at any byte address. Kernels check nothing and
+ * cannot fail: shapes are validated at load. Kernels do not thread; callers split outputs (rows or tokens) over
+ * threads.
+ */
+#ifndef ODMOE_KERNELS_KERNELS_H
+#define ODMOE_KERNELS_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/dtype.h"
+
+/* What a row of activations is turned into before it meets weights of a type; once a row, whatever the weights. */
+typedef enum activation {
+    ACT_F32, /* as it is: float weights, and every type in `ref` */
+    ACT_Q8,  /* blocks of 32: f32 scale, sum, 32 int8; for types with blocks of 32 */
+    ACT_Q8K, /* blocks of 256: f32 scale, 256 int8, sums of 16; for types with blocks of 256 */
+    ACT_COUNT
+} activation;
+
+typedef struct kernel_ops {
+    activation act; /* what `dot` and `matrix` take */
+
+    /* n weights (whole blocks) to float, bit for bit what gguf-py gives. */
+    void (*dequantise)(const void *weights, float *out, int64_t n);
+
+    /* one weight row of `cols` weights times one activation row */
+    float (*dot)(const void *row, const void *act, int64_t cols);
+
+    /* y[t * ldy + r] = sum_c w[r][c] * x[t][c] for r in [0, rows), t in [0, n). Weights (out, in): row r starts at
+     * weights + r * row_bytes. Activations: row t at act + t * act_bytes. Decodes a weight block once for many tokens.
+     */
+    void (*matrix)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act,
+                   int64_t act_bytes, int64_t n, float *y, int64_t ldy);
+
+    /* The other orientation, weights (in, out), for the float types only (NULL for quantised ones):
+     * y[t * ldy + c] = sum_r x[t][r] * w[r][c] for c in [0, cols), t in [0, n), r ascending; x is f32 [n, ldx]. Row r
+     * starts at weights + r * row_bytes; a caller splits columns over threads by offsetting weights and y. */
+    void (*matrix_in_out)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,
+                          int64_t ldx, int64_t n, float *y, int64_t ldy);
+} kernel_ops;
+
+/* How keys and values are stored. Q8_0: GGUF's blocks of 32 along a head. */
+typedef enum kv_type { KV_F32, KV_F16, KV_Q8_0, KV_COUNT } kv_type;
+
+typedef struct kernel_table {
+    const char *name; /* "ref", "avx2", "avx512", "neon" */
+    kernel_ops ops[DTYPE_COUNT];
+
+    /* quantise - x[cols] into one row of the format; act_bytes(format, cols) bytes. ACT_F32 copies. */
+    void (*quantise[ACT_COUNT])(const float *x, void *out, int64_t cols);
+
+    /* y = x / sqrt(mean(x^2) + eps) * weight; the sum of squares in a fixed order. y may be x. */
+    void (*rms_norm)(const float *x, const float *weight, float eps, float *y, int64_t n);
+    /* x -> softmax(x) in place; subtracts the maximum; the sum in a fixed order. */
+    void (*softmax)(float *x, int64_t n);
+    /* out = silu(gate) * up, stable for any finite input. out may be gate or up. */
+    void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n);
+    /* y += a * x */
+    void (*add_scaled)(float *y, const float *x, float a, int64_t n);
+
+    /* kv_store - head_dim floats to the cache's type. kv_bytes(type, head_dim) bytes; Q8_0 wants head_dim % 32 == 0. */
+    void (*kv_store)(kv_type type, const float *x, void *out, int64_t head_dim);
+    /* attend - one query head's attention over keys [first, last), accumulated over absolute blocks of ATTEND_BLOCK
+     * positions with an online softmax, so that the result depends on query, keys and the range alone.
+     * q [head_dim] f32; key p at keys + p * stride, value p at values + p * stride; out [head_dim] f32, normalised. */
+    void (*attend)(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
+                   int64_t last, int64_t head_dim, float scale, float *out);
+    /* attend_many - the same for m queries that share keys and values (heads of one group, or tokens): query i uses
+     * [first[i], last[i]). Each result equals attend's, bit for bit. q [m, head_dim] and out [m, head_dim], with
+     * strides. */
+    void (*attend_many)(kv_type type, const float *q, int64_t q_stride, int64_t m, const void *keys, const void *values,
+                        int64_t stride, const int64_t *first, const int64_t *last, int64_t head_dim, float scale,
+                        float *out, int64_t out_stride);
+} kernel_table;
+
+#define ATTEND_BLOCK 64
+
+/* kernel_table_find - by name; "auto" is the best that this processor runs. NULL when unknown or when this machine
+ * lacks it. Static; threads: any. */
+const kernel_table *kernel_table_find(const char *name);
+/* kernel_table_at - i = 0, 1, ... goes through the tables that this machine runs; NULL at the end. */
+const kernel_table *kernel_table_at(int i);
+
+/* act_bytes - bytes of one activation row; kv_bytes - bytes of one head's key or value. */
+size_t act_bytes(activation a, int64_t cols);
+size_t kv_bytes(kv_type type, int64_t head_dim);
+
+#endif

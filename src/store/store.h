@@ -1,0 +1,127 @@
+/* store.h - experts on demand: a byte-bounded cache over direct reads. It moves bytes and knows no arithmetic.
+ *
+ * Life of a request (the functions on the arrows are in cache.c; DESIGN.md, "Store"):
+ *
+ *   EMPTY -> QUEUED -> READING -> READY (pins >= 0) -> EMPTY
+ *                         \-> FAILED -> EMPTY when the last waiter has seen it
+ *
+ * A batch fetches the experts of one layer. They come pinned from store_next; the caller computes and releases them.
+ * n may exceed what the cache holds: store_next makes progress with room for one expert as long as the caller has
+ * released what it got before (see store_next).
+ */
+#ifndef ODMOE_STORE_STORE_H
+#define ODMOE_STORE_STORE_H
+
+#include "store/expert.h"
+
+typedef struct store store;
+typedef struct store_batch store_batch;
+typedef struct store_io store_io; /* a back end: io.h */
+
+typedef enum read_class {
+    READ_DEMAND,      /* somebody waits for it */
+    READ_CERTAIN,     /* will be needed: the rest of a prompt's layer, the next layer when nearly all will be needed */
+    READ_SPECULATIVE, /* a predictor's guess */
+    READ_CLASS_COUNT
+} read_class;
+
+typedef enum fetch_order {
+    FETCH_ARRIVAL, /* hits first, then as reads complete */
+    FETCH_LISTED   /* in the order of the list */
+} fetch_order;
+
+typedef enum io_mode { IO_AUTO, IO_URING, IO_PREAD, IO_BUFFERED } io_mode;
+
+/* A pinned expert. piece[i] is what pieces[i] describes, at any byte alignment; read-only; valid until released. */
+typedef struct expert_view {
+    int32_t layer, expert; /* expert < 0: the batch is through */
+    int32_t n;
+    const expert_piece *pieces;
+    const void *piece[PIECES_MAX];
+    int32_t slot; /* the store's own */
+} expert_view;
+
+typedef struct store_options {
+    uint64_t cache_bytes; /* the slab: every byte that cached experts and reads in flight will ever use */
+    io_mode io;
+    const char *policy;          /* a name from policy.h */
+    int io_depth;                /* reads in flight at most; 0: the default */
+    const store_io *io_override; /* tests: an injected back end; NULL otherwise */
+} store_options;
+
+/* store_floor - the smallest cache_bytes with which store_open succeeds for this index: room for the largest expert,
+ * alignment included. store_bytes_for(n) - what n of the largest experts need, alignment included. */
+uint64_t store_floor(const expert_index *index);
+uint64_t store_bytes_for(const expert_index *index, int64_t n);
+/* store_overhead - heap bytes besides the slab (directory, queues, back end) for a plan, before anything is opened. */
+uint64_t store_overhead(const expert_index *index, const store_options *options);
+
+/* store_open - open the files of `tensors` that hold experts, choose a back end, allocate the slab, start the I/O
+ * thread. index and tensors are borrowed until store_close. Errors: ERR_BUDGET (below store_floor; the message has the
+ * figure), ERR_IO, ERR_UNSUPPORTED (an io mode asked for and refused by this kernel or file system; IO_AUTO falls
+ * back), ERR_ARG (unknown policy: the message lists them). */
+odmoe_status store_open(const expert_index *index, const tensor_index *tensors, const store_options *options,
+                        store **out, odmoe_error *err);
+void store_close(store *s); /* waits for reads in flight; no batch may be open */
+
+/* store_begin - ask for `n` different experts of a layer. All missing ones are queued at once, as far as there is room.
+ * One batch holds no more than its pins; several batches may be open (from one or several threads).
+ * Errors: ERR_RANGE for ids; ERR_MEMORY. */
+odmoe_status store_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order, store_batch **out,
+                         odmoe_error *err);
+
+/* store_next - wait for the next expert and pin it. view->expert < 0 once all n have been given out.
+ * It waits as long as it takes for reads; if the cache is full of this batch's own pins it fails with ERR_STATE
+ * (release first). After an error the batch can only be ended. Errors: ERR_IO, "layer 3, expert 17: FILE: ..."; the
+ * expert is EMPTY again afterwards and may be asked for anew. */
+odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err);
+
+/* store_release - unpin. Experts of one batch may be released in any order, by any thread. */
+void store_release(store_batch *b, const expert_view *view);
+
+/* store_end - drop what is left, after errors too: queued reads are removed, started ones abandoned; frees the batch.
+ * All views must have been released. NULL is fine. */
+void store_end(store_batch *b);
+
+/* store_prefetch - read ahead, best first, in a class other than READ_DEMAND. Takes what fits under the class's caps,
+ * skips what is cached or under way and ids that don't exist; never waits, never fails. store_cancel - take back what
+ * is still QUEUED of that class and layer (-1: all layers). */
+void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_class class_);
+void store_cancel(store *s, int layer, read_class class_);
+
+/* store_invalidate - forget what is cached of an expert, or of all (expert -1, layer -1): the file has changed. Pinned
+ * ones go when their last pin does. */
+void store_invalidate(store *s, int layer, int expert);
+
+/* store_resident_hint - does the cache have room for every expert (then nothing is ever evicted). */
+bool store_holds_all(const store *s);
+
+/* ---- telemetry: always on, counters only ---- */
+typedef struct store_counters {
+    uint64_t uses;         /* (token, expert) pairs; the layer adds them with store_note_uses */
+    uint64_t hits, misses; /* fetched experts: found READY at begin, or not */
+    uint64_t bytes;        /* read from the disk for it, speculative reads included */
+    uint64_t stall_ns;     /* store_next waited for it */
+} store_counters;
+
+typedef struct store_totals {
+    store_counters sum;
+    uint64_t reads;             /* requests given to the back end */
+    uint64_t bytes_read;        /* expert bytes that arrived, alignment not counted */
+    uint64_t bytes_transferred; /* with alignment */
+    uint64_t read_ns;           /* time during which at least one read was in flight */
+    uint64_t stall_ns;
+    uint64_t speculative_bytes, speculative_used_bytes, speculative_late; /* late: demanded while still being read */
+    uint64_t evictions;
+    uint64_t cache_bytes; /* slab */
+    uint64_t used_bytes;  /* READY and READING now */
+    const char *io;       /* the back end in use: "uring", "pread", "buffered" */
+    const char *policy;
+} store_totals;
+
+void store_note_uses(store *s, int layer, int expert, uint64_t uses);
+void store_totals_get(const store *s, store_totals *out);
+void store_counters_get(const store *s, int layer, int expert, store_counters *out);
+void store_counters_reset(store *s);
+
+#endif
