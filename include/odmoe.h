@@ -55,6 +55,273 @@ typedef struct odmoe_error {
 /* odmoe_status_text - the code's short description; a static string, never NULL. Threads: any. */
 ODMOE_API const char *odmoe_status_text(odmoe_status status);
 
+/* ---- about the library and this machine ------------------------------------------------------------------- */
+
+/* odmoe_version - "major.minor.patch"; a static string. */
+ODMOE_API const char *odmoe_version(void);
+
+/* odmoe_kernels_at, odmoe_io_at, odmoe_policy_at, odmoe_family_at - the kernel tables that this processor runs, the
+ * back ends compiled in, the cache policies, the model families: i = 0, 1, ...; NULL at the end. Static strings. */
+ODMOE_API const char *odmoe_kernels_at(int i);
+ODMOE_API const char *odmoe_io_at(int i);
+ODMOE_API const char *odmoe_policy_at(int i);
+ODMOE_API const char *odmoe_family_at(int i);
+
+/* odmoe_size_parse - "512MiB", "4GiB", "4G" (= GiB), "1.5GiB" or plain bytes. ERR_ARG names what is wrong. */
+ODMOE_API odmoe_status odmoe_size_parse(const char *text, uint64_t *bytes, odmoe_error *err);
+
+/* ---- options ---------------------------------------------------------------------------------------------- */
+
+typedef enum odmoe_stage {
+    ODMOE_STAGE_OPEN, /* reading headers, tokenizer and resident weights: done and total are bytes */
+    ODMOE_STAGE_PASS  /* inside a pass: done and total are (chunk, layer) steps */
+} odmoe_stage;
+
+typedef struct odmoe_options {
+    size_t size;         /* sizeof(odmoe_options), set by odmoe_options_init */
+    uint64_t ram_bytes;  /* the budget; 0: three quarters of what is available (cgroup limits included) */
+    int32_t context;     /* tokens of context reserved for each session; 0: min(4096, the model's) */
+    int32_t sessions;    /* sessions that the budget reserves room for; 1 */
+    int32_t threads;     /* compute threads; 0: physical cores that this process may use */
+    int32_t chunk;       /* most rows that go through a layer together; 0: from the budget */
+    int32_t logits_rows; /* rows of logits computed at a time when many are wanted; 0: 16 */
+    const char *kernels; /* "auto", or one of odmoe_kernels_at; NULL: auto */
+    const char *kv;      /* "f32", "f16", "q8_0": type of the KV cache; NULL: f16, and f32 with kernels "ref" */
+    const char *io;      /* "auto", "uring", "pread", "buffered"; NULL: auto */
+    const char *policy;  /* one of odmoe_policy_at; NULL or "auto": the best measured */
+    /* Called between steps, from the thread that called the library; non-zero ends the call with ERR_CANCELLED and
+     * leaves everything as it was before. May be NULL. */
+    int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
+    void *user;
+} odmoe_options;
+
+/* odmoe_options_init - the defaults. Call it before setting fields. */
+ODMOE_API void odmoe_options_init(odmoe_options *options);
+
+/* ---- looking at a model before it is loaded --------------------------------------------------------------- */
+
+typedef struct odmoe_info {
+    size_t size;           /* set by the caller: sizeof(odmoe_info) */
+    char format[16];       /* "gguf" or "safetensors" */
+    char family[32];       /* "mixtral", "olmoe", "qwen2_moe", "qwen3_moe" ... */
+    char expert_types[64]; /* types of expert weights, "q4_k, q6_k" */
+    int32_t layers, moe_layers, experts, top_k, shared_experts;
+    int32_t hidden, expert_ffn, vocab, context;
+    uint64_t expert_bytes_min, expert_bytes_max; /* smallest and largest expert */
+    uint64_t resident_bytes;                     /* weights that every token needs */
+    uint64_t experts_bytes;                      /* all experts */
+} odmoe_info;
+
+/* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.
+ * Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (unknown family: the message lists the known; a dense model). */
+ODMOE_API odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err);
+
+/* How the budget is divided. ram = resident + kv + activation + other + cache. */
+typedef struct odmoe_plan {
+    size_t size; /* set by the caller: sizeof(odmoe_plan) */
+    uint64_t ram_bytes, resident_bytes, kv_bytes, activation_bytes, other_bytes, cache_bytes;
+    int64_t cache_experts;            /* largest experts that fit in cache_bytes */
+    uint64_t token_working_set_bytes; /* moe_layers x top_k x expert: below it an LRU cannot hit from token to token */
+    uint64_t experts_bytes;           /* a cache of this size never reads anything twice */
+    uint64_t floor_bytes;             /* the smallest ram_bytes that works with these options */
+    int32_t fits;                     /* 1, or 0: ram_bytes < floor_bytes */
+    int32_t chunk, context, sessions, threads;
+} odmoe_plan;
+
+/* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does
+ * not fit: the message says the figure that would do). Other errors as odmoe_inspect's. */
+ODMOE_API odmoe_status odmoe_plan_make(const char *path, const odmoe_options *options, odmoe_plan *plan,
+                                       odmoe_error *err);
+
+/* ---- model ------------------------------------------------------------------------------------------------ */
+
+typedef struct odmoe_model odmoe_model;
+typedef struct odmoe_session odmoe_session;
+
+/* odmoe_model_open - plan, load the resident weights, allocate the expert cache, start the I/O thread.
+ * Memory   stays within options->ram_bytes until close; allocated here, not later.
+ * Errors   odmoe_inspect's; ERR_BUDGET with the figure that would do; ERR_ARG for an unknown name in the options;
+ *          ERR_UNSUPPORTED for kernels or io that this machine refuses; ERR_CANCELLED. */
+ODMOE_API odmoe_status odmoe_model_open(const char *path, const odmoe_options *options, odmoe_model **model,
+                                        odmoe_error *err);
+/* odmoe_model_close - free it. All sessions must have been freed. NULL is fine. */
+ODMOE_API void odmoe_model_close(odmoe_model *model);
+
+ODMOE_API void odmoe_model_info(const odmoe_model *model, odmoe_info *info); /* set info->size before */
+ODMOE_API void odmoe_model_plan(const odmoe_model *model, odmoe_plan *plan); /* set plan->size before */
+
+/* ---- sessions --------------------------------------------------------------------------------------------- */
+
+/* odmoe_session_create - the state of one sequence, with room for `context` tokens (0: options.context), reserved now
+ * from the budget. Errors: ERR_BUDGET (the reserve is used up), ERR_RANGE (beyond the model's context), ERR_MEMORY.
+ * Threads: any; one session is used by one thread at a time. */
+ODMOE_API odmoe_status odmoe_session_create(odmoe_model *model, int32_t context, odmoe_session **session,
+                                            odmoe_error *err);
+ODMOE_API void odmoe_session_free(odmoe_session *session);
+
+ODMOE_API int32_t odmoe_session_length(const odmoe_session *session);  /* tokens so far */
+ODMOE_API int32_t odmoe_session_context(const odmoe_session *session); /* room for that many */
+/* odmoe_session_tokens - the ids so far, [length]; valid until the session changes. */
+ODMOE_API const int32_t *odmoe_session_tokens(const odmoe_session *session);
+ODMOE_API void odmoe_session_reset(odmoe_session *session); /* = truncate to 0 */
+/* odmoe_session_truncate - forget all tokens from position `length` on. ERR_RANGE: length < 0 or beyond the session's.
+ */
+ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, odmoe_error *err);
+/* odmoe_session_save - write tokens and KV cache to a file (new file, fsync, rename). odmoe_session_load - read it
+ * back: ERR_FORMAT when the file is damaged or made with another model, KV type or kernel table; ERR_RANGE when it
+ * holds more tokens than the session has room for; the session is unchanged on error. */
+ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
+ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
+
+/* ---- passes ----------------------------------------------------------------------------------------------- */
+
+/* One token of one sequence. The rows of a session stand in ascending positions that continue it without a gap; rows of
+ * several sessions may be mixed in any way. */
+typedef struct odmoe_row {
+    odmoe_session *session;
+    int32_t position;    /* = the session's length + how many rows of it came before in this pass */
+    int32_t token;       /* 0 <= token < vocab */
+    int32_t want_logits; /* 1: compute logits for what follows this token */
+} odmoe_row;
+
+/* What a layer of a pass computed, for inspection; valid during the call. Rows first .. first + n - 1 of the pass.
+ * layer == layers: only `hidden` is set, after the final norm. */
+typedef struct odmoe_tap {
+    size_t size;
+    int32_t layer;
+    int64_t first, n;
+    const float *hidden; /* [n, hidden] residual stream entering the layer */
+    const float *router; /* [n, experts] router logits, or NULL in a layer without experts */
+    const int32_t *topk; /* [n, top_k] by falling weight */
+    const float *topw;   /* [n, top_k] as applied to the expert outputs */
+} odmoe_tap;
+
+typedef struct odmoe_pass {
+    size_t size;           /* set by odmoe_pass_init */
+    const odmoe_row *rows; /* [n] borrowed for the call */
+    int64_t n;
+    float *logits; /* [rows that want them, vocab] in row order, caller-owned; or NULL */
+    /* or: called once for each row that wants logits, in row order; logits [vocab], valid during the call */
+    void (*on_logits)(void *user, int64_t row, const float *logits);
+    void (*on_tap)(void *user, const odmoe_tap *tap); /* may be NULL */
+    void *user;
+} odmoe_pass;
+
+ODMOE_API void odmoe_pass_init(odmoe_pass *pass);
+
+/* odmoe_pass_run - run rows through the model, in chunks.
+ * Result   a row's logits depend on its sequence alone, not on the other rows, the chunking, threads, cache or I/O.
+ * Cost     a chunk reads each expert at most once per layer; blocks until done.
+ * Memory   within the budget; allocates nothing that grows with n beyond a few bytes a row.
+ * Errors   ERR_RANGE  token or position out of range, no room in a context;  ERR_IO  a read failed ("layer 3, expert
+ * 17:
+ *          ...");  ERR_CANCELLED. All sessions are as they were before; they may go on.
+ * Threads  any; passes over one model are serialised inside. */
+ODMOE_API odmoe_status odmoe_pass_run(odmoe_model *model, const odmoe_pass *pass, odmoe_error *err);
+
+/* odmoe_eval - run n tokens of one session and leave the logits of the last one.
+ * tokens [n] borrowed; logits [vocab] caller-owned or NULL. Errors and threads as odmoe_pass_run. */
+ODMOE_API odmoe_status odmoe_eval(odmoe_session *session, const int32_t *tokens, int64_t n, float *logits,
+                                  odmoe_error *err);
+
+/* ---- text ------------------------------------------------------------------------------------------------- */
+
+typedef struct odmoe_tokenizer odmoe_tokenizer;
+
+/* odmoe_tokenizer_open - the tokenizer alone: a GGUF file of any architecture, also without tensors, or a folder with
+ * tokenizer.json. odmoe_model_tokenizer - the open model's own; owned by the model.
+ * A model without a tokenizer opens; the pointer is then NULL. */
+ODMOE_API odmoe_status odmoe_tokenizer_open(const char *path, odmoe_tokenizer **tokenizer, odmoe_error *err);
+ODMOE_API void odmoe_tokenizer_close(odmoe_tokenizer *tokenizer);
+ODMOE_API const odmoe_tokenizer *odmoe_model_tokenizer(const odmoe_model *model);
+
+#define ODMOE_TOKENIZE_SPECIAL 1 /* recognise special tokens in the text */
+#define ODMOE_TOKENIZE_START 2   /* put the model's own start token before it, where the model wants one */
+
+/* odmoe_tokenize - text[0, length) to ids. Writes at most `capacity` ids and sets *n to how many there are: call again
+ * with more room when *n > capacity. ids may be NULL when capacity is 0. Threads: any. */
+ODMOE_API odmoe_status odmoe_tokenize(const odmoe_tokenizer *tokenizer, const char *text, size_t length, int flags,
+                                      int32_t *ids, size_t capacity, size_t *n, odmoe_error *err);
+/* odmoe_detokenize - the text of n ids, not terminated; *length as *n above. Special tokens give their text. ERR_RANGE.
+ */
+ODMOE_API odmoe_status odmoe_detokenize(const odmoe_tokenizer *tokenizer, const int32_t *ids, size_t n, char *text,
+                                        size_t capacity, size_t *length, odmoe_error *err);
+ODMOE_API int32_t odmoe_vocab_size(const odmoe_tokenizer *tokenizer);
+ODMOE_API int odmoe_token_is_end(const odmoe_tokenizer *tokenizer, int32_t token); /* one of the model's end tokens */
+
+/* Streaming text: push ids, get whole UTF-8 characters. */
+typedef struct odmoe_stream odmoe_stream;
+ODMOE_API odmoe_status odmoe_stream_create(const odmoe_tokenizer *tokenizer, odmoe_stream **stream, odmoe_error *err);
+ODMOE_API void odmoe_stream_free(odmoe_stream *stream);
+/* odmoe_stream_push - *text (owned by the stream, valid until the next call) gets what can be shown now, maybe nothing.
+ * Special tokens give no text. odmoe_stream_flush - what is left, at the end. */
+ODMOE_API odmoe_status odmoe_stream_push(odmoe_stream *stream, int32_t token, const char **text, size_t *length,
+                                         odmoe_error *err);
+ODMOE_API void odmoe_stream_flush(odmoe_stream *stream, const char **text, size_t *length);
+
+/* Chat: messages with the model's own template. */
+typedef struct odmoe_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *content;
+} odmoe_message;
+/* odmoe_model_chat_format - the recognised template's name ("chatml", ...), or NULL. */
+ODMOE_API const char *odmoe_model_chat_format(const odmoe_model *model);
+/* odmoe_chat_tokenize - the conversation as ids, ending where the assistant's answer begins. Special tokens come from
+ * the template only, never from a message's text. *n as in odmoe_tokenize. ERR_UNSUPPORTED: no template, or an unknown
+ * one. */
+ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_model *model, const odmoe_message *messages, size_t count,
+                                           int32_t *ids, size_t capacity, size_t *n, odmoe_error *err);
+
+/* ---- sampling --------------------------------------------------------------------------------------------- */
+
+typedef struct odmoe_sampler_options {
+    size_t size;
+    float temperature;    /* 0.8; 0 is greedy */
+    int32_t top_k;        /* 40; 0: off */
+    float top_p, min_p;   /* 0.95, 0.05 */
+    float repeat_penalty; /* 1: off; over the last 64 tokens */
+    uint64_t seed;
+} odmoe_sampler_options;
+
+typedef struct odmoe_sampler odmoe_sampler;
+ODMOE_API void odmoe_sampler_options_init(odmoe_sampler_options *options);
+ODMOE_API odmoe_status odmoe_sampler_create(const odmoe_sampler_options *options, int32_t vocab,
+                                            odmoe_sampler **sampler, odmoe_error *err);
+ODMOE_API void odmoe_sampler_free(odmoe_sampler *sampler);
+/* odmoe_sample - pick a token from logits [vocab] (not changed). Reproducible: same seed, logits and history, same
+ * token. odmoe_sampler_accept - tell the sampler a token of the text (prompt included), for the repeat penalty. */
+ODMOE_API int32_t odmoe_sample(odmoe_sampler *sampler, const float *logits);
+ODMOE_API void odmoe_sampler_accept(odmoe_sampler *sampler, int32_t token);
+
+/* ---- telemetry -------------------------------------------------------------------------------------------- */
+
+typedef struct odmoe_stats {
+    size_t size;     /* set by the caller */
+    uint64_t tokens; /* rows run */
+    uint64_t chunks; /* chunks run */
+    uint64_t bytes_read, reads;
+    double read_seconds;               /* at least one read in flight */
+    double stall_seconds;              /* compute waited for the disk */
+    double compute_seconds;            /* passes, less stall */
+    uint64_t expert_uses;              /* (token, expert) pairs */
+    uint64_t cache_hits, cache_misses; /* fetched experts */
+    uint64_t evictions, cache_used_bytes;
+    uint64_t peak_rss_bytes, peak_anon_bytes; /* of the process; sampled at every chunk and layer */
+    const char *io, *kernels, *kv, *policy;   /* in use; static strings */
+    int32_t threads;
+} odmoe_stats;
+ODMOE_API void odmoe_stats_get(odmoe_model *model, odmoe_stats *stats);
+
+/* Counters of one expert; `layer` counts MoE layers from 0. ERR_RANGE. */
+typedef struct odmoe_expert_stats {
+    size_t size;
+    uint64_t uses, hits, misses, bytes;
+    double stall_seconds;
+} odmoe_expert_stats;
+ODMOE_API odmoe_status odmoe_expert_stats_get(odmoe_model *model, int32_t layer, int32_t expert,
+                                              odmoe_expert_stats *stats, odmoe_error *err);
+ODMOE_API void odmoe_stats_reset(odmoe_model *model);
+
 #ifdef __cplusplus
 }
 #endif
