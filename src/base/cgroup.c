@@ -1,0 +1,142 @@
+#include "base/cgroup.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool read_text(const char *dir, const char *name, char *text, size_t size)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
+        return false;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    size_t n = fread(text, 1, size - 1, f);
+    text[n] = 0;
+    fclose(f);
+    return true;
+}
+
+static bool parse_number(const char *text, uint64_t *number)
+{
+    while (*text == ' ' || *text == '\t')
+        text++;
+    if (*text < '0' || *text > '9')
+        return false;
+    *number = strtoull(text, NULL, 10); /* saturates, which is what a limit of "more than everything" should do */
+    return true;
+}
+
+bool read_number(const char *dir, const char *name, uint64_t *number)
+{
+    char text[64];
+    return read_text(dir, name, text, sizeof text) && parse_number(text, number);
+}
+
+bool text_field(const char *text, const char *key, uint64_t *number)
+{
+    size_t length = strlen(key);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, key, length) && (line[length] == ' ' || line[length] == '\t' || key[length - 1] == ':'))
+            return parse_number(line + length, number);
+    }
+    return false;
+}
+
+/* Is `word` one of the comma-separated words of list[0, length)? */
+static bool has_word(const char *list, size_t length, const char *word)
+{
+    size_t want = strlen(word);
+    for (const char *end = list + length; list < end;) {
+        const char *comma = memchr(list, ',', (size_t)(end - list));
+        size_t n = (size_t)((comma ? comma : end) - list);
+        if (n == want && !memcmp(list, word, n))
+            return true;
+        list += n + 1;
+    }
+    return false;
+}
+
+/* The process's path in the hierarchy of `controller` (v1) or in the unified one (controller NULL), from
+ * /proc/self/cgroup: lines "number:controllers:path", "0::path" for v2. */
+static bool own_path(const char *root, const char *controller, char *path, size_t size)
+{
+    char file[PATH_MAX], line[PATH_MAX + 256];
+    snprintf(file, sizeof file, "%s/proc/self/cgroup", root);
+    FILE *f = fopen(file, "re");
+    if (!f)
+        return false;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        char *list = strchr(line, ':');
+        char *own = list ? strchr(list + 1, ':') : NULL;
+        if (!own)
+            continue;
+        size_t length = (size_t)(own - list - 1);
+        if (controller ? has_word(list + 1, length, controller) : length == 0)
+            found = snprintf(path, size, "%s", own + 1) < (int)size;
+    }
+    fclose(f);
+    return found;
+}
+
+/* The mount of a hierarchy, from /proc/self/mountinfo: "id parent dev ROOT MOUNT options ... - TYPE source SUPER". */
+static bool find_mount(const char *root, const char *controller, char *mount_root, char *mount, size_t size)
+{
+    char file[PATH_MAX], line[2 * PATH_MAX + 512];
+    snprintf(file, sizeof file, "%s/proc/self/mountinfo", root);
+    FILE *f = fopen(file, "re");
+    if (!f)
+        return false;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f)) {
+        char top[PATH_MAX], where[PATH_MAX], type[64], super[512];
+        const char *rest = strstr(line, " - ");
+        if (!rest || sscanf(line, "%*s %*s %*s %4095s %4095s", top, where) != 2 ||
+            sscanf(rest, " - %63s %*s %511s", type, super) != 2)
+            continue;
+        if (controller ? !strcmp(type, "cgroup") && has_word(super, strlen(super), controller)
+                       : !strcmp(type, "cgroup2"))
+            found = snprintf(mount_root, size, "%s", strcmp(top, "/") ? top : "") < (int)size &&
+                    snprintf(mount, size, "%s", where) < (int)size;
+    }
+    fclose(f);
+    return found;
+}
+
+/* controller NULL: the unified hierarchy (v2), otherwise the v1 one. */
+static void walk_hierarchy(const char *root, const char *controller, void (*visit)(const char *dir, bool v2, void *ctx),
+                           void *ctx)
+{
+    char path[PATH_MAX], mount_root[PATH_MAX], mount[PATH_MAX], dir[3 * PATH_MAX];
+    if (!own_path(root, controller, path, sizeof path) ||
+        !find_mount(root, controller, mount_root, mount, sizeof mount))
+        return;
+    /* A container may see only a part of the tree: the mount's root is then a prefix of the path, or the path lies
+     * outside ("/.."), and the mount point itself is the nearest group that can be seen. */
+    size_t hidden = strlen(mount_root);
+    const char *below =
+        strncmp(path, mount_root, hidden) || (path[hidden] && path[hidden] != '/') || strstr(path, "/..")
+            ? ""
+            : path + hidden;
+    int top = snprintf(dir, sizeof dir, "%s%s", root, mount);
+    snprintf(dir + top, sizeof dir - (size_t)top, "%s", strcmp(below, "/") ? below : "");
+    for (;;) {
+        visit(dir, !controller, ctx);
+        char *slash = strrchr(dir, '/');
+        if (!dir[top] || !slash)
+            return;
+        *slash = 0;
+    }
+}
+
+void cgroup_walk(const char *root, const char *controller, void (*visit)(const char *dir, bool v2, void *ctx),
+                 void *ctx)
+{
+    walk_hierarchy(root, controller, visit, ctx);
+    walk_hierarchy(root, NULL, visit, ctx);
+}
