@@ -67,8 +67,12 @@ ODMOE_API const char *odmoe_io_at(int i);
 ODMOE_API const char *odmoe_policy_at(int i);
 ODMOE_API const char *odmoe_family_at(int i);
 
-/* odmoe_size_parse - "512MiB", "4GiB", "4G" (= GiB), "1.5GiB" or plain bytes. ERR_ARG names what is wrong. */
+/* odmoe_size_parse - "512MiB", "4GiB", "4G" (= GiB), "1.5G" or plain bytes; K, M, G, T with or without "iB", any case. A
+ * fraction is cut to whole bytes. ERR_ARG shows the ways to write it; ERR_RANGE: more than 2^64 - 1. Threads: any. */
 ODMOE_API odmoe_status odmoe_size_parse(const char *text, uint64_t *bytes, odmoe_error *err);
+/* odmoe_size_format - "1.50 GiB", "23.6 MiB", "512 MiB", "17 B" into text[ODMOE_SIZE_TEXT_MAX]; returns text. */
+#define ODMOE_SIZE_TEXT_MAX 32
+ODMOE_API char *odmoe_size_format(uint64_t bytes, char *text);
 
 /* ---- options ---------------------------------------------------------------------------------------------- */
 

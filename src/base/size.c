@@ -1,5 +1,3 @@
-#include "base/size.h"
-
 #include "base/mem.h"
 
 #include <stdbool.h>
@@ -29,7 +27,7 @@ static int unit_shift(const char *unit)
     return -1;
 }
 
-odmoe_status size_parse(const char *text, uint64_t *bytes, odmoe_error *err)
+odmoe_status odmoe_size_parse(const char *text, uint64_t *bytes, odmoe_error *err)
 {
     const char *at = text;
     uint64_t whole = 0, fraction = 0, scale = 1;
@@ -59,17 +57,17 @@ odmoe_status size_parse(const char *text, uint64_t *bytes, odmoe_error *err)
     return ODMOE_OK;
 }
 
-char *size_format(uint64_t bytes, char *text)
+char *odmoe_size_format(uint64_t bytes, char *text)
 {
     size_t u = sizeof units / sizeof units[0];
     while (u > 0 && bytes < (uint64_t)1 << units[u - 1].shift)
         u--;
     if (u == 0) {
-        snprintf(text, SIZE_TEXT_MAX, "%llu B", (unsigned long long)bytes);
+        snprintf(text, ODMOE_SIZE_TEXT_MAX, "%llu B", (unsigned long long)bytes);
         return text;
     }
     double value = (double)bytes / (double)((uint64_t)1 << units[u - 1].shift);
     int digits = bytes % ((uint64_t)1 << units[u - 1].shift) == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-    snprintf(text, SIZE_TEXT_MAX, "%.*f %ciB", digits, value, units[u - 1].letter);
+    snprintf(text, ODMOE_SIZE_TEXT_MAX, "%.*f %ciB", digits, value, units[u - 1].letter);
     return text;
 }

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base/size.h"
+#include "odmoe.h"
 
 #include <string.h>
 
@@ -12,7 +12,7 @@ static uint64_t parsed(const char *text)
 {
     uint64_t bytes = 0;
     odmoe_error err = {0};
-    assert_int_equal(size_parse(text, &bytes, &err), ODMOE_OK);
+    assert_int_equal(odmoe_size_parse(text, &bytes, &err), ODMOE_OK);
     return bytes;
 }
 
@@ -40,7 +40,7 @@ static void what_is_no_size_is_refused_with_the_right_spellings(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         uint64_t bytes = 77;
         odmoe_error err = {0};
-        assert_int_equal(size_parse(bad[i], &bytes, &err), ODMOE_ERR_ARG);
+        assert_int_equal(odmoe_size_parse(bad[i], &bytes, &err), ODMOE_ERR_ARG);
         assert_non_null(strstr(err.message, "512MiB"));
         assert_int_equal(bytes, 77);
     }
@@ -52,22 +52,22 @@ static void a_size_beyond_64_bits_is_out_of_range(void **state)
                                       "17592186044416M"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         uint64_t bytes = 77;
-        assert_int_equal(size_parse(bad[i], &bytes, NULL), ODMOE_ERR_RANGE);
+        assert_int_equal(odmoe_size_parse(bad[i], &bytes, NULL), ODMOE_ERR_RANGE);
         assert_int_equal(bytes, 77);
     }
 }
 
 static void sizes_are_written_with_three_digits(void **state)
 {
-    char text[SIZE_TEXT_MAX];
-    assert_string_equal(size_format(0, text), "0 B");
-    assert_string_equal(size_format(1023, text), "1023 B");
-    assert_string_equal(size_format(1024, text), "1 KiB");
-    assert_string_equal(size_format(1536ull << 20, text), "1.50 GiB");
-    assert_string_equal(size_format(4ull << 30, text), "4 GiB");
-    assert_string_equal(size_format((23ull << 20) + (600 << 10), text), "23.6 MiB");
-    assert_string_equal(size_format((800ull << 20) + 1, text), "800 MiB");
-    assert_string_equal(size_format(UINT64_MAX, text), "16777216 TiB");
+    char text[ODMOE_SIZE_TEXT_MAX];
+    assert_string_equal(odmoe_size_format(0, text), "0 B");
+    assert_string_equal(odmoe_size_format(1023, text), "1023 B");
+    assert_string_equal(odmoe_size_format(1024, text), "1 KiB");
+    assert_string_equal(odmoe_size_format(1536ull << 20, text), "1.50 GiB");
+    assert_string_equal(odmoe_size_format(4ull << 30, text), "4 GiB");
+    assert_string_equal(odmoe_size_format((23ull << 20) + (600 << 10), text), "23.6 MiB");
+    assert_string_equal(odmoe_size_format((800ull << 20) + 1, text), "800 MiB");
+    assert_string_equal(odmoe_size_format(UINT64_MAX, text), "16777216 TiB");
 }
 
 int main(void)
