@@ -48,6 +48,10 @@ odmoe_status expert_index_add_merged(expert_index *index, int layer, piece_role 
 odmoe_status expert_index_add_one(expert_index *index, int layer, int expert, piece_role role, const tensor_info *t,
                                   int64_t rows, int64_t cols, bool in_out, bool interleaved, odmoe_error *err);
 
+/* expert_index_check - is it complete: every expert has pieces, the same number and roles in one layer. ERR_FORMAT
+ * names the first that hasn't. store_open asks it; a reader may ask earlier. */
+odmoe_status expert_index_check(const expert_index *index, odmoe_error *err);
+
 /* The pieces of an expert, *n of them; owned by the index. Valid ids only. */
 const expert_piece *expert_index_pieces(const expert_index *index, int layer, int expert, int *n);
 uint64_t expert_index_bytes(const expert_index *index, int layer, int expert); /* sum of its pieces' lengths */
