@@ -1,0 +1,34 @@
+# The few commands that people type; the build itself is in meson.build.
+BUILD ?= build
+PREFIX ?= /usr/local
+MESON ?= meson
+# Passed to meson setup, e.g. MESON_FLAGS=-Dwerror=true
+MESON_FLAGS ?=
+
+.PHONY: all deps test sanitize install format clean
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@tools/install-deps.sh --check
+	$(MESON) setup $(BUILD) --prefix=$(PREFIX) $(MESON_FLAGS)
+
+deps:
+	@tools/install-deps.sh
+
+test: all
+	$(MESON) test -C $(BUILD) --print-errorlogs
+
+sanitize:
+	@tools/install-deps.sh --check
+	tools/sanitize.sh
+
+install: all
+	$(MESON) install -C $(BUILD)
+
+format:
+	git ls-files '*.[ch]' | xargs clang-format -i
+
+clean:
+	rm -rf $(BUILD) build-asan build-tsan
