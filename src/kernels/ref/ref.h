@@ -1,0 +1,27 @@
+/* ref.h - what the files of the plain C table share; private to ref/. */
+#ifndef ODMOE_KERNELS_REF_REF_H
+#define ODMOE_KERNELS_REF_REF_H
+
+#include "kernels/kernels.h"
+
+/* vectors.c */
+void ref_rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n);
+void ref_softmax(float *x, int64_t n);
+void ref_silu_mul(const float *gate, const float *up, float *out, int64_t n);
+void ref_add_scaled(float *y, const float *x, float a, int64_t n);
+
+/* quantise.c */
+void ref_quantise_f32(const float *x, void *out, int64_t cols);
+void ref_quantise_q8(const float *x, void *out, int64_t cols);
+void ref_quantise_q8k(const float *x, void *out, int64_t cols);
+void ref_q8_0_store(const float *x, uint8_t *out, int64_t n); /* GGUF's Q8_0 */
+
+/* attend.c */
+void ref_kv_store(kv_type type, const float *x, void *out, int64_t head_dim);
+void ref_attend(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
+                int64_t last, int64_t head_dim, float scale, float *out);
+void ref_attend_many(kv_type type, const float *q, int64_t q_stride, int64_t m, const void *keys, const void *values,
+                     int64_t stride, const int64_t *first, const int64_t *last, int64_t head_dim, float scale,
+                     float *out, int64_t out_stride);
+
+#endif

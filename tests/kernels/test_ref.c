@@ -1,0 +1,266 @@
+/* The plain C table against gguf-py's values, and against sums written out in double precision. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "kernels/act.h"
+#include "kernels/kernels.h"
+
+/* The golden file: safetensors, that is 8 bytes of length, a JSON header, data. */
+typedef struct golden {
+    char *file;
+    const char *data;
+    json_t *header;
+} golden;
+
+static golden golden_read(const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", getenv("ODMOE_TEST_DATA"), name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    long size = ftell(f);
+    rewind(f);
+    golden g = {.file = malloc((size_t)size)};
+    assert_int_equal(fread(g.file, 1, (size_t)size, f), size);
+    fclose(f);
+    uint64_t length;
+    memcpy(&length, g.file, 8);
+    g.header = json_loadb(g.file + 8, length, 0, NULL);
+    assert_non_null(g.header);
+    g.data = g.file + 8 + length;
+    return g;
+}
+
+static void golden_free(golden *g)
+{
+    json_decref(g->header);
+    free(g->file);
+}
+
+/* tensor "NAME.part": its data; *first is its first dimension, *second its second */
+static const void *golden_tensor(const golden *g, const char *name, const char *part, int64_t *first, int64_t *second)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s.%s", name, part);
+    json_t *t = json_object_get(g->header, key);
+    if (!t)
+        return NULL;
+    *first = json_integer_value(json_array_get(json_object_get(t, "shape"), 0));
+    *second = json_integer_value(json_array_get(json_object_get(t, "shape"), 1));
+    return g->data + json_integer_value(json_array_get(json_object_get(t, "data_offsets"), 0));
+}
+
+static const char *const quantised[] = {"Q4_0",  "Q4_1",   "Q5_0",    "Q5_1",   "Q8_0",    "Q2_K",  "Q3_K",   "Q4_K",
+                                        "Q5_K",  "Q6_K",   "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S",
+                                        "IQ2_S", "IQ4_XS", "IQ1_M",   "TQ1_0",  "TQ2_0",   "MXFP4"};
+enum { QUANTISED = sizeof quantised / sizeof *quantised };
+
+static void every_table_dequantises_as_gguf_py(void **state)
+{
+    golden g = golden_read("dequant/dequant.safetensors");
+    const kernel_table *table;
+    for (int k = 0; (table = kernel_table_at(k)); k++)
+        for (int i = 0; i < QUANTISED; i++) {
+            dtype t;
+            int64_t n = 0, bytes, n2, length = 0;
+            assert_true(dtype_from_name(quantised[i], &t));
+            const void *blocks = golden_tensor(&g, quantised[i], "blocks", &n, &bytes);
+            const void *values = golden_tensor(&g, quantised[i], "values", &n2, &length);
+            assert_non_null(blocks);
+            assert_int_equal(bytes, dtype_info(t)->block_bytes);
+            assert_int_equal(length, dtype_info(t)->block);
+            float *out = malloc((size_t)(n * length) * sizeof *out);
+            table->ops[t].dequantise(blocks, out, n * length);
+            if (memcmp(out, values, (size_t)(n * length) * sizeof *out))
+                fail_msg("%s, %s: values differ", table->name, quantised[i]);
+            free(out);
+        }
+    golden_free(&g);
+}
+
+static uint64_t seed = 1;
+static double uniform(void) /* [-1, 1) */
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (double)(int64_t)(seed >> 11 << 11) / 0x1p63;
+}
+
+static void fill(float *x, int n)
+{
+    for (int i = 0; i < n; i++)
+        x[i] = (float)uniform();
+}
+
+static void floats_of_every_bit_pattern_are_read_exactly(void **state)
+{
+    uint16_t bits[65536];
+    static float out[65536];
+    for (int i = 0; i < 65536; i++)
+        bits[i] = (uint16_t)i;
+    const kernel_table *table;
+    for (int k = 0; (table = kernel_table_at(k)); k++) {
+        table->ops[DTYPE_F16].dequantise(bits, out, 65536);
+        for (int i = 0; i < 65536; i++) {
+            double v = ldexp(i & 0x7c00 ? (i & 1023) + 1024 : i & 1023, i & 0x7c00 ? (i >> 10 & 31) - 25 : -24);
+            if ((i & 0x7c00) == 0x7c00)
+                assert_true(i & 1023 ? isnan(out[i]) : isinf(out[i]));
+            else
+                assert_true(out[i] == (i & 0x8000 ? -v : v));
+        }
+        table->ops[DTYPE_BF16].dequantise(bits, out, 65536);
+        for (int i = 0; i < 65536; i++) {
+            uint32_t u;
+            memcpy(&u, &out[i], 4);
+            assert_true(u == (uint32_t)i << 16 || isnan(out[i]));
+        }
+    }
+}
+
+/* ref's sums are plain float32 ones: within cols roundings of the exact value. */
+static void ref_products_are_sums_over_dequantised_weights(void **state)
+{
+    const kernel_table *ref = kernel_table_find("ref");
+    for (dtype t = 0; t < DTYPE_COUNT; t++) {
+        enum { ROWS = 11, TOKENS = 3 };
+        int64_t cols = dtype_info(t)->block == 1 ? 277 : 512;
+        size_t bytes = dtype_bytes(t, (uint64_t)cols);
+        uint8_t *w = malloc(ROWS * bytes);
+        float *values = malloc((size_t)cols * sizeof *values), *x = malloc(TOKENS * (size_t)cols * sizeof *x);
+        float y[TOKENS][ROWS];
+        for (size_t i = 0; i < ROWS * bytes; i++) /* halves stay finite: no byte above 0x5f or so in their upper part */
+            w[i] = (uint8_t)(fabs(uniform()) * 60);
+        for (int64_t i = 0; i < TOKENS * cols; i++)
+            x[i] = (float)uniform();
+        ref->ops[t].matrix(w, (int64_t)bytes, ROWS, cols, x, cols * 4, TOKENS, &y[0][0], ROWS);
+        for (int r = 0; r < ROWS; r++) {
+            ref->ops[t].dequantise(w + (size_t)r * bytes, values, cols);
+            for (int token = 0; token < TOKENS; token++) {
+                double sum = 0, size = 0;
+                for (int64_t c = 0; c < cols; c++) {
+                    sum += (double)values[c] * x[token * cols + c];
+                    size += fabs((double)values[c] * x[token * cols + c]);
+                }
+                assert_true(fabs(y[token][r] - sum) <= size * (double)cols * 6e-8);
+                assert_true(y[token][r] == ref->ops[t].dot(w + (size_t)r * bytes, x + token * cols, cols));
+            }
+        }
+        free(w);
+        free(values);
+        free(x);
+    }
+}
+
+static void ref_in_out_is_the_transposed_product(void **state)
+{
+    const kernel_table *ref = kernel_table_find("ref");
+    enum { ROWS = 37, COLS = 301, TOKENS = 3 };
+    static float w[ROWS][COLS], wt[COLS][ROWS], x[TOKENS][ROWS], y[TOKENS][COLS], yt[TOKENS][COLS];
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < COLS; c++)
+            wt[c][r] = w[r][c] = (float)uniform();
+    fill(&x[0][0], TOKENS * ROWS);
+    ref->ops[DTYPE_F32].matrix_in_out(w, sizeof *w, ROWS, COLS, &x[0][0], ROWS, TOKENS, &y[0][0], COLS);
+    ref->ops[DTYPE_F32].matrix(wt, sizeof *wt, COLS, ROWS, x, sizeof *x, TOKENS, &yt[0][0], COLS);
+    assert_memory_equal(y, yt, sizeof y);
+    for (dtype t = 0; t < DTYPE_COUNT; t++)
+        assert_true((ref->ops[t].matrix_in_out != NULL) == (dtype_info(t)->block == 1));
+}
+
+static void ref_attention_is_the_softmax_of_scaled_scores(void **state)
+{
+    const kernel_table *ref = kernel_table_find("ref");
+    enum { N = 150, HEAD = 64 };
+    static float q[HEAD], k[N][HEAD], v[N][HEAD], out[HEAD], score[N];
+    static uint8_t kc[N * HEAD * 4], vc[N * HEAD * 4];
+    for (int i = 0; i < HEAD; i++)
+        q[i] = (float)uniform() * 3;
+    fill(&k[0][0], N * HEAD);
+    fill(&v[0][0], N * HEAD);
+    static const struct {
+        kv_type type;
+        double tolerance;
+    } kinds[] = {{KV_F32, 1e-6}, {KV_F16, 1e-3}, {KV_Q8_0, 1e-2}};
+    for (int kind = 0; kind < 3; kind++) {
+        kv_type type = kinds[kind].type;
+        size_t stride = kv_bytes(type, HEAD);
+        for (int p = 0; p < N; p++) {
+            ref->kv_store(type, k[p], kc + (size_t)p * stride, HEAD);
+            ref->kv_store(type, v[p], vc + (size_t)p * stride, HEAD);
+        }
+        for (int first = 0; first < N; first += 29) {
+            ref->attend(type, q, kc, vc, (int64_t)stride, first, N - 1, HEAD, 0.3f, out);
+            for (int p = first; p < N - 1; p++) {
+                score[p] = 0;
+                for (int i = 0; i < HEAD; i++)
+                    score[p] += q[i] * k[p][i] * 0.3f;
+            }
+            ref->softmax(score + first, N - 1 - first);
+            for (int i = 0; i < HEAD; i++) {
+                double sum = 0;
+                for (int p = first; p < N - 1; p++)
+                    sum += (double)score[p] * v[p][i];
+                assert_true(fabs(sum - out[i]) <= kinds[kind].tolerance);
+            }
+        }
+    }
+}
+
+static void softmax_and_silu_survive_extreme_inputs(void **state)
+{
+    const kernel_table *table;
+    for (int k = 0; (table = kernel_table_at(k)); k++) {
+        float x[5] = {-3e38f, 3e38f, 3e38f, 0, -0.0f}, y[5], ones[5] = {1, 1, 1, 1, 1};
+        table->silu_mul(x, ones, y, 5);
+        assert_true(y[0] == 0 && y[1] == 3e38f && y[3] == 0 && y[4] == 0);
+        table->softmax(x, 5);
+        assert_true(x[0] == 0 && x[1] == 0.5f && x[2] == 0.5f && x[3] == 0);
+    }
+}
+
+static void rms_norm_divides_by_the_root_of_the_mean_square(void **state)
+{
+    const kernel_table *table;
+    for (int k = 0; (table = kernel_table_at(k)); k++) {
+        float x[37], w[37], y[37];
+        double sum = 0;
+        for (int i = 0; i < 37; i++) {
+            x[i] = (float)uniform() * 5;
+            w[i] = (float)uniform();
+            sum += (double)x[i] * x[i];
+        }
+        table->rms_norm(x, w, 1e-5f, y, 37);
+        for (int i = 0; i < 37; i++)
+            assert_true(fabs(y[i] - x[i] * w[i] / sqrt(sum / 37 + 1e-5)) <= 1e-6);
+        table->rms_norm(x, w, 1e-5f, x, 37); /* in place */
+        assert_memory_equal(x, y, sizeof x);
+    }
+}
+
+static void tables_are_found_by_name(void **state)
+{
+    assert_string_equal(kernel_table_find("ref")->name, "ref");
+    assert_ptr_equal(kernel_table_find("auto"), kernel_table_at(0));
+    assert_null(kernel_table_find("sse"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_table_dequantises_as_gguf_py),
+        cmocka_unit_test(floats_of_every_bit_pattern_are_read_exactly),
+        cmocka_unit_test(ref_products_are_sums_over_dequantised_weights),
+        cmocka_unit_test(ref_in_out_is_the_transposed_product),
+        cmocka_unit_test(ref_attention_is_the_softmax_of_scaled_scores),
+        cmocka_unit_test(softmax_and_silu_survive_extreme_inputs),
+        cmocka_unit_test(rms_norm_divides_by_the_root_of_the_mean_square),
+        cmocka_unit_test(tables_are_found_by_name),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
