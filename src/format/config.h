@@ -9,12 +9,14 @@
 #include "base/status.h"
 
 /* config_read - parse folder/name into *out (json_decref when done). max_bytes bounds the file. A file that is not
- * there gives ODMOE_OK and *out = NULL when `optional`, else ERR_IO. ERR_FORMAT names file and line. */
+ * there gives ODMOE_OK and *out = NULL when `optional`, else ERR_IO. ERR_FORMAT names file and line: for text that is
+ * not JSON, an integer beyond 64 bits, a key twice in one object, nesting deeper than 64, a root that is no object. */
 odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
                          odmoe_error *err);
 
 /* config_* - a number, text or boolean member of a JSON object; `null` counts as missing. A missing one gives *out =
- * fallback (ERR_FORMAT where `required`). Wrong kind or out of [min, max]: ERR_FORMAT that names file and field. */
+ * fallback (ERR_FORMAT where `required`). Wrong kind or out of [min, max]: ERR_FORMAT that names file and field.
+ * Texts live as long as the object. A number that is no number (NaN, Infinity) is of the wrong kind. */
 typedef struct config_object {
     const json_t *object;
     const char *file; /* for messages */
@@ -27,6 +29,10 @@ odmoe_status config_bool(config_object c, const char *key, bool required, bool f
 odmoe_status config_text(config_object c, const char *key, bool required, const char *fallback, const char **out,
                          odmoe_error *err);
 
+/* config_part - a member that is an object itself; out->object is NULL when it is missing or null, and then all of the
+ * functions above find nothing in it. */
+odmoe_status config_part(config_object c, const char *key, config_object *out, odmoe_error *err);
+
 /* The position encoding, the same from `rope_theta` + `rope_scaling` (transformers 4) and `rope_parameters` (5). */
 typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_YARN } rope_scaling;
 typedef struct rope_config {
@@ -36,6 +42,7 @@ typedef struct rope_config {
     int64_t original_context;    /* YaRN: the context that the model was trained with */
     double beta_fast, beta_slow; /* YaRN: 32 and 1 */
     double attention_factor;     /* YaRN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    bool truncate; /* YaRN: the ramp's ends are rounded to whole dimensions; true unless the file says not */
 } rope_config;
 /* config_rope - read it. ERR_UNSUPPORTED names a scaling that is not known. max_context: max_position_embeddings. */
 odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out,

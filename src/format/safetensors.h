@@ -5,13 +5,28 @@
 
 #include "format/tensors.h"
 
-/* safetensors_open_file - index one .safetensors file. Tensors of a type outside dtype.h (integers, F64, F8...) are
- * left out of the index, unless `others` is given: then they are reported there (see below). Errors: ERR_IO,
- * ERR_FORMAT. The caller frees *out with tensor_index_free. */
+/* safetensors_open_file - index one .safetensors file. Tensors that a model's weights cannot be are left out of the
+ * index: types outside dtype.h (integers, F64, F8...) and more than TENSOR_DIMS_MAX dimensions; safetensors_each sees
+ * them. Errors: ERR_IO, ERR_FORMAT (names file and tensor). The caller frees *out with tensor_index_free. */
 odmoe_status safetensors_open_file(const char *path, tensor_index **out, odmoe_error *err);
 
 /* safetensors_open_folder - model.safetensors, or model.safetensors.index.json with its shards (names in it may not
- * leave the folder). A tensor that the index lists and its shard lacks is ERR_FORMAT. */
+ * leave the folder). A tensor that the index lists and its shard lacks is ERR_FORMAT; one that is in a shard and that
+ * the index doesn't list there is left out. */
 odmoe_status safetensors_open_folder(const char *folder, tensor_index **out, odmoe_error *err);
+
+/* One tensor of a file as its header has it, of whatever type. */
+#define SAFETENSORS_DIMS_MAX 16
+typedef struct safetensors_entry {
+    const char *name, *type; /* "F32", "I64"...; both live during the call only */
+    int dims;
+    uint64_t shape[SAFETENSORS_DIMS_MAX]; /* outermost first */
+    uint64_t offset, length;              /* bytes in the file; inside it, checked */
+} safetensors_entry;
+
+/* safetensors_each - call `visit` for each tensor in the header's order, until it returns something other than
+ * ODMOE_OK (which is then returned; it fills err). *size, where given: the file's bytes, set before the first visit. */
+typedef odmoe_status safetensors_visit(void *ctx, const safetensors_entry *entry, odmoe_error *err);
+odmoe_status safetensors_each(const char *path, uint64_t *size, safetensors_visit *visit, void *ctx, odmoe_error *err);
 
 #endif

@@ -32,19 +32,21 @@ const char *tensor_index_path(const tensor_index *index, int file);
 uint64_t tensor_index_file_size(const tensor_index *index, int file);
 
 /* tensor_index_add - add one tensor (name copied). Checks: offset + length inside the file, length equals what type and
- * shape need, the innermost dimension a multiple of the block, no name twice. ERR_FORMAT names file and tensor. */
+ * shape need, the innermost dimension a multiple of the block, a printable name. ERR_FORMAT names file and tensor.
+ * info->file, type and dims are the caller's to get right. */
 odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmoe_error *err);
 
 /* tensor_index_seal - sort, so that find works; ERR_FORMAT where two tensors of one file overlap or share a name. */
 odmoe_status tensor_index_seal(tensor_index *index, odmoe_error *err);
 
-/* tensor_index_find - the tensor, or NULL. Sealed index; threads: any. tensor_index_at goes through all, by name. */
+/* tensor_index_find - the tensor, or NULL. Sealed index; threads: any. tensor_index_at goes through all, by name.
+ * What they return lives as long as the index. */
 const tensor_info *tensor_index_find(const tensor_index *index, const char *name);
 size_t tensor_index_count(const tensor_index *index);
 const tensor_info *tensor_index_at(const tensor_index *index, size_t i);
 
 /* tensor_read - read all bytes of a tensor from its file into `out` (info->length bytes). Plain reads; the page cache
- * is told to drop what was read. ERR_IO names file and tensor, a file that has shrunk included. */
+ * is told to drop what was read. ERR_IO names file and tensor, a file that has shrunk included. Threads: any. */
 odmoe_status tensor_read(const tensor_index *index, const tensor_info *info, void *out, odmoe_error *err);
 
 #endif

@@ -1,0 +1,275 @@
+/* Parsing is jansson's, but what would hurt is taken out before: files too large, values nested too deep (its parser
+ * recurses), and the words NaN and Infinity, which Python writes and JSON doesn't have: they become empty texts, so
+ * that a field which nobody reads may hold them and one that is read is refused as no number. */
+#include "format/config.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/file.h"
+#include "format/json_walk.h"
+
+#define INTEGER_IN_DOUBLE_MAX 0x1p53
+
+/* ---- the file --------------------------------------------------------------------------------------------- */
+
+/* Replace `word` at `at` by an empty text of the same width; false where something else stands there. */
+static bool blank_word(char *at, const char *end, const char *word)
+{
+    size_t length = strlen(word);
+    if ((size_t)(end - at) < length || memcmp(at, word, length))
+        return false;
+    memset(at, ' ', length);
+    at[0] = at[1] = '"';
+    return true;
+}
+
+/* See the top of the file; false when the text is nested too deep. */
+static bool tame(char *text, size_t length)
+{
+    const char *end = text + length;
+    int depth = 0;
+    for (char *at = text; at < end; at++) {
+        if (*at == '"') { /* to the closing quote */
+            for (at++; at < end && *at != '"'; at++)
+                if (*at == '\\')
+                    at++;
+        } else if (*at == '{' || *at == '[') {
+            if (++depth > JSON_DEPTH_MAX)
+                return false;
+        } else if (*at == '}' || *at == ']') {
+            depth--;
+        } else if (*at == 'N') {
+            blank_word(at, end, "NaN");
+        } else if (*at == 'I' && blank_word(at, end, "Infinity") && at > text && at[-1] == '-') {
+            at[-1] = ' ';
+        }
+    }
+    return true;
+}
+
+odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
+                         odmoe_error *err)
+{
+    char *path = file_join(folder, name, err), *text = NULL;
+    size_t length = 0;
+    json_t *root = NULL;
+    json_error_t fault;
+    if (!path)
+        return ODMOE_ERR_MEMORY;
+    odmoe_status status = file_load(path, max_bytes, optional, &text, &length, err);
+    if (status || !text)
+        goto done;
+    if (!tame(text, length)) {
+        status =
+            err_set(err, ODMOE_ERR_FORMAT, "%s: values are nested deeper than %d", file_label(path), JSON_DEPTH_MAX);
+        goto done;
+    }
+    root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
+    if (!root && json_error_code(&fault) == json_error_out_of_memory)
+        status = err_set(err, ODMOE_ERR_MEMORY, "%s: no memory to parse it", file_label(path));
+    else if (!root)
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: line %d: %s", file_label(path), fault.line, fault.text);
+    else if (!json_is_object(root))
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: is not a JSON object", file_label(path));
+done:
+    free(path);
+    free(text);
+    if (status) {
+        json_decref(root);
+        return status;
+    }
+    *out = root;
+    return ODMOE_OK;
+}
+
+/* ---- members ---------------------------------------------------------------------------------------------- */
+
+/* The member's value, NULL when missing (or null) and not required. */
+static odmoe_status member(config_object c, const char *key, bool required, json_t **out, odmoe_error *err)
+{
+    json_t *value = json_object_get(c.object, key);
+    if (json_is_null(value))
+        value = NULL;
+    if (!value && required)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' is missing", file_label(c.file), key);
+    *out = value;
+    return ODMOE_OK;
+}
+
+static odmoe_status wrong_kind(config_object c, const char *key, const char *wanted, odmoe_error *err)
+{
+    return err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' must be %s", file_label(c.file), key, wanted);
+}
+
+odmoe_status config_int(config_object c, const char *key, bool required, int64_t min, int64_t max, int64_t fallback,
+                        int64_t *out, odmoe_error *err)
+{
+    json_t *value = NULL;
+    int64_t number;
+    odmoe_status status = member(c, key, required, &value, err);
+    if (status)
+        return status;
+    if (!value) {
+        *out = fallback;
+        return ODMOE_OK;
+    }
+    double real = json_real_value(value); /* 4096.0 is taken for 4096 */
+    if (json_is_integer(value))
+        number = json_integer_value(value);
+    else if (json_is_real(value) && fabs(real) <= INTEGER_IN_DOUBLE_MAX && real == floor(real))
+        number = (int64_t)real;
+    else
+        return wrong_kind(c, key, "an integer", err);
+    if (number < min || number > max)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' is %lld, must be %lld to %lld", file_label(c.file), key,
+                       (long long)number, (long long)min, (long long)max);
+    *out = number;
+    return ODMOE_OK;
+}
+
+odmoe_status config_float(config_object c, const char *key, bool required, double min, double max, double fallback,
+                          double *out, odmoe_error *err)
+{
+    json_t *value = NULL;
+    odmoe_status status = member(c, key, required, &value, err);
+    if (status)
+        return status;
+    if (!value) {
+        *out = fallback;
+        return ODMOE_OK;
+    }
+    if (!json_is_number(value))
+        return wrong_kind(c, key, "a finite number", err);
+    double number = json_number_value(value);
+    if (!(number >= min && number <= max))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' is %g, must be %g to %g", file_label(c.file), key, number, min,
+                       max);
+    *out = number;
+    return ODMOE_OK;
+}
+
+odmoe_status config_bool(config_object c, const char *key, bool required, bool fallback, bool *out, odmoe_error *err)
+{
+    json_t *value = NULL;
+    odmoe_status status = member(c, key, required, &value, err);
+    if (status)
+        return status;
+    if (value && !json_is_boolean(value))
+        return wrong_kind(c, key, "true or false", err);
+    *out = value ? json_is_true(value) : fallback;
+    return ODMOE_OK;
+}
+
+odmoe_status config_text(config_object c, const char *key, bool required, const char *fallback, const char **out,
+                         odmoe_error *err)
+{
+    json_t *value = NULL;
+    odmoe_status status = member(c, key, required, &value, err);
+    if (status)
+        return status;
+    if (value && !json_is_string(value))
+        return wrong_kind(c, key, "a text", err);
+    *out = value ? json_string_value(value) : fallback;
+    return ODMOE_OK;
+}
+
+odmoe_status config_part(config_object c, const char *key, config_object *out, odmoe_error *err)
+{
+    json_t *value = NULL;
+    odmoe_status status = member(c, key, false, &value, err);
+    if (status)
+        return status;
+    if (value && !json_is_object(value))
+        return wrong_kind(c, key, "an object", err);
+    *out = (config_object){value, c.file};
+    return ODMOE_OK;
+}
+
+/* ---- position encoding ------------------------------------------------------------------------------------ */
+
+#define THETA_MAX 1e15
+#define FACTOR_MAX 65536.0
+#define CONTEXT_MAX INT32_MAX
+
+/* How much longer contexts sharpen attention (YaRN, eq. 22), with the weight that DeepSeek's configs give. */
+static double yarn_mscale(double factor, double weight)
+{
+    return factor <= 1 ? 1 : 0.1 * weight * log(factor) + 1;
+}
+
+static odmoe_status read_yarn(config_object rope, int64_t max_context, rope_config *out, odmoe_error *err)
+{
+    double mscale, mscale_all;
+    odmoe_status status = config_int(rope, "original_max_position_embeddings", false, 1, CONTEXT_MAX, max_context,
+                                     &out->original_context, err);
+    if (!status)
+        status = config_float(rope, "factor", false, 1, FACTOR_MAX,
+                              fmin(fmax((double)max_context / (double)out->original_context, 1), FACTOR_MAX),
+                              &out->factor, err);
+    if (!status)
+        status = config_float(rope, "beta_fast", false, 1e-6, 1e6, 32, &out->beta_fast, err);
+    if (!status)
+        status = config_float(rope, "beta_slow", false, 1e-6, 1e6, 1, &out->beta_slow, err);
+    if (!status)
+        status = config_bool(rope, "truncate", false, true, &out->truncate, err);
+    if (!status)
+        status = config_float(rope, "attention_factor", false, 1e-6, 1e6, 0, &out->attention_factor, err);
+    if (!status)
+        status = config_float(rope, "mscale", false, 0, 1e6, 0, &mscale, err);
+    if (!status)
+        status = config_float(rope, "mscale_all_dim", false, 0, 1e6, 0, &mscale_all, err);
+    if (!status && out->attention_factor == 0 && mscale > 0 && mscale_all > 0)
+        out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all);
+    return status;
+}
+
+/* `rope_scaling` or `rope_parameters`, whichever the file has; object NULL when neither. */
+static odmoe_status rope_object(config_object c, config_object *out, const char **key, odmoe_error *err)
+{
+    *key = "rope_scaling";
+    odmoe_status status = config_part(c, *key, out, err);
+    if (!status && !out->object) {
+        *key = "rope_parameters";
+        status = config_part(c, *key, out, err);
+    }
+    return status;
+}
+
+odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out, odmoe_error *err)
+{
+    rope_config r = {.scaling = ROPE_NONE,
+                     .factor = 1,
+                     .original_context = max_context,
+                     .beta_fast = 32,
+                     .beta_slow = 1,
+                     .truncate = true};
+    config_object rope;
+    const char *key, *type;
+    odmoe_status status = config_float(c, "rope_theta", false, 1e-3, THETA_MAX, default_theta, &r.theta, err);
+    if (!status)
+        status = rope_object(c, &rope, &key, err);
+    if (!status)
+        status = config_float(rope, "rope_theta", false, 1e-3, THETA_MAX, r.theta, &r.theta, err);
+    if (!status)
+        status = config_text(rope, "type", false, "default", &type, err);
+    if (!status)
+        status = config_text(rope, "rope_type", false, type, &type, err);
+    if (status)
+        return status;
+    if (!strcmp(type, "linear")) {
+        r.scaling = ROPE_LINEAR;
+        status = config_float(rope, "factor", true, 1, FACTOR_MAX, 1, &r.factor, err);
+    } else if (!strcmp(type, "yarn")) {
+        r.scaling = ROPE_YARN;
+        status = read_yarn(rope, max_context, &r, err);
+    } else if (strcmp(type, "default")) {
+        status =
+            err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: '%s' is of type '%.100s'; default, linear and yarn are supported",
+                    file_label(c.file), key, type);
+    }
+    if (!status)
+        *out = r;
+    return status;
+}

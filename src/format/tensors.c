@@ -1,0 +1,240 @@
+#include "format/tensors.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "format/file.h"
+
+/* tensor_read tells the page cache to drop this much at a time, so that loading a model larger than memory doesn't
+ * push everything else out. */
+#define READ_STEP ((uint64_t)8 << 20)
+
+#define NAME_BLOCK 65536
+
+typedef struct file {
+    char *path;
+    uint64_t size;
+} file;
+
+/* Names lie in blocks that never move, as tensor_info.name points into them. */
+typedef struct name_block {
+    struct name_block *next;
+    size_t used, size;
+    char text[];
+} name_block;
+
+struct tensor_index {
+    tensor_info *tensors; /* by name once sealed */
+    size_t count, capacity;
+    file *files;
+    size_t file_count, file_capacity;
+    name_block *names;
+};
+
+tensor_index *tensor_index_create(odmoe_error *err)
+{
+    return mem_calloc(1, sizeof(tensor_index), "a tensor index", err);
+}
+
+void tensor_index_free(tensor_index *index)
+{
+    if (!index)
+        return;
+    for (size_t i = 0; i < index->file_count; i++)
+        free(index->files[i].path);
+    for (name_block *b = index->names, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+    free(index->files);
+    free(index->tensors);
+    free(index);
+}
+
+odmoe_status tensor_index_add_file(tensor_index *index, const char *path, uint64_t size, int *out, odmoe_error *err)
+{
+    odmoe_status status = mem_grow((void **)&index->files, &index->file_capacity, index->file_count + 1, sizeof(file),
+                                   "the list of files", err);
+    if (status)
+        return status;
+    char *copy = mem_strdup(path, strlen(path), err);
+    if (!copy)
+        return ODMOE_ERR_MEMORY;
+    *out = (int)index->file_count;
+    index->files[index->file_count++] = (file){copy, size};
+    return ODMOE_OK;
+}
+
+int tensor_index_files(const tensor_index *index)
+{
+    return (int)index->file_count;
+}
+
+const char *tensor_index_path(const tensor_index *index, int f)
+{
+    return index->files[f].path;
+}
+
+uint64_t tensor_index_file_size(const tensor_index *index, int f)
+{
+    return index->files[f].size;
+}
+
+/* A copy of `name` that lives as long as the index. */
+static const char *keep_name(tensor_index *index, const char *name, size_t length, odmoe_error *err)
+{
+    name_block *b = index->names;
+    if (!b || b->size - b->used <= length) {
+        size_t size = length < NAME_BLOCK ? NAME_BLOCK : length + 1;
+        b = mem_calloc(1, sizeof(name_block) + size, "tensor names", err);
+        if (!b)
+            return NULL;
+        b->size = size;
+        b->next = index->names;
+        index->names = b;
+    }
+    char *copy = b->text + b->used;
+    memcpy(copy, name, length + 1);
+    b->used += length + 1;
+    return copy;
+}
+
+/* Printable, as names end up on terminals and in other files. */
+static bool name_ok(const char *name)
+{
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
+        if (*c < 0x20 || *c == 0x7f)
+            return false;
+    return *name != 0;
+}
+
+/* The bytes that type and shape need; false where the innermost dimension breaks a block or the size overflows. */
+static bool bytes_needed(const tensor_info *t, uint64_t *out)
+{
+    const dtype_traits *traits = dtype_info(t->type);
+    uint64_t row = t->dims ? t->shape[t->dims - 1] : 1, count = 1;
+    if (row % traits->block)
+        return false;
+    for (int d = 0; d < t->dims; d++)
+        if (!mem_mul(count, t->shape[d], &count))
+            return false;
+    return mem_mul(count / traits->block, traits->block_bytes, out);
+}
+
+odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmoe_error *err)
+{
+    const file *f = &index->files[info->file];
+    const char *path = file_label(f->path);
+    uint64_t end, need;
+    if (!name_ok(info->name))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: tensor '%.100s': its name is empty or holds control characters",
+                       path, info->name);
+    if (!bytes_needed(info, &need))
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: tensor '%.100s': shape overflows or its rows are not whole blocks of %u (%s)", path,
+                       info->name, dtype_info(info->type)->block, dtype_info(info->type)->name);
+    if (need != info->length)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: tensor '%.100s': has %llu bytes, type %s and shape need %llu", path,
+                       info->name, (unsigned long long)info->length, dtype_info(info->type)->name,
+                       (unsigned long long)need);
+    if (!mem_add(info->offset, info->length, &end) || end > f->size)
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: tensor '%.100s': %llu bytes at offset %llu lie outside the file of %llu bytes (cut off?)",
+                       path, info->name, (unsigned long long)info->length, (unsigned long long)info->offset,
+                       (unsigned long long)f->size);
+    odmoe_status status = mem_grow((void **)&index->tensors, &index->capacity, index->count + 1, sizeof(tensor_info),
+                                   "the tensor index", err);
+    if (status)
+        return status;
+    const char *name = keep_name(index, info->name, strlen(info->name), err);
+    if (!name)
+        return ODMOE_ERR_MEMORY;
+    index->tensors[index->count] = *info;
+    index->tensors[index->count++].name = name;
+    return ODMOE_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const tensor_info *)a)->name, ((const tensor_info *)b)->name);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const tensor_info *x = *(const tensor_info *const *)a, *y = *(const tensor_info *const *)b;
+    if (x->file != y->file)
+        return x->file < y->file ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+static odmoe_status check_overlap(const tensor_index *index, odmoe_error *err)
+{
+    const tensor_info **order = mem_calloc(index->count, sizeof *order, "checking tensors for overlap", err);
+    if (!order)
+        return ODMOE_ERR_MEMORY;
+    size_t n = 0;
+    for (size_t i = 0; i < index->count; i++)
+        if (index->tensors[i].length) /* one without weights overlaps nothing, wherever it says it is */
+            order[n++] = &index->tensors[i];
+    qsort(order, n, sizeof *order, by_place);
+    odmoe_status status = ODMOE_OK;
+    for (size_t i = 1; i < n && !status; i++) {
+        const tensor_info *a = order[i - 1], *b = order[i];
+        if (a->file == b->file && b->offset - a->offset < a->length)
+            status = err_set(err, ODMOE_ERR_FORMAT, "%s: tensor '%.100s' overlaps tensor '%.100s'",
+                             file_label(index->files[a->file].path), b->name, a->name);
+    }
+    free(order);
+    return status;
+}
+
+odmoe_status tensor_index_seal(tensor_index *index, odmoe_error *err)
+{
+    if (index->count)
+        qsort(index->tensors, index->count, sizeof *index->tensors, by_name);
+    for (size_t i = 1; i < index->count; i++) {
+        const tensor_info *a = &index->tensors[i - 1], *b = &index->tensors[i];
+        if (!strcmp(a->name, b->name))
+            return err_set(err, ODMOE_ERR_FORMAT, "%s: tensor '%.100s' is there twice",
+                           file_label(index->files[b->file].path), b->name);
+    }
+    return check_overlap(index, err);
+}
+
+const tensor_info *tensor_index_find(const tensor_index *index, const char *name)
+{
+    const tensor_info key = {.name = name};
+    return index->count ? bsearch(&key, index->tensors, index->count, sizeof key, by_name) : NULL;
+}
+
+size_t tensor_index_count(const tensor_index *index)
+{
+    return index->count;
+}
+
+const tensor_info *tensor_index_at(const tensor_index *index, size_t i)
+{
+    return &index->tensors[i];
+}
+
+odmoe_status tensor_read(const tensor_index *index, const tensor_info *info, void *out, odmoe_error *err)
+{
+    const char *path = index->files[info->file].path;
+    int fd;
+    uint64_t size;
+    odmoe_status status = file_open(path, false, &fd, &size, err);
+    if (!status) {
+        for (uint64_t done = 0, n; done < info->length && !status; done += n) {
+            n = info->length - done < READ_STEP ? info->length - done : READ_STEP;
+            status = file_read_at(fd, path, info->offset + done, (char *)out + done, (size_t)n, err);
+            posix_fadvise(fd, (off_t)(info->offset + done), (off_t)n, POSIX_FADV_DONTNEED);
+        }
+        close(fd);
+    }
+    if (status)
+        err_context(err, "tensor '%.100s'", info->name);
+    return status;
+}
