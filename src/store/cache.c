@@ -1,0 +1,431 @@
+#include "store/cache.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need, uint64_t bytes, const policy_ops *ops,
+                        odmoe_error *err)
+{
+    *c = (cache){.layers = layers, .experts = experts, .ids = layers * experts};
+    c->entry = mem_calloc((size_t)c->ids, sizeof *c->entry, "the cache directory", err);
+    if (!c->entry)
+        return ODMOE_ERR_MEMORY;
+    for (int32_t id = 0; id < c->ids; id++)
+        c->entry[id].slot = c->entry[id].prev = c->entry[id].next = -1;
+    for (int k = 0; k < READ_CLASS_COUNT; k++)
+        c->queue[k] = c->unused[k] = (cache_list){-1, -1, 0};
+    odmoe_status status = slab_init(&c->slab, bytes, need, c->ids, err);
+    if (status)
+        return status;
+    policy_shape shape = {layers, experts, bytes, c->slab.class_bytes, c->slab.class_of};
+    c->policy = ops->create(&shape, err);
+    return c->policy ? ODMOE_OK : ODMOE_ERR_MEMORY;
+}
+
+void cache_clear(cache *c)
+{
+    if (c->policy)
+        c->policy->ops->free(c->policy);
+    slab_clear(&c->slab);
+    free(c->entry);
+    *c = (cache){0};
+}
+
+uint64_t cache_heap_bytes(int layers, int experts, uint64_t bytes, uint64_t smallest, uint64_t largest,
+                          const policy_ops *ops)
+{
+    policy_shape shape = {.layers = layers, .experts = experts, .capacity = bytes};
+    uint64_t ids = (uint64_t)layers * (uint64_t)experts;
+    return ids * sizeof(cache_entry) + slab_heap_bytes(bytes, smallest, largest, (int32_t)ids) +
+           ops->heap_bytes(&shape);
+}
+
+static uint64_t bytes_of(const cache *c, int32_t id)
+{
+    return slab_slot_bytes(&c->slab, id);
+}
+
+/* ---- the lists through the entries ---- */
+
+static void list_append(cache *c, cache_list *list, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    e->prev = list->last;
+    e->next = -1;
+    if (list->last >= 0)
+        c->entry[list->last].next = id;
+    else
+        list->first = id;
+    list->last = id;
+    list->bytes += bytes_of(c, id);
+}
+
+static void list_remove(cache *c, cache_list *list, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (e->prev >= 0)
+        c->entry[e->prev].next = e->next;
+    else
+        list->first = e->next;
+    if (e->next >= 0)
+        c->entry[e->next].prev = e->prev;
+    else
+        list->last = e->prev;
+    e->prev = e->next = -1;
+    list->bytes -= bytes_of(c, id);
+}
+
+static void set_used(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (e->unused)
+        list_remove(c, &c->unused[e->class_], id);
+    e->unused = 0;
+}
+
+/* ---- queue ---- */
+
+void cache_enqueue(cache *c, int32_t id, read_class class_)
+{
+    cache_entry *e = &c->entry[id];
+    e->state = CACHE_QUEUED;
+    e->class_ = (uint8_t)class_;
+    list_append(c, &c->queue[class_], id);
+}
+
+void cache_dequeue(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    list_remove(c, &c->queue[e->class_], id);
+    e->state = CACHE_EMPTY;
+}
+
+static void promote(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (e->class_ == READ_DEMAND)
+        return;
+    if (e->state == CACHE_QUEUED) {
+        list_remove(c, &c->queue[e->class_], id);
+        list_append(c, &c->queue[READ_DEMAND], id);
+    } else {
+        c->reading_bytes[e->class_] -= bytes_of(c, id);
+        c->reading_bytes[READ_DEMAND] += bytes_of(c, id);
+    }
+    e->class_ = READ_DEMAND;
+}
+
+void cache_want(cache *c, int32_t id, int32_t turn)
+{
+    cache_entry *e = &c->entry[id];
+    e->turn = !e->wants || turn < e->turn ? turn : e->turn;
+    e->wants++;
+    if (e->state == CACHE_EMPTY || e->state == CACHE_FAILED)
+        cache_enqueue(c, id, READ_DEMAND);
+    else if (e->state == CACHE_QUEUED || e->state == CACHE_READING)
+        promote(c, id);
+}
+
+void cache_unwant(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (--e->wants)
+        return;
+    if (e->state == CACHE_QUEUED)
+        cache_dequeue(c, id);
+    else if (e->state == CACHE_FAILED)
+        e->state = CACHE_EMPTY;
+}
+
+/* ---- room ---- */
+
+/* READY or READING -> without a slot. */
+static void lose_slot(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (e->state == CACHE_READY) {
+        set_used(c, id);
+        c->policy->ops->remove(c->policy, id);
+        c->ready_bytes -= bytes_of(c, id);
+    } else {
+        c->reading_bytes[e->class_] -= bytes_of(c, id);
+    }
+    slab_give(&c->slab, e->slot);
+    e->slot = -1;
+    e->doomed = 0;
+    e->state = CACHE_EMPTY;
+}
+
+/* Without a slot -> EMPTY, or back into the queue for those who want it. */
+static void drop(cache *c, int32_t id)
+{
+    lose_slot(c, id);
+    if (c->entry[id].wants)
+        cache_enqueue(c, id, READ_DEMAND);
+}
+
+static void evict(cache *c, int32_t id)
+{
+    c->evictions++;
+    drop(c, id);
+}
+
+static bool may_go(const cache *c, int32_t id, bool force)
+{
+    const cache_entry *e = &c->entry[id];
+    return e->state == CACHE_READY && !e->pins && (force || !e->wants);
+}
+
+typedef struct victim_filter {
+    const cache *c;
+    int32_t class_; /* size class, -1: any */
+} victim_filter;
+
+static bool may_be_victim(void *ctx, int32_t id)
+{
+    const victim_filter *f = ctx;
+    return (f->class_ < 0 || f->c->slab.class_of[id] == f->class_) && may_go(f->c, id, false);
+}
+
+static int32_t victim(cache *c, int32_t class_)
+{
+    victim_filter filter = {c, class_};
+    return c->policy->ops->victim(c->policy, may_be_victim, &filter);
+}
+
+/* Can all of a region's experts go, and is it long enough for `id`? */
+static bool region_may_go(const cache *c, int32_t region, int32_t id, bool force)
+{
+    const slab_region *g = &c->slab.region[region];
+    if (!slab_region_fits(&c->slab, region, id))
+        return false;
+    for (int32_t i = 0; i < g->slots; i++)
+        if (c->slab.owner[g->first + i] >= 0 && !may_go(c, c->slab.owner[g->first + i], force))
+            return false;
+    return true;
+}
+
+static void empty_region(cache *c, int32_t region)
+{
+    const slab_region *g = &c->slab.region[region];
+    for (int32_t i = 0; i < g->slots; i++)
+        if (c->slab.owner[g->first + i] >= 0)
+            evict(c, c->slab.owner[g->first + i]);
+}
+
+static bool empty_any_region(cache *c, int32_t id, bool force)
+{
+    for (int32_t r = 0; r < c->slab.regions; r++)
+        if (region_may_go(c, r, id, force)) {
+            empty_region(c, r);
+            return true;
+        }
+    return false;
+}
+
+/* Evict for `id` what nobody wants. The policy's choice may be of another size; then its region is passed over in
+ * favour of the policy's choice of id's own size, until that has happened as often as the region has slots: by then
+ * its share is due to the other size, and it is emptied as a whole. */
+static bool make_room(cache *c, int32_t id)
+{
+    int32_t class_ = c->slab.class_of[id], any = victim(c, -1);
+    if (any < 0)
+        return false;
+    if (c->slab.class_of[any] == class_) {
+        slab_region *g = &c->slab.region[c->slab.region_of[c->entry[any].slot]];
+        g->passed_over -= g->passed_over > 0;
+        evict(c, any);
+        return true;
+    }
+    int32_t same = victim(c, class_), region = c->slab.region_of[c->entry[any].slot];
+    slab_region *g = &c->slab.region[region];
+    g->passed_over++;
+    if ((same < 0 || g->passed_over >= g->slots) && region_may_go(c, region, id, false)) {
+        empty_region(c, region);
+        return true;
+    }
+    if (same < 0)
+        return empty_any_region(c, id, false);
+    evict(c, same);
+    return true;
+}
+
+/* The same at the expense of experts that are wanted: the one that is wanted latest, else a whole region. */
+static bool force_room(cache *c, int32_t id)
+{
+    int32_t latest = -1;
+    for (int32_t slot = 0; slot < c->slab.slots; slot++) {
+        int32_t other = c->slab.owner[slot];
+        if (other >= 0 && c->slab.class_of[other] == c->slab.class_of[id] && may_go(c, other, true) &&
+            (latest < 0 || c->entry[other].turn > c->entry[latest].turn))
+            latest = other;
+    }
+    if (latest < 0)
+        return empty_any_region(c, id, true);
+    evict(c, latest);
+    return true;
+}
+
+bool cache_start(cache *c, int32_t id, bool force)
+{
+    int32_t slot = slab_take(&c->slab, id);
+    if (slot < 0 && (make_room(c, id) || (force && force_room(c, id))))
+        slot = slab_take(&c->slab, id);
+    if (slot < 0)
+        return false;
+    cache_entry *e = &c->entry[id];
+    list_remove(c, &c->queue[e->class_], id);
+    e->state = CACHE_READING;
+    e->slot = slot;
+    c->reading_bytes[e->class_] += bytes_of(c, id);
+    return true;
+}
+
+/* ---- the end of a read ---- */
+
+void cache_arrived(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (e->doomed) {
+        drop(c, id);
+        return;
+    }
+    c->reading_bytes[e->class_] -= bytes_of(c, id);
+    c->ready_bytes += bytes_of(c, id);
+    e->state = CACHE_READY;
+    c->policy->ops->insert(c->policy, id);
+    if (e->class_ != READ_DEMAND) {
+        e->unused = 1;
+        list_append(c, &c->unused[e->class_], id);
+    }
+}
+
+void cache_failed(cache *c, int32_t id, int error)
+{
+    lose_slot(c, id);
+    if (c->entry[id].wants) {
+        c->entry[id].state = CACHE_FAILED;
+        c->entry[id].error = error;
+    }
+}
+
+void cache_retry(cache *c, int32_t id)
+{
+    lose_slot(c, id);
+    cache_enqueue(c, id, READ_DEMAND);
+}
+
+/* ---- pins ---- */
+
+bool cache_give(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    bool ahead = e->unused;
+    set_used(c, id);
+    e->wants--;
+    e->pins++;
+    c->policy->ops->use(c->policy, id);
+    return ahead;
+}
+
+void cache_unpin(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (!--e->pins && e->doomed)
+        drop(c, id);
+}
+
+void cache_settle(cache *c, int layer)
+{
+    for (int k = 0; k < READ_CLASS_COUNT; k++)
+        for (int32_t id = c->unused[k].first, next; id >= 0; id = next) {
+            next = c->entry[id].next;
+            if (id / c->experts == layer && !c->entry[id].wants)
+                set_used(c, id);
+        }
+}
+
+void cache_invalidate(cache *c, int32_t id)
+{
+    cache_entry *e = &c->entry[id];
+    if (e->state == CACHE_READY && !e->pins)
+        drop(c, id);
+    else if (e->state == CACHE_READY || e->state == CACHE_READING)
+        e->doomed = 1;
+}
+
+#ifndef NDEBUG
+
+static bool list_is(const cache *c, const cache_list *list, uint8_t class_, bool queue, int32_t *counted)
+{
+    uint64_t bytes = 0;
+    int32_t last = -1;
+    for (int32_t id = list->first; id >= 0; last = id, id = c->entry[id].next) {
+        const cache_entry *e = &c->entry[id];
+        if (e->prev != last || e->class_ != class_ || (queue ? e->state != CACHE_QUEUED : !e->unused))
+            return false;
+        bytes += bytes_of(c, id);
+        ++*counted;
+    }
+    return last == list->last && bytes == list->bytes;
+}
+
+static const char *entry_wrong(const cache *c, int32_t id)
+{
+    const cache_entry *e = &c->entry[id];
+    bool has_slot = e->state == CACHE_READING || e->state == CACHE_READY;
+    if (has_slot != (e->slot >= 0))
+        return "a state and a slot that do not go together";
+    if (has_slot && (e->slot >= c->slab.slots || c->slab.owner[e->slot] != id))
+        return "a slot that belongs to another expert";
+    if (e->pins < 0 || e->wants < 0 || (e->pins && e->state != CACHE_READY))
+        return "pins on an expert that is not READY";
+    if (e->wants && e->state == CACHE_EMPTY)
+        return "a wanted expert that nobody will read";
+    if (e->state == CACHE_FAILED && !e->wants)
+        return "a failure that nobody waits for";
+    if (e->unused && (e->state != CACHE_READY || e->class_ == READ_DEMAND))
+        return "an unused expert that is not a read ahead";
+    if (e->doomed && e->state != CACHE_READING && !(e->state == CACHE_READY && e->pins))
+        return "a doomed expert that should be gone";
+    return NULL;
+}
+
+bool cache_check(const cache *c, const char **what)
+{
+    if (!slab_check(&c->slab, what))
+        return false;
+    int32_t queued = 0, unused = 0;
+    for (uint8_t k = 0; k < READ_CLASS_COUNT; k++)
+        if (!list_is(c, &c->queue[k], k, true, &queued) || !list_is(c, &c->unused[k], k, false, &unused))
+            return *what = "a broken list of queued or unused experts", false;
+    uint64_t ready = 0, reading[READ_CLASS_COUNT] = {0};
+    int32_t held = 0, taken = 0;
+    for (int32_t id = 0; id < c->ids; id++) {
+        const cache_entry *e = &c->entry[id];
+        if ((*what = entry_wrong(c, id)))
+            return false;
+        queued -= e->state == CACHE_QUEUED;
+        unused -= e->unused;
+        held += e->slot >= 0;
+        if (e->state == CACHE_READY)
+            ready += bytes_of(c, id);
+        if (e->state == CACHE_READING)
+            reading[e->class_] += bytes_of(c, id);
+    }
+    for (int32_t slot = 0; slot < c->slab.slots; slot++)
+        taken += c->slab.owner[slot] >= 0;
+    if (queued || unused)
+        return *what = "an expert outside the list that its state asks for", false;
+    if (held != taken)
+        return *what = "slots taken by nobody", false;
+    if (ready != c->ready_bytes || memcmp(reading, c->reading_bytes, sizeof reading))
+        return *what = "wrong sums of bytes", false;
+    if (ready + reading[0] + reading[1] + reading[2] > c->slab.bytes)
+        return *what = "more bytes than the slab has", false;
+    return true;
+}
+
+#endif

@@ -1,0 +1,103 @@
+/* cache.h - the directory of all experts: what state each is in, which slot it has, and who goes when room is needed.
+ * Ids and bytes only; it reads nothing, waits for nothing and has no lock (its caller serialises), so that a replay
+ * runs the same code as the store.
+ *
+ *            enqueue            start              arrived            give / unpin
+ *   EMPTY ------------> QUEUED ------> READING -------------> READY (pins >= 0) --.
+ *     ^ ^                 |              | | failed, nobody wants it               |
+ *     | `-----dequeue-----'              | `------------------> EMPTY              | evict (to make room),
+ *     |                                  | failed                                  | invalidate
+ *     |                                  `--------> FAILED --unwant (the last)--.  |
+ *     `--------------------------------------------------------------------------'--'
+ *
+ * An open batch *wants* the experts that it has not been given yet. A wanted expert is never EMPTY: evicting or
+ * invalidating one puts it into the demand queue again. Only a read takes a slot; QUEUED has none.
+ */
+#ifndef ODMOE_STORE_CACHE_H
+#define ODMOE_STORE_CACHE_H
+
+#include "store/policy.h"
+#include "store/slab.h"
+#include "store/store.h"
+
+typedef enum cache_state { CACHE_EMPTY, CACHE_QUEUED, CACHE_READING, CACHE_READY, CACHE_FAILED } cache_state;
+
+typedef struct cache_entry {
+    uint8_t state;      /* cache_state */
+    uint8_t class_;     /* read_class of the queue or read; of a READY one: as which it was read, while unused */
+    uint8_t unused;     /* READY, read ahead and not given to anybody yet */
+    uint8_t doomed;     /* READING or pinned READY, invalidated: goes when it can */
+    int32_t slot;       /* READING and READY; else -1 */
+    int32_t pins;       /* READY only */
+    int32_t wants;      /* open batches that will still ask for it */
+    int32_t turn;       /* how late in its batch it is wanted; a forced eviction takes the latest */
+    int32_t prev, next; /* in the queue of its class (QUEUED) or the list of unused (unused); -1 ends */
+    int32_t error;      /* FAILED: what the read said */
+} cache_entry;
+
+typedef struct cache_list {
+    int32_t first, last;
+    uint64_t bytes;
+} cache_list;
+
+typedef struct cache {
+    int32_t layers, experts, ids;
+    cache_entry *entry; /* [ids] */
+    slab slab;
+    policy *policy;
+    cache_list queue[READ_CLASS_COUNT];
+    cache_list unused[READ_CLASS_COUNT]; /* READY, read ahead, not used; demand's is always empty */
+    uint64_t reading_bytes[READ_CLASS_COUNT];
+    uint64_t ready_bytes, evictions;
+} cache;
+
+/* cache_init - need[layer * experts + expert]: slot bytes of each id. cache_clear takes a failed or zeroed one. */
+odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need, uint64_t bytes, const policy_ops *ops,
+                        odmoe_error *err);
+void cache_clear(cache *c);
+/* what cache_init allocates at most */
+uint64_t cache_heap_bytes(int layers, int experts, uint64_t bytes, uint64_t smallest, uint64_t largest,
+                          const policy_ops *ops);
+
+/* cache_want - one more open batch will ask for id: EMPTY and FAILED ones are queued as demand, queued and running
+ * reads promoted to it. cache_unwant - the batch gives up; a queued one that nobody wants any more is dropped, a FAILED
+ * one becomes EMPTY. */
+void cache_want(cache *c, int32_t id, int32_t turn);
+void cache_unwant(cache *c, int32_t id);
+
+/* cache_enqueue - EMPTY -> QUEUED as a read ahead. cache_dequeue - QUEUED -> EMPTY; not for wanted ones. */
+void cache_enqueue(cache *c, int32_t id, read_class class_);
+void cache_dequeue(cache *c, int32_t id);
+
+/* cache_start - QUEUED -> READING: take a slot, evicting what nobody wants if need be; with `force` also what is
+ * wanted but not pinned. False, and nothing evicted, when there is no room. */
+bool cache_start(cache *c, int32_t id, bool force);
+
+/* The read is through. cache_arrived - READING -> READY (a doomed one is dropped, or queued again when wanted).
+ * cache_failed - READING -> FAILED when somebody wants it, else EMPTY. cache_retry - READING -> QUEUED as demand. */
+void cache_arrived(cache *c, int32_t id);
+void cache_failed(cache *c, int32_t id, int error);
+void cache_retry(cache *c, int32_t id);
+
+/* cache_give - a batch that wanted the READY id gets it: pinned, and no longer wanted by it. True when it had been read
+ * ahead for nobody (a speculation or certain read that now proves right). cache_unpin undoes the pin. */
+bool cache_give(cache *c, int32_t id);
+void cache_unpin(cache *c, int32_t id);
+
+/* cache_settle - the layer's router has spoken: what was read ahead for it and is not wanted no longer counts as
+ * unused. cache_invalidate - forget its bytes. */
+void cache_settle(cache *c, int layer);
+void cache_invalidate(cache *c, int32_t id);
+
+/* READY, and its bytes may be given out. */
+static inline bool cache_is_ready(const cache *c, int32_t id)
+{
+    return c->entry[id].state == CACHE_READY && !c->entry[id].doomed;
+}
+
+#ifndef NDEBUG
+/* cache_check - every invariant of the directory; false and a message when one is broken. O(ids). */
+bool cache_check(const cache *c, const char **what);
+#endif
+
+#endif

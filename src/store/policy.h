@@ -1,0 +1,54 @@
+/* policy.h - which cached expert goes first. A policy knows ids, bytes and the order of use; no files, no states, no
+ * locks (its caller serialises), so that it runs the same under the store and in a replay of a trace.
+ *
+ * id = layer * experts + expert. A forward pass goes through the layers in ascending order; a policy may take a step
+ * back to a lower layer as the beginning of the next pass.
+ */
+#ifndef ODMOE_STORE_POLICY_H
+#define ODMOE_STORE_POLICY_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+
+typedef struct policy_shape {
+    int32_t layers, experts;
+    uint64_t capacity;           /* bytes of the cache */
+    const uint64_t *class_bytes; /* bytes of id's slot: class_bytes[class_of[id]]; borrowed for the policy's life */
+    const uint16_t *class_of;
+} policy_shape;
+
+/* May this id be evicted now? Asked by victim() for ids in the order in which the policy would give them up. */
+typedef bool (*policy_may)(void *ctx, int32_t id);
+
+typedef struct policy policy; /* each policy's own struct begins with it */
+
+typedef struct policy_ops {
+    const char *name;
+    const char *what; /* one line for a user */
+    policy *(*create)(const policy_shape *shape, odmoe_error *err);
+    void (*free)(policy *p);
+    /* id is READY: it has been read for somebody who waits, or ahead (then use() may follow or not). */
+    void (*insert)(policy *p, int32_t id);
+    /* id is given to a batch, whether it was cached or has just been read. It is in the cache. */
+    void (*use)(policy *p, int32_t id);
+    /* id leaves the cache. */
+    void (*remove)(policy *p, int32_t id);
+    /* the cached id to give up first among those that may go; -1: none may. Changes nothing. */
+    int32_t (*victim)(policy *p, policy_may may, void *ctx);
+    uint64_t (*heap_bytes)(const policy_shape *shape); /* what create allocates */
+} policy_ops;
+
+struct policy {
+    const policy_ops *ops;
+};
+
+/* policy_find - by name; "auto" is the best measured (docs/cache.md). NULL name: auto. ERR_ARG lists the names. */
+odmoe_status policy_find(const char *name, const policy_ops **out, odmoe_error *err);
+
+/* policy_at - all policies one after the other, NULL after the last; the default first. */
+const policy_ops *policy_at(int i);
+
+extern const policy_ops policy_lru;
+
+#endif

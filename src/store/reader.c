@@ -1,0 +1,397 @@
+/* reader.c - the I/O thread: picks what to read next, keeps the back end full, and sees to it that a read is whole.
+ *
+ *   pick an expert ---> its extents ---> parts ---> requests ---> back end
+ *      (takes a slot)     (layout.c)   (<= PART)   (neighbours      |
+ *                                                    merge)         v
+ *   READY / FAILED <--- last part <--- whole? <-------------------- result
+ *                                        `-> the rest is asked for again
+ */
+#include "store/store_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/mem.h"
+
+#define PART_BYTES (1u << 20) /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") */
+#define RETRIES_MAX 64        /* EINTR, EAGAIN or a short read without progress, in a row */
+
+uint64_t store_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- what to read next ---- */
+
+/* Take a slot for the first of a queue of reads ahead, if the class may have another read in flight. */
+static int32_t start_ahead(store *s, read_class class_)
+{
+    int32_t id = s->cache.queue[class_].first;
+    if (id < 0)
+        return -1;
+    uint64_t reading = s->cache.reading_bytes[class_];
+    if (reading && reading + slab_slot_bytes(&s->cache.slab, id) > store_flight_cap(s, class_))
+        return -1;
+    return cache_start(&s->cache, id, false) ? id : -1;
+}
+
+/* The next expert to read, READING now; -1: none, or no room. Somebody who waits comes first, at the expense of what is
+ * cached for others; while he can't be served nothing else begins, so that what is in the way drains. */
+static int32_t pick(store *s)
+{
+    bool waiting;
+    int32_t id = store_start_blocked(s, &waiting);
+    if (waiting)
+        return id;
+    id = s->cache.queue[READ_DEMAND].first;
+    if (id >= 0)
+        return cache_start(&s->cache, id, false) ? id : -1;
+    id = start_ahead(s, READ_CERTAIN);
+    return id >= 0 ? id : start_ahead(s, READ_SPECULATIVE);
+}
+
+/* The bytes of `id` are complete, or never will be: no part is in flight and none will be asked for. */
+static void finish(store *s, int32_t id)
+{
+    store_expert *x = &s->expert[id];
+    const cache_entry *e = &s->cache.entry[id];
+    if (x->error || x->cut) {
+        /* what was read ahead gets a second try when somebody came to wait for it */
+        if (e->wants && (x->error ? x->started_as != READ_DEMAND : x->cut)) {
+            cache_retry(&s->cache, id);
+        } else {
+            cache_failed(&s->cache, id, x->error);
+            store_tell_failed(s, id);
+        }
+        return;
+    }
+    uint64_t bytes = expert_index_bytes(s->index, id / s->experts, id % s->experts);
+    x->counters.bytes += bytes;
+    s->totals.bytes_read += bytes;
+    if (x->started_as == READ_SPECULATIVE)
+        s->totals.speculative_bytes += bytes;
+    cache_arrived(&s->cache, id);
+    if (cache_is_ready(&s->cache, id))
+        store_tell_ready(s, id);
+}
+
+static void cursor_leave(store *s, bool cut)
+{
+    int32_t id = s->cursor.id;
+    s->cursor.id = -1;
+    s->expert[id].cut = cut;
+    if (!s->expert[id].parts)
+        finish(s, id);
+}
+
+static bool cursor_enter(store *s)
+{
+    int32_t id = pick(s);
+    if (id < 0)
+        return false;
+    store_expert *x = &s->expert[id];
+    x->error = x->cut = 0;
+    x->started_as = s->cache.entry[id].class_;
+    int n;
+    const expert_piece *pieces = expert_index_pieces(s->index, id / s->experts, id % s->experts, &n);
+    s->cursor.id = id;
+    s->cursor.cancelled = false;
+    s->cursor.extent = 0;
+    s->cursor.done = 0;
+    layout_of(pieces, n, &s->cursor.layout);
+    return true;
+}
+
+/* Nobody wants the rest of it: a demand whose batch has ended, a cancelled read ahead; or it is no use. */
+static bool cursor_abandoned(const store *s)
+{
+    const cache_entry *e = &s->cache.entry[s->cursor.id];
+    return s->expert[s->cursor.id].error || e->doomed ||
+           (!e->wants && (e->class_ == READ_DEMAND || s->cursor.cancelled));
+}
+
+/* ---- requests ---- */
+
+static uint64_t request_bytes(const request *r)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < r->io.iovs; i++)
+        sum += r->io.iov[i].iov_len;
+    return sum;
+}
+
+static void request_append(request *r, int32_t id, void *to, uint64_t bytes)
+{
+    r->owner[r->io.iovs] = id;
+    r->io.iov[r->io.iovs++] = (struct iovec){to, bytes};
+}
+
+static request *request_new(store *s, int32_t file, uint64_t offset)
+{
+    request *r = s->free_requests;
+    s->free_requests = r->next;
+    r->io = (io_request){.file = file, .offset = offset};
+    r->retries = r->held = 0;
+    return r;
+}
+
+/* The next part of the cursor's expert: appended to `last` when it follows it in the file, else in a request of its
+ * own. NULL when that would need a request and none is free. */
+static request *next_part(store *s, request *last)
+{
+    read_cursor *c = &s->cursor;
+    const layout_extent *x = &c->layout.extent[c->extent];
+    uint64_t offset = x->offset + c->done, left = x->bytes - c->done;
+    /* equal parts, so that the last one is no crumb */
+    uint64_t parts = (left + PART_BYTES - 1) / PART_BYTES;
+    uint64_t bytes = ((left + parts - 1) / parts + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
+    bytes = bytes < left ? bytes : left;
+    bool follows = last && last->io.file == x->file && last->io.iovs < IO_IOV_MAX &&
+                   last->io.offset + request_bytes(last) == offset && request_bytes(last) + bytes <= PART_BYTES;
+    request *r = follows ? last : s->free_requests ? request_new(s, x->file, offset) : NULL;
+    if (!r)
+        return NULL;
+    request_append(r, c->id, s->memory + slab_at(&s->cache.slab, s->cache.entry[c->id].slot) + x->at + c->done, bytes);
+    s->expert[c->id].parts++;
+    c->done += bytes;
+    if (c->done == x->bytes) {
+        c->extent++;
+        c->done = 0;
+    }
+    return r;
+}
+
+/* Fill the outbox with what the back end can take; how many. */
+static int pump(store *s)
+{
+    int n = 0;
+    for (; s->again; n++) {
+        s->outbox[n] = &s->again->io;
+        s->again = s->again->next;
+    }
+    for (request *last = NULL; !s->stop;) {
+        if (s->cursor.id >= 0 && cursor_abandoned(s))
+            cursor_leave(s, true);
+        if (s->cursor.id < 0 && (!s->free_requests || !cursor_enter(s)))
+            break;
+        request *r = next_part(s, last);
+        if (!r)
+            break;
+        if (r != last) {
+            s->outbox[n++] = &r->io;
+            s->totals.reads++;
+        }
+        last = r;
+        if (s->cursor.extent == s->cursor.layout.extents)
+            cursor_leave(s, false);
+    }
+    return n;
+}
+
+/* ---- results ---- */
+
+static void part_done(store *s, int32_t id, int32_t file, int error)
+{
+    store_expert *x = &s->expert[id];
+    if (error && !x->error) {
+        x->error = error;
+        x->error_file = file;
+    }
+    if (!--x->parts && s->cursor.id != id)
+        finish(s, id);
+}
+
+static void request_free(store *s, request *r)
+{
+    r->next = s->free_requests;
+    s->free_requests = r;
+}
+
+static void ask_again(store *s, request *r)
+{
+    r->next = s->again;
+    s->again = r;
+}
+
+/* Forget the first `n` buffers, which end at `offset`. With none left, one that was held back is asked for, alone. */
+static void request_shift(store *s, request *r, int n)
+{
+    int kept = r->io.iovs + r->held - n;
+    memmove(r->io.iov, r->io.iov + n, (size_t)kept * sizeof r->io.iov[0]);
+    memmove(r->owner, r->owner + n, (size_t)kept * sizeof r->owner[0]);
+    r->io.iovs -= n;
+    if (!r->io.iovs && r->held) {
+        r->io.iovs = 1;
+        r->held--;
+    }
+    r->retries = 0;
+    if (r->io.iovs)
+        ask_again(s, r);
+    else
+        request_free(s, r);
+}
+
+/* `bytes` (a multiple of LAYOUT_ALIGN, or all that was asked for) have arrived: what they fill is done, the rest is
+ * asked for. */
+static void request_advance(store *s, request *r, uint64_t bytes)
+{
+    int full = 0;
+    r->io.offset += bytes;
+    while (full < r->io.iovs && bytes >= r->io.iov[full].iov_len) {
+        bytes -= r->io.iov[full].iov_len;
+        part_done(s, r->owner[full++], r->io.file, 0);
+    }
+    if (full < r->io.iovs) {
+        r->io.iov[full].iov_base = (char *)r->io.iov[full].iov_base + bytes;
+        r->io.iov[full].iov_len -= bytes;
+    }
+    request_shift(s, r, full);
+}
+
+/* Of several neighbours each is asked for alone, so that the error meets the one whose it is. */
+static void request_failed(store *s, request *r, int error)
+{
+    if (r->io.iovs > 1) {
+        r->held += r->io.iovs - 1;
+        r->io.iovs = 1;
+        r->retries = 0;
+        ask_again(s, r);
+        return;
+    }
+    r->io.offset += r->io.iov[0].iov_len;
+    part_done(s, r->owner[0], r->io.file, error);
+    request_shift(s, r, 1);
+}
+
+static void request_done(store *s, request *r)
+{
+    int64_t result = r->io.result;
+    uint64_t wanted = request_bytes(r), size = s->source.file[r->io.file].size;
+    uint64_t whole = size - r->io.offset < wanted ? size - r->io.offset : wanted; /* the tail of the file is short */
+    if (result > 0)
+        s->totals.bytes_transferred += (uint64_t)result;
+    if (result >= 0 && (uint64_t)result >= whole) {
+        request_advance(s, r, wanted);
+        return;
+    }
+    uint64_t progress = result > 0 ? (uint64_t)result / LAYOUT_ALIGN * LAYOUT_ALIGN : 0;
+    if (progress) {
+        request_advance(s, r, progress);
+    } else if (!result) {
+        request_failed(s, r, IO_ENDED);
+    } else if (result > 0 || result == -EINTR || result == -EAGAIN) {
+        if (++r->retries < RETRIES_MAX)
+            ask_again(s, r);
+        else
+            request_failed(s, r, result > 0 ? EIO : (int)-result);
+    } else {
+        request_failed(s, r, (int)-result);
+    }
+}
+
+/* ---- the thread ---- */
+
+void store_kick(store *s)
+{
+    s->work = true;
+    if (s->idle) {
+        pthread_cond_signal(&s->new_work);
+    } else if (s->reaping && !s->woken && s->free_requests) {
+        s->woken = true;
+        s->source.io->wake(s->source.handle);
+    }
+}
+
+static void clock_reads(store *s, int before)
+{
+    if (!before && s->in_flight)
+        s->busy_since = store_now_ns();
+    else if (before && !s->in_flight)
+        s->totals.read_ns += store_now_ns() - s->busy_since;
+}
+
+/* Hand out `n` requests and collect what is done, without the lock. */
+static void exchange(store *s, int n)
+{
+    int before = s->in_flight;
+    s->in_flight += n;
+    clock_reads(s, before);
+    s->work = false;
+    s->reaping = true;
+    pthread_mutex_unlock(&s->lock);
+    if (n)
+        s->source.io->submit(s->source.handle, s->outbox, n);
+    int done = s->source.io->reap(s->source.handle, s->inbox, s->source.depth);
+    pthread_mutex_lock(&s->lock);
+    s->reaping = s->woken = false;
+    before = s->in_flight;
+    s->in_flight -= done;
+    clock_reads(s, before);
+    for (int i = 0; i < done; i++)
+        request_done(s, (request *)s->inbox[i]);
+}
+
+static void *reader_main(void *ctx)
+{
+    store *s = ctx;
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        int n = pump(s);
+        store_check(s);
+        if (n || s->in_flight) {
+            exchange(s, n);
+            store_check(s);
+            continue;
+        }
+        if (s->stop)
+            break;
+        store_tell_stuck(s); /* what waits now, waits for pins */
+        s->idle = true;
+        while (!s->work && !s->stop)
+            pthread_cond_wait(&s->new_work, &s->lock);
+        s->idle = s->work = false;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+uint64_t reader_heap_bytes(int depth)
+{
+    return (uint64_t)depth * (sizeof(request) + 2 * sizeof(io_request *));
+}
+
+odmoe_status reader_start(store *s, odmoe_error *err)
+{
+    int depth = s->source.depth;
+    s->cursor.id = -1;
+    s->requests = mem_calloc((size_t)depth, sizeof *s->requests, "the store's requests", err);
+    s->outbox = mem_calloc((size_t)depth, sizeof *s->outbox, "the store's requests", err);
+    s->inbox = mem_calloc((size_t)depth, sizeof *s->inbox, "the store's requests", err);
+    if (!s->requests || !s->outbox || !s->inbox)
+        return ODMOE_ERR_MEMORY;
+    for (int i = 0; i < depth; i++)
+        request_free(s, &s->requests[i]);
+    int failed = pthread_create(&s->thread, NULL, reader_main, s);
+    if (failed)
+        return err_set(err, ODMOE_ERR_MEMORY, "no thread to read with: %s", strerror(failed));
+    s->started = true;
+    return ODMOE_OK;
+}
+
+void reader_stop(store *s)
+{
+    if (s->started) {
+        pthread_mutex_lock(&s->lock);
+        s->stop = true;
+        store_kick(s);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->thread, NULL);
+    }
+    free(s->requests);
+    free(s->outbox);
+    free(s->inbox);
+}

@@ -1,0 +1,121 @@
+/* store_private.h - what store.c (batches, callers' threads) and reader.c (the I/O thread) share.
+ *
+ * One mutex guards everything here but the back end, which belongs to the I/O thread. It is never held during a system
+ * call that may wait; critical sections are a few list operations, and one walk of the policy when room is needed.
+ */
+#ifndef ODMOE_STORE_STORE_PRIVATE_H
+#define ODMOE_STORE_STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "store/cache.h"
+#include "store/io.h"
+#include "store/layout.h"
+
+#define IO_ENDED (-1) /* an error code besides errno's: the file is shorter than it was */
+
+typedef struct request {
+    io_request io; /* first: the back end gives this back */
+    int32_t owner[IO_IOV_MAX];
+    int32_t held;    /* buffers behind io.iov[io.iovs - 1] that wait until those before them are done */
+    int32_t retries; /* without progress */
+    struct request *next;
+} request;
+
+/* Per (layer, expert), besides its cache_entry. */
+typedef struct store_expert {
+    store_counters counters;
+    int32_t parts; /* requests in flight for it */
+    int32_t error; /* of its read under way, 0: none yet */
+    int32_t error_file;
+    uint8_t started_as; /* read_class when the read began */
+    uint8_t cut;        /* abandoned before all its parts were asked for: its bytes are not complete */
+} store_expert;
+
+enum { MEMBER_NONE = -1 };
+enum { GIVEN = 0, WANTED, ARRIVED }; /* what an expert is to a batch; GIVEN: or not asked for */
+
+struct store_batch {
+    store *s;
+    store_batch *prev, *next; /* open batches, or (next only) the free ones */
+    int layer, n, given;
+    fetch_order order;
+    int pins;
+    bool failed;            /* after an error the batch can only be ended */
+    atomic_bool blocked;    /* its caller waits in store_next */
+    bool stuck;             /* ...and nobody will ever make room */
+    int32_t granted;        /* expert that the I/O thread has pinned for the waiting caller, or MEMBER_NONE */
+    int32_t arrived, taken; /* counts of `ready` */
+    int32_t cursor;         /* FETCH_LISTED: position of the next to give */
+    pthread_cond_t wake;
+    int32_t *list;    /* [n] experts as asked for */
+    int32_t *ready;   /* ring of [experts]: expert ids of this layer in order of arrival, some may be evicted again */
+    uint8_t *pending; /* [experts] GIVEN, WANTED or ARRIVED (is in `ready`) */
+};
+
+/* The expert whose parts are being handed to the back end. */
+typedef struct read_cursor {
+    int32_t id; /* -1: none */
+    int32_t extent;
+    bool cancelled;
+    uint64_t done; /* bytes of that extent */
+    expert_layout layout;
+} read_cursor;
+
+struct store {
+    const expert_index *index;
+    int layers, experts;
+    uint8_t *memory; /* the slab */
+    uint64_t cache_bytes;
+    io_source source;
+
+    pthread_mutex_t lock;
+    cache cache;
+    store_expert *expert; /* [layers * experts] */
+    store_batch *open, *spare;
+    store_totals totals; /* the sums; filled up by store_totals_get */
+
+    /* the I/O thread */
+    pthread_t thread;
+    bool started, stop, idle, reaping, woken, work;
+    pthread_cond_t new_work;
+    request *requests, *free_requests;
+    io_request **outbox, **inbox; /* [depth] */
+    request *again;               /* to be given to the back end once more */
+    int in_flight;
+    uint64_t busy_since; /* ns */
+    read_cursor cursor;
+};
+
+/* store_kick - there may be something to read: the I/O thread looks. Lock held. */
+void store_kick(store *s);
+
+/* reader_start, reader_stop - the I/O thread's life. reader_heap_bytes: its requests. */
+odmoe_status reader_start(store *s, odmoe_error *err);
+void reader_stop(store *s);
+uint64_t reader_heap_bytes(int depth);
+
+/* The reader tells the batches (lock held): an expert is READY; its read has failed; nothing is in flight, so that a
+ * batch that still waits for room waits for pins. */
+void store_tell_ready(store *s, int32_t id);
+void store_tell_failed(store *s, int32_t id);
+void store_tell_stuck(store *s);
+
+/* store_start_blocked - *waiting: does a batch wait for an expert that is only QUEUED. If so, begin to read one such
+ * (READING now, with what force it takes) and return its id, -1 when there is no room for any. Lock held. */
+int32_t store_start_blocked(store *s, bool *waiting);
+
+/* How many bytes of a class may be in flight, and queued + in flight + READY unused altogether. */
+uint64_t store_flight_cap(const store *s, read_class class_);
+uint64_t store_unused_cap(const store *s, read_class class_);
+
+uint64_t store_now_ns(void);
+
+#ifndef NDEBUG
+void store_check(const store *s);
+#else
+#define store_check(s) ((void)0)
+#endif
+
+#endif

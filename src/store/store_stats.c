@@ -1,0 +1,86 @@
+/* store_stats.c - telemetry: reading the counters, and the check of everything for debug builds. */
+#include "store/store_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+#ifndef NDEBUG
+#include <assert.h>
+#endif
+
+static pthread_mutex_t *lock_of(const store *s)
+{
+    return (pthread_mutex_t *)&s->lock; /* reading takes the lock, too */
+}
+
+void store_note_uses(store *s, int layer, int expert, uint64_t uses)
+{
+    pthread_mutex_lock(&s->lock);
+    s->expert[layer * s->experts + expert].counters.uses += uses;
+    s->totals.sum.uses += uses;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void store_totals_get(const store *s, store_totals *out)
+{
+    pthread_mutex_lock(lock_of(s));
+    *out = s->totals;
+    out->sum.bytes = s->totals.bytes_read;
+    out->sum.stall_ns = s->totals.stall_ns;
+    if (s->in_flight)
+        out->read_ns += store_now_ns() - s->busy_since;
+    out->evictions = s->cache.evictions;
+    out->cache_bytes = s->cache_bytes;
+    out->used_bytes = s->cache.ready_bytes;
+    for (int k = 0; k < READ_CLASS_COUNT; k++)
+        out->used_bytes += s->cache.reading_bytes[k];
+    out->io = s->source.io->name;
+    out->policy = s->cache.policy->ops->name;
+    pthread_mutex_unlock(lock_of(s));
+}
+
+void store_counters_get(const store *s, int layer, int expert, store_counters *out)
+{
+    pthread_mutex_lock(lock_of(s));
+    *out = s->expert[layer * s->experts + expert].counters;
+    pthread_mutex_unlock(lock_of(s));
+}
+
+void store_counters_reset(store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    for (int32_t id = 0; id < s->cache.ids; id++)
+        s->expert[id].counters = (store_counters){0};
+    s->totals = (store_totals){0};
+    s->cache.evictions = 0;
+    if (s->in_flight)
+        s->busy_since = store_now_ns();
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool store_holds_all(const store *s)
+{
+    return slab_holds_all(&s->cache.slab, s->cache.ids);
+}
+
+#ifndef NDEBUG
+void store_check(const store *s)
+{
+    const char *what = "";
+    assert(cache_check(&s->cache, &what) && "the cache's invariants");
+    int64_t pins = 0, wants = 0, held = 0, wanted = 0;
+    for (const store_batch *b = s->open; b; b = b->next) {
+        assert(b->pins >= 0 && b->given <= b->n);
+        held += b->pins;
+        wanted += b->n - b->given;
+        for (int i = 0; i < b->n; i++)
+            assert(!b->pending[b->list[i]] || s->cache.entry[b->layer * s->experts + b->list[i]].wants > 0);
+    }
+    for (int32_t id = 0; id < s->cache.ids; id++) {
+        pins += s->cache.entry[id].pins;
+        wants += s->cache.entry[id].wants;
+        assert(!s->expert[id].parts || s->cache.entry[id].state == CACHE_READING);
+    }
+    assert(pins == held && wants == wanted && "pins and wants belong to open batches");
+    (void)what;
+}
+#endif
