@@ -1,0 +1,265 @@
+#include "text/vocab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "text/utf8.h"
+
+static uint32_t hash_text(const char *text, size_t length)
+{
+    uint64_t h = length * 0x9E3779B97F4A7C15u;
+    for (; length >= 8; text += 8, length -= 8) {
+        uint64_t word;
+        memcpy(&word, text, 8);
+        h = (h ^ word) * 0xFF51AFD7ED558CCDu;
+        h ^= h >> 32;
+    }
+    uint64_t tail = 0;
+    memcpy(&tail, text, length);
+    h = (h ^ tail) * 0xC4CEB9FE1A85EC53u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static uint32_t hash_pair(uint32_t left, uint32_t right)
+{
+    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)(h >> 32 ^ h >> 15);
+}
+
+/* A table of at least twice as many slots as entries, a power of two. */
+static uint32_t *make_slots(size_t entries, uint32_t *mask, odmoe_error *err)
+{
+    uint32_t slots = 16;
+    while (slots < entries * 2)
+        slots *= 2;
+    *mask = slots - 1;
+    return mem_calloc(slots, sizeof(uint32_t), "a token index", err);
+}
+
+/* GPT-2's alphabet writes each byte as a visible character: 33-126, 161-172 and 174-255 as themselves, the other 68
+ * bytes in ascending order as U+0100 to U+0143. The inverse, or -1. */
+static int alphabet_byte(uint32_t c)
+{
+    if ((c >= 33 && c <= 126) || (c >= 161 && c <= 172) || (c >= 174 && c <= 255))
+        return (int)c;
+    if (c < 0x100 || c > 0x143)
+        return -1;
+    uint32_t i = c - 0x100;
+    return (int)(i < 33 ? i : i < 67 ? 127 + (i - 33) : 173);
+}
+
+/* Write text's bytes to out (at least length bytes); returns how many, or 0 where a character is outside the alphabet.
+ */
+static size_t alphabet_decode(const char *text, size_t length, char *out)
+{
+    size_t n = 0;
+    for (size_t at = 0; at < length;) {
+        int bytes = utf8_char(text + at, length - at);
+        int byte = bytes > 0 ? alphabet_byte(utf8_decode(text + at, bytes)) : -1;
+        if (byte < 0)
+            return 0;
+        out[n++] = (char)byte;
+        at += (size_t)bytes;
+    }
+    return n;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
+}
+
+static int byte_token(const char *text, size_t length)
+{
+    if (length != 6 || memcmp(text, "<0x", 3) || text[5] != '>' || hex_digit(text[3]) < 0 || hex_digit(text[4]) < 0)
+        return -1;
+    return hex_digit(text[3]) * 16 + hex_digit(text[4]);
+}
+
+odmoe_status vocab_add(vocab *v, const char *text, size_t length, token_kind kind, bool byte_level, const char *where,
+                       odmoe_error *err)
+{
+    if (v->count >= VOCAB_TOKENS_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: more than %u tokens", where, VOCAB_TOKENS_MAX);
+    if (length > VOCAB_TEXT_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: token %u has a text of %zu bytes; at most %u are possible", where,
+                       v->count, length, VOCAB_TEXT_MAX);
+    odmoe_status st = mem_grow((void **)&v->texts, &v->texts_capacity, v->texts_used + length, 1, "token texts", err);
+    if (!st)
+        st = mem_grow((void **)&v->starts, &v->starts_capacity, v->count + 2, sizeof *v->starts, "tokens", err);
+    if (!st)
+        st = mem_grow((void **)&v->kinds, &v->kinds_capacity, v->count + 1, 1, "tokens", err);
+    if (st)
+        return st;
+    if (v->texts_used + length > UINT32_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: the texts of all tokens exceed 4 GiB", where);
+    char *to = v->texts + v->texts_used;
+    size_t stored = 0;
+    if (kind == TOKEN_BYTE) {
+        int byte = byte_token(text, length);
+        if (byte < 0)
+            return err_set(err, ODMOE_ERR_FORMAT, "%s: token %u is a byte token, but its text \"%.*s\" is not <0xNN>",
+                           where, v->count, (int)length, text);
+        *to = (char)byte;
+        stored = 1;
+    } else if (byte_level && kind == TOKEN_WORD) {
+        stored = alphabet_decode(text, length, to);
+    }
+    if (!stored && length) {
+        memcpy(to, text, length);
+        stored = length;
+    }
+    v->starts[v->count] = (uint32_t)v->texts_used;
+    v->texts_used += stored;
+    v->starts[v->count + 1] = (uint32_t)v->texts_used;
+    v->kinds[v->count] = (uint8_t)kind;
+    if (stored > v->longest)
+        v->longest = (uint32_t)stored;
+    v->count++;
+    return ODMOE_OK;
+}
+
+/* Give back what doubling took too much; keeping the larger block is fine where the system refuses. */
+static void shrink(void **array, size_t *capacity, size_t need, size_t size)
+{
+    void *p = need && need < *capacity ? realloc(*array, need * size) : NULL;
+    if (p) {
+        *array = p;
+        *capacity = need;
+    }
+}
+
+/* The slot of the token with this text, special ones included, or of the empty place where it would go. */
+static uint32_t text_slot(const vocab *v, const char *text, size_t length)
+{
+    uint32_t slot = hash_text(text, length) & v->word_mask;
+    for (; v->word_slots[slot]; slot = (slot + 1) & v->word_mask) {
+        size_t n;
+        const char *other = vocab_text(v, v->word_slots[slot] - 1, &n);
+        if (n == length && !memcmp(other, text, n))
+            break;
+    }
+    return slot;
+}
+
+static bool is_word(const vocab *v, uint32_t id)
+{
+    return v->kinds[id] == TOKEN_WORD || v->kinds[id] == TOKEN_NAME;
+}
+
+odmoe_status vocab_seal(vocab *v, odmoe_error *err)
+{
+    shrink((void **)&v->texts, &v->texts_capacity, v->texts_used, 1);
+    shrink((void **)&v->starts, &v->starts_capacity, v->count + 1, sizeof *v->starts);
+    shrink((void **)&v->kinds, &v->kinds_capacity, v->count, 1);
+    v->word_slots = make_slots(v->count, &v->word_mask, err);
+    if (!v->word_slots)
+        return ODMOE_ERR_MEMORY;
+    for (int specials = 0; specials < 2; specials++) {
+        for (uint32_t id = 0; id < v->count; id++) {
+            size_t length;
+            const char *text = vocab_text(v, id, &length);
+            if (!length || (specials ? v->kinds[id] != TOKEN_SPECIAL : !is_word(v, id)))
+                continue;
+            uint32_t slot = text_slot(v, text, length);
+            if (!v->word_slots[slot])
+                v->word_slots[slot] = id + 1;
+        }
+    }
+    return ODMOE_OK;
+}
+
+int32_t vocab_word(const vocab *v, const char *text, size_t length)
+{
+    if (length > v->longest || !length)
+        return -1;
+    uint32_t found = v->word_slots[text_slot(v, text, length)];
+    return found && is_word(v, found - 1) ? (int32_t)(found - 1) : -1;
+}
+
+odmoe_status vocab_add_merge(vocab *v, const char *left, size_t left_length, const char *right, size_t right_length,
+                             bool byte_level, const char *where, odmoe_error *err)
+{
+    char joined[2 * VOCAB_TEXT_MAX];
+    if (left_length > VOCAB_TEXT_MAX || right_length > VOCAB_TEXT_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: merge %zu is longer than any token", where, v->merges_count);
+    size_t n = byte_level ? alphabet_decode(left, left_length, joined) : 0;
+    if (!n)
+        memcpy(joined, left, n = left_length);
+    size_t m = byte_level ? alphabet_decode(right, right_length, joined + n) : 0;
+    if (!m)
+        memcpy(joined + n, right, m = right_length);
+    uint32_t a = v->word_slots[text_slot(v, joined, n)], b = v->word_slots[text_slot(v, joined + n, m)];
+    uint32_t ab = v->word_slots[text_slot(v, joined, n + m)];
+    if (!a || !b || !ab)
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: merge %zu (\"%.*s\" \"%.*s\") needs a token that the vocabulary lacks", where,
+                       v->merges_count, (int)(left_length < 64 ? left_length : 64), left,
+                       (int)(right_length < 64 ? right_length : 64), right);
+    odmoe_status st =
+        mem_grow((void **)&v->merges, &v->merges_capacity, v->merges_count + 1, sizeof *v->merges, "merges", err);
+    if (!st)
+        v->merges[v->merges_count++] = (merge_rule){a - 1, b - 1, ab - 1};
+    return st;
+}
+
+odmoe_status vocab_seal_merges(vocab *v, odmoe_error *err)
+{
+    if (v->merges_count > UINT32_MAX / 4)
+        return err_set(err, ODMOE_ERR_FORMAT, "%zu merges are too many", v->merges_count);
+    shrink((void **)&v->merges, &v->merges_capacity, v->merges_count, sizeof *v->merges);
+    v->merge_slots = make_slots(v->merges_count, &v->merge_mask, err);
+    if (!v->merge_slots)
+        return ODMOE_ERR_MEMORY;
+    for (size_t rank = 0; rank < v->merges_count; rank++) {
+        const merge_rule *m = &v->merges[rank];
+        if (!is_word(v, m->left) || !is_word(v, m->right) || !is_word(v, m->result) ||
+            vocab_merge(v, m->left, m->right) >= 0) /* a pair listed twice keeps its first rank */
+            continue;
+        uint32_t slot = hash_pair(m->left, m->right) & v->merge_mask;
+        while (v->merge_slots[slot])
+            slot = (slot + 1) & v->merge_mask;
+        v->merge_slots[slot] = (uint32_t)rank + 1;
+    }
+    return ODMOE_OK;
+}
+
+int64_t vocab_merge(const vocab *v, uint32_t left, uint32_t right)
+{
+    for (uint32_t slot = hash_pair(left, right) & v->merge_mask; v->merge_slots[slot];
+         slot = (slot + 1) & v->merge_mask) {
+        const merge_rule *m = &v->merges[v->merge_slots[slot] - 1];
+        if (m->left == left && m->right == right)
+            return v->merge_slots[slot] - 1;
+    }
+    return -1;
+}
+
+size_t vocab_bytes(const vocab *v)
+{
+    size_t bytes = v->texts_capacity + v->starts_capacity * sizeof *v->starts + v->kinds_capacity +
+                   v->merges_capacity * sizeof *v->merges;
+    if (v->scores)
+        bytes += v->count * sizeof *v->scores;
+    if (v->word_slots)
+        bytes += (v->word_mask + (size_t)1) * sizeof *v->word_slots;
+    if (v->merge_slots)
+        bytes += (v->merge_mask + (size_t)1) * sizeof *v->merge_slots;
+    return bytes;
+}
+
+void vocab_free(vocab *v)
+{
+    free(v->texts);
+    free(v->starts);
+    free(v->kinds);
+    free(v->scores);
+    free(v->word_slots);
+    free(v->merges);
+    free(v->merge_slots);
+    *v = (vocab){0};
+}
