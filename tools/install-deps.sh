@@ -4,7 +4,7 @@
 #        install-deps.sh --check   installs nothing; says what to install and fails when something is missing
 set -eu
 
-packages="gcc binutils libc6-dev meson ninja-build pkgconf python3 liburing-dev libjansson-dev libpcre2-dev libedit-dev
+packages="gcc binutils libc6-dev meson ninja-build pkgconf python3 liburing-dev libjansson-dev libpcre2-dev libutf8proc-dev libedit-dev
 libcmocka-dev"
 
 if ! command -v dpkg-query >/dev/null; then

@@ -1,0 +1,49 @@
+/* added.h - tokens that are found in the text as they stand, before any merging: special and added ones. */
+#ifndef ODMOE_TEXT_ADDED_H
+#define ODMOE_TEXT_ADDED_H
+
+#include "text/tokenizer.h"
+
+/* A set of texts to look for. */
+typedef struct added_token {
+    char *text; /* [length], owned */
+    uint32_t length;
+    int32_t id;
+    bool special;       /* only where special tokens are asked for */
+    bool strip_left;    /* takes the white space before it along */
+    bool strip_right;   /* and behind it */
+    bool single_word;   /* only where no letter or digit touches it */
+    bool only_in_parts; /* of tokenizer_encode_parts: elsewhere found in the normalised text instead */
+} added_token;
+
+typedef struct added_set {
+    added_token *tokens; /* sorted by text once sealed */
+    size_t count, capacity;
+    bool begins[256]; /* some token begins with this byte */
+} added_set;
+
+/* added_add - copy `token` and its text into the set; an empty text is left out. added_seal - sort; the set is ready.
+ * Of two tokens with one text the first that was added counts. ERR_MEMORY. */
+odmoe_status added_add(added_set *set, const added_token *token, const char *text, size_t length, odmoe_error *err);
+void added_seal(added_set *set);
+size_t added_bytes(const added_set *set);
+void added_free(added_set *set);
+
+/* Where special tokens are allowed: inside one of these stretches (ascending, apart). */
+typedef struct added_range {
+    size_t from, to;
+} added_range;
+
+/* What was found: text[start, end) becomes `id`, white space that the token takes along included. */
+typedef struct added_match {
+    size_t start, end;
+    int32_t id;
+} added_match;
+
+/* added_next - the first match in text[from, length), the longest one at its place; false when there is none. `parts`:
+ * the ranges come from tokenizer_encode_parts. *range: the first range that may still count, kept by the caller between
+ * calls with growing `from` (0 at first). */
+bool added_next(const added_set *set, const char *text, size_t length, size_t from, const added_range *ranges,
+                size_t range_count, size_t *range, bool parts, added_match *out);
+
+#endif

@@ -1,0 +1,237 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/pattern.h"
+
+#include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "text/normalize.h"
+#include "text/utf8.h"
+
+#define PATTERN_MAX 65536       /* bytes of an expression */
+#define STEPS_MAX 10000000u     /* per search, besides a few for each byte of the text */
+#define HEAP_MAX_KIB 65536u     /* for one search */
+#define JIT_STACK_MAX (1 << 20) /* bytes; beyond that the interpreter, which has HEAP_MAX_KIB, takes over */
+
+struct pattern {
+    pcre2_code *code;
+};
+
+struct pattern_scratch {
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack; /* NULL where there is no JIT */
+};
+
+/* White_Space, as the inside of a class. PCRE2's own \s has U+180E besides. */
+static const char SPACES[] =
+    "\\x09-\\x0D\\x20\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
+
+static odmoe_status add(text_buffer *b, const char *text, odmoe_error *err)
+{
+    return text_append(b, text, strlen(text), err);
+}
+
+/* Append the translation of the escape at text[0] == '\\' and set *used to its length. */
+static odmoe_status translate_escape(const char *text, size_t left, bool in_class, const char *where, text_buffer *b,
+                                     size_t *used, odmoe_error *err)
+{
+    char kind = left > 1 ? text[1] : 0;
+    *used = left > 1 ? 2 : 1;
+    if (kind == 'h' || kind == 'H')
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: \\%c is not supported in a pattern", where, kind);
+    if (kind != 's' && (kind != 'S' || in_class))
+        return text_append(b, text, *used, err);
+    if (in_class)
+        return add(b, SPACES, err);
+    odmoe_status st = add(b, kind == 's' ? "[" : "[^", err);
+    if (!st)
+        st = add(b, SPACES, err);
+    return st ? st : add(b, "]", err);
+}
+
+/* Where the class that begins at text[0] == '[' has its first member. */
+static size_t class_head(const char *text, size_t left)
+{
+    size_t n = 1;
+    if (n < left && text[n] == '^')
+        n++;
+    if (n < left && text[n] == ']')
+        n++; /* a literal bracket */
+    return n;
+}
+
+static odmoe_status translate(const char *text, size_t length, const char *where, text_buffer *b, odmoe_error *err)
+{
+    odmoe_status st = ODMOE_OK;
+    bool in_class = false;
+    /* Split by `\s+$`, which takes quadratic time on a long run of white space: the leftmost match begins where the run
+     * does, so saying that changes nothing else. */
+    if (length == 4 && !memcmp(text, "\\s+$", 4)) {
+        st = add(b, "(?<!", err);
+        size_t used;
+        if (!st)
+            st = translate_escape(text, 2, false, where, b, &used, err);
+        if (!st)
+            st = add(b, ")", err);
+    }
+    for (size_t at = 0, used; !st && at < length; at += used) {
+        used = 1;
+        if (text[at] == '\\') {
+            st = translate_escape(text + at, length - at, in_class, where, b, &used, err);
+            continue;
+        }
+        if (!in_class && text[at] == '[') {
+            in_class = true;
+            used = class_head(text + at, length - at);
+        } else if (in_class && text[at] == ']') {
+            in_class = false;
+        } else if (in_class && text[at] == '[' && !(at + 1 < length && text[at + 1] == ':')) {
+            return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: a class inside a class is not supported in a pattern",
+                           where);
+        } else if (in_class && text[at] == '&' && at + 1 < length && text[at + 1] == '&') {
+            return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: \"&&\" in a class is not supported in a pattern", where);
+        } else if (in_class && text[at] == '[') { /* [:name:] */
+            const char *end = memchr(text + at + 1, ']', length - at - 1);
+            used = end ? (size_t)(end - (text + at)) + 1 : 1;
+        }
+        st = text_append(b, text + at, used, err);
+    }
+    return st;
+}
+
+static odmoe_status compile(const text_buffer *b, bool literal, const char *where, pattern *p, odmoe_error *err)
+{
+    int code;
+    PCRE2_SIZE at;
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    if (!context)
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for a pattern");
+    pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+    pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
+    uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C);
+    p->code = pcre2_compile((PCRE2_SPTR)b->at, b->length, options, &code, &at, context);
+    pcre2_compile_context_free(context);
+    if (!p->code && code == PCRE2_ERROR_HEAP_FAILED)
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for a pattern");
+    if (!p->code) {
+        PCRE2_UCHAR text[160];
+        pcre2_get_error_message(code, text, sizeof text);
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: the pattern is not valid: %s", where, (const char *)text);
+    }
+    pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* refused (no JIT, hardened kernels): the interpreter does it */
+    return ODMOE_OK;
+}
+
+odmoe_status pattern_compile(const char *text, size_t length, bool literal, const char *where, pattern **out,
+                             odmoe_error *err)
+{
+    if (!length || length > PATTERN_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: a pattern of %zu bytes; 1 to %d are possible", where, length,
+                       PATTERN_MAX);
+    text_buffer b = {0};
+    pattern *p = mem_calloc(1, sizeof *p, "a pattern", err);
+    odmoe_status st = p ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    if (!st)
+        st = literal ? text_append(&b, text, length, err) : translate(text, length, where, &b, err);
+    if (!st)
+        st = compile(&b, literal, where, p, err);
+    free(b.at);
+    if (st)
+        pattern_free(p);
+    else
+        *out = p;
+    return st;
+}
+
+void pattern_free(pattern *p)
+{
+    if (!p)
+        return;
+    pcre2_code_free(p->code);
+    free(p);
+}
+
+size_t pattern_bytes(const pattern *p)
+{
+    size_t code = 0, jit = 0;
+    pcre2_pattern_info(p->code, PCRE2_INFO_SIZE, &code);
+    pcre2_pattern_info(p->code, PCRE2_INFO_JITSIZE, &jit);
+    return sizeof *p + code + jit;
+}
+
+odmoe_status pattern_scratch_create(pattern_scratch **out, odmoe_error *err)
+{
+    pattern_scratch *s = mem_calloc(1, sizeof *s, "pattern matching", err);
+    if (!s)
+        return ODMOE_ERR_MEMORY;
+    s->data = pcre2_match_data_create(1, NULL);
+    s->context = pcre2_match_context_create(NULL);
+    if (!s->data || !s->context) {
+        pattern_scratch_free(s);
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for pattern matching");
+    }
+    pcre2_set_heap_limit(s->context, HEAP_MAX_KIB);
+    s->stack = pcre2_jit_stack_create(32 * 1024, JIT_STACK_MAX, NULL);
+    if (s->stack)
+        pcre2_jit_stack_assign(s->context, NULL, s->stack);
+    *out = s;
+    return ODMOE_OK;
+}
+
+void pattern_scratch_free(pattern_scratch *s)
+{
+    if (!s)
+        return;
+    pcre2_match_data_free(s->data);
+    pcre2_match_context_free(s->context);
+    pcre2_jit_stack_free(s->stack);
+    free(s);
+}
+
+/* One search from `at`; *found. */
+static odmoe_status search(const pattern *p, pattern_scratch *s, const char *text, size_t length, size_t at,
+                           bool *found, odmoe_error *err)
+{
+    uint64_t steps = STEPS_MAX + 4 * (uint64_t)length;
+    pcre2_set_match_limit(s->context, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
+    uint32_t options = PCRE2_NO_UTF_CHECK;
+    int rc = pcre2_match(p->code, (PCRE2_SPTR)text, length, at, options, s->data, s->context);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre2_match(p->code, (PCRE2_SPTR)text, length, at, options | PCRE2_NO_JIT, s->data, s->context);
+    *found = rc >= 0; /* 0: more groups than the one pair that we ask for */
+    if (rc >= 0 || rc == PCRE2_ERROR_NOMATCH)
+        return ODMOE_OK;
+    if (rc == PCRE2_ERROR_NOMEMORY)
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for pattern matching");
+    PCRE2_UCHAR message[160];
+    pcre2_get_error_message(rc, message, sizeof message);
+    return err_set(err, ODMOE_ERR_FORMAT, "a pattern of the tokenizer is too costly on this text: %s",
+                   (const char *)message);
+}
+
+odmoe_status pattern_next(const pattern *p, pattern_scratch *s, const char *text, size_t length, pattern_walk *walk,
+                          odmoe_error *err)
+{
+    walk->found = false;
+    while (walk->at <= length) {
+        bool found;
+        odmoe_status st = search(p, s, text, length, walk->at, &found, err);
+        if (st || !found)
+            return st;
+        const PCRE2_SIZE *pair = pcre2_get_ovector_pointer(s->data);
+        size_t start = pair[0], end = pair[1];
+        if (end < start) /* \K in a lookahead can do that */
+            return err_set(err, ODMOE_ERR_FORMAT, "a pattern of the tokenizer matches backwards");
+        if (start == end && end == walk->last_end) {
+            walk->at = end + (end < length ? (size_t)utf8_char(text + end, length - end) : 1);
+            continue;
+        }
+        walk->start = start;
+        walk->at = walk->last_end = walk->end = end;
+        walk->found = true;
+        return ODMOE_OK;
+    }
+    return ODMOE_OK;
+}
