@@ -418,7 +418,7 @@ static odmoe_status add_part(const gguf *g, int no, int count, uint64_t *tensors
 {
     gguf *part = NULL;
     char *path = NULL;
-    int64_t part_no, part_count;
+    int64_t part_no = 0, part_count = 0;
     odmoe_status status = part_path(g->path, no, count, &path, err);
     if (!status)
         status = read_file(path, g->tensors, &part, tensors, err);
@@ -437,7 +437,7 @@ static odmoe_status add_part(const gguf *g, int no, int count, uint64_t *tensors
 
 static odmoe_status add_parts(const gguf *g, uint64_t tensors, odmoe_error *err)
 {
-    int64_t no, count, all;
+    int64_t no = 0, count = 0, all = -1;
     odmoe_status status = optional_int(g, "split.no", PARTS_MAX, 0, &no, err);
     if (!status)
         status = optional_int(g, "split.count", PARTS_MAX, 0, &count, err);
