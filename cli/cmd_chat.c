@@ -1,0 +1,236 @@
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "generate.h"
+#include "line_input.h"
+#include "options.h"
+#include "progress.h"
+
+enum { KEY_SYSTEM = KEY_COMMAND };
+
+typedef struct chat_options {
+    model_options model;
+    odmoe_sampler_options sampler;
+    const char *system;
+    int64_t limit;
+} chat_options;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    chat_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->sampler;
+        state->child_inputs[1] = &o->model;
+        return 0;
+    case KEY_SYSTEM:
+        o->system = arg;
+        return 0;
+    case 'n':
+        o->limit = parse_integer("-n", arg, 1, INT64_MAX);
+        return 0;
+    case ARGP_KEY_END:
+        if (o->model.json)
+            usage_error("--json: a conversation is no JSON object; odmoe run --chat --json answers one question");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp chat_argp = {
+    .options = (const struct argp_option[]){{"system", KEY_SYSTEM, "TEXT", 0,
+                                             "the system message, instead of the template's own", 0},
+                                            {NULL, 'n', "N", 0, "at most N tokens an answer", 0},
+                                            {0}},
+    .parser = parse,
+    .args_doc = "-m MODEL",
+    .doc =
+        "Talk to a model, with its own chat template. A line that ends with \\ goes on in the next; \"\"\" opens and "
+        "closes a block of lines. Ctrl-C stops the answer, Ctrl-D ends the program.\v"
+        "Example: odmoe chat -m models/demo.gguf --ram 16MiB --system \"You are a dictionary.\"",
+    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&model_argp, 0, "Model:", 3}, {0}},
+};
+
+/* The messages so far; contents are owned. */
+typedef struct conversation {
+    odmoe_message *messages;
+    size_t n;
+} conversation;
+
+static void add_message(conversation *c, const char *role, char *content)
+{
+    c->messages = must_realloc(c->messages, c->n + 1, sizeof *c->messages);
+    c->messages[c->n++] = (odmoe_message){role, content};
+}
+
+static void drop_messages(conversation *c, size_t keep)
+{
+    while (c->n > keep)
+        free((char *)c->messages[--c->n].content);
+}
+
+static char *copy_text(const char *text)
+{
+    char *copy = strdup(text);
+    if (!copy) {
+        complain("no memory for the text");
+        exit(STATUS_FAILED);
+    }
+    return copy;
+}
+
+/* The answer goes to the terminal and into the conversation. */
+typedef struct answer {
+    char *text;
+    size_t length;
+} answer;
+
+static void show(void *user, const char *text, size_t length)
+{
+    answer *a = user;
+    fwrite(text, 1, length, stdout);
+    fflush(stdout);
+    a->text = must_realloc(a->text, a->length + length + 1, 1);
+    memcpy(a->text + a->length, text, length);
+    a->length += length;
+    a->text[a->length] = 0;
+}
+
+/* Keep what the session has already read of the conversation: forget from the first token that differs. */
+static size_t reuse(odmoe_session *session, const id_list *ids)
+{
+    const int32_t *have = odmoe_session_tokens(session);
+    size_t length = (size_t)odmoe_session_length(session), same = 0;
+    while (same < length && same + 1 < ids->n && have[same] == ids->ids[same])
+        same++;
+    odmoe_session_truncate(session, (int32_t)same, NULL);
+    return same;
+}
+
+/* Answer the conversation's last message. false: the program cannot go on; complained. */
+static bool answer_last(const generator *g, conversation *c)
+{
+    id_list ids;
+    odmoe_error err;
+    generate_end end = END_TOKEN;
+    measure m;
+    answer *a = g->user;
+    if (!chat_ids(g->model, c->messages, c->n, &ids))
+        return false;
+    int32_t room = odmoe_session_context(g->session);
+    if (ids.n >= (size_t)room) {
+        complain("the conversation has %zu tokens, the context has room for %d; /reset starts a new one", ids.n, room);
+        drop_messages(c, c->n - 1);
+        free(ids.ids);
+        return true;
+    }
+    size_t same = reuse(g->session, &ids);
+    *a = (answer){0};
+    odmoe_status status = generate(g, ids.ids + same, (int64_t)(ids.n - same), &m, &end, &err);
+    free(ids.ids);
+    putchar('\n');
+    fflush(stdout);
+    if (status == ODMOE_ERR_CANCELLED || (status && a->length == 0)) {
+        if (status != ODMOE_ERR_CANCELLED)
+            fail(&err);
+        drop_messages(c, c->n - 1); /* never answered */
+    } else {
+        if (status)
+            fail(&err);
+        add_message(c, "assistant", copy_text(a->text ? a->text : ""));
+        if (talkative())
+            measure_summary(&m, false, stderr);
+    }
+    if (end == END_CONTEXT)
+        complain("the context of %d tokens is full; /reset starts a new conversation, -c reserves more", room);
+    free(a->text);
+    interrupt_forget();
+    return true;
+}
+
+static const char help[] = "/help   this text\n"
+                           "/reset  forget the conversation\n"
+                           "/exit   end the program (or Ctrl-D)\n"
+                           "A line that ends with \\ goes on in the next; \"\"\" opens and closes a block of lines.\n"
+                           "Ctrl-C stops the answer.\n";
+
+/* A line that is one of the commands. true: it was, and *over says whether to end. */
+static bool command_line(const char *text, conversation *c, size_t system, odmoe_session *session, bool *over)
+{
+    *over = !strcmp(text, "/exit");
+    if (*over)
+        return true;
+    if (!strcmp(text, "/reset")) {
+        drop_messages(c, system);
+        odmoe_session_reset(session);
+        return true;
+    }
+    if (text[0] != '/' || strchr(text, ' ') || strchr(text + 1, '/') || strchr(text, '\n'))
+        return false; /* a path or a sentence is no command */
+    fputs(help, stderr);
+    return true;
+}
+
+static int converse(const chat_options *o, odmoe_model *model)
+{
+    answer a = {0};
+    generator g = {.limit = o->limit, .show = show, .user = &a};
+    conversation c = {0};
+    line_input *in = NULL;
+    int status = STATUS_FAILED;
+    id_list ids;
+    odmoe_message probe = {"user", ""};
+    if (!chat_ids(model, &probe, 1, &ids)) /* says why there is no template to use, before anybody types */
+        goto done;
+    free(ids.ids);
+    if (!generator_prepare(&g, model, &o->sampler, &status))
+        goto done;
+    if (o->system)
+        add_message(&c, "system", copy_text(o->system));
+    size_t system = c.n;
+    in = line_input_open();
+    if (isatty(STDIN_FILENO))
+        fputs("Type a message; /help shows the commands.\n", stderr);
+    status = STATUS_DONE;
+    for (bool over = false; !over;) {
+        interrupt_forget();
+        char *text = line_input_message(in);
+        if (!text)
+            break;
+        if (!*text || command_line(text, &c, system, g.session, &over)) {
+            free(text);
+            continue;
+        }
+        add_message(&c, "user", text);
+        if (!answer_last(&g, &c)) {
+            status = STATUS_FAILED;
+            break;
+        }
+    }
+done:
+    line_input_close(in);
+    drop_messages(&c, 0);
+    free(c.messages);
+    generator_free(&g);
+    return status;
+}
+
+int command_chat(int argc, char **argv)
+{
+    chat_options o = {.limit = -1};
+    model_options_init(&o.model);
+    odmoe_sampler_options_init(&o.sampler);
+    parse_options(&chat_argp, argc, argv, &o);
+    interrupt_catch(true);
+    odmoe_model *model;
+    odmoe_error err;
+    if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err))
+        return fail(&err);
+    progress_clear();
+    interrupt_catch(false);
+    int status = converse(&o, model);
+    odmoe_model_close(model);
+    return status;
+}

@@ -1,0 +1,202 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+#include "progress.h"
+#include "tensor_file.h"
+
+enum { KEY_TOKENS = KEY_COMMAND, KEY_TOKENS_FILE, KEY_OUT, KEY_LAYERS, KEY_GREEDY };
+
+typedef struct logits_options {
+    model_options model;
+    id_list ids;
+    const char *out;
+    bool layers;
+    int32_t greedy;
+} logits_options;
+
+static void read_ids(const char *path, id_list *ids)
+{
+    size_t length;
+    char *text = read_whole(path, &length);
+    if (!text || !parse_ids(text, path, ids))
+        exit(STATUS_FAILED);
+    free(text);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    logits_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->model;
+        return 0;
+    case KEY_TOKENS:
+        if (!parse_ids(arg, "--tokens", &o->ids))
+            exit(STATUS_USAGE);
+        return 0;
+    case KEY_TOKENS_FILE:
+        read_ids(arg, &o->ids);
+        return 0;
+    case KEY_OUT:
+        o->out = arg;
+        return 0;
+    case KEY_LAYERS:
+        o->layers = true;
+        return 0;
+    case KEY_GREEDY:
+        o->greedy = (int32_t)parse_integer("--greedy", arg, 0, INT32_MAX / 2);
+        return 0;
+    case ARGP_KEY_END:
+        if (o->ids.n == 0)
+            usage_error("which tokens? --tokens 1,2,3 or --tokens-file FILE");
+        if (!o->out)
+            usage_error("where to? --out FILE.safetensors");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp logits_argp = {
+    .options =
+        (const struct argp_option[]){
+            {"tokens", KEY_TOKENS, "IDS", 0, "token ids: 1,2,3", 0},
+            {"tokens-file", KEY_TOKENS_FILE, "FILE", 0, "read the ids from FILE", 0},
+            {"out", KEY_OUT, "FILE", 0, "the safetensors file to write", 0},
+            {"layers", KEY_LAYERS, NULL, 0, "hidden states and the routers' output of each layer too", 0},
+            {"greedy", KEY_GREEDY, "N", 0, "also the N likeliest tokens that follow, end tokens ignored", 0},
+            {0}},
+    .parser = parse,
+    .args_doc = "-m MODEL (--tokens IDS | --tokens-file FILE) --out FILE",
+    .doc = "Write the logits after each token to a safetensors file.\v"
+           "Example: odmoe logits -m models/demo.gguf --tokens 1,2,3 --out /tmp/logits.safetensors --layers",
+    .children = (const struct argp_child[]){{&model_argp, 0, NULL, 0}, {0}},
+};
+
+typedef struct writer {
+    tensor_file *file;
+    const odmoe_info *info;
+    int64_t n;   /* tokens */
+    int logits;  /* tensor */
+    float *last; /* [vocab] of the last token, where greedy begins */
+} writer;
+
+static void on_logits(void *user, int64_t row, const float *logits)
+{
+    writer *w = user;
+    tensor_file_write(w->file, w->logits, row, 1, logits);
+    if (row == w->n - 1)
+        memcpy(w->last, logits, (size_t)w->info->vocab * sizeof *logits);
+}
+
+static void write_rows(writer *w, const char *kind, const odmoe_tap *tap, tensor_type type, int64_t columns,
+                       const void *data)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%s.%d", kind, tap->layer);
+    int tensor = tensor_file_add(w->file, name, type, w->n, columns);
+    tensor_file_write(w->file, tensor, tap->first, tap->n, data);
+}
+
+static void on_tap(void *user, const odmoe_tap *tap)
+{
+    writer *w = user;
+    write_rows(w, "hidden", tap, TENSOR_F32, w->info->hidden, tap->hidden);
+    if (!tap->router) /* a layer without experts, or the end */
+        return;
+    write_rows(w, "router", tap, TENSOR_F32, w->info->experts, tap->router);
+    write_rows(w, "topk", tap, TENSOR_I32, w->info->top_k, tap->topk);
+    write_rows(w, "topw", tap, TENSOR_F32, w->info->top_k, tap->topw);
+}
+
+/* All tokens in one pass, logits after each. */
+static odmoe_status write_pass(const logits_options *o, odmoe_model *model, odmoe_session *session, writer *w,
+                               odmoe_error *err)
+{
+    int64_t n = (int64_t)o->ids.n;
+    odmoe_row *rows = must_alloc(o->ids.n, sizeof *rows);
+    for (int64_t i = 0; i < n; i++)
+        rows[i] = (odmoe_row){session, (int32_t)i, o->ids.ids[i], 1};
+    odmoe_pass pass;
+    odmoe_pass_init(&pass);
+    pass.rows = rows;
+    pass.n = n;
+    pass.on_logits = on_logits;
+    pass.on_tap = o->layers ? on_tap : NULL;
+    pass.user = w;
+    odmoe_status status = odmoe_pass_run(model, &pass, err);
+    free(rows);
+    return status;
+}
+
+/* w->last begins with the logits after the last token. */
+static odmoe_status write_greedy(const logits_options *o, odmoe_session *session, writer *w, odmoe_error *err)
+{
+    int tensor = tensor_file_add(w->file, "greedy", TENSOR_I32, o->greedy, 0);
+    odmoe_sampler *sampler = NULL;
+    odmoe_sampler_options options;
+    odmoe_sampler_options_init(&options);
+    options.temperature = 0;
+    odmoe_status status = odmoe_sampler_create(&options, w->info->vocab, &sampler, err);
+    for (int32_t i = 0; !status && i < o->greedy; i++) {
+        int32_t token = odmoe_sample(sampler, w->last);
+        tensor_file_write(w->file, tensor, i, 1, &token);
+        if (i + 1 < o->greedy)
+            status = odmoe_eval(session, &token, 1, w->last, err);
+    }
+    odmoe_sampler_free(sampler);
+    return status;
+}
+
+static int write_file(const logits_options *o, odmoe_model *model)
+{
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(model, &info);
+    odmoe_session *session = NULL;
+    odmoe_error err;
+    if (odmoe_session_create(model, 0, &session, &err))
+        return fail(&err);
+    writer w = {.info = &info, .n = (int64_t)o->ids.n};
+    w.last = must_alloc((size_t)info.vocab, sizeof *w.last);
+    w.file = tensor_file_create(o->out, 4 * (info.layers + 1) + 3);
+    int status = STATUS_FAILED;
+    if (w.file) {
+        tensor_file_write(w.file, tensor_file_add(w.file, "input_ids", TENSOR_I32, w.n, 0), 0, w.n, o->ids.ids);
+        w.logits = tensor_file_add(w.file, "logits", TENSOR_F32, w.n, info.vocab);
+        odmoe_status failed = write_pass(o, model, session, &w, &err);
+        if (!failed && o->greedy)
+            failed = write_greedy(o, session, &w, &err);
+        if (failed)
+            status = fail(&err);
+        else
+            status = STATUS_DONE;
+        if (!tensor_file_close(w.file, !failed) && !failed)
+            status = STATUS_FAILED;
+    }
+    free(w.last);
+    odmoe_session_free(session);
+    return status;
+}
+
+int command_logits(int argc, char **argv)
+{
+    logits_options o = {0};
+    model_options_init(&o.model);
+    parse_options(&logits_argp, argc, argv, &o);
+    if (o.model.lib.context == 0)
+        o.model.lib.context = (int32_t)(o.ids.n + (size_t)o.greedy);
+    odmoe_model *model;
+    odmoe_error err;
+    int status;
+    if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err)) {
+        status = fail(&err);
+    } else {
+        progress_clear();
+        status = write_file(&o, model);
+        odmoe_model_close(model);
+    }
+    free(o.ids.ids);
+    return status;
+}

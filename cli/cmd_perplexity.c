@@ -1,0 +1,171 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "measure.h"
+#include "options.h"
+#include "progress.h"
+
+enum { KEY_CHUNKS = KEY_COMMAND, DEFAULT_CHUNK = 512 };
+
+typedef struct perplexity_options {
+    model_options model;
+    const char *file;
+    int64_t chunks; /* at most; 0: all */
+} perplexity_options;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    perplexity_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->model;
+        return 0;
+    case 'f':
+        o->file = arg;
+        return 0;
+    case KEY_CHUNKS:
+        o->chunks = parse_integer("--chunks", arg, 1, INT64_MAX);
+        return 0;
+    case ARGP_KEY_END:
+        if (!o->file)
+            usage_error("which text? -f FILE");
+        if (o->model.lib.context == 0)
+            o->model.lib.context = DEFAULT_CHUNK;
+        if (o->model.lib.context < 4)
+            usage_error("-c %d: chunks of at least 4 tokens are needed", o->model.lib.context);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp perplexity_argp = {
+    .options = (const struct argp_option[]){{NULL, 'f', "FILE", 0, "the text", 0},
+                                            {"chunks", KEY_CHUNKS, "N", 0, "only the first N chunks", 0},
+                                            {0}},
+    .parser = parse,
+    .args_doc = "-m MODEL -f FILE",
+    .doc =
+        "Perplexity of a text: whole chunks of -c tokens (default 512), each from an empty context, the second half of "
+        "each scored.\v"
+        "Example: odmoe perplexity -m models/demo.gguf -f tests/data/heldout/bible.txt --chunks 4",
+    .children = (const struct argp_child[]){{&model_argp, 0, NULL, 0}, {0}},
+};
+
+/* One chunk's sum of -log p(next token); on_logits adds to it. */
+typedef struct score {
+    const int32_t *ids; /* [n] the chunk */
+    int32_t first;      /* first scored position */
+    int32_t vocab;
+    int64_t rows; /* rows seen */
+    double sum;
+} score;
+
+static void on_logits(void *user, int64_t row, const float *logits)
+{
+    score *s = user;
+    int64_t position = s->first + s->rows++; /* rows that want logits come in order */
+    double top = logits[0], total = 0;
+    for (int32_t i = 1; i < s->vocab; i++)
+        top = logits[i] > top ? logits[i] : top;
+    for (int32_t i = 0; i < s->vocab; i++)
+        total += exp(logits[i] - top);
+    s->sum += log(total) - (logits[s->ids[position + 1]] - top);
+}
+
+static odmoe_status score_chunk(odmoe_model *model, odmoe_session *session, odmoe_row *rows, int32_t n, score *s,
+                                odmoe_error *err)
+{
+    odmoe_session_reset(session);
+    for (int32_t i = 0; i < n; i++)
+        rows[i] = (odmoe_row){session, i, s->ids[i], i >= s->first && i < n - 1};
+    odmoe_pass pass;
+    odmoe_pass_init(&pass);
+    pass.rows = rows;
+    pass.n = n;
+    pass.on_logits = on_logits;
+    pass.user = s;
+    return odmoe_pass_run(model, &pass, err);
+}
+
+static int score_text(const perplexity_options *o, odmoe_model *model, const id_list *ids)
+{
+    int32_t n = o->model.lib.context;
+    int64_t chunks = (int64_t)ids->n / n;
+    odmoe_info info = {.size = sizeof info};
+    odmoe_session *session = NULL;
+    odmoe_error err;
+    odmoe_row *rows = NULL;
+    double sum = 0;
+    int64_t scored = 0;
+    int status = STATUS_FAILED;
+    if (o->chunks && o->chunks < chunks)
+        chunks = o->chunks;
+    if (chunks == 0) {
+        complain("%s: has %zu tokens, fewer than one chunk of %d; -c N makes chunks smaller", o->file, ids->n, n);
+        return STATUS_FAILED;
+    }
+    odmoe_model_info(model, &info);
+    if (odmoe_session_create(model, n, &session, &err)) {
+        status = fail(&err);
+        goto done;
+    }
+    rows = must_alloc((size_t)n, sizeof *rows);
+    for (int64_t c = 0; c < chunks; c++) {
+        score s = {.ids = ids->ids + c * n, .first = n / 2, .vocab = info.vocab};
+        if (score_chunk(model, session, rows, n, &s, &err)) {
+            status = fail(&err);
+            goto done;
+        }
+        sum += s.sum;
+        scored += s.rows;
+        if (isatty(STDERR_FILENO))
+            fprintf(stderr, "\r%lld of %lld chunks: %.4f\033[K", (long long)c + 1, (long long)chunks,
+                    exp(sum / (double)scored));
+    }
+    if (isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr);
+    if (o->model.json)
+        json_print(json_pack("{s:f,s:I,s:I,s:i}", "ppl", exp(sum / (double)scored), "tokens", (json_int_t)scored,
+                             "chunks", (json_int_t)chunks, "context", n),
+                   stdout);
+    else
+        printf("perplexity %.4f over %lld tokens in %lld chunks of %d\n", exp(sum / (double)scored), (long long)scored,
+               (long long)chunks, n);
+    status = STATUS_DONE;
+done:
+    odmoe_session_free(session);
+    free(rows);
+    return status;
+}
+
+int command_perplexity(int argc, char **argv)
+{
+    perplexity_options o = {0};
+    model_options_init(&o.model);
+    parse_options(&perplexity_argp, argc, argv, &o);
+    size_t length;
+    char *text = read_whole(o.file, &length);
+    if (!text)
+        return STATUS_FAILED;
+    odmoe_model *model;
+    odmoe_error err;
+    int status = STATUS_FAILED;
+    if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err)) {
+        status = fail(&err);
+    } else {
+        progress_clear();
+        id_list ids = {0};
+        const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
+        if (!tokenizer)
+            complain("%s: the model has no tokenizer", o.model.path);
+        else if (tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL, &ids))
+            status = score_text(&o, model, &ids);
+        free(ids.ids);
+        odmoe_model_close(model);
+    }
+    free(text);
+    return status;
+}

@@ -1,0 +1,225 @@
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "generate.h"
+#include "options.h"
+#include "progress.h"
+
+enum { KEY_CHAT = KEY_COMMAND, KEY_IGNORE_EOS, KEY_STATS };
+
+typedef struct run_options {
+    model_options model;
+    odmoe_sampler_options sampler;
+    const char *prompt, *file, *stats;
+    int64_t limit;
+    bool chat, ignore_eos;
+} run_options;
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    run_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->sampler;
+        state->child_inputs[1] = &o->model;
+        return 0;
+    case 'p':
+        o->prompt = arg;
+        return 0;
+    case 'f':
+        o->file = arg;
+        return 0;
+    case 'n':
+        o->limit = parse_integer("-n", arg, 0, INT64_MAX);
+        return 0;
+    case KEY_CHAT:
+        o->chat = true;
+        return 0;
+    case KEY_IGNORE_EOS:
+        o->ignore_eos = true;
+        return 0;
+    case KEY_STATS:
+        o->stats = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (o->prompt && o->file)
+            usage_error("-p and -f: one prompt only");
+        if (!o->prompt && !o->file && isatty(STDIN_FILENO))
+            usage_error("a prompt is needed: -p TEXT, -f FILE or standard input");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp run_argp = {
+    .options =
+        (const struct argp_option[]){
+            {NULL, 'p', "TEXT", 0, "the prompt", 0},
+            {NULL, 'f', "FILE", 0,
+             "read the prompt from FILE; without -p and -f from standard input. "
+             "One line end at the end of it is dropped",
+             0},
+            {NULL, 'n', "N", 0, "generate at most N tokens; default until an end token, or until the context is full",
+             0},
+            {"chat", KEY_CHAT, NULL, 0, "the prompt is a question: put it into the model's chat template", 0},
+            {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "go on after an end token", 0},
+            {"stats", KEY_STATS, "FILE", 0, "write what the run cost to FILE, one JSON object", 0},
+            {0}},
+    .parser = parse,
+    .args_doc = "-m MODEL [-p TEXT | -f FILE]",
+    .doc = "Continue a text. The text goes to standard output, nothing else does.\v"
+           "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40",
+    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&model_argp, 0, "Model:", 3}, {0}},
+};
+
+/* Where the text goes: at once to standard output, or with --json into a string of the object. */
+typedef struct sink {
+    FILE *file;
+    char last; /* the last byte shown */
+} sink;
+
+static void show(void *user, const char *text, size_t length)
+{
+    sink *out = user;
+    if (length == 0)
+        return;
+    fwrite(text, 1, length, out->file);
+    fflush(out->file);
+    out->last = text[length - 1];
+}
+
+/* The prompt's ids: as text, or as a question in the chat template. */
+static bool prompt_ids(const run_options *o, odmoe_model *model, const char *text, size_t length, id_list *ids)
+{
+    const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
+    if (!tokenizer) {
+        complain("%s: the model has no tokenizer; odmoe logits and odmoe bench work without one", o->model.path);
+        return false;
+    }
+    if (!o->chat)
+        return tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL | ODMOE_TOKENIZE_START, ids);
+    odmoe_message message = {"user", text};
+    return chat_ids(model, &message, 1, ids);
+}
+
+/* The object of --json: what it cost, and the text. */
+static bool print_object(const measure *m, const char *text, size_t length)
+{
+    json_t *object = measure_json(m);
+    json_object_set_new(object, "text", json_stringn(text, length));
+    json_print(object, stdout);
+    return !ferror(stdout);
+}
+
+static bool write_stats(const char *path, const measure *m)
+{
+    FILE *file = fopen(path, "we");
+    if (!file) {
+        complain("%s: %m", path);
+        return false;
+    }
+    json_print(measure_json(m), file);
+    bool bad = ferror(file);
+    if (fclose(file) || bad) {
+        complain("%s: could not be written: %m", path);
+        return false;
+    }
+    return true;
+}
+
+/* After the text: why it ended, where that is not plain, and what it cost. */
+static void report(generate_end end, const measure *m, const sink *out)
+{
+    if (out->file == stdout && isatty(STDOUT_FILENO) && out->last != '\n')
+        putchar('\n');
+    fflush(stdout);
+    if (!talkative())
+        return;
+    if (end == END_CONTEXT)
+        fprintf(stderr, "the context of %d tokens is full; -c reserves more\n", m->plan.context);
+    if (end == END_INTERRUPTED)
+        fputs("stopped\n", stderr);
+    measure_summary(m, true, stderr);
+}
+
+static int run_prompt(const run_options *o, odmoe_model *model, const id_list *ids, sink *out, measure *m)
+{
+    generator g = {.limit = o->limit, .ignore_end = o->ignore_eos, .show = show, .user = out};
+    odmoe_error err;
+    generate_end end = END_TOKEN;
+    int status = STATUS_FAILED;
+    if (!generator_prepare(&g, model, &o->sampler, &status))
+        goto done;
+    int32_t room = odmoe_session_context(g.session);
+    if (ids->n > (size_t)room) {
+        complain("the prompt has %zu tokens, the context has room for %d; -c %zu would do", ids->n, room, ids->n + 256);
+        goto done;
+    }
+    odmoe_status failed = generate(&g, ids->ids, (int64_t)ids->n, m, &end, &err);
+    if (!failed || m->gen_tokens > 0)
+        report(end, m, out);
+    status = failed ? fail(&err) : STATUS_DONE;
+done:
+    generator_free(&g);
+    return status;
+}
+
+static int run_model(const run_options *o, odmoe_model *model, const char *text, size_t length, measure *m)
+{
+    id_list ids = {0};
+    char *kept = NULL;
+    size_t kept_length = 0;
+    sink out = {.file = o->model.json ? open_memstream(&kept, &kept_length) : stdout, .last = '\n'};
+    int status = STATUS_FAILED;
+    if (!out.file)
+        complain("no memory for the text");
+    else if (!prompt_ids(o, model, text, length, &ids))
+        status = STATUS_FAILED;
+    else if (ids.n == 0)
+        complain("the prompt is empty, and this model has no start token to begin with");
+    else
+        status = run_prompt(o, model, &ids, &out, m);
+    if (out.file && out.file != stdout)
+        fclose(out.file);
+    if (status == STATUS_DONE && o->model.json && !print_object(m, kept, kept_length))
+        status = STATUS_FAILED;
+    if (status == STATUS_DONE && o->stats && !write_stats(o->stats, m))
+        status = STATUS_FAILED;
+    free(kept);
+    free(ids.ids);
+    return status;
+}
+
+int command_run(int argc, char **argv)
+{
+    run_options o = {.limit = -1};
+    model_options_init(&o.model);
+    odmoe_sampler_options_init(&o.sampler);
+    parse_options(&run_argp, argc, argv, &o);
+
+    size_t length = o.prompt ? strlen(o.prompt) : 0;
+    char *text = o.prompt ? strdup(o.prompt) : read_whole(o.file, &length);
+    if (!text)
+        return STATUS_FAILED;
+    if (!o.prompt && length > 0 && text[length - 1] == '\n')
+        text[--length] = 0;
+
+    interrupt_catch(true);
+    measure m = {0};
+    odmoe_model *model;
+    odmoe_error err;
+    int status;
+    if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err)) {
+        status = fail(&err);
+    } else {
+        progress_clear();
+        status = run_model(&o, model, text, length, &m);
+        odmoe_model_close(model);
+        if (status == STATUS_DONE && talkative())
+            measure_hint(&m, o.model.path, &o.model.lib, stderr);
+    }
+    free(text);
+    return status;
+}

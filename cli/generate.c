@@ -1,0 +1,119 @@
+#include "generate.h"
+
+#include <stdlib.h>
+
+#include "progress.h"
+
+bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status)
+{
+    odmoe_error err;
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(model, &info);
+    g->model = model;
+    if (odmoe_session_create(model, 0, &g->session, &err) ||
+        odmoe_sampler_create(sampler, info.vocab, &g->sampler, &err)) {
+        *status = fail(&err);
+        return false;
+    }
+    g->logits = must_alloc((size_t)info.vocab, sizeof *g->logits);
+    return true;
+}
+
+void generator_free(generator *g)
+{
+    odmoe_session_free(g->session);
+    odmoe_sampler_free(g->sampler);
+    free(g->logits);
+}
+
+/* The loop after the prompt: g->logits belong to the session's last token. */
+static odmoe_status continue_text(const generator *g, odmoe_stream *stream, measure *m, generate_end *end,
+                                  odmoe_error *err)
+{
+    const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(g->model);
+    odmoe_status status = ODMOE_OK;
+    int64_t tokens = 0, passes = 0;
+    const char *text;
+    size_t length;
+    for (;;) {
+        if (interrupted()) {
+            *end = END_INTERRUPTED;
+            break;
+        }
+        if (g->limit >= 0 && tokens >= g->limit) {
+            *end = END_LIMIT;
+            break;
+        }
+        int32_t token = odmoe_sample(g->sampler, g->logits);
+        measure_first_token(m);
+        if (!g->ignore_end && odmoe_token_is_end(tokenizer, token)) {
+            *end = END_TOKEN;
+            break;
+        }
+        odmoe_sampler_accept(g->sampler, token);
+        tokens++;
+        status = odmoe_stream_push(stream, token, &text, &length, err);
+        if (status)
+            break;
+        g->show(g->user, text, length);
+        if (tokens == g->limit)
+            continue; /* its logits are not needed */
+        if (odmoe_session_length(g->session) == odmoe_session_context(g->session)) {
+            *end = END_CONTEXT;
+            break;
+        }
+        status = odmoe_eval(g->session, &token, 1, g->logits, err);
+        if (status == ODMOE_ERR_CANCELLED) {
+            status = ODMOE_OK;
+            *end = END_INTERRUPTED;
+            break;
+        }
+        if (status)
+            break;
+        passes++;
+    }
+    odmoe_stream_flush(stream, &text, &length);
+    g->show(g->user, text, length);
+    measure_end(m, tokens, passes);
+    return status;
+}
+
+odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, measure *m, generate_end *end,
+                      odmoe_error *err)
+{
+    odmoe_stream *stream;
+    odmoe_status status = odmoe_stream_create(odmoe_model_tokenizer(g->model), &stream, err);
+    if (status)
+        return status;
+    measure_start(m, g->model);
+    progress_prompt(true);
+    status = odmoe_eval(g->session, prompt, n, g->logits, err);
+    progress_prompt(false);
+    if (!status) {
+        measure_prompt_done(m, n);
+        for (int64_t i = 0; i < n; i++)
+            odmoe_sampler_accept(g->sampler, prompt[i]);
+        status = continue_text(g, stream, m, end, err);
+    }
+    odmoe_stream_free(stream);
+    return status;
+}
+
+bool chat_ids(const odmoe_model *model, const odmoe_message *messages, size_t count, id_list *ids)
+{
+    odmoe_error err;
+    size_t n = 256;
+    *ids = (id_list){0};
+    do {
+        ids->capacity = n;
+        ids->ids = must_realloc(ids->ids, n, sizeof *ids->ids);
+        if (odmoe_chat_tokenize(model, messages, count, ids->ids, ids->capacity, &n, &err)) {
+            free(ids->ids);
+            *ids = (id_list){0};
+            fail(&err);
+            return false;
+        }
+    } while (n > ids->capacity);
+    ids->n = n;
+    return true;
+}

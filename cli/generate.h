@@ -1,0 +1,34 @@
+/* generate.h - the loop that turns a prompt into text, shared by run and chat. */
+#ifndef ODMOE_CLI_GENERATE_H
+#define ODMOE_CLI_GENERATE_H
+
+#include "measure.h"
+
+typedef enum generate_end { END_TOKEN, END_LIMIT, END_CONTEXT, END_INTERRUPTED } generate_end;
+
+typedef struct generator {
+    odmoe_model *model;
+    odmoe_session *session;
+    odmoe_sampler *sampler;
+    float *logits; /* [vocab] */
+    int64_t limit; /* tokens to generate at most; < 0: no limit */
+    bool ignore_end;
+    /* gets the text as it comes, in whole UTF-8 characters */
+    void (*show)(void *user, const char *text, size_t length);
+    void *user;
+} generator;
+
+/* generate - read `prompt` into the session, then generate until an end token, the limit, a full context or Ctrl-C.
+ * `m` is filled in on every way out. ERR_CANCELLED: Ctrl-C while the prompt was read, the session is unchanged. */
+odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, measure *m, generate_end *end,
+                      odmoe_error *err);
+
+/* prepare - session, sampler and logits for a model. false: complained, *status is the exit status.
+ * generator_free releases them; fields that were never set may be NULL. */
+bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status);
+void generator_free(generator *g);
+
+/* chat_ids - a conversation as ids, up to where the answer begins. false: complained. */
+bool chat_ids(const odmoe_model *model, const odmoe_message *messages, size_t count, id_list *ids);
+
+#endif

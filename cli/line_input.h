@@ -1,0 +1,17 @@
+/* line_input.h - what a person types: edited with a history on a terminal, plain lines otherwise. */
+#ifndef ODMOE_CLI_LINE_INPUT_H
+#define ODMOE_CLI_LINE_INPUT_H
+
+#include "cli.h"
+
+typedef struct line_input line_input;
+
+line_input *line_input_open(void);
+void line_input_close(line_input *in);
+
+/* line_input_message - one message, without its last line end; free it. A line that ends with a backslash goes on in
+ * the next; a line that is or begins with three double quotes opens a block that ends with the next three. Ctrl-C drops
+ * what was typed so far. NULL at the end of the input. */
+char *line_input_message(line_input *in);
+
+#endif

@@ -1,0 +1,67 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+
+static const struct {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"run", "continue a text, or answer a question", command_run},
+    {"chat", "talk to a model", command_chat},
+    {"plan", "how a memory budget would be divided", command_plan},
+    {"inspect", "what a model file holds", command_inspect},
+    {"tokenize", "text to token ids", command_tokenize},
+    {"detokenize", "token ids to text", command_detokenize},
+    {"logits", "logits and hidden states into a safetensors file", command_logits},
+    {"perplexity", "how well a model predicts a text", command_perplexity},
+    {"bench", "measure the speed on random tokens", command_bench},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void help(void)
+{
+    puts("Usage: odmoe COMMAND [OPTION...]\n"
+         "Run Mixture-of-Experts models that do not fit in memory: experts are read from the SSD when they are "
+         "needed.\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        printf("  %-12s %s\n", commands[i].name, commands[i].summary);
+    puts("\nodmoe COMMAND --help shows a command's options and an example; odmoe --version what this build can do.\n"
+         "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40");
+}
+
+static void version_line(const char *title, const char *(*at)(int i))
+{
+    printf("%s:", title);
+    for (int i = 0; at(i); i++)
+        printf(" %s", at(i));
+    putchar('\n');
+}
+
+static void version(void)
+{
+    printf("odmoe %s\n", odmoe_version());
+    version_line("kernels", odmoe_kernels_at);
+    version_line("io", odmoe_io_at);
+    version_line("policies", odmoe_policy_at);
+    version_line("families", odmoe_family_at);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        usage_error("which command? odmoe --help lists them");
+    const char *name = argv[1];
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
+        help();
+        return STATUS_DONE;
+    }
+    if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+        version();
+        return STATUS_DONE;
+    }
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (!strcmp(name, commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    usage_error("%s: no such command; odmoe --help lists them", name);
+}

@@ -1,0 +1,190 @@
+#include "measure.h"
+
+#include <math.h>
+
+static odmoe_stats stats_now(odmoe_model *model)
+{
+    odmoe_stats s = {.size = sizeof s};
+    odmoe_stats_get(model, &s);
+    return s;
+}
+
+void measure_start(measure *m, odmoe_model *model)
+{
+    *m = (measure){.model = model, .plan = {.size = sizeof m->plan}};
+    odmoe_model_plan(model, &m->plan);
+    m->start = m->prompt = m->end = stats_now(model);
+    m->start_time = m->prompt_time = m->end_time = now_seconds();
+}
+
+void measure_prompt_done(measure *m, int64_t tokens)
+{
+    m->prompt_time = m->end_time = now_seconds();
+    m->prompt = m->end = stats_now(m->model);
+    m->prompt_tokens = tokens;
+}
+
+void measure_first_token(measure *m)
+{
+    if (m->first_time == 0)
+        m->first_time = now_seconds();
+}
+
+void measure_end(measure *m, int64_t tokens, int64_t passes)
+{
+    m->end_time = now_seconds();
+    m->end = stats_now(m->model);
+    m->gen_tokens = tokens;
+    m->gen_passes = passes;
+}
+
+static double rate(double amount, double seconds)
+{
+    return seconds > 0 ? amount / seconds : 0;
+}
+
+static double prompt_seconds(const measure *m)
+{
+    return m->prompt_time - m->start_time;
+}
+
+static double gen_seconds(const measure *m)
+{
+    return m->end_time - m->prompt_time;
+}
+
+json_t *measure_json(const measure *m)
+{
+    const odmoe_stats *a = &m->start, *b = &m->end;
+    json_t *o = json_object();
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {
+        {"prompt_tokens", (uint64_t)m->prompt_tokens},
+        {"prompt_chunks", m->prompt.chunks - a->chunks},
+        {"prompt_bytes_read", m->prompt.bytes_read - a->bytes_read},
+        {"gen_tokens", (uint64_t)m->gen_tokens},
+        {"gen_bytes_read", b->bytes_read - m->prompt.bytes_read},
+        {"bytes_read", b->bytes_read - a->bytes_read},
+        {"reads", b->reads - a->reads},
+        {"expert_uses", b->expert_uses - a->expert_uses},
+        {"cache_hits", b->cache_hits - a->cache_hits},
+        {"cache_misses", b->cache_misses - a->cache_misses},
+        {"ram_bytes", m->plan.ram_bytes},
+        {"peak_rss_bytes", b->peak_rss_bytes},
+        {"peak_anon_bytes", b->peak_anon_bytes},
+        {"threads", (uint64_t)b->threads},
+    };
+    const struct {
+        const char *name;
+        double value;
+    } reals[] = {
+        {"prompt_seconds", prompt_seconds(m)},
+        {"prompt_tps", rate((double)m->prompt_tokens, prompt_seconds(m))},
+        {"gen_seconds", gen_seconds(m)},
+        {"gen_tps", rate((double)m->gen_passes, gen_seconds(m))},
+        {"first_token_seconds", m->first_time > 0 ? m->first_time - m->start_time : 0},
+        {"read_seconds", b->read_seconds - a->read_seconds},
+        {"stall_seconds", b->stall_seconds - a->stall_seconds},
+        {"compute_seconds", b->compute_seconds - a->compute_seconds},
+    };
+    const struct {
+        const char *name, *value;
+    } texts[] = {{"io", b->io}, {"kernels", b->kernels}, {"kv", b->kv}, {"policy", b->policy}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        json_object_set_new(o, counts[i].name, json_integer((json_int_t)counts[i].value));
+    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
+        json_object_set_new(o, reals[i].name, json_real(reals[i].value));
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        json_object_set_new(o, texts[i].name, texts[i].value ? json_string(texts[i].value) : json_null());
+    return o;
+}
+
+static void print_budget(const odmoe_plan *p, FILE *out)
+{
+    char ram[ODMOE_SIZE_TEXT_MAX], resident[ODMOE_SIZE_TEXT_MAX], cache[ODMOE_SIZE_TEXT_MAX];
+    char working[ODMOE_SIZE_TEXT_MAX];
+    fprintf(out, "; budget %s: %s weights, %s context and work, %s expert cache", odmoe_size_format(p->ram_bytes, ram),
+            odmoe_size_format(p->resident_bytes, resident),
+            odmoe_size_format(p->kv_bytes + p->activation_bytes + p->other_bytes, working),
+            odmoe_size_format(p->cache_bytes, cache));
+}
+
+void measure_summary(const measure *m, bool budget, FILE *out)
+{
+    const odmoe_stats *a = &m->start, *b = &m->end;
+    char bytes[ODMOE_SIZE_TEXT_MAX], speed[ODMOE_SIZE_TEXT_MAX];
+    uint64_t read = b->bytes_read - a->bytes_read, hits = b->cache_hits - a->cache_hits;
+    double fetched = (double)hits + (double)(b->cache_misses - a->cache_misses);
+    double stall = b->stall_seconds - a->stall_seconds, compute = b->compute_seconds - a->compute_seconds;
+
+    fprintf(out, "%lld tokens at %.3g tok/s (prompt: %lld at %.3g)", (long long)m->gen_tokens,
+            rate((double)m->gen_passes, gen_seconds(m)), (long long)m->prompt_tokens,
+            rate((double)m->prompt_tokens, prompt_seconds(m)));
+    if (budget)
+        print_budget(&m->plan, out);
+    fprintf(out, "; %.0f%% of experts were in the cache", 100 * rate((double)hits, fetched));
+    if (read > 0)
+        fprintf(out, "; read %s at %s/s", odmoe_size_format(read, bytes),
+                odmoe_size_format((uint64_t)rate((double)read, b->read_seconds - a->read_seconds), speed));
+    fprintf(out, "; %.0f%% of the time waiting for the disk\n", 100 * rate(stall, stall + compute));
+}
+
+/* A size that can be pasted behind --ram, rounded up. */
+static const char *ram_text(uint64_t bytes, char text[ODMOE_SIZE_TEXT_MAX])
+{
+    if (bytes < 10ull << 30)
+        snprintf(text, ODMOE_SIZE_TEXT_MAX, "%lluMiB", (unsigned long long)((bytes + (1 << 20) - 1) >> 20));
+    else
+        snprintf(text, ODMOE_SIZE_TEXT_MAX, "%.1fG", ceil((double)bytes / (1 << 30) * 10) / 10);
+    return text;
+}
+
+/* Find the --ram whose cache holds `want` bytes; what is not cache may grow a little with the budget, hence the second
+ * look. 0 when even that does not hold it. */
+static uint64_t ram_for_cache(const char *path, odmoe_options options, const odmoe_plan *now, uint64_t want)
+{
+    odmoe_plan plan = *now;
+    uint64_t ram = now->ram_bytes;
+    for (int i = 0; i < 3; i++) {
+        if (plan.cache_bytes >= want)
+            return ram;
+        ram += want - plan.cache_bytes + (want - plan.cache_bytes) / 64;
+        options.ram_bytes = ram;
+        plan.size = sizeof plan;
+        if (odmoe_plan_make(path, &options, &plan, NULL))
+            return 0;
+    }
+    return plan.cache_bytes >= want ? ram : 0;
+}
+
+void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out)
+{
+    const odmoe_plan *p = &m->plan;
+    if (p->cache_bytes >= p->experts_bytes || m->end.cache_misses == m->start.cache_misses)
+        return;
+    odmoe_options asked = *options;
+    odmoe_plan most = {.size = sizeof most};
+    asked.ram_bytes = 0; /* the default is three quarters of what is available */
+    odmoe_status status = odmoe_plan_make(path, &asked, &most, NULL);
+    if (status != ODMOE_OK && status != ODMOE_ERR_BUDGET)
+        return;
+    uint64_t available = most.ram_bytes / 3 * 4;
+    char text[ODMOE_SIZE_TEXT_MAX];
+    uint64_t all = ram_for_cache(path, *options, p, p->experts_bytes);
+    uint64_t token =
+        p->cache_bytes < p->token_working_set_bytes ? ram_for_cache(path, *options, p, p->token_working_set_bytes) : 0;
+    if (all && all <= available)
+        fprintf(out, "hint: --ram %s would hold every expert: nothing would be read twice\n", ram_text(all, text));
+    else if (token && token <= available)
+        fprintf(out, "hint: --ram %s would hold one token's experts: below that, few are found in the cache\n",
+                ram_text(token, text));
+}
+
+void json_print(json_t *object, FILE *out)
+{
+    json_dumpf(object, out, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
+    fputc('\n', out);
+    json_decref(object);
+}

@@ -1,0 +1,37 @@
+/* measure.h - what a run cost: the object of `run --stats` and `bench`, and the line that people read. */
+#ifndef ODMOE_CLI_MEASURE_H
+#define ODMOE_CLI_MEASURE_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "cli.h"
+
+typedef struct measure {
+    odmoe_model *model;
+    odmoe_plan plan;
+    odmoe_stats start, prompt, end; /* the library's counters: before, after the prompt, at the end */
+    double start_time, prompt_time, first_time, end_time;
+    int64_t prompt_tokens;
+    int64_t gen_tokens; /* tokens generated */
+    int64_t gen_passes; /* passes run for them: the first token comes from the prompt's pass */
+} measure;
+
+/* Call in this order; measure_first_token as often as convenient, the first call counts. */
+void measure_start(measure *m, odmoe_model *model);
+void measure_prompt_done(measure *m, int64_t tokens);
+void measure_first_token(measure *m);
+void measure_end(measure *m, int64_t tokens, int64_t passes);
+
+/* measure_json - INTERFACE's object, names and units as docs/cli.md lists them. The caller decrefs it. */
+json_t *measure_json(const measure *m);
+/* measure_summary - one line: speed, hits, bytes and rate, share of stall; with `budget` also how that was divided. */
+void measure_summary(const measure *m, bool budget, FILE *out);
+/* measure_hint - one line on `out` with the --ram that would help, when there is one that this machine has. Plans
+ * again, so call it after the model was closed: its memory counts as available then. */
+void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out);
+
+/* json_print - one object on one line of `out`; takes the reference. */
+void json_print(json_t *object, FILE *out);
+
+#endif

@@ -1,0 +1,81 @@
+#include "progress.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* One program, one terminal: the state of its last line. */
+static struct {
+    bool drawn, prompt, verbose;
+    double next;
+} line;
+
+static volatile sig_atomic_t interrupt_flag;
+
+bool talkative(void)
+{
+    return line.verbose || isatty(STDERR_FILENO);
+}
+
+void set_verbose(void)
+{
+    line.verbose = true;
+}
+
+void progress_prompt(bool on)
+{
+    line.prompt = on;
+    if (!on)
+        progress_clear();
+}
+
+void progress_clear(void)
+{
+    if (line.drawn)
+        fputs("\r\033[K", stderr);
+    line.drawn = false;
+}
+
+int progress_step(void *user, odmoe_stage stage, uint64_t done, uint64_t total)
+{
+    if (interrupted())
+        return 1;
+    double now = now_seconds();
+    if (now < line.next || total == 0 || (stage == ODMOE_STAGE_PASS && !line.prompt) || !isatty(STDERR_FILENO))
+        return 0;
+    line.next = now + 0.1;
+    line.drawn = true;
+    int percent = (int)((double)done / (double)total * 100);
+    if (stage == ODMOE_STAGE_OPEN) {
+        char have[ODMOE_SIZE_TEXT_MAX], all[ODMOE_SIZE_TEXT_MAX];
+        fprintf(stderr, "\rloading the resident weights: %d%% (%s of %s)\033[K", percent, odmoe_size_format(done, have),
+                odmoe_size_format(total, all));
+    } else {
+        fprintf(stderr, "\rreading the prompt: %d%%\033[K", percent);
+    }
+    fflush(stderr);
+    return 0;
+}
+
+static void on_interrupt(int signal_number)
+{
+    interrupt_flag = 1;
+}
+
+void interrupt_catch(bool once)
+{
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = once ? SA_RESETHAND : 0};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+bool interrupted(void)
+{
+    return interrupt_flag;
+}
+
+void interrupt_forget(void)
+{
+    interrupt_flag = 0;
+}

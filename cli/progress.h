@@ -1,0 +1,25 @@
+/* progress.h - one line on a terminal that says how far loading or reading a prompt is, and Ctrl-C. */
+#ifndef ODMOE_CLI_PROGRESS_H
+#define ODMOE_CLI_PROGRESS_H
+
+#include "cli.h"
+
+/* progress_step - give it as options.progress. Draws at most ten times a second, only on a terminal; asks the
+ * library to stop once Ctrl-C was pressed. */
+int progress_step(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
+
+/* progress_prompt - whether passes show "reading the prompt"; off while text is generated. */
+void progress_prompt(bool on);
+/* progress_clear - remove the line, if one is drawn. */
+void progress_clear(void);
+
+/* talkative - whether summaries are shown: stderr is a terminal, or `--verbose` asked for them. */
+bool talkative(void);
+void set_verbose(void);
+
+/* Ctrl-C. interrupt_catch - from now on it sets a flag. once: a second one ends the program as usual. */
+void interrupt_catch(bool once);
+bool interrupted(void);
+void interrupt_forget(void);
+
+#endif

@@ -1,0 +1,173 @@
+#include "cli.h"
+
+#include "progress.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static void complain_list(const char *format, va_list args)
+{
+    progress_clear();
+    fputs("odmoe: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+}
+
+void complain(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    complain_list(format, args);
+    va_end(args);
+}
+
+void usage_error(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    complain_list(format, args);
+    va_end(args);
+    exit(STATUS_USAGE);
+}
+
+int fail(const odmoe_error *err)
+{
+    complain("%s", err->message);
+    switch (err->code) {
+    case ODMOE_ERR_BUDGET:
+        return STATUS_BUDGET;
+    case ODMOE_ERR_ARG:
+        return STATUS_USAGE;
+    default:
+        return STATUS_FAILED;
+    }
+}
+
+int64_t parse_integer(const char *option, const char *text, int64_t low, int64_t high)
+{
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (end == text || *end || errno || value < low || value > high)
+        usage_error("%s %s: a whole number from %lld to %lld is needed", option, text, (long long)low, (long long)high);
+    return value;
+}
+
+double parse_real(const char *option, const char *text, double low, double high)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= low && value <= high))
+        usage_error("%s %s: a number from %g to %g is needed", option, text, low, high);
+    return value;
+}
+
+void *must_alloc(size_t count, size_t size)
+{
+    void *p = calloc(count ? count : 1, size);
+    if (!p) {
+        complain("no memory for %zu x %zu bytes", count, size);
+        exit(STATUS_FAILED);
+    }
+    return p;
+}
+
+void *must_realloc(void *p, size_t count, size_t size)
+{
+    void *q = reallocarray(p, count, size);
+    if (!q) {
+        complain("no memory for %zu x %zu bytes", count, size);
+        exit(STATUS_FAILED);
+    }
+    return q;
+}
+
+void id_list_add(id_list *list, int32_t id)
+{
+    if (list->n == list->capacity) {
+        list->capacity = list->capacity ? 2 * list->capacity : 256;
+        list->ids = must_realloc(list->ids, list->capacity, sizeof *list->ids);
+    }
+    list->ids[list->n++] = id;
+}
+
+char *read_whole(const char *path, size_t *length)
+{
+    const char *name = path ? path : "standard input";
+    FILE *file = path ? fopen(path, "re") : stdin;
+    struct stat st;
+    if (!file || (fstat(fileno(file), &st) == 0 && S_ISDIR(st.st_mode) && (errno = EISDIR))) {
+        complain("%s: %s", name, strerror(errno));
+        if (path && file)
+            fclose(file);
+        return NULL;
+    }
+    size_t n = 0, capacity = 1 << 16;
+    char *text = must_alloc(capacity, 1);
+    for (size_t got; (got = fread(text + n, 1, capacity - n - 1, file)) > 0;) {
+        n += got;
+        if (n + 1 == capacity)
+            text = must_realloc(text, capacity *= 2, 1);
+    }
+    bool bad = ferror(file);
+    if (bad)
+        complain("%s: %s", name, strerror(errno));
+    if (path)
+        fclose(file);
+    if (bad) {
+        free(text);
+        return NULL;
+    }
+    text[n] = 0;
+    *length = n;
+    return text;
+}
+
+bool parse_ids(const char *text, const char *where, id_list *list)
+{
+    const char *at = text + strspn(text, ", \t\r\n");
+    while (*at) {
+        char *end;
+        errno = 0;
+        long id = strtol(at, &end, 10);
+        if (end == at || errno || id < 0 || id > INT32_MAX || !strchr(", \t\r\n", *end)) {
+            complain("%s: '%.20s' is not a token id", where, at);
+            return false;
+        }
+        id_list_add(list, (int32_t)id);
+        at = end + strspn(end, ", \t\r\n");
+    }
+    return true;
+}
+
+bool tokenize_all(const odmoe_tokenizer *tokenizer, const char *text, size_t length, int flags, id_list *list)
+{
+    odmoe_error err;
+    size_t n = 0;
+    *list = (id_list){0};
+    do {
+        list->capacity = n ? n : length / 2 + 16;
+        list->ids = must_realloc(list->ids, list->capacity, sizeof *list->ids);
+        if (odmoe_tokenize(tokenizer, text, length, flags, list->ids, list->capacity, &n, &err)) {
+            free(list->ids);
+            *list = (id_list){0};
+            fail(&err);
+            return false;
+        }
+    } while (n > list->capacity);
+    list->n = n;
+    return true;
+}
+
+double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
