@@ -1,0 +1,80 @@
+/* experts.h - the grouped experts of one layer: tokens are sorted by expert, each needed expert is fetched once and
+ * multiplied with just its own tokens.
+ *
+ *   y[t] = sum over chosen e, ascending:  w[t, e] * down_e(silu(gate_e(x[t])) * up_e(x[t]))
+ *
+ * The order of additions is fixed (ascending expert id), whatever the order in which reads complete: few rows keep the
+ * experts' outputs apart and compute in arrival order, hits first; many rows take the experts in id order.
+ */
+#ifndef ODMOE_MOE_EXPERTS_H
+#define ODMOE_MOE_EXPERTS_H
+
+#include "moe/linear.h"
+#include "moe/source.h"
+
+typedef struct experts_shape {
+    int64_t hidden, ffn;
+    int experts, top_k;
+    unsigned in_mask, mid_mask; /* formats that the experts' (gate, up) and down weights take */
+} experts_shape;
+
+/* experts_check - do all experts of the index have what a layer needs (gate and up, or gate_up; down), in shapes that
+ * fit hidden and ffn and types whose kernels exist? Fills in_mask and mid_mask. ERR_FORMAT or ERR_UNSUPPORTED names
+ * layer, expert and piece. */
+odmoe_status experts_check(const expert_index *index, const kernel_table *kernels, experts_shape *shape,
+                           odmoe_error *err);
+
+/* The workspace for up to max_rows rows; carve with experts_layout (arena.h). */
+typedef struct experts_work {
+    int64_t max_rows;
+    int64_t group;        /* rows of one expert computed at a time: bounds the workspace */
+    int32_t *counts;      /* [experts] rows of each expert */
+    int32_t *first;       /* [experts + 1] start of its entries */
+    int32_t *needed;      /* [experts] ids with rows, ascending */
+    int32_t *entry_row;   /* [max_rows * top_k] sorted by expert, then row */
+    float *entry_weight;  /* [max_rows * top_k] */
+    activations gathered; /* [group, hidden] rows of one expert, side by side */
+    float *gathered_f32;  /* [group, hidden] when ACT_F32 is wanted */
+    float *gate, *up;     /* [group, ffn] */
+    activations mid;      /* [group, ffn] silu(gate) * up in the down weights' formats */
+    float *kept;          /* [FEW_ENTRIES, hidden] outputs of few rows, one an entry */
+    float *block;         /* [threads][group, BLOCK] output of one task */
+} experts_work;
+
+void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int threads, experts_work *out);
+
+/* One call, between experts_start and experts_finish. */
+typedef struct experts_call {
+    const compute *c;
+    const experts_shape *shape;
+    experts_work *work;
+    const expert_source *source;
+    int layer;
+    const activations *x;
+    int64_t n;
+    void *batch;
+    bool few;
+    float *y;
+    /* the expert being computed, and the group of its rows */
+    const expert_piece *gate, *up, *down;
+    const void *gate_at, *up_at, *down_at;
+    int64_t gate_row_bytes, up_row_bytes, down_row_bytes;
+    int64_t entry, rows;
+} experts_call;
+
+/* experts_start - group n rows by expert and ask the source for the experts: reads begin. What the caller computes
+ * until experts_finish hides them. x: [n, hidden] in the formats of shape->in_mask; topk, topw [n, top_k] from the
+ * router; both borrowed until experts_finish. 1 <= n <= work->max_rows. Errors: the source's; then there is nothing to
+ * finish. */
+odmoe_status experts_start(experts_call *call, const compute *c, const experts_shape *shape, experts_work *work,
+                           const expert_source *source, int layer, const activations *x, int64_t n, const int32_t *topk,
+                           const float *topw, odmoe_error *err);
+
+/* experts_finish - y [n, hidden] = the layer's output (overwritten). Ends the batch, after errors too.
+ * Errors: the source's, with y undefined. */
+odmoe_status experts_finish(experts_call *call, float *y, odmoe_error *err);
+
+/* experts_abandon - end a started call without computing. */
+void experts_abandon(experts_call *call);
+
+#endif

@@ -1,0 +1,80 @@
+#include "moe/linear.h"
+
+/* Weight rows of one task: small enough to balance two to sixteen threads, a multiple of every kernel's row group. */
+#define TASK_ROWS 64
+/* Below this many rows a loop over rows runs on the caller's thread: waking others costs more. */
+#define FEW_ROWS 4
+
+void activations_layout(arena *a, activations *out, unsigned mask, int64_t n, int64_t cols)
+{
+    out->cols = cols;
+    for (int f = 0; f < ACT_COUNT; f++) {
+        out->bytes[f] = act_bytes((activation)f, cols);
+        out->at[f] = f != ACT_F32 && (mask >> f & 1) ? arena_take(a, (size_t)n, out->bytes[f]) : NULL;
+    }
+}
+
+typedef struct fill_job {
+    const compute *c;
+    const activations *a;
+    unsigned mask;
+} fill_job;
+
+static void fill_row(void *ctx, int64_t row, int worker)
+{
+    const fill_job *job = ctx;
+    const activations *a = job->a;
+    const float *x = (const float *)a->at[ACT_F32] + row * a->cols;
+    for (int f = 0; f < ACT_COUNT; f++)
+        if (f != ACT_F32 && (job->mask >> f & 1))
+            job->c->kernels->quantise[f](x, (char *)a->at[f] + (size_t)row * a->bytes[f], a->cols);
+}
+
+void rows_run(const compute *c, int64_t n, void (*fn)(void *ctx, int64_t row, int worker), void *ctx)
+{
+    if (n > FEW_ROWS) {
+        pool_run(c->pool, n, fn, ctx);
+        return;
+    }
+    for (int64_t row = 0; row < n; row++)
+        fn(ctx, row, 0);
+}
+
+void activations_fill(const compute *c, activations *a, unsigned mask, const float *x, int64_t n)
+{
+    a->at[ACT_F32] = (void *)x;
+    fill_job job = {c, a, mask};
+    if (mask & ~(1u << ACT_F32))
+        rows_run(c, n, fill_row, &job);
+}
+
+typedef struct linear_loop {
+    const compute *c;
+    const linear_job *jobs;
+    int64_t n;
+    int64_t first_task[LINEAR_JOBS_MAX + 1];
+} linear_loop;
+
+static void linear_task(void *ctx, int64_t task, int worker)
+{
+    const linear_loop *loop = ctx;
+    int j = 0;
+    while (task >= loop->first_task[j + 1])
+        j++;
+    const linear_job *job = &loop->jobs[j];
+    const weight *w = job->w;
+    int64_t first = (task - loop->first_task[j]) * TASK_ROWS;
+    int64_t rows = w->rows - first < TASK_ROWS ? w->rows - first : TASK_ROWS;
+    int64_t row_bytes = (int64_t)dtype_bytes(w->type, (uint64_t)w->cols);
+    const kernel_ops *ops = &loop->c->kernels->ops[w->type];
+    ops->matrix((const char *)w->data + first * row_bytes, row_bytes, rows, w->cols, job->x->at[ops->act],
+                (int64_t)job->x->bytes[ops->act], loop->n, job->y + first, job->ldy);
+}
+
+void linear_run(const compute *c, const linear_job *jobs, int count, int64_t n)
+{
+    linear_loop loop = {.c = c, .jobs = jobs, .n = n};
+    for (int j = 0; j < count; j++)
+        loop.first_task[j + 1] = loop.first_task[j] + (jobs[j].w->rows + TASK_ROWS - 1) / TASK_ROWS;
+    pool_run(c->pool, loop.first_task[count], linear_task, &loop);
+}
