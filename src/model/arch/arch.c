@@ -1,0 +1,95 @@
+#include "model/arch/arch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+extern const arch arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
+
+static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe};
+
+const arch *arch_at(int i)
+{
+    return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
+}
+
+static void list_families(char *out, size_t room, bool for_gguf)
+{
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = 0; arch_at(i); i++) {
+        const char *name = for_gguf ? arch_at(i)->gguf : arch_at(i)->family;
+        if (name && used < room)
+            used += (size_t)snprintf(out + used, room - used, "%s%s", used ? ", " : "", name);
+    }
+}
+
+static odmoe_status unknown(const model_files *f, const char *name, int length, odmoe_error *err)
+{
+    char list[256];
+    list_families(list, sizeof list, f->gguf != NULL);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: model family '%.*s' is not known; known are: %s", f->path,
+                   length > 64 ? 64 : length, name, list);
+}
+
+static odmoe_status read_gguf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
+{
+    gguf_text name;
+    odmoe_status status = gguf_get_text(f->gguf, "general.architecture", &name, err);
+    if (status)
+        return status;
+    for (int i = 0; arch_at(i); i++) {
+        const arch *a = arch_at(i);
+        if (!a->gguf || strlen(a->gguf) != name.length || memcmp(a->gguf, name.at, name.length))
+            continue;
+        *out = a;
+        config->family = a->family;
+        return a->from_gguf(f, a->gguf, config, err);
+    }
+    char key[96];
+    snprintf(key, sizeof key, "%.*s.expert_count", name.length > 64 ? 64 : (int)name.length, name.at);
+    if (!gguf_has(f->gguf, key))
+        return err_set(
+            err, ODMOE_ERR_UNSUPPORTED,
+            "%s: '%.*s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp "
+            "or another program for this one",
+            f->path, name.length > 64 ? 64 : (int)name.length, name.at);
+    return unknown(f, name.at, (int)(name.length > 64 ? 64 : name.length), err);
+}
+
+static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
+{
+    config_object json = {f->config, "config.json"};
+    const char *name;
+    odmoe_status status = config_text(json, "model_type", true, NULL, &name, err);
+    if (status)
+        return status;
+    for (int i = 0; arch_at(i); i++) {
+        const arch *a = arch_at(i);
+        if (strcmp(a->family, name))
+            continue;
+        *out = a;
+        config->family = a->family;
+        return a->from_hf(json, config, err);
+    }
+    static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
+                                              "moe_num_experts"};
+    for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
+        if (json_object_get(f->config, expert_keys[i]))
+            return unknown(f, name, (int)strlen(name), err);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use another "
+                   "program for this one",
+                   f->path, name);
+}
+
+odmoe_status arch_read(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
+{
+    memset(config, 0, sizeof *config);
+    odmoe_status status = f->gguf ? read_gguf(f, out, config, err) : read_hf(f, out, config, err);
+    if (status)
+        return status;
+    status = config_check(config, err);
+    if (status)
+        err_context(err, "%s", f->path);
+    return status;
+}

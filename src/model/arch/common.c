@@ -1,0 +1,324 @@
+/* common.c - what families share: tables of tensors and the numbers that all of them have. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/arch/arch.h"
+
+#define RULES_END            \
+    {                        \
+        .role = W_ROLE_COUNT \
+    }
+
+const weight_rule arch_weights_base[] = {
+    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
+    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
+    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
+    {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
+    {W_ATTN_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
+     DIM_HIDDEN, false},
+    {W_Q, IN_ALL_LAYERS, "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight", DIM_Q, DIM_HIDDEN, false},
+    {W_K, IN_ALL_LAYERS, "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight", DIM_KV, DIM_HIDDEN, false},
+    {W_V, IN_ALL_LAYERS, "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight", DIM_KV, DIM_HIDDEN, false},
+    {W_O, IN_ALL_LAYERS, "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight", DIM_HIDDEN, DIM_Q,
+     false},
+    {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight", DIM_VECTOR,
+     DIM_HIDDEN, false},
+    RULES_END,
+};
+
+const weight_rule arch_weights_attention_bias[] = {
+    {W_Q_BIAS, IN_ALL_LAYERS, "blk.%d.attn_q.bias", "model.layers.%d.self_attn.q_proj.bias", DIM_VECTOR, DIM_Q, true},
+    {W_K_BIAS, IN_ALL_LAYERS, "blk.%d.attn_k.bias", "model.layers.%d.self_attn.k_proj.bias", DIM_VECTOR, DIM_KV, true},
+    {W_V_BIAS, IN_ALL_LAYERS, "blk.%d.attn_v.bias", "model.layers.%d.self_attn.v_proj.bias", DIM_VECTOR, DIM_KV, true},
+    {W_O_BIAS, IN_ALL_LAYERS, "blk.%d.attn_output.bias", "model.layers.%d.self_attn.o_proj.bias", DIM_VECTOR,
+     DIM_HIDDEN, true},
+    RULES_END,
+};
+
+const weight_rule arch_weights_qk_norm[] = {
+    {W_Q_NORM, IN_ALL_LAYERS, "blk.%d.attn_q_norm.weight", "model.layers.%d.self_attn.q_norm.weight", DIM_VECTOR,
+     DIM_QK_NORM_Q, false},
+    {W_K_NORM, IN_ALL_LAYERS, "blk.%d.attn_k_norm.weight", "model.layers.%d.self_attn.k_norm.weight", DIM_VECTOR,
+     DIM_QK_NORM_K, false},
+    RULES_END,
+};
+
+const weight_rule arch_weights_mlp[] = {
+    {W_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.mlp.gate.weight", DIM_EXPERTS, DIM_HIDDEN,
+     false},
+    {W_DENSE_GATE, IN_DENSE_LAYERS, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight", DIM_DENSE_FFN,
+     DIM_HIDDEN, false},
+    {W_DENSE_UP, IN_DENSE_LAYERS, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight", DIM_DENSE_FFN,
+     DIM_HIDDEN, false},
+    {W_DENSE_DOWN, IN_DENSE_LAYERS, "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight", DIM_HIDDEN,
+     DIM_DENSE_FFN, false},
+    RULES_END,
+};
+
+const expert_rule arch_experts_mlp[] = {
+    {PIECE_GATE, "blk.%d.ffn_gate_exps.weight", "blk.%d.ffn_gate.%d.weight", NULL,
+     "model.layers.%d.mlp.experts.%d.gate_proj.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {PIECE_UP, "blk.%d.ffn_up_exps.weight", "blk.%d.ffn_up.%d.weight", NULL,
+     "model.layers.%d.mlp.experts.%d.up_proj.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {PIECE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL,
+     DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
+    {PIECE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
+     "model.layers.%d.mlp.experts.%d.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
+    {.role = PIECE_ROLE_COUNT},
+};
+
+/* ---- GGUF ---- */
+
+static void key_of(char out[128], const char *prefix, const char *key)
+{
+    snprintf(out, 128, "%s.%s", prefix, key);
+}
+
+odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char *key, int64_t max, int fallback,
+                           int *out, odmoe_error *err)
+{
+    char name[128];
+    key_of(name, prefix, key);
+    int64_t value = fallback;
+    odmoe_status status = gguf_has(f->gguf, name) ? gguf_get_int(f->gguf, name, 0, max, &value, err) : ODMOE_OK;
+    *out = (int)value;
+    return status;
+}
+
+odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
+                             odmoe_error *err)
+{
+    char name[128];
+    key_of(name, prefix, key);
+    *out = fallback;
+    odmoe_status status = gguf_has(f->gguf, name) ? gguf_get_float(f->gguf, name, out, err) : ODMOE_OK;
+    if (!status && !isfinite(*out))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s is not a finite number", f->path, name);
+    return status;
+}
+
+static odmoe_status gguf_rope(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    rope_config *r = &c->rope;
+    char key[128];
+    gguf_text kind = {"none", 4};
+    double linear, attention;
+    int original;
+    odmoe_status status = arch_gguf_float(f, prefix, "rope.freq_base", 10000.0, &r->theta, err);
+    key_of(key, prefix, "rope.scaling.type");
+    if (!status && gguf_has(f->gguf, key))
+        status = gguf_get_text(f->gguf, key, &kind, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scale_linear", 1.0, &linear, err); /* before scaling.type existed */
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.factor", linear, &r->factor, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "rope.scaling.original_context_length", MODEL_CONTEXT_MAX, c->context,
+                               &original, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_fast", 32.0, &r->beta_fast, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_slow", 1.0, &r->beta_slow, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.attn_factor", 1.0, &attention, err);
+    if (status)
+        return status;
+    if (!(r->theta > 0) || !(r->factor > 0))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s.rope: base %g and scaling factor %g must be positive", f->path,
+                       prefix, r->theta, r->factor);
+    r->original_context = original;
+    if (kind.length == 4 && !memcmp(kind.at, "yarn", 4)) {
+        r->scaling = ROPE_YARN;
+        r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
+    } else if ((kind.length == 6 && !memcmp(kind.at, "linear", 6)) || (r->factor != 1.0 && linear != 1.0)) {
+        r->scaling = ROPE_LINEAR;
+    } else if (kind.length == 4 && !memcmp(kind.at, "none", 4)) {
+        r->scaling = ROPE_NONE;
+        r->factor = 1;
+    } else {
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn", f->path, key,
+                       kind.length > 32 ? 32 : (int)kind.length, kind.at);
+    }
+    return ODMOE_OK;
+}
+
+/* The FFN size of experts: its key, or what the tensors say (files made before the key existed). */
+static odmoe_status gguf_expert_ffn(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    odmoe_status status = arch_gguf_int(f, prefix, "expert_feed_forward_length", MODEL_DIM_MAX, 0, &c->expert_ffn, err);
+    if (status || c->expert_ffn)
+        return status;
+    for (int l = 0; l < c->layers; l++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%d.ffn_up_exps.weight", l);
+        const tensor_info *t = tensor_index_find(f->tensors, name);
+        if (t && t->dims == 3 && t->shape[1] <= MODEL_DIM_MAX) {
+            c->expert_ffn = (int)t->shape[1];
+            return ODMOE_OK;
+        }
+    }
+    c->expert_ffn = c->dense_ffn;
+    return ODMOE_OK;
+}
+
+odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    int key_length, value_length, window;
+    double eps, clip;
+    const struct {
+        const char *key;
+        int64_t max;
+        int *out;
+    } numbers[] = {
+        {"block_count", MODEL_LAYERS_MAX, &c->layers},
+        {"context_length", MODEL_CONTEXT_MAX, &c->context},
+        {"embedding_length", MODEL_DIM_MAX, &c->hidden},
+        {"attention.head_count", 4096, &c->heads},
+        {"expert_count", ROUTER_EXPERTS_MAX, &c->router.experts},
+        {"expert_used_count", ROUTER_EXPERTS_MAX, &c->router.top_k},
+        {"feed_forward_length", MODEL_DIM_MAX, &c->dense_ffn},
+    };
+    odmoe_status status = ODMOE_OK;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !status; i++)
+        status = arch_gguf_int(f, prefix, numbers[i].key, numbers[i].max, 0, numbers[i].out, err);
+    if (!status && !c->router.experts)
+        return err_set(
+            err, ODMOE_ERR_UNSUPPORTED,
+            "%s: '%s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
+            "another program for this one",
+            f->path, prefix);
+    if (!status && (!c->heads || !c->hidden))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s.attention.head_count or %s.embedding_length is missing or 0",
+                       f->path, prefix, prefix);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "attention.head_count_kv", 4096, c->heads, &c->kv_heads, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "attention.key_length", 4096, c->hidden / c->heads, &key_length, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "attention.value_length", 4096, c->hidden / c->heads, &value_length, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "rope.dimension_count", 4096, key_length, &c->rope_dim, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "attention.sliding_window", MODEL_CONTEXT_MAX, 0, &window, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "attention.layer_norm_rms_epsilon", 1e-5, &eps, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "attention.clamp_kqv", 0.0, &clip, err);
+    if (!status)
+        status = gguf_rope(f, prefix, c, err);
+    if (!status)
+        status = gguf_expert_ffn(f, prefix, c, err);
+    if (status)
+        return status;
+    if (key_length != value_length)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: keys of %d and values of %d elements: only equal lengths are supported", f->path,
+                       key_length, value_length);
+    c->head_dim = key_length;
+    c->rms_eps = (float)eps;
+    c->clip_qkv = (float)fabs(clip);
+    for (int l = 0; l < c->layers; l++)
+        c->window[l] = window;
+    const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");
+    if (!embed || embed->dims != 2 || embed->shape[0] > MODEL_VOCAB_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: tensor token_embd.weight is missing or no matrix (has the download ended early, "
+                       "or is this not the first part of a split file?)",
+                       f->path);
+    c->vocab = (int)embed->shape[0];
+    c->router.scale = 1;
+    return ODMOE_OK;
+}
+
+/* ---- Hugging Face ---- */
+
+odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *err)
+{
+    int64_t layers, vocab, context, hidden, heads, kv_heads, head_dim, experts, top_k;
+    double eps, rotary;
+    const char *act;
+    odmoe_status status = config_int(json, "num_hidden_layers", true, 1, MODEL_LAYERS_MAX, 0, &layers, err);
+    if (!status)
+        status = config_int(json, "vocab_size", true, 1, MODEL_VOCAB_MAX, 0, &vocab, err);
+    if (!status)
+        status = config_int(json, "max_position_embeddings", true, 1, MODEL_CONTEXT_MAX, 0, &context, err);
+    if (!status)
+        status = config_int(json, "hidden_size", true, 1, MODEL_DIM_MAX, 0, &hidden, err);
+    if (!status)
+        status = config_int(json, "num_attention_heads", true, 1, 4096, 0, &heads, err);
+    if (!status)
+        status = config_int(json, "num_key_value_heads", false, 1, 4096, heads, &kv_heads, err);
+    if (!status)
+        status = config_int(json, "head_dim", false, 1, 4096, hidden / heads, &head_dim, err);
+    if (!status)
+        status = config_float(json, "rms_norm_eps", false, 0, 1, 1e-6, &eps, err);
+    if (!status)
+        status = config_float(json, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
+    if (!status)
+        status = config_text(json, "hidden_act", false, "silu", &act, err);
+    if (!status) /* one of the two names, whichever the file has */
+        status = config_int(json, "num_experts", false, 1, ROUTER_EXPERTS_MAX, 0, &experts, err);
+    if (!status)
+        status = config_int(json, "num_local_experts", experts == 0, 1, ROUTER_EXPERTS_MAX, experts, &experts, err);
+    if (!status)
+        status = config_int(json, "num_experts_per_tok", true, 1, ROUTER_EXPERTS_MAX, 0, &top_k, err);
+    if (!status)
+        status = config_rope(json, 10000.0, context, &c->rope, err);
+    if (status)
+        return status;
+    if (strcmp(act, "silu"))
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: hidden_act '%.32s' is not supported (silu is)", json.file, act);
+    c->layers = (int)layers;
+    c->vocab = (int)vocab;
+    c->context = (int)context;
+    c->hidden = (int)hidden;
+    c->heads = (int)heads;
+    c->kv_heads = (int)kv_heads;
+    c->head_dim = (int)head_dim;
+    c->rope_dim = (int)(rotary * (double)head_dim);
+    c->rms_eps = (float)eps;
+    c->router.experts = (int)experts;
+    c->router.top_k = (int)top_k;
+    c->router.scale = 1;
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_sparse_layers(config_object json, model_config *c, odmoe_error *err)
+{
+    int64_t step;
+    odmoe_status status = config_int(json, "decoder_sparse_step", false, 1, MODEL_LAYERS_MAX, 1, &step, err);
+    if (status)
+        return status;
+    for (int l = 0; l < c->layers; l++)
+        c->dense[l] = (l + 1) % step != 0;
+    const json_t *only = json_object_get(json.object, "mlp_only_layers");
+    for (size_t i = 0; i < json_array_size(only); i++) {
+        const json_t *l = json_array_get(only, i);
+        if (!json_is_integer(l) || json_integer_value(l) < 0 || json_integer_value(l) >= c->layers)
+            return err_set(err, ODMOE_ERR_FORMAT, "%s: mlp_only_layers names a layer that isn't there", json.file);
+        c->dense[json_integer_value(l)] = true;
+    }
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_windows(config_object json, model_config *c, odmoe_error *err)
+{
+    bool use;
+    int64_t window, first;
+    odmoe_status status = config_bool(json, "use_sliding_window", false, false, &use, err);
+    if (!status)
+        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 0, &window, err);
+    if (!status)
+        status = config_int(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, 28, &first, err);
+    if (status || !use)
+        return status;
+    const json_t *types = json_object_get(json.object, "layer_types");
+    for (int l = 0; l < c->layers; l++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)l));
+        bool sliding = type ? !strcmp(type, "sliding_attention") : l >= first;
+        c->window[l] = sliding ? (int)window : 0;
+    }
+    return ODMOE_OK;
+}

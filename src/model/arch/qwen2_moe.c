@@ -1,0 +1,52 @@
+/* Qwen2-MoE: biases on q, k, v; a shared expert that every token uses, weighted by a sigmoid gate of its own. */
+#include "model/arch/arch.h"
+
+static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    odmoe_status status = arch_gguf_common(f, prefix, c, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "expert_shared_feed_forward_length", MODEL_DIM_MAX, 0, &c->shared_ffn, err);
+    if (status || c->shared_ffn)
+        return status;
+    const tensor_info *t = tensor_index_find(f->tensors, "blk.0.ffn_up_shexp.weight"); /* files without the key */
+    if (t && t->dims == 2 && t->shape[0] <= MODEL_DIM_MAX)
+        c->shared_ffn = (int)t->shape[0];
+    return ODMOE_OK;
+}
+
+static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
+{
+    int64_t dense, ffn, shared;
+    odmoe_status status = arch_hf_common(json, c, err);
+    if (!status)
+        status = config_int(json, "intermediate_size", false, 1, MODEL_DIM_MAX, 0, &dense, err);
+    if (!status)
+        status = config_int(json, "moe_intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
+    if (!status)
+        status = config_int(json, "shared_expert_intermediate_size", true, 1, MODEL_DIM_MAX, 0, &shared, err);
+    if (!status)
+        status = config_bool(json, "norm_topk_prob", false, false, &c->router.renormalise, err);
+    if (status)
+        return status;
+    c->dense_ffn = (int)dense;
+    c->expert_ffn = (int)ffn;
+    c->shared_ffn = (int)shared;
+    status = arch_hf_sparse_layers(json, c, err);
+    return status ? status : arch_hf_windows(json, c, err);
+}
+
+static const weight_rule shared[] = {
+    {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight", "model.layers.%d.mlp.shared_expert.gate_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false},
+    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", "model.layers.%d.mlp.shared_expert.up_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false},
+    {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight", "model.layers.%d.mlp.shared_expert.down_proj.weight",
+     DIM_HIDDEN, DIM_SHARED_FFN, false},
+    {W_SHARED_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp_shexp.weight",
+     "model.layers.%d.mlp.shared_expert_gate.weight", DIM_ONE, DIM_HIDDEN, false},
+    {.role = W_ROLE_COUNT},
+};
+
+static const weight_rule *const weights[] = {arch_weights_base, arch_weights_attention_bias, arch_weights_mlp, shared,
+                                             NULL};
+const arch arch_qwen2_moe = {"qwen2_moe", "qwen2moe", from_gguf, from_hf, weights, arch_experts_mlp};

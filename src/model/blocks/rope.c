@@ -1,0 +1,68 @@
+#include "model/blocks/rope.h"
+
+#include <math.h>
+
+void rope_layout(arena *a, const model_config *c, rope *out)
+{
+    out->half = c->rope_dim / 2;
+    out->pairing = c->pairing;
+    out->inverse_freq = arena_take(a, (size_t)out->half, sizeof(float));
+}
+
+/* The dimension whose wavelength makes `turns` turns over the original context. */
+static double yarn_dimension(const model_config *c, double turns)
+{
+    const double two_pi = 6.283185307179586;
+    return c->rope_dim * log((double)c->rope.original_context / (turns * two_pi)) / (2 * log(c->rope.theta));
+}
+
+static double clamp(double x, double low, double high)
+{
+    return x < low ? low : (x > high ? high : x);
+}
+
+void rope_fill(rope *r, const model_config *c, const float *factors)
+{
+    const rope_config *rc = &c->rope;
+    bool yarn = rc->scaling == ROPE_YARN;
+    double low = 0, high = 0;
+    r->scale = 1;
+    if (yarn) {
+        low = clamp(floor(yarn_dimension(c, rc->beta_fast)), 0, c->rope_dim - 1);
+        high = clamp(ceil(yarn_dimension(c, rc->beta_slow)), 0, c->rope_dim - 1);
+        if (low == high)
+            high += 0.001;
+        r->scale =
+            (float)(rc->attention_factor > 0 ? rc->attention_factor : (rc->factor > 1 ? 0.1 * log(rc->factor) + 1 : 1));
+    }
+    for (int i = 0; i < r->half; i++) {
+        double freq = 1 / pow(rc->theta, 2.0 * i / c->rope_dim);
+        if (rc->scaling == ROPE_LINEAR)
+            freq /= rc->factor;
+        if (yarn) { /* fast dimensions stay, slow ones are stretched, those between are mixed */
+            double ramp = clamp((i - low) / (high - low), 0, 1);
+            freq = freq / rc->factor * ramp + freq * (1 - ramp);
+        }
+        r->inverse_freq[i] = (float)freq / (factors ? factors[i] : 1.0f);
+    }
+}
+
+void rope_angles(const rope *r, int32_t position, float *cosines, float *sines)
+{
+    for (int i = 0; i < r->half; i++) {
+        float angle = (float)position * r->inverse_freq[i];
+        cosines[i] = cosf(angle) * r->scale;
+        sines[i] = sinf(angle) * r->scale;
+    }
+}
+
+void rope_turn(const rope *r, float *head, const float *cosines, const float *sines)
+{
+    int step = r->pairing == ROPE_HALVES ? 1 : 2, other = r->pairing == ROPE_HALVES ? r->half : 1;
+    for (int i = 0; i < r->half; i++) {
+        float *a = head + i * step, *b = a + other;
+        float x = *a, y = *b;
+        *a = x * cosines[i] - y * sines[i];
+        *b = y * cosines[i] + x * sines[i];
+    }
+}

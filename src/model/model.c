@@ -1,0 +1,138 @@
+#include "model/model.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/sysmem.h"
+
+odmoe_status model_prepare(const char *path, model *out, odmoe_error *err)
+{
+    memset(out, 0, sizeof *out);
+    out->mixer = &mixer_attention;
+    odmoe_status status = files_open(path, &out->files, err);
+    if (!status)
+        status = arch_read(&out->files, &out->arch, &out->config, err);
+    if (!status)
+        status = weights_bind(&out->files, &out->config, out->arch->weights, out->arch->experts, &out->weights, err);
+    snprintf(out->format, sizeof out->format, "%s", out->files.gguf ? "gguf" : "safetensors");
+    if (status)
+        model_close(out);
+    return status;
+}
+
+static void describe_types(const model *m, char *out, size_t room)
+{
+    bool seen[DTYPE_COUNT] = {false};
+    size_t used = 0;
+    out[0] = 0;
+    for (int l = 0; l < expert_index_layers(m->weights.experts); l++) {
+        int n;
+        const expert_piece *pieces = expert_index_pieces(m->weights.experts, l, 0, &n);
+        for (int i = 0; i < n; i++) {
+            const char *name = dtype_info((dtype)pieces[i].type)->name;
+            if (!seen[pieces[i].type] && used < room)
+                used += (size_t)snprintf(out + used, room - used, "%s%s", used ? ", " : "", name);
+            seen[pieces[i].type] = true;
+        }
+    }
+}
+
+void model_describe(const model *m, odmoe_info *info)
+{
+    const model_config *c = &m->config;
+    const expert_index *index = m->weights.experts;
+    snprintf(info->format, sizeof info->format, "%s", m->format);
+    snprintf(info->family, sizeof info->family, "%s", c->family);
+    describe_types(m, info->expert_types, sizeof info->expert_types);
+    info->layers = c->layers;
+    info->moe_layers = config_moe_layers(c);
+    info->experts = c->router.experts;
+    info->top_k = c->router.top_k;
+    info->shared_experts = c->shared_ffn > 0;
+    info->hidden = c->hidden;
+    info->expert_ffn = c->expert_ffn;
+    info->vocab = c->vocab;
+    info->context = c->context;
+    info->expert_bytes_min = expert_index_smallest_bytes(index);
+    info->expert_bytes_max = expert_index_largest_bytes(index);
+    info->resident_bytes = m->weights.bytes;
+    info->experts_bytes = expert_index_total_bytes(index);
+}
+
+void model_drop_metadata(model *m)
+{
+    files_drop_metadata(&m->files);
+    m->files.tensors = m->files.own_tensors;
+    malloc_trim(0); /* parsed JSON and vocabularies go back to the system before the cache is allocated */
+}
+
+static int load_step(void *ctx, uint64_t done, uint64_t total)
+{
+    const model_settings *s = ctx;
+    return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
+}
+
+static odmoe_status make_workspace(model *m, odmoe_error *err)
+{
+    arena a = {0};
+    rope_layout(&a, &m->config, &m->rope);
+    pass_layout(&a, m, &m->shape, &m->settings, m->plan.chunk, &m->work);
+    m->memory_bytes = a.used;
+    m->memory = mem_pages_alloc(a.used, "the workspace", err);
+    if (!m->memory)
+        return ODMOE_ERR_MEMORY;
+    a = (arena){.base = m->memory};
+    rope_layout(&a, &m->config, &m->rope);
+    pass_layout(&a, m, &m->shape, &m->settings, m->plan.chunk, &m->work);
+    rope_fill(&m->rope, &m->config, m->weights.model[W_ROPE_FACTORS].w.data);
+    return ODMOE_OK;
+}
+
+static odmoe_status open_store(model *m, odmoe_error *err)
+{
+    store_options options = {.cache_bytes = m->plan.cache_bytes, .io = m->settings.io, .policy = m->settings.policy};
+    odmoe_status status = store_open(m->weights.experts, m->files.tensors, &options, &m->store, err);
+    if (!status)
+        m->source = source_from_store(m->store);
+    return status;
+}
+
+odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *plan, odmoe_error *err)
+{
+    m->settings = *s;
+    m->plan = *plan;
+    m->kv_left = plan->kv_bytes;
+    m->compute.kernels = s->kernels;
+    m->shape = (experts_shape){.hidden = m->config.hidden,
+                               .ffn = m->config.expert_ffn,
+                               .experts = m->config.router.experts,
+                               .top_k = m->config.router.top_k};
+    if (pthread_mutex_init(&m->lock, NULL))
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
+    m->lock_made = true;
+    odmoe_status status = experts_check(m->weights.experts, s->kernels, &m->shape, err);
+    if (!status)
+        status = pool_create(s->threads, &m->compute.pool, err);
+    if (!status)
+        status = weights_load(&m->weights, m->files.tensors, load_step, &m->settings, err);
+    if (!status)
+        status = make_workspace(m, err);
+    if (!status)
+        status = open_store(m, err);
+    m->peak_anon = sysmem_anonymous("");
+    return status;
+}
+
+void model_close(model *m)
+{
+    store_close(m->store);
+    pool_free(m->compute.pool);
+    mem_pages_free(m->memory, m->memory_bytes);
+    weights_free(&m->weights);
+    files_close(&m->files);
+    if (m->lock_made)
+        pthread_mutex_destroy(&m->lock);
+    memset(m, 0, sizeof *m);
+}

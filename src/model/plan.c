@@ -1,0 +1,117 @@
+/* plan.c - one number, the budget, divided before anything is loaded.
+ *
+ *   ram >= resident + kv + activation + other + cache
+ *
+ * The activations of a chunk and the KV cache are measured with the same layout functions that carve them later. */
+#include <stdio.h>
+#include <string.h>
+
+#include "model/model.h"
+
+#define MiB (1024.0 * 1024.0)
+#define CONTEXT_DEFAULT 4096
+#define CHUNK_DEFAULT 512        /* at least this many rows a chunk where they fit at all */
+#define CHUNK_MOST 4096          /* more than this many gains nothing: compute dominates */
+#define CHUNK_SHARE 8            /* beyond CHUNK_DEFAULT, activations take at most 1/8 of what is left for the cache */
+#define PROCESS_BYTES (6u << 20) /* code's data, heap in use, stacks: measured at 3 to 5 MiB */
+
+static uint64_t activation_bytes(const model *m, const experts_shape *shape, const model_settings *s, int64_t rows)
+{
+    arena a = {0};
+    pass_work work;
+    rope r;
+    rope_layout(&a, &m->config, &r);
+    pass_layout(&a, m, shape, s, rows, &work);
+    return a.used;
+}
+
+/* Tables on the heap: names and places of tensors, pieces of experts, the store's directory. */
+static uint64_t table_bytes(const model *m, const store_options *options)
+{
+    uint64_t tensors = tensor_index_count(m->files.tensors) * (sizeof(tensor_info) + 96);
+    uint64_t experts = (uint64_t)expert_index_layers(m->weights.experts) *
+                       (uint64_t)expert_index_experts(m->weights.experts) * (3 * sizeof(expert_piece) + 32);
+    return tensors + experts + store_overhead(m->weights.experts, options) +
+           (uint64_t)m->config.layers * sizeof *m->weights.layers;
+}
+
+/* The largest chunk that the room allows: see the constants. */
+static int choose_chunk(const model *m, const experts_shape *shape, const model_settings *s, int64_t most,
+                        uint64_t room)
+{
+    int64_t chunk = most;
+    while (chunk > 1) {
+        uint64_t need = activation_bytes(m, shape, s, chunk);
+        if (need <= room && (chunk <= CHUNK_DEFAULT || need <= room / CHUNK_SHARE))
+            break;
+        chunk = chunk > CHUNK_DEFAULT && chunk / 2 < CHUNK_DEFAULT ? CHUNK_DEFAULT : chunk / 2;
+    }
+    return (int)chunk;
+}
+
+static odmoe_status check_settings(const model *m, const model_settings *s, odmoe_error *err)
+{
+    if (s->context > m->config.context)
+        return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
+                       s->context, m->config.context);
+    if (s->kv == KV_Q8_0 && m->config.head_dim % 32)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "a q8_0 KV cache needs heads of a multiple of 32 elements; this model's "
+                       "have %d: use f16",
+                       m->config.head_dim);
+    return ODMOE_OK;
+}
+
+odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes, odmoe_plan *plan, odmoe_error *err)
+{
+    experts_shape shape = {.hidden = m->config.hidden,
+                           .ffn = m->config.expert_ffn,
+                           .experts = m->config.router.experts,
+                           .top_k = m->config.router.top_k};
+    odmoe_status status = check_settings(m, s, err);
+    if (!status)
+        status = experts_check(m->weights.experts, s->kernels, &shape, err);
+    if (status)
+        return status;
+    const expert_index *index = m->weights.experts;
+    store_options options = {.io = s->io, .policy = s->policy};
+    int64_t experts = (int64_t)expert_index_layers(index) * expert_index_experts(index);
+    uint64_t all = store_bytes_for(index, experts), least = store_floor(index);
+
+    plan->ram_bytes = s->ram_bytes;
+    plan->sessions = s->sessions;
+    plan->threads = s->threads;
+    plan->context =
+        s->context ? s->context : (m->config.context < CONTEXT_DEFAULT ? m->config.context : CONTEXT_DEFAULT);
+    plan->resident_bytes = m->weights.bytes;
+    plan->kv_bytes = (uint64_t)s->sessions * sequence_bytes(&m->config, m->mixer, s->kv, plan->context);
+    plan->other_bytes = PROCESS_BYTES + extra_bytes + table_bytes(m, &options);
+    plan->experts_bytes = expert_index_total_bytes(index);
+    plan->token_working_set_bytes =
+        (uint64_t)expert_index_layers(index) * (uint64_t)shape.top_k * expert_index_largest_bytes(index);
+    uint64_t fixed = plan->resident_bytes + plan->kv_bytes + plan->other_bytes;
+    plan->floor_bytes = fixed + activation_bytes(m, &shape, s, s->chunk ? s->chunk : 1) + least;
+    plan->fits = s->ram_bytes >= plan->floor_bytes;
+
+    int64_t most = (int64_t)plan->context * plan->sessions;
+    most = most < CHUNK_MOST ? most : CHUNK_MOST;
+    plan->chunk = s->chunk;
+    if (!s->chunk)
+        plan->chunk = plan->fits ? choose_chunk(m, &shape, s, most, s->ram_bytes - fixed - least) : 1;
+    plan->activation_bytes = activation_bytes(m, &shape, s, plan->chunk);
+    plan->cache_bytes = plan->fits ? s->ram_bytes - fixed - plan->activation_bytes : 0;
+    if (plan->cache_bytes > all)
+        plan->cache_bytes = all;
+    plan->cache_experts = (int64_t)(plan->cache_bytes / store_bytes_for(index, 1));
+    if (plan->cache_experts > experts)
+        plan->cache_experts = experts;
+    if (!plan->fits)
+        return err_set(
+            err, ODMOE_ERR_BUDGET,
+            "%s: a budget of %.0f MiB is too small; --ram %.0fMiB would do (weights that stay in memory %.0f, KV "
+            "cache for %d tokens %.0f, activations %.0f, other %.0f, one expert %.1f MiB)",
+            m->files.path, (double)s->ram_bytes / MiB, (double)plan->floor_bytes / MiB + 1,
+            (double)plan->resident_bytes / MiB, plan->context, (double)plan->kv_bytes / MiB,
+            (double)plan->activation_bytes / MiB, (double)plan->other_bytes / MiB, (double)least / MiB);
+    return ODMOE_OK;
+}

@@ -1,0 +1,241 @@
+/* sequence.c - the state of one sequence: its tokens and every layer's mixer state, in one allocation.
+ *
+ * Saved file, little-endian:
+ *   "odmoeseq"  u32 version  u32 length  u64 fingerprint  u64 state bytes of `length` positions in one layer
+ *   tokens [length] i32, then for each layer its state, as if it had room for just `length` positions
+ *   u64 sum (FNV-1a) of everything before it
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "model/model.h"
+
+#define SAVE_MAGIC "odmoeseq"
+#define SAVE_VERSION 1u
+
+static uint64_t layer_bytes(const model_config *c, const mixer *x, kv_type kv, int64_t context)
+{
+    return (x->state_bytes(c, kv, context) + 63) & ~63ull;
+}
+
+uint64_t sequence_bytes(const model_config *c, const mixer *x, kv_type kv, int64_t context)
+{
+    return (((uint64_t)context * sizeof(int32_t) + 63) & ~63ull) + (uint64_t)c->layers * layer_bytes(c, x, kv, context);
+}
+
+void *sequence_state(const sequence *s, int layer)
+{
+    return s->state + (uint64_t)layer * layer_bytes(&s->m->config, s->m->mixer, s->m->settings.kv, s->context);
+}
+
+odmoe_status sequence_create(model *m, int32_t context, sequence *out, odmoe_error *err)
+{
+    context = context ? context : m->plan.context;
+    if (context < 1 || context > m->config.context)
+        return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
+                       context, m->config.context);
+    uint64_t bytes = sequence_bytes(&m->config, m->mixer, m->settings.kv, context);
+    pthread_mutex_lock(&m->lock);
+    uint64_t left = m->kv_left;
+    if (bytes <= left)
+        m->kv_left -= bytes;
+    pthread_mutex_unlock(&m->lock);
+    if (bytes > left)
+        return err_set(err, ODMOE_ERR_BUDGET,
+                       "a session of %d tokens needs %.1f MiB of KV cache, %.1f MiB of the budget's reserve are free: "
+                       "open the model for more sessions or less context",
+                       context, (double)bytes / (1 << 20), (double)left / (1 << 20));
+    *out = (sequence){.m = m, .context = context, .bytes = bytes};
+    out->memory = mem_pages_alloc(bytes, "a session", err);
+    if (!out->memory) {
+        sequence_free(out);
+        return ODMOE_ERR_MEMORY;
+    }
+    out->tokens = out->memory;
+    out->state = (char *)out->memory + (((uint64_t)context * sizeof(int32_t) + 63) & ~63ull);
+    return ODMOE_OK;
+}
+
+void sequence_free(sequence *s)
+{
+    if (!s->m)
+        return;
+    mem_pages_free(s->memory, s->bytes);
+    pthread_mutex_lock(&s->m->lock);
+    s->m->kv_left += s->bytes;
+    pthread_mutex_unlock(&s->m->lock);
+    s->m = NULL;
+}
+
+odmoe_status sequence_truncate(sequence *s, int32_t length, odmoe_error *err)
+{
+    if (length < 0 || length > s->length)
+        return err_set(err, ODMOE_ERR_RANGE, "a session of %d tokens cannot be cut to %d", s->length, length);
+    s->length = length;
+    return ODMOE_OK;
+}
+
+/* ---- saving ---- */
+
+static uint64_t fnv(uint64_t sum, const void *data, size_t n)
+{
+    const unsigned char *p = data;
+    for (size_t i = 0; i < n; i++)
+        sum = (sum ^ p[i]) * 0x100000001b3ull;
+    return sum;
+}
+#define FNV_START 0xcbf29ce484222325ull
+
+/* What must be equal for a state to mean the same: the model's numbers, its files' sizes, KV type and kernels. */
+static uint64_t fingerprint(const model *m)
+{
+    const model_config *c = &m->config;
+    int64_t numbers[] = {c->layers,   c->vocab,      c->hidden,         c->heads,        c->kv_heads,
+                         c->head_dim, c->expert_ffn, c->router.experts, c->router.top_k, (int64_t)m->settings.kv};
+    uint64_t sum = fnv(FNV_START, numbers, sizeof numbers);
+    sum = fnv(sum, c->family, strlen(c->family));
+    sum = fnv(sum, m->settings.kernels->name, strlen(m->settings.kernels->name));
+    for (int i = 0; i < tensor_index_files(m->files.tensors); i++) {
+        uint64_t size = tensor_index_file_size(m->files.tensors, i);
+        sum = fnv(sum, &size, sizeof size);
+    }
+    return sum;
+}
+
+typedef struct save_header {
+    char magic[8];
+    uint32_t version, length;
+    uint64_t fingerprint, layer_bytes;
+} save_header;
+
+typedef struct transfer {
+    FILE *file;
+    uint64_t sum;
+} transfer;
+
+static bool put(transfer *t, const void *data, size_t n)
+{
+    t->sum = fnv(t->sum, data, n);
+    return fwrite(data, 1, n, t->file) == n;
+}
+
+static bool get(transfer *t, void *data, size_t n)
+{
+    bool ok = fread(data, 1, n, t->file) == n;
+    if (ok)
+        t->sum = fnv(t->sum, data, n);
+    return ok;
+}
+
+static save_header header_of(const sequence *s, int32_t length)
+{
+    save_header h = {.version = SAVE_VERSION, .length = (uint32_t)length, .fingerprint = fingerprint(s->m)};
+    memcpy(h.magic, SAVE_MAGIC, sizeof h.magic);
+    h.layer_bytes = s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, length);
+    return h;
+}
+
+static bool write_all(const sequence *s, transfer *t, void *layer)
+{
+    save_header h = header_of(s, s->length);
+    bool ok = put(t, &h, sizeof h) && put(t, s->tokens, (size_t)s->length * sizeof *s->tokens);
+    for (int l = 0; l < s->m->config.layers && ok; l++) {
+        s->m->mixer->copy(&s->m->config, s->m->settings.kv, sequence_state(s, l), s->context, layer, s->length,
+                          s->length);
+        ok = put(t, layer, h.layer_bytes);
+    }
+    uint64_t sum = t->sum;
+    return ok && put(t, &sum, sizeof sum) && !fflush(t->file) && !fsync(fileno(t->file));
+}
+
+odmoe_status sequence_save(const sequence *s, const char *path, odmoe_error *err)
+{
+    size_t room = strlen(path) + 5;
+    char *temporary = mem_calloc(room, 1, "a file name", err);
+    void *layer = mem_calloc(1, header_of(s, s->length).layer_bytes, "one layer's state", err);
+    odmoe_status status = temporary && layer ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    transfer t = {.sum = FNV_START};
+    if (!status) {
+        snprintf(temporary, room, "%s.tmp", path);
+        t.file = fopen(temporary, "wb");
+        bool ok = t.file && write_all(s, &t, layer);
+        if (t.file && fclose(t.file))
+            ok = false;
+        if (!ok || rename(temporary, path)) {
+            status = err_set(err, ODMOE_ERR_IO, "%s: saving the session failed: %s", path, strerror(errno));
+            if (t.file)
+                unlink(temporary);
+        }
+    }
+    free(layer);
+    free(temporary);
+    return status;
+}
+
+static odmoe_status check_header(const sequence *s, const save_header *h, const char *path, odmoe_error *err)
+{
+    if (memcmp(h->magic, SAVE_MAGIC, sizeof h->magic) || h->version != SAVE_VERSION)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: not a saved session of this version", path);
+    if (h->fingerprint != fingerprint(s->m))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: saved with another model, KV type or kernels", path);
+    if (h->length > (uint32_t)s->context)
+        return err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens do not fit in a session of %d", path, h->length,
+                       s->context);
+    if (h->layer_bytes != s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, h->length))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: the size of a layer's state is wrong", path);
+    return ODMOE_OK;
+}
+
+/* Read the whole file once to check its sum, so that a damaged one leaves the session as it was. */
+static odmoe_status check_sum(transfer *t, void *buffer, const save_header *h, int layers, const char *path,
+                              odmoe_error *err)
+{
+    uint64_t left = (uint64_t)h->length * sizeof(int32_t) + (uint64_t)layers * h->layer_bytes, sum;
+    bool ok = true;
+    while (left && ok) {
+        size_t n = left < h->layer_bytes ? left : h->layer_bytes;
+        ok = get(t, buffer, n);
+        left -= n;
+    }
+    uint64_t computed = t->sum;
+    if (!ok || !get(t, &sum, sizeof sum) || sum != computed)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+    return ODMOE_OK;
+}
+
+odmoe_status sequence_load(sequence *s, const char *path, odmoe_error *err)
+{
+    transfer t = {.file = fopen(path, "rb"), .sum = FNV_START};
+    if (!t.file)
+        return err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
+    save_header h;
+    void *layer = NULL;
+    odmoe_status status = get(&t, &h, sizeof h) ? check_header(s, &h, path, err)
+                                                : err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+    if (!status && !(layer = mem_calloc(1, h.layer_bytes, "one layer's state", err)))
+        status = ODMOE_ERR_MEMORY;
+    if (!status)
+        status = check_sum(&t, layer, &h, s->m->config.layers, path, err);
+    if (!status && fseek(t.file, sizeof h, SEEK_SET))
+        status = err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
+    if (!status) {
+        bool ok = get(&t, s->tokens, h.length * sizeof *s->tokens);
+        for (uint32_t i = 0; i < h.length && ok; i++)
+            ok = s->tokens[i] >= 0 && s->tokens[i] < s->m->config.vocab;
+        for (int l = 0; l < s->m->config.layers && ok; l++) {
+            ok = get(&t, layer, h.layer_bytes);
+            s->m->mixer->copy(&s->m->config, s->m->settings.kv, layer, h.length, sequence_state(s, l), s->context,
+                              h.length);
+        }
+        s->length = ok ? (int32_t)h.length : 0; /* only a disk that fails between two reads leaves an empty session */
+        if (!ok)
+            status = err_set(err, ODMOE_ERR_IO, "%s: reading failed; the session is empty now", path);
+    }
+    free(layer);
+    fclose(t.file);
+    return status;
+}
