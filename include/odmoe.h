@@ -67,8 +67,8 @@ ODMOE_API const char *odmoe_io_at(int i);
 ODMOE_API const char *odmoe_policy_at(int i);
 ODMOE_API const char *odmoe_family_at(int i);
 
-/* odmoe_size_parse - "512MiB", "4GiB", "4G" (= GiB), "1.5G" or plain bytes; K, M, G, T with or without "iB", any case. A
- * fraction is cut to whole bytes. ERR_ARG shows the ways to write it; ERR_RANGE: more than 2^64 - 1. Threads: any. */
+/* odmoe_size_parse - "512MiB", "4GiB", "4G" (= GiB), "1.5G" or plain bytes; K, M, G, T with or without "iB", any case.
+ * A fraction is cut to whole bytes. ERR_ARG shows the ways to write it; ERR_RANGE: more than 2^64 - 1. Threads: any. */
 ODMOE_API odmoe_status odmoe_size_parse(const char *text, uint64_t *bytes, odmoe_error *err);
 /* odmoe_size_format - "1.50 GiB", "23.6 MiB", "512 MiB", "17 B" into text[ODMOE_SIZE_TEXT_MAX]; returns text. */
 #define ODMOE_SIZE_TEXT_MAX 32
@@ -88,7 +88,7 @@ typedef struct odmoe_options {
     int32_t sessions;    /* sessions that the budget reserves room for; 1 */
     int32_t threads;     /* compute threads; 0: physical cores that this process may use */
     int32_t chunk;       /* most rows that go through a layer together; 0: from the budget */
-    int32_t logits_rows; /* rows of logits computed at a time when many are wanted; 0: 16 */
+    int32_t logits_rows; /* rows of logits computed at a time when many are wanted, at most 64; 0: 16 */
     const char *kernels; /* "auto", or one of odmoe_kernels_at; NULL: auto */
     const char *kv;      /* "f32", "f16", "q8_0": type of the KV cache; NULL: f16, and f32 with kernels "ref" */
     const char *io;      /* "auto", "uring", "pread", "buffered"; NULL: auto */
@@ -120,7 +120,7 @@ typedef struct odmoe_info {
  * Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (unknown family: the message lists the known; a dense model). */
 ODMOE_API odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err);
 
-/* How the budget is divided. ram = resident + kv + activation + other + cache. */
+/* How the budget is divided: resident + kv + activation + other + cache <= ram. */
 typedef struct odmoe_plan {
     size_t size; /* set by the caller: sizeof(odmoe_plan) */
     uint64_t ram_bytes, resident_bytes, kv_bytes, activation_bytes, other_bytes, cache_bytes;
@@ -188,16 +188,17 @@ typedef struct odmoe_row {
     int32_t want_logits; /* 1: compute logits for what follows this token */
 } odmoe_row;
 
-/* What a layer of a pass computed, for inspection; valid during the call. Rows first .. first + n - 1 of the pass.
- * layer == layers: only `hidden` is set, after the final norm. */
+/* What a layer of a pass computed, for inspection; valid during the call. Rows first .. first + n - 1 of the pass. A
+ * layer calls twice: before it starts with `hidden` alone, and, if it has experts, when its router has spoken with the
+ * rest. Once more with layer == layers and `hidden` after the final norm. */
 typedef struct odmoe_tap {
     size_t size;
     int32_t layer;
     int64_t first, n;
-    const float *hidden; /* [n, hidden] residual stream entering the layer */
-    const float *router; /* [n, experts] router logits, or NULL in a layer without experts */
-    const int32_t *topk; /* [n, top_k] by falling weight */
-    const float *topw;   /* [n, top_k] as applied to the expert outputs */
+    const float *hidden; /* [n, hidden] residual stream entering the layer, or NULL */
+    const float *router; /* [n, experts] router logits, or NULL */
+    const int32_t *topk; /* [n, top_k] by falling weight, or NULL */
+    const float *topw;   /* [n, top_k] as applied to the expert outputs, or NULL */
 } odmoe_tap;
 
 typedef struct odmoe_pass {

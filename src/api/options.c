@@ -1,0 +1,140 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "api/handles.h"
+#include "base/cpu.h"
+#include "base/sysmem.h"
+#include "store/policy.h"
+
+#define THREADS_MAX 256
+#define LOGITS_ROWS_MAX 64
+#define LOGITS_ROWS_DEFAULT 16
+#define CHUNK_MAX (1 << 20)
+
+void odmoe_options_init(odmoe_options *options)
+{
+    *options = (odmoe_options){.size = sizeof *options, .sessions = 1};
+}
+
+void copy_out(void *to, const void *from, size_t bytes)
+{
+    size_t room;
+    memcpy(&room, to, sizeof room);
+    if (room > sizeof room)
+        memcpy((char *)to + sizeof room, (const char *)from + sizeof room, (room < bytes ? room : bytes) - sizeof room);
+}
+
+/* The index of `name` in names, or -1. */
+static int find_name(const char *name, const char *const *names, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(name, names[i]))
+            return i;
+    return -1;
+}
+
+static odmoe_status resolve_kernels(const char *name, model_settings *out, odmoe_error *err)
+{
+    out->kernels = kernel_table_find(name ? name : "auto");
+    if (out->kernels)
+        return ODMOE_OK;
+    char list[128] = "auto";
+    for (int i = 0; kernel_table_at(i); i++) {
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, ", %s", kernel_table_at(i)->name);
+    }
+    static const char *const known[] = {"ref", "avx2", "avx512", "neon"};
+    bool exists = find_name(name, known, 4) >= 0;
+    return err_set(err, exists ? ODMOE_ERR_UNSUPPORTED : ODMOE_ERR_ARG, "kernels '%.32s' %s; this machine has %s", name,
+                   exists ? "don't run on this processor" : "are not known", list);
+}
+
+static odmoe_status resolve_names(const odmoe_options *o, model_settings *out, odmoe_error *err)
+{
+    static const char *const kv_names[KV_COUNT] = {"f32", "f16", "q8_0"};
+    static const char *const io_names[] = {"auto", "uring", "pread", "buffered"};
+    odmoe_status status = resolve_kernels(o->kernels, out, err);
+    if (status)
+        return status;
+    int kv = o->kv ? find_name(o->kv, kv_names, KV_COUNT) : (strcmp(out->kernels->name, "ref") ? KV_F16 : KV_F32);
+    if (kv < 0)
+        return err_set(err, ODMOE_ERR_ARG, "KV cache type '%.32s' is not known; there are f32, f16, q8_0", o->kv);
+    int io = o->io ? find_name(o->io, io_names, 4) : IO_AUTO;
+    if (io < 0)
+        return err_set(err, ODMOE_ERR_ARG, "io '%.32s' is not known; there are auto, uring, pread, buffered", o->io);
+    out->kv = (kv_type)kv;
+    out->io = (io_mode)io;
+    out->policy = o->policy ? o->policy : "auto";
+    const policy_ops *found;
+    return policy_find(out->policy, &found, err);
+}
+
+static odmoe_status check_range(const char *what, int32_t value, int32_t max, odmoe_error *err)
+{
+    if (value < 0 || value > max)
+        return err_set(err, ODMOE_ERR_RANGE, "%s: %d is out of range (up to %d)", what, value, max);
+    return ODMOE_OK;
+}
+
+odmoe_status options_resolve(const odmoe_options *source, model_settings *out, odmoe_error *err)
+{
+    odmoe_options o;
+    odmoe_options_init(&o);
+    if (source)
+        memcpy(&o, source, source->size < sizeof o ? source->size : sizeof o);
+    *out = (model_settings){.context = o.context,
+                            .sessions = o.sessions,
+                            .threads = o.threads,
+                            .chunk = o.chunk,
+                            .logits_rows = o.logits_rows ? o.logits_rows : LOGITS_ROWS_DEFAULT,
+                            .progress = o.progress,
+                            .user = o.user};
+    odmoe_status status = check_range("threads", o.threads, THREADS_MAX, err);
+    if (!status)
+        status = check_range("context", o.context, MODEL_CONTEXT_MAX, err);
+    if (!status)
+        status = check_range("chunk", o.chunk, CHUNK_MAX, err);
+    if (!status)
+        status = check_range("logits_rows", o.logits_rows, LOGITS_ROWS_MAX, err);
+    if (!status && (o.sessions < 1 || o.sessions > 4096))
+        status = err_set(err, ODMOE_ERR_RANGE, "sessions: %d is out of range (1 to 4096)", o.sessions);
+    if (!status)
+        status = resolve_names(&o, out, err);
+    if (status)
+        return status;
+    if (!o.threads)
+        out->threads = cpu_default_threads("", NULL, 0);
+    out->ram_bytes = o.ram_bytes;
+    if (!o.ram_bytes) {
+        uint64_t available;
+        status = sysmem_available("", &available, err);
+        if (status)
+            return status;
+        out->ram_bytes = available / 4 * 3;
+    }
+    return ODMOE_OK;
+}
+
+const char *odmoe_kernels_at(int i)
+{
+    const kernel_table *k = kernel_table_at(i);
+    return k ? k->name : NULL;
+}
+
+const char *odmoe_io_at(int i)
+{
+    static const char *const names[] = {"uring", "pread", "buffered"};
+    return i >= 0 && i < 3 ? names[i] : NULL;
+}
+
+const char *odmoe_policy_at(int i)
+{
+    const policy_ops *p = policy_at(i);
+    return p ? p->name : NULL;
+}
+
+const char *odmoe_family_at(int i)
+{
+    const arch *a = arch_at(i);
+    return a ? a->family : NULL;
+}
