@@ -67,7 +67,7 @@ odmoe_status config_read(const char *folder, const char *name, size_t max_bytes,
         goto done;
     }
     root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
-    if (!root && json_error_code(&fault) == json_error_out_of_memory)
+    if (!root && !fault.text[0]) /* jansson has no words for a failed allocation */
         status = err_set(err, ODMOE_ERR_MEMORY, "%s: no memory to parse it", file_label(path));
     else if (!root)
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: line %d: %s", file_label(path), fault.line, fault.text);

@@ -57,7 +57,7 @@ odmoe_status file_read_at(int fd, const char *path, uint64_t offset, void *out, 
             return err_set(err, ODMOE_ERR_IO, "%s: byte %llu cannot be addressed", file_label(path),
                            (unsigned long long)offset);
         ssize_t n = pread(fd, to, length, (off_t)offset);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return err_set(err, ODMOE_ERR_IO, "%s: reading at byte %llu failed: %s", file_label(path),
