@@ -14,15 +14,16 @@
 
 /* ---- the file --------------------------------------------------------------------------------------------- */
 
-/* Replace `word` at `at` by an empty text of the same width; false where something else stands there. */
-static bool blank_word(char *at, const char *end, const char *word)
+/* Replace `word` at `at` by an empty text of the same width; returns its last byte, or `at` where another word stands.
+ */
+static char *blank_word(char *at, const char *end, const char *word)
 {
     size_t length = strlen(word);
     if ((size_t)(end - at) < length || memcmp(at, word, length))
-        return false;
+        return at;
     memset(at, ' ', length);
     at[0] = at[1] = '"';
-    return true;
+    return at + length - 1;
 }
 
 /* See the top of the file; false when the text is nested too deep. */
@@ -41,9 +42,12 @@ static bool tame(char *text, size_t length)
         } else if (*at == '}' || *at == ']') {
             depth--;
         } else if (*at == 'N') {
-            blank_word(at, end, "NaN");
-        } else if (*at == 'I' && blank_word(at, end, "Infinity") && at > text && at[-1] == '-') {
-            at[-1] = ' ';
+            at = blank_word(at, end, "NaN");
+        } else if (*at == 'I') {
+            char *last = blank_word(at, end, "Infinity");
+            if (last > at && at > text && at[-1] == '-')
+                at[-1] = ' ';
+            at = last;
         }
     }
     return true;
@@ -225,7 +229,8 @@ static odmoe_status read_yarn(config_object rope, int64_t max_context, rope_conf
     return status;
 }
 
-/* `rope_scaling` or `rope_parameters`, whichever the file has; object NULL when neither. */
+/* `rope_scaling` or `rope_parameters`, whichever the file has; object NULL when neither. Families that rotate some
+ * layers in another way put one object a layer type there, which config_rope's caller could not tell apart. */
 static odmoe_status rope_object(config_object c, config_object *out, const char **key, odmoe_error *err)
 {
     *key = "rope_scaling";
@@ -234,6 +239,11 @@ static odmoe_status rope_object(config_object c, config_object *out, const char 
         *key = "rope_parameters";
         status = config_part(c, *key, out, err);
     }
+    json_t *members = (json_t *)out->object;
+    for (void *m = status ? NULL : json_object_iter(members); m; m = json_object_iter_next(members, m))
+        if (json_is_object(json_object_iter_value(m)))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: '%s' differs between layers ('%.100s')", file_label(c.file),
+                           *key, json_object_iter_key(m));
     return status;
 }
 
