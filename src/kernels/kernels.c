@@ -4,27 +4,46 @@
 #include "kernels/act.h"
 #include "kernels/tables.h"
 
-/* Best first; a new instruction set is one line here. */
-static const kernel_table *const tables[] = {
-    &kernel_table_ref,
-};
+typedef struct candidate {
+    const kernel_table *table;
+    bool (*runs_here)(void);
+} candidate;
 
 static bool always(void)
 {
     return true;
 }
 
-static bool (*const runs_here[])(void) = {
-    always,
+#if defined __x86_64__
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+/* Best first; a new instruction set is one line here. */
+static const candidate candidates[] = {
+#if defined __x86_64__
+    {&kernel_table_avx512, has_avx512},
+    {&kernel_table_avx2, has_avx2},
+#endif
+    {&kernel_table_ref, always},
 };
 
-enum { TABLES = sizeof tables / sizeof *tables };
+enum { CANDIDATES = sizeof candidates / sizeof *candidates };
 
 const kernel_table *kernel_table_at(int i)
 {
-    for (int t = 0; t < TABLES; t++)
-        if (runs_here[t]() && i-- == 0)
-            return tables[t];
+    for (int c = 0; c < CANDIDATES; c++)
+        if (candidates[c].runs_here() && i-- == 0)
+            return candidates[c].table;
     return NULL;
 }
 

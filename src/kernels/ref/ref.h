@@ -4,6 +4,12 @@
 
 #include "kernels/kernels.h"
 
+/* weights.c: ref_dequantise_Q4_K and so on. */
+#define REF_DEQUANTISE(NAME, name, number, block, bytes) \
+    void ref_dequantise_##NAME(const void *weights, float *out, int64_t n);
+DTYPE_LIST(REF_DEQUANTISE)
+#undef REF_DEQUANTISE
+
 /* vectors.c */
 void ref_rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n);
 void ref_softmax(float *x, int64_t n);

@@ -111,7 +111,7 @@ static inline void matrix_in_out(dtype t, const void *weights, int64_t row_bytes
 
 /* A function of its own for each type and operation, with the type as a constant. */
 #define WEIGHT_FUNCTIONS(NAME, name, number, block, bytes)                                                         \
-    static void dequantise_##NAME(const void *weights, float *out, int64_t n)                                      \
+    void ref_dequantise_##NAME(const void *weights, float *out, int64_t n)                                         \
     {                                                                                                              \
         dequantise(DTYPE_##NAME, weights, out, n);                                                                 \
     }                                                                                                              \
@@ -149,7 +149,7 @@ static void in_out_bf16(const void *weights, int64_t row_bytes, int64_t rows, in
      : DTYPE_##NAME == DTYPE_BF16 ? in_out_bf16 \
                                   : NULL)
 #define WEIGHT_OPS(NAME, name, number, block, bytes) \
-    [DTYPE_##NAME] = {ACT_F32, dequantise_##NAME, dot_##NAME, matrix_##NAME, in_out_of(NAME)},
+    [DTYPE_##NAME] = {ACT_F32, ref_dequantise_##NAME, dot_##NAME, matrix_##NAME, in_out_of(NAME)},
 
 const kernel_table kernel_table_ref = {
     .name = "ref",

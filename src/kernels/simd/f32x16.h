@@ -1,0 +1,93 @@
+/* f32x16.h - sixteen floats, on whatever registers an instruction set has: the one vector type of the shared code.
+ *
+ * Because every instruction set works on the same sixteen lanes in the same order, with fused multiply-add, all vector
+ * tables give the same bits. Each f32x16_*.h defines the type f32x16 and, as static inline functions:
+ *
+ *   zero, set1(a), load(p), store(p, v)      p at any address
+ *   load_part(p, n), store_part(p, v, n)     only n in [0, 16] floats are touched; the others read as 0
+ *   from_f16(p), from_bf16(p), from_i8(p)    sixteen stored numbers to float; no more bytes than those are read
+ *   to_f16(p, v)                             sixteen halves, rounded to nearest even
+ *   add, sub, mul, div, max, min             lane by lane; max and min give the second operand for a NaN in either
+ *   abs(v), fma(a, b, c) = a * b + c, rounded once
+ *   round(v)                                 to integers, nearest even
+ *   ldexp(v, n)                              v * 2^n, rounded once; n integral in [-252, 252]
+ *   store_i8(p, v)                           integral values in -128..127
+ *   transpose(v[16])                         lane j of v[i] <-> lane i of v[j]
+ *
+ * and the shape of the matrix kernels: TILE_VECTORS (rows / 16 of a panel) and TILE_TOKENS, so that a tile's sums stay
+ * in registers. */
+#ifndef ODMOE_KERNELS_F32X16_H
+#define ODMOE_KERNELS_F32X16_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "base/dtype.h"
+
+/* The shared code is inlined into functions with constant arguments. */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+#if defined __AVX512F__
+#include "kernels/x86/f32x16_avx512.h"
+#elif defined __AVX2__
+#include "kernels/x86/f32x16_avx2.h"
+#elif defined __ARM_NEON
+#include "kernels/arm/f32x16_neon.h"
+#endif
+
+/* The sum of all lanes: i with i + 8, i + 4, i + 2, i + 1. */
+ALWAYS_INLINE float f32x16_sum(f32x16 v)
+{
+    float lane[16];
+    f32x16_store(lane, v);
+    for (int width = 8; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            lane[i] += lane[i + width];
+    return lane[0];
+}
+
+ALWAYS_INLINE float f32x16_largest(f32x16 v)
+{
+    float lane[16];
+    f32x16_store(lane, v);
+    for (int width = 8; width; width /= 2)
+        for (int i = 0; i < width; i++)
+            lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
+    return lane[0];
+}
+
+/* n in [0, 16] stored numbers of two bytes, the others 0. */
+ALWAYS_INLINE f32x16 f32x16_from_f16_part(const void *p, int64_t n)
+{
+    uint16_t half[16] = {0};
+    memcpy(half, p, (size_t)n * 2);
+    return f32x16_from_f16(half);
+}
+ALWAYS_INLINE f32x16 f32x16_from_bf16_part(const void *p, int64_t n)
+{
+    uint16_t half[16] = {0};
+    memcpy(half, p, (size_t)n * 2);
+    return f32x16_from_bf16(half);
+}
+
+/* f32x16_exp - e^x within 1 ulp or so; 0 below -104, infinite above 88.73. x = n ln 2 + r with |r| <= ln 2 / 2; the
+ * polynomial approximates e^r. */
+ALWAYS_INLINE f32x16 f32x16_exp(f32x16 x)
+{
+    x = f32x16_max(f32x16_set1(-104.0f), x);
+    x = f32x16_min(f32x16_set1(89.0f), x);
+    f32x16 n = f32x16_round(f32x16_mul(x, f32x16_set1(0x1.715476p+0f)));
+    f32x16 r = f32x16_fma(n, f32x16_set1(-0x1.62e4p-1f), x); /* ln 2 in two parts, n times the first is exact */
+    r = f32x16_fma(n, f32x16_set1(-0x1.7f7d1cp-20f), r);
+    f32x16 p = f32x16_set1(0x1.a01a02p-13f); /* 1/7!, 1/6! … */
+    p = f32x16_fma(p, r, f32x16_set1(0x1.6c16c2p-10f));
+    p = f32x16_fma(p, r, f32x16_set1(0x1.111112p-7f));
+    p = f32x16_fma(p, r, f32x16_set1(0x1.555556p-5f));
+    p = f32x16_fma(p, r, f32x16_set1(0x1.555556p-3f));
+    p = f32x16_fma(p, r, f32x16_set1(0.5f));
+    p = f32x16_fma(p, r, f32x16_set1(1.0f));
+    p = f32x16_fma(p, r, f32x16_set1(1.0f));
+    return f32x16_ldexp(p, n);
+}
+
+#endif

@@ -1,0 +1,262 @@
+/* floats.h - products with F32, F16 and BF16 weights, in both orientations.
+ *
+ * Every output is one chain of fused multiply-adds, columns (or, in the other orientation, rows) ascending, so it can
+ * depend on neither the number of rows and tokens nor the instruction set. Side by side are outputs: a panel of
+ * PANEL_ROWS weight rows is converted to float32 and interleaved, PANEL_DEPTH columns at a time, and then serves all
+ * tokens; a tile of TILE_TOKENS tokens by the panel keeps its sums in registers. Between two panels of the same rows
+ * the sums rest in y. */
+#ifndef ODMOE_KERNELS_SIMD_FLOATS_H
+#define ODMOE_KERNELS_SIMD_FLOATS_H
+
+#include "kernels/kernels.h"
+#include "kernels/simd/f32x16.h"
+
+enum {
+    PANEL_ROWS = 16 * TILE_VECTORS,
+    PANEL_DEPTH = 128,   /* 8 or 16 KiB of panel: half of the first cache */
+    STREAMED_TOKENS = 3, /* up to so many, weights (in, out) are used as they stream by */
+    STREAM_WIDTH = 1024  /* columns of y that stay in the first cache meanwhile */
+};
+
+/* One panel: [depth][PANEL_ROWS]. */
+typedef float panel[PANEL_DEPTH * PANEL_ROWS];
+
+/* Columns c … c + 15 of a stored row; Q8_0 (the KV cache's) wants c % 16 == 0. */
+ALWAYS_INLINE f32x16 row_load(dtype t, const uint8_t *row, int64_t c)
+{
+    const uint8_t *block = row + c / 32 * 34;
+    uint16_t d;
+    switch (t) {
+    case DTYPE_F16:
+        return f32x16_from_f16(row + 2 * c);
+    case DTYPE_BF16:
+        return f32x16_from_bf16(row + 2 * c);
+    case DTYPE_Q8_0:
+        memcpy(&d, block, 2);
+        return f32x16_mul(f32x16_set1(dtype_f16_to_f32(d)), f32x16_from_i8(block + 2 + c % 32));
+    default:
+        return f32x16_load(row + 4 * c);
+    }
+}
+
+/* The same for n < 16 columns, the others 0; not for Q8_0, whose rows are whole blocks. */
+ALWAYS_INLINE f32x16 row_load_part(dtype t, const uint8_t *row, int64_t c, int64_t n)
+{
+    switch (t) {
+    case DTYPE_F16:
+        return f32x16_from_f16_part(row + 2 * c, n);
+    case DTYPE_BF16:
+        return f32x16_from_bf16_part(row + 2 * c, n);
+    default:
+        return f32x16_load_part(row + 4 * c, n);
+    }
+}
+
+/* panel[k][i] = w[i][c + k] for `height` rows of weights (out, in), k < depth; rows beyond height are 0. */
+ALWAYS_INLINE void panel_from_rows(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c,
+                                   int64_t depth, float *out)
+{
+    for (int64_t first = 0; first < PANEL_ROWS && first < height; first += 16)
+        for (int64_t k = 0; k < depth; k += 16) {
+            f32x16 v[16];
+            int64_t width = depth - k < 16 ? depth - k : 16;
+            for (int i = 0; i < 16; i++) {
+                const uint8_t *row = weights + (first + i) * row_bytes;
+                if (first + i >= height)
+                    v[i] = f32x16_zero();
+                else
+                    v[i] = width == 16 ? row_load(t, row, c + k) : row_load_part(t, row, c + k, width);
+            }
+            f32x16_transpose(v);
+            for (int64_t j = 0; j < width; j++)
+                f32x16_store(out + (k + j) * PANEL_ROWS + first, v[j]);
+        }
+}
+
+/* panel[k][i] = w[k][c + i] for `width` <= PANEL_ROWS columns of weights (in, out), k < depth; the others are 0. */
+ALWAYS_INLINE void panel_from_columns(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t c, int64_t width,
+                                      int64_t depth, float *out)
+{
+    for (int64_t k = 0; k < depth; k++, weights += row_bytes, out += PANEL_ROWS)
+        for (int64_t i = 0; i < PANEL_ROWS; i += 16) {
+            if (i + 16 <= width)
+                f32x16_store(out + i, row_load(t, weights, c + i));
+            else
+                f32x16_store(out + i, i < width ? row_load_part(t, weights, c + i, width - i) : f32x16_zero());
+        }
+}
+
+/* Sixteen sums that rest in y between panels, of which `left` exist (any number; 16 or more is all). */
+ALWAYS_INLINE f32x16 sum_load(const float *y, int64_t left, bool fresh)
+{
+    if (fresh)
+        return f32x16_zero();
+    return left >= 16 ? f32x16_load(y) : f32x16_load_part(y, left);
+}
+ALWAYS_INLINE void sum_store(float *y, f32x16 sum, int64_t left)
+{
+    if (left >= 16)
+        f32x16_store(y, sum);
+    else
+        f32x16_store_part(y, sum, left);
+}
+
+/* y[t][i] (+)= sum_k panel[k][i] * x[t][k] for `tokens` tokens, a constant, and 16 * vectors rows, of which `height`
+ * exist; starts from y, or from 0 where `fresh`. */
+ALWAYS_INLINE void multiply_tile(int tokens, int vectors, const float *p, int64_t depth, const float *x, int64_t ldx,
+                                 float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    f32x16 sum[TILE_TOKENS][TILE_VECTORS];
+#pragma GCC unroll 16
+    for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            sum[t][v] = sum_load(y + t * ldy + 16 * v, height - 16 * v, fresh);
+    for (int64_t k = 0; k < depth; k++, p += PANEL_ROWS) {
+        f32x16 w[TILE_VECTORS];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            w[v] = f32x16_load(p + 16 * v);
+#pragma GCC unroll 16
+        for (int t = 0; t < tokens; t++) {
+            f32x16 a = f32x16_set1(x[t * ldx + k]);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[t][v] = f32x16_fma(w[v], a, sum[t][v]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            sum_store(y + t * ldy + 16 * v, sum[t][v], height - 16 * v);
+}
+
+ALWAYS_INLINE void multiply_tiles(int vectors, const float *p, int64_t depth, const float *x, int64_t ldx, int64_t n,
+                                  float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    for (; n >= TILE_TOKENS; n -= TILE_TOKENS, x += TILE_TOKENS * ldx, y += TILE_TOKENS * ldy)
+        multiply_tile(TILE_TOKENS, vectors, p, depth, x, ldx, y, ldy, height, fresh);
+    for (; n >= 4; n -= 4, x += 4 * ldx, y += 4 * ldy)
+        multiply_tile(4, vectors, p, depth, x, ldx, y, ldy, height, fresh);
+    for (; n >= 2; n -= 2, x += 2 * ldx, y += 2 * ldy)
+        multiply_tile(2, vectors, p, depth, x, ldx, y, ldy, height, fresh);
+    if (n)
+        multiply_tile(1, vectors, p, depth, x, ldx, y, ldy, height, fresh);
+}
+
+/* The same for any number of tokens; x [n, ldx], y [n, ldy]. */
+static void panel_multiply(const float *p, int64_t depth, const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy,
+                           int64_t height, bool fresh)
+{
+    if (height > 16)
+        multiply_tiles(TILE_VECTORS, p, depth, x, ldx, n, y, ldy, height, fresh);
+    else
+        multiply_tiles(1, p, depth, x, ldx, n, y, ldy, height, fresh);
+}
+
+ALWAYS_INLINE void float_matrix(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                                const void *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+{
+    panel p;
+    for (int64_t r = 0; r < rows; r += PANEL_ROWS) {
+        const uint8_t *w = (const uint8_t *)weights + r * row_bytes;
+        int64_t height = rows - r < PANEL_ROWS ? rows - r : PANEL_ROWS;
+        for (int64_t c = 0; c < cols; c += PANEL_DEPTH) {
+            int64_t depth = cols - c < PANEL_DEPTH ? cols - c : PANEL_DEPTH;
+            panel_from_rows(t, w, row_bytes, height, c, depth, p);
+            panel_multiply(p, depth, (const float *)act + c, act_row / 4, n, y + r, ldy, height, c == 0);
+        }
+    }
+}
+
+/* Few tokens: each weight is used as it comes from memory, y's columns stay in the first cache. */
+ALWAYS_INLINE void stream_in_out(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                                 const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
+{
+    for (int64_t token = 0; token < n; token++)
+        memset(y + token * ldy, 0, (size_t)cols * sizeof *y);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t token = 0; token < n; token++) {
+            f32x16 a = f32x16_set1(x[token * ldx + r]);
+            float *out = y + token * ldy;
+            int64_t c = 0;
+            for (; c + 16 <= cols; c += 16)
+                f32x16_store(out + c, f32x16_fma(row_load(t, weights + r * row_bytes, c), a, f32x16_load(out + c)));
+            if (c < cols) {
+                f32x16 w = row_load_part(t, weights + r * row_bytes, c, cols - c);
+                f32x16_store_part(out + c, f32x16_fma(w, a, f32x16_load_part(out + c, cols - c)), cols - c);
+            }
+        }
+}
+
+ALWAYS_INLINE void float_matrix_in_out(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                                       const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
+{
+    if (n <= STREAMED_TOKENS) {
+        int64_t bytes = (int64_t)dtype_info(t)->block_bytes;
+        for (int64_t c = 0; c < cols; c += STREAM_WIDTH)
+            stream_in_out(t, (const uint8_t *)weights + c * bytes, row_bytes, rows,
+                          cols - c < STREAM_WIDTH ? cols - c : STREAM_WIDTH, x, ldx, n, y + c, ldy);
+        return;
+    }
+    panel p;
+    for (int64_t c = 0; c < cols; c += PANEL_ROWS) {
+        int64_t width = cols - c < PANEL_ROWS ? cols - c : PANEL_ROWS;
+        for (int64_t r = 0; r < rows; r += PANEL_DEPTH) {
+            int64_t depth = rows - r < PANEL_DEPTH ? rows - r : PANEL_DEPTH;
+            panel_from_columns(t, (const uint8_t *)weights + r * row_bytes, row_bytes, c, width, depth, p);
+            panel_multiply(p, depth, x + r, ldx, n, y + c, ldy, width, r == 0);
+        }
+    }
+}
+
+ALWAYS_INLINE float float_dot(dtype t, const void *row, const void *act, int64_t cols)
+{
+    const float *x = act;
+    float w[16], sum = 0;
+    for (int64_t c = 0; c < cols; c += 16) {
+        int64_t n = cols - c < 16 ? cols - c : 16;
+        f32x16_store(w, n == 16 ? row_load(t, row, c) : row_load_part(t, row, c, n));
+        for (int64_t k = 0; k < n; k++)
+            sum = __builtin_fmaf(w[k], x[c + k], sum);
+    }
+    return sum;
+}
+
+ALWAYS_INLINE void float_dequantise(dtype t, const void *weights, float *out, int64_t n)
+{
+    int64_t c = 0;
+    for (; c + 16 <= n; c += 16)
+        f32x16_store(out + c, row_load(t, weights, c));
+    if (c < n)
+        f32x16_store_part(out + c, row_load_part(t, weights, c, n - c), n - c);
+}
+
+/* The functions of one type, with the type as a constant. */
+#define FLOAT_FUNCTIONS(NAME)                                                                                      \
+    static void dequantise_##NAME(const void *weights, float *out, int64_t n)                                      \
+    {                                                                                                              \
+        float_dequantise(DTYPE_##NAME, weights, out, n);                                                           \
+    }                                                                                                              \
+    static float dot_##NAME(const void *row, const void *act, int64_t cols)                                        \
+    {                                                                                                              \
+        return float_dot(DTYPE_##NAME, row, act, cols);                                                            \
+    }                                                                                                              \
+    static void matrix_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, \
+                              int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
+    {                                                                                                              \
+        float_matrix(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                       \
+    }                                                                                                              \
+    static void in_out_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,  \
+                              int64_t ldx, int64_t n, float *y, int64_t ldy)                                       \
+    {                                                                                                              \
+        float_matrix_in_out(DTYPE_##NAME, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);                      \
+    }
+FLOAT_FUNCTIONS(F32)
+FLOAT_FUNCTIONS(F16)
+FLOAT_FUNCTIONS(BF16)
+
+#define FLOAT_OPS(NAME) [DTYPE_##NAME] = {ACT_F32, dequantise_##NAME, dot_##NAME, matrix_##NAME, in_out_##NAME}
+
+#endif

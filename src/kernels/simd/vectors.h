@@ -1,0 +1,135 @@
+/* vectors.h - functions of whole vectors, and the quantisation of activations. Sums run in sixteen lanes, element i in
+ * lane i % 16, ascending; then the lanes are folded. Tails are vectors padded with what leaves the result alone. */
+#ifndef ODMOE_KERNELS_SIMD_VECTORS_H
+#define ODMOE_KERNELS_SIMD_VECTORS_H
+
+#include <math.h>
+
+#include "kernels/act.h"
+#include "kernels/simd/f32x16.h"
+
+static void rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n)
+{
+    f32x16 squares = f32x16_zero();
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        squares = f32x16_fma(f32x16_load(x + i), f32x16_load(x + i), squares);
+    if (i < n) {
+        f32x16 v = f32x16_load_part(x + i, n - i);
+        squares = f32x16_fma(v, v, squares);
+    }
+    f32x16 scale = f32x16_set1(1.0f / sqrtf(f32x16_sum(squares) / (float)n + eps));
+    for (i = 0; i + 16 <= n; i += 16)
+        f32x16_store(y + i, f32x16_mul(f32x16_mul(f32x16_load(x + i), scale), f32x16_load(weight + i)));
+    if (i < n) {
+        f32x16 v = f32x16_mul(f32x16_load_part(x + i, n - i), scale);
+        f32x16_store_part(y + i, f32x16_mul(v, f32x16_load_part(weight + i, n - i)), n - i);
+    }
+}
+
+/* Sixteen or fewer elements from x + i, the missing ones `pad`. */
+ALWAYS_INLINE f32x16 load_padded(const float *x, int64_t n, float pad)
+{
+    float lane[16];
+    if (n >= 16)
+        return f32x16_load(x);
+    f32x16_store(lane, f32x16_set1(pad));
+    memcpy(lane, x, (size_t)n * sizeof *lane);
+    return f32x16_load(lane);
+}
+
+static void softmax(float *x, int64_t n)
+{
+    f32x16 max = f32x16_set1(-INFINITY), sum = f32x16_zero();
+    for (int64_t i = 0; i < n; i += 16)
+        max = f32x16_max(load_padded(x + i, n - i, -INFINITY), max);
+    max = f32x16_set1(f32x16_largest(max));
+    for (int64_t i = 0; i < n; i += 16) {
+        f32x16 e = f32x16_exp(f32x16_sub(load_padded(x + i, n - i, -INFINITY), max));
+        sum = f32x16_add(sum, e);
+        f32x16_store_part(x + i, e, n - i < 16 ? n - i : 16);
+    }
+    sum = f32x16_set1(f32x16_sum(sum));
+    for (int64_t i = 0; i < n; i += 16) {
+        int64_t width = n - i < 16 ? n - i : 16;
+        f32x16_store_part(x + i, f32x16_div(f32x16_load_part(x + i, width), sum), width);
+    }
+}
+
+/* e^-gate overflows to infinity for a very negative gate; the quotient is then 0, as it should be. */
+ALWAYS_INLINE f32x16 silu(f32x16 gate)
+{
+    f32x16 e = f32x16_exp(f32x16_sub(f32x16_zero(), gate));
+    return f32x16_div(gate, f32x16_add(f32x16_set1(1.0f), e));
+}
+
+static void silu_mul(const float *gate, const float *up, float *out, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        f32x16_store(out + i, f32x16_mul(silu(f32x16_load(gate + i)), f32x16_load(up + i)));
+    if (i < n) {
+        f32x16 v = silu(f32x16_load_part(gate + i, n - i));
+        f32x16_store_part(out + i, f32x16_mul(v, f32x16_load_part(up + i, n - i)), n - i);
+    }
+}
+
+static void add_scaled(float *y, const float *x, float a, int64_t n)
+{
+    f32x16 factor = f32x16_set1(a);
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        f32x16_store(y + i, f32x16_fma(f32x16_load(x + i), factor, f32x16_load(y + i)));
+    if (i < n) {
+        f32x16 v = f32x16_fma(f32x16_load_part(x + i, n - i), factor, f32x16_load_part(y + i, n - i));
+        f32x16_store_part(y + i, v, n - i);
+    }
+}
+
+static void quantise_f32(const float *x, void *out, int64_t cols)
+{
+    memcpy(out, x, (size_t)cols * sizeof *x);
+}
+
+/* n activations, a multiple of 16, to eight bits with one scale, which is returned */
+ALWAYS_INLINE float quantise_block(const float *x, int n, int8_t *q)
+{
+    f32x16 max = f32x16_zero();
+    for (int i = 0; i < n; i += 16)
+        max = f32x16_max(f32x16_abs(f32x16_load(x + i)), max);
+    float inverse, d = act_scale(f32x16_largest(max), &inverse);
+    for (int i = 0; i < n; i += 16)
+        f32x16_store_i8(q + i, f32x16_round(f32x16_mul(f32x16_load(x + i), f32x16_set1(inverse))));
+    return d;
+}
+
+ALWAYS_INLINE int sum_of(const int8_t *q, int n)
+{
+    int sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += q[i];
+    return sum;
+}
+
+static void quantise_q8(const float *x, void *out, int64_t cols)
+{
+    act_q8 *b = out;
+    for (int64_t c = 0; c < cols; c += 32, b++) {
+        b->d = quantise_block(x + c, 32, b->q);
+        b->sum = sum_of(b->q, 32);
+    }
+}
+
+static void quantise_q8k(const float *x, void *out, int64_t cols)
+{
+    act_q8k *b = out;
+    for (int64_t c = 0; c < cols; c += 256, b++) {
+        b->d = quantise_block(x + c, 256, b->q);
+        for (int j = 0; j < 16; j++)
+            b->sum16[j] = (int16_t)sum_of(b->q + 16 * j, 16);
+        for (int j = 0; j < 8; j++)
+            b->sum32[j] = (int16_t)(b->sum16[2 * j] + b->sum16[2 * j + 1]);
+    }
+}
+
+#endif

@@ -1,0 +1,168 @@
+/* f32x16_avx2.h - sixteen floats in two registers. See simd/f32x16.h. */
+#ifndef ODMOE_KERNELS_F32X16_AVX2_H
+#define ODMOE_KERNELS_F32X16_AVX2_H
+
+#include <immintrin.h>
+
+enum { TILE_VECTORS = 1, TILE_TOKENS = 6 }; /* 12 of 16 registers hold sums */
+
+typedef struct f32x16 {
+    __m256 a, b; /* lanes 0-7, 8-15 */
+} f32x16;
+
+ALWAYS_INLINE f32x16 f32x16_zero(void)
+{
+    return (f32x16){_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
+ALWAYS_INLINE f32x16 f32x16_set1(float a)
+{
+    return (f32x16){_mm256_set1_ps(a), _mm256_set1_ps(a)};
+}
+ALWAYS_INLINE f32x16 f32x16_load(const void *p)
+{
+    return (f32x16){_mm256_loadu_ps(p), _mm256_loadu_ps((const float *)p + 8)};
+}
+ALWAYS_INLINE void f32x16_store(void *p, f32x16 v)
+{
+    _mm256_storeu_ps(p, v.a);
+    _mm256_storeu_ps((float *)p + 8, v.b);
+}
+ALWAYS_INLINE f32x16 f32x16_load_part(const void *p, int64_t n)
+{
+    float lane[16] = {0};
+    memcpy(lane, p, (size_t)n * sizeof *lane);
+    return f32x16_load(lane);
+}
+ALWAYS_INLINE void f32x16_store_part(void *p, f32x16 v, int64_t n)
+{
+    float lane[16];
+    f32x16_store(lane, v);
+    memcpy(p, lane, (size_t)n * sizeof *lane);
+}
+ALWAYS_INLINE f32x16 f32x16_from_f16(const void *p)
+{
+    __m256i h = _mm256_loadu_si256(p);
+    return (f32x16){_mm256_cvtph_ps(_mm256_castsi256_si128(h)), _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+}
+ALWAYS_INLINE f32x16 f32x16_from_bf16(const void *p)
+{
+    __m256i h = _mm256_loadu_si256(p);
+    __m256i a = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(h));
+    __m256i b = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(h, 1));
+    return (f32x16){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+}
+ALWAYS_INLINE f32x16 f32x16_from_i8(const void *p)
+{
+    __m128i v = _mm_loadu_si128(p);
+    return (f32x16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
+                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
+}
+ALWAYS_INLINE void f32x16_to_f16(void *p, f32x16 v)
+{
+    _mm_storeu_si128(p, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)p + 1, _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT));
+}
+ALWAYS_INLINE f32x16 f32x16_add(f32x16 x, f32x16 y)
+{
+    return (f32x16){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_sub(f32x16 x, f32x16 y)
+{
+    return (f32x16){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_mul(f32x16 x, f32x16 y)
+{
+    return (f32x16){_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_div(f32x16 x, f32x16 y)
+{
+    return (f32x16){_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_max(f32x16 x, f32x16 y)
+{
+    return (f32x16){_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_min(f32x16 x, f32x16 y)
+{
+    return (f32x16){_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_abs(f32x16 v)
+{
+    __m256 sign = _mm256_set1_ps(-0.0f);
+    return (f32x16){_mm256_andnot_ps(sign, v.a), _mm256_andnot_ps(sign, v.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_fma(f32x16 x, f32x16 y, f32x16 z)
+{
+    return (f32x16){_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+ALWAYS_INLINE f32x16 f32x16_round(f32x16 v)
+{
+    return (f32x16){_mm256_round_ps(v.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                    _mm256_round_ps(v.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+/* Two factors, so that neither leaves the range of exponents; the first product is exact. */
+ALWAYS_INLINE __m256 ldexp8(__m256 v, __m256 n)
+{
+    __m256i e = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(e, 1), bias = _mm256_set1_epi32(127);
+    __m256i first = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+    __m256i second = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(e, half), bias), 23);
+    return _mm256_mul_ps(_mm256_mul_ps(v, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second));
+}
+ALWAYS_INLINE f32x16 f32x16_ldexp(f32x16 v, f32x16 n)
+{
+    return (f32x16){ldexp8(v.a, n.a), ldexp8(v.b, n.b)};
+}
+ALWAYS_INLINE void f32x16_store_i8(void *p, f32x16 v)
+{
+    __m256i w = _mm256_packs_epi32(_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b));
+    w = _mm256_permute4x64_epi64(w, 0xd8); /* packing works in halves */
+    _mm_storeu_si128(p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+}
+
+/* 8 x 8: pairs of lanes, pairs of pairs, halves. */
+ALWAYS_INLINE void i32x8_transpose(__m256i v[8])
+{
+    __m256i a[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]);
+        a[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            v[i + 2 * j] = _mm256_unpacklo_epi64(a[i + j], a[i + j + 2]);
+            v[i + 2 * j + 1] = _mm256_unpackhi_epi64(a[i + j], a[i + j + 2]);
+        }
+    for (int j = 0; j < 4; j++) {
+        __m256i low = v[j], high = v[j + 4];
+        v[j] = _mm256_permute2x128_si256(low, high, 0x20);
+        v[j + 4] = _mm256_permute2x128_si256(low, high, 0x31);
+    }
+}
+ALWAYS_INLINE void f32x16_transpose(f32x16 v[16])
+{
+    __m256i quarter[8];
+    __m256 kept[8];
+    for (int i = 0; i < 8; i++)
+        quarter[i] = _mm256_castps_si256(v[i].a);
+    i32x8_transpose(quarter);
+    for (int i = 0; i < 8; i++) {
+        v[i].a = _mm256_castsi256_ps(quarter[i]);
+        quarter[i] = _mm256_castps_si256(v[i + 8].a);
+    }
+    i32x8_transpose(quarter); /* rows 8-15 of columns 0-7 */
+    for (int i = 0; i < 8; i++) {
+        kept[i] = _mm256_castsi256_ps(quarter[i]);
+        quarter[i] = _mm256_castps_si256(v[i].b);
+    }
+    i32x8_transpose(quarter); /* rows 0-7 of columns 8-15 */
+    for (int i = 0; i < 8; i++) {
+        v[i].b = kept[i];
+        v[i + 8].a = _mm256_castsi256_ps(quarter[i]);
+        quarter[i] = _mm256_castps_si256(v[i + 8].b);
+    }
+    i32x8_transpose(quarter);
+    for (int i = 0; i < 8; i++)
+        v[i + 8].b = _mm256_castsi256_ps(quarter[i]);
+}
+
+#endif

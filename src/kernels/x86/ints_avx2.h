@@ -1,0 +1,245 @@
+/* ints_avx2.h - exact integer sums with AVX2. maddubs multiplies unsigned with signed bytes and adds two products in
+ * 16 bits, saturating: weights are at most 128, activations at most 127, so a pair stays below 2^15, and for narrower
+ * weights several pairs do. Signed weights give their sign to the activation. See quants.h. */
+#ifndef ODMOE_KERNELS_X86_INTS_AVX2_H
+#define ODMOE_KERNELS_X86_INTS_AVX2_H
+
+#include "kernels/act.h"
+#include "kernels/simd/floats.h"
+#include "kernels/x86/unpack.h"
+
+ALWAYS_INLINE __m256i panel_bytes(quant_kind kind, __m256i q)
+{
+    return q;
+}
+ALWAYS_INLINE int panel_offset(quant_kind kind)
+{
+    return kind.offset;
+}
+/* a pair of equal 16-bit numbers each, as madd wants them */
+ALWAYS_INLINE void panel_scales(quant_kind kind, __m256i scale, uint32_t *out)
+{
+    __m256i low = _mm256_permute4x64_epi64(scale, 0x10); /* lanes 0-3 and 4-7 in the lower quarters of the halves */
+    __m256i high = _mm256_permute4x64_epi64(scale, 0x32);
+    _mm256_storeu_si256((__m256i *)out, _mm256_unpacklo_epi16(low, low));
+    if (kind.sub == 16)
+        _mm256_storeu_si256((__m256i *)out + 1, _mm256_unpacklo_epi16(high, high));
+}
+
+/* 16 pairs of products in 16 bits */
+ALWAYS_INLINE __m256i byte_pairs(bool is_signed, __m256i w, __m256i a)
+{
+    if (is_signed)
+        return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
+    return _mm256_maddubs_epi16(w, a);
+}
+
+/* ---- few tokens ---- */
+
+/* Lanes that add up to the sum of scale * weight * activation over the block. */
+ALWAYS_INLINE __m256i sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+{
+    __m256i sum = _mm256_setzero_si256();
+    __m256i low = _mm256_permute4x64_epi64(u->scale, 0x44), high = _mm256_permute4x64_epi64(u->scale, 0xee);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        __m256i pairs = byte_pairs(kind.is_signed, u->q[j], _mm256_loadu_si256((const __m256i *)(a->q + 32 * j)));
+        /* 16-bit lane numbers within a half of `low` or `high`, as bytes: 2 i, 2 i + 1 */
+        int first = kind.sub == 16 ? 2 * j % 8 : j, second = kind.sub == 16 ? first + 1 : j;
+        __m256i lanes = _mm256_set_m128i(_mm_set1_epi16((short)(second * 0x202 + 0x100)),
+                                         _mm_set1_epi16((short)(first * 0x202 + 0x100)));
+        __m256i scale = _mm256_shuffle_epi8(kind.sub == 16 && j >= 4 ? high : low, lanes);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, scale));
+    }
+    if (!kind.offset)
+        return sum;
+    return _mm256_sub_epi32(
+        sum, _mm256_slli_epi32(times_sums(kind, u->scale, a), __builtin_ctz((unsigned)panel_offset(kind))));
+}
+
+/* Lanes that add up to the sum of (weight + panel_offset) * activation. */
+ALWAYS_INLINE __m256i sum_32(quant_kind kind, __m256i q, const act_q8 *a)
+{
+    return _mm256_madd_epi16(byte_pairs(kind.is_signed, q, _mm256_loadu_si256((const __m256i *)a->q)),
+                             _mm256_set1_epi16(1));
+}
+
+/* ---- many tokens ---- */
+
+/* Tokens of a tile: 12 sums and 4 operands fill 16 registers; signed weights want more operands. */
+enum { INT_TOKENS = 3, INT_TOKENS_SIGNED = 2 };
+
+/* a panel's word for eight rows; v in [0, 2) */
+ALWAYS_INLINE __m256i words(const uint32_t *panel_words, int word, int v)
+{
+    return _mm256_loadu_si256((const __m256i *)(panel_words + word * PANEL_ROWS + 8 * v));
+}
+ALWAYS_INLINE __m256 floats_at(const uint32_t *panel_words, int word, int v)
+{
+    return _mm256_castsi256_ps(words(panel_words, word, v));
+}
+ALWAYS_INLINE __m256i four_bytes(const void *p) /* in every lane */
+{
+    int32_t w;
+    memcpy(&w, p, 4);
+    return _mm256_set1_epi32(w);
+}
+ALWAYS_INLINE __m256 half_of(f32x16 v, int half)
+{
+    return half ? v.b : v.a;
+}
+
+/* sum[t][v] += `count` groups of four weights (from p on) times activations (from a + t * act_row on), times the scale
+ * pairs. At most `run` groups are added in 16 bits. */
+ALWAYS_INLINE void scaled_products(bool is_signed, int run, int tokens, const uint32_t *p, int count, const int8_t *a,
+                                   int64_t act_row, const __m256i scale[2], __m256i sum[INT_TOKENS][2])
+{
+#pragma GCC unroll 8
+    for (int first = 0; first < count; first += run) {
+        __m256i pairs[INT_TOKENS][2];
+#pragma GCC unroll 8
+        for (int k = first; k < first + run; k++) {
+            __m256i w[2] = {words(p, k, 0), words(p, k, 1)};
+#pragma GCC unroll 4
+            for (int t = 0; t < tokens; t++) {
+                __m256i x = four_bytes(a + t * act_row + 4 * k);
+#pragma GCC unroll 2
+                for (int v = 0; v < 2; v++) {
+                    __m256i products = byte_pairs(is_signed, w[v], x);
+                    pairs[t][v] = k == first ? products : _mm256_add_epi16(pairs[t][v], products);
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+            for (int v = 0; v < 2; v++)
+                sum[t][v] = _mm256_add_epi32(sum[t][v], _mm256_madd_epi16(pairs[t][v], scale[v]));
+    }
+}
+
+/* sum[t][v] += bias . sums of sub-blocks' activations */
+ALWAYS_INLINE void bias_products(int sub, int tokens, const uint32_t *p, const act_q8k *a, int64_t act_row,
+                                 __m256i sum[INT_TOKENS][2])
+{
+    int subs = 256 / sub;
+    for (int j = 0; j < subs / 2; j++)
+#pragma GCC unroll 4
+        for (int t = 0; t < tokens; t++) {
+            const act_q8k *at = (const act_q8k *)((const char *)a + t * act_row);
+            __m256i x = four_bytes(sub == 16 ? at->sum16 + 2 * j : at->sum32 + 2 * j);
+#pragma GCC unroll 2
+            for (int v = 0; v < 2; v++)
+                sum[t][v] = _mm256_add_epi32(sum[t][v], _mm256_madd_epi16(words(p, 64 + subs + j, v), x));
+        }
+}
+
+ALWAYS_INLINE void clear(int tokens, __m256i sum[INT_TOKENS][2])
+{
+#pragma GCC unroll 4
+    for (int t = 0; t < tokens; t++)
+        sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+}
+
+/* y += factor * (d of the row) * sum, where the sign is +1 or -1 */
+ALWAYS_INLINE f32x16 add_scaled_sums(f32x16 total, const uint32_t *p, int word, float scale, float sign,
+                                     const __m256i sum[2])
+{
+    __m256 s = _mm256_set1_ps(sign * scale);
+    total.a = _mm256_fmadd_ps(_mm256_mul_ps(floats_at(p, word, 0), s), _mm256_cvtepi32_ps(sum[0]), total.a);
+    total.b = _mm256_fmadd_ps(_mm256_mul_ps(floats_at(p, word, 1), s), _mm256_cvtepi32_ps(sum[1]), total.b);
+    return total;
+}
+
+ALWAYS_INLINE void tile_256(quant_kind kind, int run, int tokens, const uint32_t *p, const act_q8k *a, int64_t act_row,
+                            float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    int subs = 256 / kind.sub, d_word = 64 + subs + subs / 2;
+    __m256i sum[INT_TOKENS][2], least[INT_TOKENS][2];
+    clear(tokens, sum);
+    if (kind.has_min) {
+        clear(tokens, least);
+        bias_products(kind.sub, tokens, p, a, act_row, least);
+    } else if (kind.offset) {
+        bias_products(kind.sub, tokens, p, a, act_row, sum);
+    }
+    for (int j = 0; j < subs; j++) {
+        __m256i scale[2] = {words(p, 64 + j, 0), words(p, 64 + j, 1)};
+        scaled_products(kind.is_signed, run, tokens, p + j * (kind.sub / 4) * PANEL_ROWS, kind.sub / 4,
+                        a->q + j * kind.sub, act_row, scale, sum);
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < tokens; t++) {
+        float *out = y + t * ldy, d = ((const act_q8k *)((const char *)a + t * act_row))->d;
+        f32x16 total = add_scaled_sums(sum_load(out, height, fresh), p, d_word, d, 1, sum[t]);
+        if (kind.has_min)
+            total = add_scaled_sums(total, p, d_word + 1, d, -1, least[t]);
+        sum_store(out, total, height);
+    }
+}
+
+ALWAYS_INLINE void tile_32(quant_kind kind, int run, int tokens, const uint32_t *p, int blocks, const act_q8 *a,
+                           int64_t act_row, float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    const __m256i ones[2] = {_mm256_set1_epi16(1), _mm256_set1_epi16(1)};
+    f32x16 total[INT_TOKENS];
+#pragma GCC unroll 4
+    for (int t = 0; t < tokens; t++)
+        total[t] = sum_load(y + t * ldy, height, fresh);
+    for (int b = 0; b < blocks; b++, a++) {
+        __m256i sum[INT_TOKENS][2];
+#pragma GCC unroll 4
+        for (int t = 0; t < tokens; t++) {
+            const act_q8 *at = (const act_q8 *)((const char *)a + t * act_row);
+            sum[t][0] = sum[t][1] = _mm256_set1_epi32(-kind.offset * at->sum);
+        }
+        scaled_products(kind.is_signed, run, tokens, p + 8 * b * PANEL_ROWS, 8, a->q, act_row, ones, sum);
+#pragma GCC unroll 4
+        for (int t = 0; t < tokens; t++) {
+            const act_q8 *at = (const act_q8 *)((const char *)a + t * act_row);
+            total[t] = add_scaled_sums(total[t], p, 64 + b, at->d, 1, sum[t]);
+            if (kind.has_min) {
+                const __m256i each[2] = {_mm256_set1_epi32(at->sum), _mm256_set1_epi32(at->sum)};
+                total[t] = add_scaled_sums(total[t], p, 72 + b, at->d, 1, each);
+            }
+        }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < tokens; t++)
+        sum_store(y + t * ldy, total[t], height);
+}
+
+/* Groups of four products that fit 16 bits: 2 * 127 * largest * run < 2^15, and run divides the sub-block's groups. */
+ALWAYS_INLINE int run_of(quant_kind kind)
+{
+    int most = kind.largest <= 15 ? 8 : kind.largest <= 31 ? 4 : kind.largest <= 63 ? 2 : 1;
+    return most < kind.sub / 4 ? most : kind.sub / 4;
+}
+
+ALWAYS_INLINE void tiles_256(quant_kind kind, const uint32_t *p, const char *act, int64_t act_row, int64_t n, float *y,
+                             int64_t ldy, int64_t height, bool fresh)
+{
+    const int most = kind.is_signed ? INT_TOKENS_SIGNED : INT_TOKENS;
+    int64_t t = 0;
+    for (; t + most <= n; t += most)
+        tile_256(kind, run_of(kind), most, p, (const act_q8k *)(act + t * act_row), act_row, y + t * ldy, ldy, height,
+                 fresh);
+    for (; t < n; t++)
+        tile_256(kind, run_of(kind), 1, p, (const act_q8k *)(act + t * act_row), act_row, y + t * ldy, ldy, height,
+                 fresh);
+}
+
+ALWAYS_INLINE void tiles_32(quant_kind kind, const uint32_t *p, int blocks, const char *act, int64_t act_row, int64_t n,
+                            float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    const int most = kind.is_signed ? INT_TOKENS_SIGNED : INT_TOKENS;
+    int64_t t = 0;
+    for (; t + most <= n; t += most)
+        tile_32(kind, run_of(kind), most, p, blocks, (const act_q8 *)(act + t * act_row), act_row, y + t * ldy, ldy,
+                height, fresh);
+    for (; t < n; t++)
+        tile_32(kind, run_of(kind), 1, p, blocks, (const act_q8 *)(act + t * act_row), act_row, y + t * ldy, ldy,
+                height, fresh);
+}
+
+#endif

@@ -1,0 +1,290 @@
+/* ints_avx512.h - exact integer sums with VNNI: dpbusd multiplies unsigned weights with signed activations and adds
+ * four products to each 32-bit lane without saturation. See quants.h. */
+#ifndef ODMOE_KERNELS_X86_INTS_AVX512_H
+#define ODMOE_KERNELS_X86_INTS_AVX512_H
+
+#include "kernels/act.h"
+#include "kernels/simd/floats.h"
+#include "kernels/x86/unpack.h"
+
+enum { INT_TOKENS = 6 }; /* 2 x 12 of 32 registers hold sums */
+
+/* Signed bytes are made unsigned by adding 128. */
+ALWAYS_INLINE __m256i panel_bytes(quant_kind kind, __m256i q)
+{
+    return kind.is_signed ? _mm256_xor_si256(q, _mm256_set1_epi8((char)0x80)) : q;
+}
+ALWAYS_INLINE int panel_offset(quant_kind kind)
+{
+    return kind.is_signed ? 128 : kind.offset;
+}
+/* a 32-bit number each */
+ALWAYS_INLINE void panel_scales(quant_kind kind, __m256i scale, uint32_t *out)
+{
+    if (kind.sub == 16)
+        _mm512_storeu_si512(out, _mm512_cvtepi16_epi32(scale));
+    else
+        _mm256_storeu_si256((__m256i *)out, _mm256_cvtepi16_epi32(_mm256_castsi256_si128(scale)));
+}
+
+/* ---- few tokens ---- */
+
+/* Lanes that add up to the sum of scale * weight * activation over the block. */
+ALWAYS_INLINE __m256i sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+{
+    __m512i sum = _mm512_setzero_si512(), lanes = _mm512_setzero_si512(), each;
+    __m512i scale = kind.sub == 16 ? _mm512_cvtepi16_epi32(u->scale)
+                                   : _mm512_zextsi256_si512(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(u->scale)));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) { /* 64 weights: 16 lanes of four */
+        __m512i q = _mm512_inserti64x4(_mm512_castsi256_si512(panel_bytes(kind, u->q[2 * j])),
+                                       panel_bytes(kind, u->q[2 * j + 1]), 1);
+        each = _mm512_dpbusd_epi32(_mm512_setzero_si512(), q, _mm512_loadu_si512(a->q + 64 * j));
+        lanes =
+            kind.sub == 16
+                ? _mm512_setr_epi32(4 * j, 4 * j, 4 * j, 4 * j, 4 * j + 1, 4 * j + 1, 4 * j + 1, 4 * j + 1, 4 * j + 2,
+                                    4 * j + 2, 4 * j + 2, 4 * j + 2, 4 * j + 3, 4 * j + 3, 4 * j + 3, 4 * j + 3)
+                : _mm512_setr_epi32(2 * j, 2 * j, 2 * j, 2 * j, 2 * j, 2 * j, 2 * j, 2 * j, 2 * j + 1, 2 * j + 1,
+                                    2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1);
+        sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(each, _mm512_permutexvar_epi32(lanes, scale)));
+    }
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    if (!panel_offset(kind))
+        return half;
+    __m256i sums = times_sums(kind, u->scale, a);
+    return _mm256_sub_epi32(half, _mm256_slli_epi32(sums, __builtin_ctz((unsigned)panel_offset(kind))));
+}
+
+/* Lanes that add up to the sum of (weight + panel_offset) * activation. */
+ALWAYS_INLINE __m256i sum_32(quant_kind kind, __m256i q, const act_q8 *a)
+{
+    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), panel_bytes(kind, q), _mm256_loadu_si256((const __m256i *)a->q));
+}
+
+/* ---- many tokens ---- */
+
+ALWAYS_INLINE __m512i words(const uint32_t *panel_words, int word, int v)
+{
+    return _mm512_loadu_si512(panel_words + word * PANEL_ROWS + 16 * v);
+}
+ALWAYS_INLINE __m512 floats_at(const uint32_t *panel_words, int word, int v)
+{
+    return _mm512_castsi512_ps(words(panel_words, word, v));
+}
+ALWAYS_INLINE __m512i four_bytes(const void *p) /* in every lane */
+{
+    int32_t w;
+    memcpy(&w, p, 4);
+    return _mm512_set1_epi32(w);
+}
+
+/* each[t][v] = sum over `count` groups of four weights, from word `word` on, for `tokens` x `vectors` outputs;
+ * activations at a + t * act_row. */
+ALWAYS_INLINE void byte_products(int tokens, int vectors, const uint32_t *p, int word, int count, const int8_t *a,
+                                 int64_t act_row, __m512i each[INT_TOKENS][TILE_VECTORS])
+{
+#pragma GCC unroll 8
+    for (int k = 0; k < count; k++) {
+        __m512i w[TILE_VECTORS];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            w[v] = words(p, word + k, v);
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; t++) {
+            __m512i x = four_bytes(a + t * act_row + 4 * k);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                each[t][v] = _mm512_dpbusd_epi32(each[t][v], w[v], x);
+        }
+    }
+}
+
+/* sum[t][v] += bias . sums of sub-blocks' activations */
+ALWAYS_INLINE void bias_products(int sub, int tokens, int vectors, const uint32_t *p, const act_q8k *a, int64_t act_row,
+                                 __m512i sum[INT_TOKENS][TILE_VECTORS])
+{
+    int subs = 256 / sub;
+#pragma GCC unroll 8
+    for (int j = 0; j < subs / 2; j++)
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; t++) {
+            const act_q8k *at = (const act_q8k *)((const char *)a + t * act_row);
+            __m512i x = four_bytes(sub == 16 ? at->sum16 + 2 * j : at->sum32 + 2 * j);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[t][v] = _mm512_dpwssd_epi32(sum[t][v], words(p, 64 + subs + j, v), x);
+        }
+}
+
+ALWAYS_INLINE void clear(int tokens, int vectors, __m512i sum[INT_TOKENS][TILE_VECTORS])
+{
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            sum[t][v] = _mm512_setzero_si512();
+}
+
+ALWAYS_INLINE void tile_256(int sub, bool has_min, int tokens, int vectors, const uint32_t *p, const act_q8k *a,
+                            int64_t act_row, float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    int subs = 256 / sub, d_word = 64 + subs + subs / 2;
+    __m512i sum[INT_TOKENS][TILE_VECTORS], each[INT_TOKENS][TILE_VECTORS];
+    clear(tokens, vectors, sum);
+    if (!has_min)
+        bias_products(sub, tokens, vectors, p, a, act_row, sum);
+    for (int j = 0; j < subs; j++) {
+        clear(tokens, vectors, each);
+        byte_products(tokens, vectors, p + j * (sub / 4) * PANEL_ROWS, 0, sub / 4, a->q + j * sub, act_row, each);
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                sum[t][v] = _mm512_add_epi32(sum[t][v], _mm512_mullo_epi32(each[t][v], words(p, 64 + j, v)));
+    }
+    if (has_min) {
+        clear(tokens, vectors, each);
+        bias_products(sub, tokens, vectors, p, a, act_row, each);
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; t++) {
+        const act_q8k *at = (const act_q8k *)((const char *)a + t * act_row);
+        __m512 scale = _mm512_set1_ps(at->d);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            float *out = y + t * ldy + 16 * v;
+            __m512 total = sum_load(out, height - 16 * v, fresh);
+            __m512 d = _mm512_mul_ps(floats_at(p, d_word, v), scale);
+            total = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(sum[t][v]), total);
+            if (has_min) {
+                d = _mm512_mul_ps(floats_at(p, d_word + 1, v), scale);
+                total = _mm512_fnmadd_ps(d, _mm512_cvtepi32_ps(each[t][v]), total);
+            }
+            sum_store(out, total, height - 16 * v);
+        }
+    }
+}
+
+ALWAYS_INLINE void tile_32(int offset, bool has_min, int tokens, int vectors, const uint32_t *p, int blocks,
+                           const act_q8 *a, int64_t act_row, float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    __m512 total[INT_TOKENS][TILE_VECTORS];
+    __m512i each[INT_TOKENS][TILE_VECTORS];
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            total[t][v] = sum_load(y + t * ldy + 16 * v, height - 16 * v, fresh);
+    for (int b = 0; b < blocks; b++, a++) {
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; t++) {
+            const act_q8 *at = (const act_q8 *)((const char *)a + t * act_row);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++)
+                each[t][v] = _mm512_set1_epi32(-offset * at->sum);
+        }
+        byte_products(tokens, vectors, p + 8 * b * PANEL_ROWS, 0, 8, a->q, act_row, each);
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; t++) {
+            const act_q8 *at = (const act_q8 *)((const char *)a + t * act_row);
+            __m512 scale = _mm512_set1_ps(at->d);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) {
+                __m512 d = _mm512_mul_ps(floats_at(p, 64 + b, v), scale);
+                total[t][v] = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(each[t][v]), total[t][v]);
+                if (has_min) {
+                    d = _mm512_mul_ps(floats_at(p, 72 + b, v), scale);
+                    total[t][v] = _mm512_fmadd_ps(d, _mm512_set1_ps((float)at->sum), total[t][v]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            sum_store(y + t * ldy + 16 * v, total[t][v], height - 16 * v);
+}
+
+/* All tokens, in tiles of a constant size. */
+ALWAYS_INLINE void tiles_256_of(int sub, bool has_min, int vectors, const uint32_t *p, const char *act, int64_t act_row,
+                                int64_t n, float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    for (int64_t t = 0; t < n;) {
+        const act_q8k *a = (const act_q8k *)(act + t * act_row);
+        float *out = y + t * ldy;
+        if (n - t >= INT_TOKENS) {
+            tile_256(sub, has_min, INT_TOKENS, vectors, p, a, act_row, out, ldy, height, fresh);
+            t += INT_TOKENS;
+        } else if (n - t >= 3) {
+            tile_256(sub, has_min, 3, vectors, p, a, act_row, out, ldy, height, fresh);
+            t += 3;
+        } else {
+            tile_256(sub, has_min, 1, vectors, p, a, act_row, out, ldy, height, fresh);
+            t++;
+        }
+    }
+}
+
+static void tiles_256_sub16(bool has_min, const uint32_t *p, const char *act, int64_t act_row, int64_t n, float *y,
+                            int64_t ldy, int64_t height, bool fresh)
+{
+    if (height > 16)
+        tiles_256_of(16, has_min, 2, p, act, act_row, n, y, ldy, height, fresh);
+    else
+        tiles_256_of(16, has_min, 1, p, act, act_row, n, y, ldy, height, fresh);
+}
+
+static void tiles_256_sub32(bool has_min, const uint32_t *p, const char *act, int64_t act_row, int64_t n, float *y,
+                            int64_t ldy, int64_t height, bool fresh)
+{
+    if (height > 16)
+        tiles_256_of(32, has_min, 2, p, act, act_row, n, y, ldy, height, fresh);
+    else
+        tiles_256_of(32, has_min, 1, p, act, act_row, n, y, ldy, height, fresh);
+}
+
+ALWAYS_INLINE void tiles_256(quant_kind kind, const uint32_t *p, const char *act, int64_t act_row, int64_t n, float *y,
+                             int64_t ldy, int64_t height, bool fresh)
+{
+    if (kind.sub == 16)
+        tiles_256_sub16(kind.has_min, p, act, act_row, n, y, ldy, height, fresh);
+    else
+        tiles_256_sub32(kind.has_min, p, act, act_row, n, y, ldy, height, fresh);
+}
+
+ALWAYS_INLINE void tiles_32_of(int offset, bool has_min, int vectors, const uint32_t *p, int blocks, const char *act,
+                               int64_t act_row, int64_t n, float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    for (int64_t t = 0; t < n;) {
+        const act_q8 *a = (const act_q8 *)(act + t * act_row);
+        float *out = y + t * ldy;
+        if (n - t >= INT_TOKENS) {
+            tile_32(offset, has_min, INT_TOKENS, vectors, p, blocks, a, act_row, out, ldy, height, fresh);
+            t += INT_TOKENS;
+        } else if (n - t >= 3) {
+            tile_32(offset, has_min, 3, vectors, p, blocks, a, act_row, out, ldy, height, fresh);
+            t += 3;
+        } else {
+            tile_32(offset, has_min, 1, vectors, p, blocks, a, act_row, out, ldy, height, fresh);
+            t++;
+        }
+    }
+}
+
+static void tiles_32_any(int offset, bool has_min, const uint32_t *p, int blocks, const char *act, int64_t act_row,
+                         int64_t n, float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    if (height > 16)
+        tiles_32_of(offset, has_min, 2, p, blocks, act, act_row, n, y, ldy, height, fresh);
+    else
+        tiles_32_of(offset, has_min, 1, p, blocks, act, act_row, n, y, ldy, height, fresh);
+}
+
+ALWAYS_INLINE void tiles_32(quant_kind kind, const uint32_t *p, int blocks, const char *act, int64_t act_row, int64_t n,
+                            float *y, int64_t ldy, int64_t height, bool fresh)
+{
+    tiles_32_any(panel_offset(kind), kind.has_min, p, blocks, act, act_row, n, y, ldy, height, fresh);
+}
+
+#endif

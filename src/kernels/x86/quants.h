@@ -1,0 +1,252 @@
+/* quants.h - products of quantised weights with 8-bit activations, for AVX2 and AVX-512 alike.
+ *
+ * The result for one row and one token is a chain over the row's blocks, ascending:
+ *
+ *   y = fma(d * a.d, S, y)          S = sum of scale * q * a over the block, an exact integer
+ *   y = fma(-m * a.d, M, y)         M = sum of min * a; types with a minimum only
+ *
+ * so every way to the integers gives the same bits. There are two ways. Few tokens: eight weight rows side by side,
+ * each block unpacked in registers straight from memory (`rows_*`), which keeps up with the memory bus. Many tokens: a
+ * panel of PANEL_ROWS rows and 256 columns is unpacked once, interleaved, and serves all tokens from the first cache.
+ *
+ * A panel is made of records, one a row: 32-bit words, 64 of four weights each, then what scales them. Transposed, the
+ * word w of all rows lies side by side at panel[w * PANEL_ROWS]:
+ *
+ *   blocks of 256   0 weights | 64 scales | 64 + subs pairs of biases | d | m      (subs = 256 / quant_kind.sub)
+ *   blocks of 32    0 weights | 64 eight d | 72 eight m
+ *
+ * A bias multiplies the sum of a sub-block's activations: the minimum, or what the weights' offset makes of the scale.
+ *
+ * The arithmetic that differs between the two instruction sets is in ints_avx2.h and ints_avx512.h, included first:
+ * sums_256, sum_32 (few tokens), panel_bytes, panel_scales, panel_offset (how records are written), tiles_256,
+ * tiles_32 (many tokens). */
+#ifndef ODMOE_KERNELS_X86_QUANTS_H
+#define ODMOE_KERNELS_X86_QUANTS_H
+
+enum { PANEL_TOKENS = 4 }; /* from here on a panel pays */
+
+/* out[i] = sum of the lanes of v[i] */
+ALWAYS_INLINE __m256i fold_eight(const __m256i v[8])
+{
+    __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+/* ---- few tokens ---- */
+
+/* out[i] = row i times the activations, for `rows` = 8 rows or 1, a constant. While at it, the rows after them are
+ * called into the cache. */
+ALWAYS_INLINE void rows_256(dtype t, int rows, const uint8_t *weights, int64_t row_bytes, int64_t cols,
+                            const act_q8k *a, float *out)
+{
+    quant_kind kind = kind_of(t);
+    int64_t block_bytes = block_size[t].bytes;
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t c = 0; c < cols; c += 256, a++, weights += block_bytes) {
+        const uint8_t *b[8];
+        __m256i s[8], m[8];
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            b[i] = weights + (i < rows ? i : 0) * row_bytes;
+            s[i] = m[i] = _mm256_setzero_si256();
+            if (i >= rows)
+                continue;
+            for (int64_t line = 0; line < block_bytes; line += 64)
+                _mm_prefetch((const char *)b[i] + rows * row_bytes + line, _MM_HINT_T0);
+            unpacked u;
+            unpack_256(t, b[i], &u);
+            s[i] = sums_256(kind, &u, a);
+            if (kind.has_min)
+                m[i] = times_sums(kind, u.min, a);
+        }
+        __m256 scale = _mm256_set1_ps(a->d), d = _mm256_mul_ps(eight_scales_256(t, b), scale);
+        sum = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(fold_eight(s)), sum);
+        if (kind.has_min) {
+            d = _mm256_mul_ps(eight_halves(b, m_at(t)), scale);
+            sum = _mm256_fnmadd_ps(d, _mm256_cvtepi32_ps(fold_eight(m)), sum);
+        }
+    }
+    _mm256_storeu_ps(out, sum);
+}
+
+/* The same for blocks of 32. */
+ALWAYS_INLINE void rows_32(dtype t, int rows, const uint8_t *weights, int64_t row_bytes, int64_t cols, const act_q8 *a,
+                           float *out)
+{
+    quant_kind kind = kind_of(t);
+    int64_t block_bytes = block_size[t].bytes;
+    __m256 sum = _mm256_setzero_ps();
+    for (int64_t c = 0; c < cols; c += 32, a++, weights += block_bytes) {
+        const uint8_t *b[8];
+        __m256i s[8];
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            b[i] = weights + (i < rows ? i : 0) * row_bytes;
+            s[i] = _mm256_setzero_si256();
+            if (i >= rows)
+                continue;
+            _mm_prefetch((const char *)b[i] + rows * row_bytes, _MM_HINT_T0);
+            s[i] = sum_32(kind, unpack_32(t, b[i]), a);
+        }
+        __m256 scale = _mm256_set1_ps(a->d), d = _mm256_mul_ps(eight_scales_32(t, b), scale);
+        __m256i total = _mm256_sub_epi32(fold_eight(s), _mm256_set1_epi32(panel_offset(kind) * a->sum));
+        sum = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(total), sum);
+        if (kind.has_min) {
+            d = _mm256_mul_ps(eight_added_32(b), scale);
+            sum = _mm256_fmadd_ps(d, _mm256_set1_ps((float)a->sum), sum);
+        }
+    }
+    _mm256_storeu_ps(out, sum);
+}
+
+ALWAYS_INLINE void rows_any(dtype t, int rows, const uint8_t *weights, int64_t row_bytes, int64_t cols, const void *act,
+                            float *out)
+{
+    if (block_size[t].length == 32)
+        rows_32(t, rows, weights, row_bytes, cols, act, out);
+    else
+        rows_256(t, rows, weights, row_bytes, cols, act, out);
+}
+
+/* ---- many tokens ---- */
+
+enum { RECORD = 96, RECORD_D32 = 64, RECORD_M32 = 72, RECORD_SCALES = 64 }; /* words; see above */
+
+ALWAYS_INLINE void store_float(uint32_t *word, float f)
+{
+    memcpy(word, &f, 4);
+}
+
+ALWAYS_INLINE void record_256(dtype t, const uint8_t *block, uint32_t *record)
+{
+    quant_kind kind = kind_of(t);
+    int subs = 256 / kind.sub;
+    unpacked u;
+    unpack_256(t, block, &u);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        _mm256_storeu_si256((__m256i *)record + j, panel_bytes(kind, u.q[j]));
+    panel_scales(kind, u.scale, record + RECORD_SCALES);
+    __m256i bias = kind.has_min ? u.min : _mm256_mullo_epi16(u.scale, _mm256_set1_epi16((short)-panel_offset(kind)));
+    uint32_t *after = record + RECORD_SCALES + subs;
+    if (kind.sub == 16)
+        _mm256_storeu_si256((__m256i *)after, bias);
+    else
+        _mm_storeu_si128((__m128i *)after, _mm256_castsi256_si128(bias));
+    store_float(after + subs / 2, block_d(t, block));
+    if (kind.has_min)
+        store_float(after + subs / 2 + 1, _cvtsh_ss(block_u16(block + m_at(t))));
+}
+
+/* `blocks` <= 8 blocks of 32 */
+ALWAYS_INLINE void record_32(dtype t, const uint8_t *block, int blocks, uint32_t *record)
+{
+    quant_kind kind = kind_of(t);
+    for (int j = 0; j < blocks; j++, block += block_size[t].bytes) {
+        _mm256_storeu_si256((__m256i *)record + j, panel_bytes(kind, unpack_32(t, block)));
+        store_float(record + RECORD_D32 + j,
+                    t == DTYPE_MXFP4 ? block_e8m0_half(block[0]) : _cvtsh_ss(block_u16(block)));
+        if (kind.has_min)
+            store_float(record + RECORD_M32 + j, _cvtsh_ss(block_u16(block + 2)));
+    }
+}
+
+/* The words of `height` rows at column c side by side; rows beyond height are 0. `width` columns, 256 or, at the end of
+ * a row of blocks of 32, fewer. */
+ALWAYS_INLINE void fill_panel(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c, int width,
+                              uint32_t *out)
+{
+    quant_kind kind = kind_of(t);
+    bool small = block_size[t].length == 32;
+    int words = small || kind.sub == 32 ? 80 : RECORD;
+    uint32_t record[16][RECORD];
+    for (int64_t first = 0; first < PANEL_ROWS && first < height; first += 16) {
+        if (first + 16 > height || width < 256)
+            memset(record, 0, sizeof record);
+        for (int64_t i = 0; i < 16 && first + i < height; i++) {
+            const uint8_t *block = weights + (first + i) * row_bytes + c / block_size[t].length * block_size[t].bytes;
+            if (small)
+                record_32(t, block, width / 32, record[i]);
+            else
+                record_256(t, block, record[i]);
+        }
+        for (int w = 0; w < words; w += 16) {
+            f32x16 v[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                v[i] = f32x16_load(record[i] + w);
+            f32x16_transpose(v);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++)
+                f32x16_store(out + (w + i) * PANEL_ROWS + first, v[i]);
+        }
+    }
+}
+
+ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                          const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+{
+    uint32_t panel_words[RECORD * PANEL_ROWS];
+    quant_kind kind = kind_of(t);
+    for (int64_t r = 0; r < rows; r += PANEL_ROWS) {
+        int64_t height = rows - r < PANEL_ROWS ? rows - r : PANEL_ROWS;
+        for (int64_t c = 0; c < cols; c += 256) {
+            int width = cols - c < 256 ? (int)(cols - c) : 256;
+            fill_panel(t, weights + r * row_bytes, row_bytes, height, c, width, panel_words);
+            if (block_size[t].length == 32)
+                tiles_32(kind, panel_words, width / 32, act + c / 32 * (int64_t)sizeof(act_q8), act_row, n, y + r, ldy,
+                         height, c == 0);
+            else
+                tiles_256(kind, panel_words, act + c / 256 * (int64_t)sizeof(act_q8k), act_row, n, y + r, ldy, height,
+                          c == 0);
+        }
+    }
+}
+
+ALWAYS_INLINE void quant_matrix(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                                const void *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+{
+    if (n >= PANEL_TOKENS) {
+        panels(t, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);
+        return;
+    }
+    float out[8];
+    int64_t r = 0;
+    for (; r + 8 <= rows; r += 8)
+        for (int64_t token = 0; token < n; token++) {
+            rows_any(t, 8, (const uint8_t *)weights + r * row_bytes, row_bytes, cols,
+                     (const char *)act + token * act_row, out);
+            memcpy(y + token * ldy + r, out, sizeof out);
+        }
+    for (; r < rows; r++)
+        for (int64_t token = 0; token < n; token++) {
+            rows_any(t, 1, (const uint8_t *)weights + r * row_bytes, 0, cols, (const char *)act + token * act_row, out);
+            y[token * ldy + r] = out[0];
+        }
+}
+
+ALWAYS_INLINE float quant_dot(dtype t, const void *row, const void *act, int64_t cols)
+{
+    float out[8];
+    rows_any(t, 1, row, 0, cols, act, out);
+    return out[0];
+}
+
+/* The functions of one type, with the type as a constant, and their entry in the table. */
+#define QUANT_FUNCTIONS(NAME, activation)                                                                          \
+    static float dot_##NAME(const void *row, const void *act, int64_t cols)                                        \
+    {                                                                                                              \
+        return quant_dot(DTYPE_##NAME, row, act, cols);                                                            \
+    }                                                                                                              \
+    static void matrix_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, \
+                              int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
+    {                                                                                                              \
+        quant_matrix(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                       \
+    }
+QUANTISED_TYPES(QUANT_FUNCTIONS)
+
+#define QUANT_OPS(NAME, activation) \
+    [DTYPE_##NAME] = {activation, ref_dequantise_##NAME, dot_##NAME, matrix_##NAME, NULL},
+
+#endif

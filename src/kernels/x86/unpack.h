@@ -1,0 +1,537 @@
+/* unpack.h - GGUF's blocks to bytes and small integers, on 32-byte registers; for AVX2 and AVX-512 alike. The layouts
+ * are drawn in blocks.c and blocks_iq.c.
+ *
+ * Weights come as they suit an unsigned-times-signed byte product: unsigned with a fixed offset (`quant_kind.offset`),
+ * or signed for the types that fill eight bits. Nothing outside the block is read. */
+#ifndef ODMOE_KERNELS_X86_UNPACK_H
+#define ODMOE_KERNELS_X86_UNPACK_H
+
+#include <immintrin.h>
+
+#include "kernels/act.h"
+#include "kernels/blocks_iq.h"
+#include "kernels/iq_tables.h"
+#include "kernels/simd/f32x16.h"
+#include "kernels/tables.h"
+
+/* What there is to know of a type besides its layout; constant for a constant type. */
+typedef struct quant_kind {
+    int sub;        /* weights that share a scale: 16, 32; blocks of 32 have one scale anyway */
+    int offset;     /* unpacked byte = weight + offset; 0 for signed bytes too */
+    int largest;    /* unpacked byte at most this (signed: magnitude) */
+    bool is_signed; /* bytes are int8 */
+    bool has_min;   /* the type has a minimum */
+    float d_factor; /* the stored scale times this is block_ints.d */
+} quant_kind;
+
+ALWAYS_INLINE quant_kind kind_of(dtype t)
+{
+    switch (t) {
+    case DTYPE_Q4_0:
+        return (quant_kind){32, 8, 15, false, false, 1};
+    case DTYPE_Q4_1:
+        return (quant_kind){32, 0, 15, false, true, 1};
+    case DTYPE_Q5_0:
+        return (quant_kind){32, 16, 31, false, false, 1};
+    case DTYPE_Q5_1:
+        return (quant_kind){32, 0, 31, false, true, 1};
+    case DTYPE_MXFP4:
+        return (quant_kind){32, 12, 24, false, false, 1};
+    case DTYPE_Q2_K:
+        return (quant_kind){16, 0, 3, false, true, 1};
+    case DTYPE_Q3_K:
+        return (quant_kind){16, 4, 7, false, false, 1};
+    case DTYPE_Q4_K:
+        return (quant_kind){32, 0, 15, false, true, 1};
+    case DTYPE_Q5_K:
+        return (quant_kind){32, 0, 31, false, true, 1};
+    case DTYPE_Q6_K:
+        return (quant_kind){16, 32, 63, false, false, 1};
+    case DTYPE_TQ1_0:
+    case DTYPE_TQ2_0:
+        return (quant_kind){32, 1, 2, false, false, 1};
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ1_S:
+        return (quant_kind){32, 0, 128, true, false, 0.125f};
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+    case DTYPE_IQ1_M:
+        return (quant_kind){16, 0, 128, true, false, 0.125f};
+    case DTYPE_IQ3_XXS:
+        return (quant_kind){32, 0, 128, true, false, 0.25f};
+    default: /* Q8_0, IQ4_NL, IQ4_XS, IQ3_S */
+        return (quant_kind){32, 0, 128, true, false, 1};
+    }
+}
+
+ALWAYS_INLINE __m256i load32(const uint8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+ALWAYS_INLINE __m128i load16(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)p);
+}
+
+/* 16 bytes of nibbles: low ones first */
+ALWAYS_INLINE __m256i nibbles(const uint8_t *p)
+{
+    __m128i v = load16(p);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
+}
+
+/* byte i = -1 where bit i is set */
+ALWAYS_INLINE __m256i bits_to_bytes(uint32_t bits)
+{
+    __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    __m256i one = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    __m256i v = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), spread), one);
+    return _mm256_cmpeq_epi8(v, one);
+}
+
+ALWAYS_INLINE __m256i negate_where(__m256i q, uint32_t signs)
+{
+    __m256i mask = bits_to_bytes(signs);
+    return _mm256_sub_epi8(_mm256_xor_si256(q, mask), mask);
+}
+
+/* ---- blocks of 32 ---- */
+
+ALWAYS_INLINE __m256i unpack_32(dtype t, const uint8_t *b)
+{
+    __m256i fifth = _mm256_set1_epi8(16);
+    switch (t) {
+    case DTYPE_Q4_0:
+        return nibbles(b + 2);
+    case DTYPE_Q4_1:
+        return nibbles(b + 4);
+    case DTYPE_Q5_0:
+        return _mm256_or_si256(nibbles(b + 6), _mm256_and_si256(bits_to_bytes(block_u32(b + 2)), fifth));
+    case DTYPE_Q5_1:
+        return _mm256_or_si256(nibbles(b + 8), _mm256_and_si256(bits_to_bytes(block_u32(b + 4)), fifth));
+    case DTYPE_IQ4_NL:
+        return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load16((const uint8_t *)kernel_iq4_values)),
+                                   nibbles(b + 2));
+    case DTYPE_MXFP4:
+        return _mm256_add_epi8(
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load16((const uint8_t *)kernel_mxfp4_values)),
+                                nibbles(b + 1)),
+            _mm256_set1_epi8(12));
+    default: /* Q8_0 */
+        return load32(b + 2);
+    }
+}
+
+/* The half-precision numbers at p, p + stride, … eight of them, to float. */
+ALWAYS_INLINE __m256 eight_halves(const uint8_t *const p[8], int at)
+{
+    __m128i v = _mm_cvtsi32_si128(block_u16(p[0] + at));
+    v = _mm_insert_epi16(v, block_u16(p[1] + at), 1);
+    v = _mm_insert_epi16(v, block_u16(p[2] + at), 2);
+    v = _mm_insert_epi16(v, block_u16(p[3] + at), 3);
+    v = _mm_insert_epi16(v, block_u16(p[4] + at), 4);
+    v = _mm_insert_epi16(v, block_u16(p[5] + at), 5);
+    v = _mm_insert_epi16(v, block_u16(p[6] + at), 6);
+    v = _mm_insert_epi16(v, block_u16(p[7] + at), 7);
+    return _mm256_cvtph_ps(v);
+}
+
+/* The scales d of eight blocks of 32, and their negated minimums. */
+ALWAYS_INLINE __m256 eight_scales_32(dtype t, const uint8_t *const b[8])
+{
+    if (t != DTYPE_MXFP4)
+        return eight_halves(b, 0);
+    return _mm256_setr_ps(block_e8m0_half(b[0][0]), block_e8m0_half(b[1][0]), block_e8m0_half(b[2][0]),
+                          block_e8m0_half(b[3][0]), block_e8m0_half(b[4][0]), block_e8m0_half(b[5][0]),
+                          block_e8m0_half(b[6][0]), block_e8m0_half(b[7][0]));
+}
+ALWAYS_INLINE __m256 eight_added_32(const uint8_t *const b[8])
+{
+    return eight_halves(b, 2);
+}
+
+/* ---- blocks of 256 ---- */
+
+typedef struct unpacked {
+    __m256i q[8];  /* bytes, 32 weights each */
+    __m256i scale; /* int16: 16 of them, or (sub == 32) 8 in the lower half */
+    __m256i min;   /* the same; types with a minimum */
+} unpacked;
+
+/* Where a type keeps its d; IQ1_M's is spread, see block_d. */
+ALWAYS_INLINE int d_at(dtype t)
+{
+    switch (t) {
+    case DTYPE_Q2_K:
+        return 80;
+    case DTYPE_Q3_K:
+        return 108;
+    case DTYPE_Q6_K:
+        return 208;
+    case DTYPE_TQ1_0:
+        return 52;
+    case DTYPE_TQ2_0:
+        return 64;
+    default:
+        return 0;
+    }
+}
+ALWAYS_INLINE int m_at(dtype t)
+{
+    return d_at(t) + 2; /* Q2_K, Q4_K, Q5_K: behind d */
+}
+
+/* block_ints.d */
+ALWAYS_INLINE float block_d(dtype t, const uint8_t *b)
+{
+    if (t == DTYPE_IQ1_M) {
+        unsigned d = 0;
+        for (int k = 0; k < 4; k++)
+            d |= (unsigned)block_u16(b + 48 + 2 * k) >> 12 << (4 * k);
+        return _cvtsh_ss((unsigned short)d) * kind_of(t).d_factor;
+    }
+    return _cvtsh_ss(block_u16(b + d_at(t))) * kind_of(t).d_factor;
+}
+ALWAYS_INLINE __m256 eight_scales_256(dtype t, const uint8_t *const b[8])
+{
+    if (t == DTYPE_IQ1_M)
+        return _mm256_setr_ps(block_d(t, b[0]), block_d(t, b[1]), block_d(t, b[2]), block_d(t, b[3]), block_d(t, b[4]),
+                              block_d(t, b[5]), block_d(t, b[6]), block_d(t, b[7]));
+    return _mm256_mul_ps(eight_halves(b, d_at(t)), _mm256_set1_ps(kind_of(t).d_factor));
+}
+
+/* 8 or 16 bytes to int16 */
+ALWAYS_INLINE __m256i widen_8(uint64_t bytes)
+{
+    return _mm256_castsi128_si256(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes)));
+}
+ALWAYS_INLINE __m256i widen_16(__m128i bytes)
+{
+    return _mm256_cvtepi8_epi16(bytes);
+}
+
+/* 8 fields of 4 or 2 bits to bytes */
+ALWAYS_INLINE uint64_t spread_nibbles(uint64_t x)
+{
+    x = (x | x << 16) & 0x0000ffff0000ffff;
+    x = (x | x << 8) & 0x00ff00ff00ff00ff;
+    return (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
+}
+ALWAYS_INLINE uint64_t spread_pairs(uint64_t x)
+{
+    x = (x | x << 24) & 0x000000ff000000ff;
+    x = (x | x << 12) & 0x000f000f000f000f;
+    return (x | x << 6) & 0x0303030303030303;
+}
+
+/* 16 scales of 4 bits in 8 bytes, as 2 s + 1 */
+ALWAYS_INLINE __m256i odd_nibble_scales(const uint8_t *p)
+{
+    __m128i v = _mm_loadl_epi64((const __m128i *)p);
+    v = _mm_and_si128(_mm_unpacklo_epi8(v, _mm_srli_epi16(v, 4)), _mm_set1_epi8(15));
+    return widen_16(_mm_add_epi8(_mm_add_epi8(v, v), _mm_set1_epi8(1)));
+}
+
+ALWAYS_INLINE void unpack_k_header(const uint8_t *b, unpacked *u)
+{
+    uint32_t s = block_u32(b + 4), m = block_u32(b + 8), h = block_u32(b + 12);
+    uint64_t scale = (uint64_t)((h & 0x0f0f0f0f) | (s >> 2 & 0x30303030)) << 32 | (s & 0x3f3f3f3f);
+    uint64_t min = (uint64_t)((h >> 4 & 0x0f0f0f0f) | (m >> 2 & 0x30303030)) << 32 | (m & 0x3f3f3f3f);
+    u->scale = widen_8(scale);
+    u->min = widen_8(min);
+}
+
+ALWAYS_INLINE void unpack_q4_k(const uint8_t *b, unpacked *u)
+{
+    __m256i low = _mm256_set1_epi8(15);
+    unpack_k_header(b, u);
+    for (int i = 0; i < 4; i++) {
+        __m256i v = load32(b + 16 + 32 * i);
+        u->q[2 * i] = _mm256_and_si256(v, low);
+        u->q[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
+    }
+}
+
+ALWAYS_INLINE void unpack_q5_k(const uint8_t *b, unpacked *u)
+{
+    __m256i low = _mm256_set1_epi8(15), fifth = _mm256_set1_epi8(16), h = load32(b + 16);
+    unpack_k_header(b, u);
+    for (int i = 0; i < 4; i++) {
+        __m256i v = load32(b + 48 + 32 * i);
+        __m256i h0 = i < 2 ? _mm256_slli_epi16(h, 4 - 2 * i) : _mm256_srli_epi16(h, 2 * i - 4);
+        __m256i h1 = i < 2 ? _mm256_slli_epi16(h, 3 - 2 * i) : _mm256_srli_epi16(h, 2 * i - 3);
+        u->q[2 * i] = _mm256_or_si256(_mm256_and_si256(v, low), _mm256_and_si256(h0, fifth));
+        u->q[2 * i + 1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(v, 4), low), _mm256_and_si256(h1, fifth));
+    }
+}
+
+ALWAYS_INLINE void unpack_q6_k(const uint8_t *b, unpacked *u)
+{
+    __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(0x30);
+    u->scale = widen_16(load16(b + 192));
+    for (int half = 0; half < 2; half++) {
+        __m256i l0 = load32(b + 64 * half), l1 = load32(b + 64 * half + 32), h = load32(b + 128 + 32 * half);
+        __m256i *q = u->q + 4 * half;
+        q[0] = _mm256_or_si256(_mm256_and_si256(l0, low), _mm256_and_si256(_mm256_slli_epi16(h, 4), high));
+        q[1] = _mm256_or_si256(_mm256_and_si256(l1, low), _mm256_and_si256(_mm256_slli_epi16(h, 2), high));
+        q[2] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l0, 4), low), _mm256_and_si256(h, high));
+        q[3] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l1, 4), low),
+                               _mm256_and_si256(_mm256_srli_epi16(h, 2), high));
+    }
+}
+
+/* 64 bytes of two bits */
+ALWAYS_INLINE void unpack_two_bits(const uint8_t *b, __m256i q[8])
+{
+    __m256i low = _mm256_set1_epi8(3);
+    for (int half = 0; half < 2; half++) {
+        __m256i v = load32(b + 32 * half);
+        for (int k = 0; k < 4; k++)
+            q[4 * half + k] = _mm256_and_si256(_mm256_srli_epi16(v, 2 * k), low);
+    }
+}
+
+ALWAYS_INLINE void unpack_q2_k(const uint8_t *b, unpacked *u)
+{
+    __m128i v = load16(b), low = _mm_set1_epi8(15);
+    u->scale = widen_16(_mm_and_si128(v, low));
+    u->min = widen_16(_mm_and_si128(_mm_srli_epi16(v, 4), low));
+    unpack_two_bits(b + 16, u->q);
+}
+
+ALWAYS_INLINE void unpack_q3_k(const uint8_t *b, unpacked *u)
+{
+    int8_t scale[16];
+    block_q3k_scales(b + 96, scale);
+    u->scale = widen_16(load16((const uint8_t *)scale));
+    __m256i third = _mm256_set1_epi8(4), h = load32(b);
+    unpack_two_bits(b + 32, u->q);
+    for (int k = 0; k < 8; k++) {
+        __m256i bit = k < 2 ? _mm256_slli_epi16(h, 2 - k) : _mm256_srli_epi16(h, k - 2);
+        u->q[k] = _mm256_or_si256(u->q[k], _mm256_and_si256(bit, third));
+    }
+}
+
+ALWAYS_INLINE void unpack_iq4_xs(const uint8_t *b, unpacked *u)
+{
+    __m256i values = _mm256_broadcastsi128_si256(load16((const uint8_t *)kernel_iq4_values));
+    uint64_t scale = spread_nibbles(block_u32(b + 4)) | spread_pairs(block_u16(b + 2)) << 4;
+    u->scale = _mm256_sub_epi16(widen_8(scale), _mm256_set1_epi16(32));
+    for (int j = 0; j < 8; j++)
+        u->q[j] = _mm256_shuffle_epi8(values, nibbles(b + 8 + 16 * j));
+}
+
+/* Base-3 digits of 16 bytes, as bytes: three times what remains, its integer part. */
+ALWAYS_INLINE __m128i next_digit(__m256i *rest)
+{
+    __m256i three = _mm256_mullo_epi16(*rest, _mm256_set1_epi16(3)), digit = _mm256_srli_epi16(three, 8);
+    *rest = _mm256_and_si256(three, _mm256_set1_epi16(255));
+    return _mm_packus_epi16(_mm256_castsi256_si128(digit), _mm256_extracti128_si256(digit, 1));
+}
+
+ALWAYS_INLINE void unpack_tq1_0(const uint8_t *b, unpacked *u)
+{
+    __m256i first = _mm256_cvtepu8_epi16(load16(b)), second = _mm256_cvtepu8_epi16(load16(b + 16));
+    __m256i third = _mm256_cvtepu8_epi16(load16(b + 32));
+    __m256i last = _mm256_cvtepu8_epi16(_mm_cvtsi32_si128((int)block_u32(b + 48)));
+    __m128i digit[5], four[4];
+    for (int k = 0; k < 5; k++) {
+        __m128i low = next_digit(&first), high = next_digit(&second);
+        u->q[k] = _mm256_set_m128i(high, low);
+        digit[k] = next_digit(&third);
+    }
+    for (int k = 0; k < 4; k++)
+        four[k] = next_digit(&last);
+    u->q[5] = _mm256_set_m128i(digit[1], digit[0]);
+    u->q[6] = _mm256_set_m128i(digit[3], digit[2]);
+    u->q[7] = _mm256_set_m128i(
+        _mm_unpacklo_epi64(_mm_unpacklo_epi32(four[0], four[1]), _mm_unpacklo_epi32(four[2], four[3])), digit[4]);
+    u->scale = _mm256_set1_epi16(1);
+}
+
+ALWAYS_INLINE void unpack_tq2_0(const uint8_t *b, unpacked *u)
+{
+    unpack_two_bits(b, u->q);
+    u->scale = _mm256_set1_epi16(1);
+}
+
+/* Four groups of seven signs to four bytes; the eighth sign makes their number even. */
+ALWAYS_INLINE uint32_t even_signs_32(uint32_t x)
+{
+    x = (x & 0x7f) | (x << 1 & 0x7f00) | (x << 2 & 0x7f0000) | (x << 3 & 0x7f000000);
+    uint32_t parity = x ^ x >> 4; /* folded within each byte's low bits */
+    parity ^= parity >> 2;
+    parity ^= parity >> 1;
+    return x | (parity & 0x01010101) << 7;
+}
+
+ALWAYS_INLINE __m256i points_8(const uint64_t *grid, unsigned i0, unsigned i1, unsigned i2, unsigned i3)
+{
+    return _mm256_setr_epi64x((int64_t)grid[i0], (int64_t)grid[i1], (int64_t)grid[i2], (int64_t)grid[i3]);
+}
+
+ALWAYS_INLINE void unpack_iq2_xxs(const uint8_t *b, unpacked *u)
+{
+    uint64_t scale = 0;
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *part = b + 2 + 8 * j;
+        uint32_t signs = block_u32(part + 4);
+        scale |= (uint64_t)(2 * (signs >> 28) + 1) << (8 * j);
+        u->q[j] = negate_where(points_8(kernel_iq2xxs_grid, part[0], part[1], part[2], part[3]), even_signs_32(signs));
+    }
+    u->scale = widen_8(scale);
+}
+
+ALWAYS_INLINE void unpack_iq2_xs(const uint8_t *b, unpacked *u)
+{
+    for (int j = 0; j < 8; j++) {
+        unsigned w[4];
+        for (int g = 0; g < 4; g++)
+            w[g] = block_u16(b + 2 + 8 * j + 2 * g);
+        uint32_t signs = w[0] >> 9 | w[1] >> 9 << 7 | w[2] >> 9 << 14 | w[3] >> 9 << 21;
+        u->q[j] = negate_where(points_8(kernel_iq2xs_grid, w[0] & 511, w[1] & 511, w[2] & 511, w[3] & 511),
+                               even_signs_32(signs));
+    }
+    u->scale = odd_nibble_scales(b + 66);
+}
+
+ALWAYS_INLINE void unpack_iq2_s(const uint8_t *b, unpacked *u)
+{
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *low = b + 2 + 4 * j;
+        unsigned high = b[66 + j];
+        u->q[j] = negate_where(points_8(kernel_iq2s_grid, low[0] | (high & 3) << 8, low[1] | (high & 12) << 6,
+                                        low[2] | (high & 48) << 4, low[3] | (high & 192) << 2),
+                               block_u32(b + 34 + 4 * j));
+    }
+    u->scale = odd_nibble_scales(b + 74);
+}
+
+ALWAYS_INLINE void unpack_iq3_xxs(const uint8_t *b, unpacked *u)
+{
+    const uint32_t *grid = kernel_iq3xxs_grid;
+    uint64_t scale = 0;
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *i = b + 2 + 8 * j;
+        uint32_t signs = block_u32(b + 66 + 4 * j);
+        scale |= (uint64_t)(2 * (signs >> 28) + 1) << (8 * j);
+        __m256i q = _mm256_setr_epi32((int)grid[i[0]], (int)grid[i[1]], (int)grid[i[2]], (int)grid[i[3]],
+                                      (int)grid[i[4]], (int)grid[i[5]], (int)grid[i[6]], (int)grid[i[7]]);
+        u->q[j] = negate_where(q, even_signs_32(signs));
+    }
+    u->scale = widen_8(scale);
+}
+
+ALWAYS_INLINE void unpack_iq3_s(const uint8_t *b, unpacked *u)
+{
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *low = b + 2 + 8 * j;
+        unsigned high = b[66 + j];
+        uint32_t p[8];
+        for (int g = 0; g < 8; g++)
+            p[g] = kernel_iq3s_grid[low[g] | (high << (8 - g) & 256)];
+        __m256i q =
+            _mm256_setr_epi32((int)p[0], (int)p[1], (int)p[2], (int)p[3], (int)p[4], (int)p[5], (int)p[6], (int)p[7]);
+        u->q[j] = negate_where(q, block_u32(b + 74 + 4 * j));
+    }
+    uint64_t scale = spread_nibbles(block_u32(b + 106));
+    u->scale = widen_8(2 * scale + 0x0101010101010101);
+}
+
+/* Points of -1, 0, 1 to eighths: times eight, in bytes. */
+ALWAYS_INLINE __m256i eighths(__m256i points)
+{
+    return _mm256_and_si256(_mm256_slli_epi16(points, 3), _mm256_set1_epi8((char)0xf8));
+}
+
+ALWAYS_INLINE void unpack_iq1_s(const uint8_t *b, unpacked *u)
+{
+    uint64_t scale = 0;
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *low = b + 2 + 4 * j;
+        unsigned high = block_u16(b + 34 + 2 * j);
+        scale |= (uint64_t)(2 * (high >> 12 & 7) + 1) << (8 * j);
+        __m256i p = points_8(kernel_iq1_grid, low[0] | (high & 7) << 8, low[1] | (high & 0x38) << 5,
+                             low[2] | (high & 0x1c0) << 2, low[3] | (high >> 1 & 0x700));
+        u->q[j] = _mm256_add_epi8(eighths(p), _mm256_set1_epi8(high >> 15 ? -1 : 1));
+    }
+    u->scale = widen_8(scale);
+}
+
+ALWAYS_INLINE void unpack_iq1_m(const uint8_t *b, unpacked *u)
+{
+    for (int j = 0; j < 8; j++) {
+        const uint8_t *low = b + 4 * j;
+        unsigned high = block_u16(b + 32 + 2 * j);
+        __m256i p = points_8(kernel_iq1_grid, low[0] | (high & 7) << 8, low[1] | (high & 0x70) << 4,
+                             low[2] | (high & 0x700), low[3] | (high >> 4 & 0x700));
+        uint32_t shift = (high >> 3 & 1) * 0xffu | (high >> 7 & 1) * 0xff00u | (high >> 11 & 1) * 0xff0000u |
+                         (high >> 15 & 1) * 0xff000000u; /* down where set */
+        u->q[j] = _mm256_add_epi8(eighths(p), _mm256_or_si256(bits_to_bytes(shift), _mm256_set1_epi8(1)));
+    }
+    uint16_t scale[16];
+    for (int j = 0; j < 16; j++)
+        scale[j] = (uint16_t)(2 * (block_u16(b + 48 + j / 4 * 2) >> (j % 4 * 3) & 7) + 1);
+    u->scale = load32((const uint8_t *)scale);
+}
+
+ALWAYS_INLINE void unpack_256(dtype t, const uint8_t *b, unpacked *u)
+{
+    switch (t) {
+    case DTYPE_Q2_K:
+        unpack_q2_k(b, u);
+        break;
+    case DTYPE_Q3_K:
+        unpack_q3_k(b, u);
+        break;
+    case DTYPE_Q4_K:
+        unpack_q4_k(b, u);
+        break;
+    case DTYPE_Q5_K:
+        unpack_q5_k(b, u);
+        break;
+    case DTYPE_Q6_K:
+        unpack_q6_k(b, u);
+        break;
+    case DTYPE_IQ2_XXS:
+        unpack_iq2_xxs(b, u);
+        break;
+    case DTYPE_IQ2_XS:
+        unpack_iq2_xs(b, u);
+        break;
+    case DTYPE_IQ2_S:
+        unpack_iq2_s(b, u);
+        break;
+    case DTYPE_IQ3_XXS:
+        unpack_iq3_xxs(b, u);
+        break;
+    case DTYPE_IQ3_S:
+        unpack_iq3_s(b, u);
+        break;
+    case DTYPE_IQ1_S:
+        unpack_iq1_s(b, u);
+        break;
+    case DTYPE_IQ1_M:
+        unpack_iq1_m(b, u);
+        break;
+    case DTYPE_TQ1_0:
+        unpack_tq1_0(b, u);
+        break;
+    case DTYPE_TQ2_0:
+        unpack_tq2_0(b, u);
+        break;
+    default:
+        unpack_iq4_xs(b, u);
+    }
+}
+
+/* The sums of sub-blocks' activations times `factor` (scales or minimums), in some lanes. */
+ALWAYS_INLINE __m256i times_sums(quant_kind kind, __m256i factor, const act_q8k *a)
+{
+    if (kind.sub == 16)
+        return _mm256_madd_epi16(factor, _mm256_loadu_si256((const __m256i *)a->sum16));
+    return _mm256_zextsi128_si256(
+        _mm_madd_epi16(_mm256_castsi256_si128(factor), _mm_loadu_si128((const __m128i *)a->sum32)));
+}
+
+#endif
