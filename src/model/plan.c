@@ -10,10 +10,11 @@
 
 #define MiB (1024.0 * 1024.0)
 #define CONTEXT_DEFAULT 4096
-#define CHUNK_DEFAULT 512        /* at least this many rows a chunk where they fit at all */
-#define CHUNK_MOST 4096          /* more than this many gains nothing: compute dominates */
-#define CHUNK_SHARE 8            /* beyond CHUNK_DEFAULT, activations take at most 1/8 of what is left for the cache */
-#define PROCESS_BYTES (6u << 20) /* code's data, heap in use, stacks: measured at 3 to 5 MiB */
+/* Activations and the expert cache share what is left. Up to CHUNK_DEFAULT rows a chunk may take half of it: fewer rows
+ * would read every expert more often in a prompt. More rows, up to CHUNK_MOST, may take an eighth. */
+#define CHUNK_DEFAULT 512
+#define CHUNK_MOST 4096
+#define PROCESS_BYTES (2u << 20) /* heap in use, stacks, libraries' data: measured at 1 to 2 MiB */
 
 static uint64_t activation_bytes(const model *m, const experts_shape *shape, const model_settings *s, int64_t rows)
 {
@@ -42,7 +43,7 @@ static int choose_chunk(const model *m, const experts_shape *shape, const model_
     int64_t chunk = most;
     while (chunk > 1) {
         uint64_t need = activation_bytes(m, shape, s, chunk);
-        if (need <= room && (chunk <= CHUNK_DEFAULT || need <= room / CHUNK_SHARE))
+        if (need <= room / (chunk <= CHUNK_DEFAULT ? 2 : 8))
             break;
         chunk = chunk > CHUNK_DEFAULT && chunk / 2 < CHUNK_DEFAULT ? CHUNK_DEFAULT : chunk / 2;
     }
