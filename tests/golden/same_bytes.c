@@ -1,0 +1,239 @@
+/* The same bytes come out whatever the budget, the I/O path, the threads, the chunk, and whoever else is in the pass.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "odmoe.h"
+#include "support/golden.h"
+
+#define TOKENS 40
+#define CONTEXT 128
+
+/* A mixture of formats and families: merged and one-by-one experts, split file, shared expert, sliding window. */
+static const char *const models[] = {"/models/demo.gguf",          "gguf/qwen2moe-Q4_K_M.gguf",
+                                     "gguf/llama-Q4_K_M.gguf",     "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf",
+                                     "gguf/qwen3moe-IQ3_XXS.gguf", "models/qwen3_moe",
+                                     "models/mixtral_sliding",     "models/olmoe_f32"};
+
+static odmoe_options defaults(void)
+{
+    odmoe_options o;
+    odmoe_options_init(&o);
+    o.ram_bytes = 512u << 20;
+    o.context = CONTEXT;
+    o.sessions = 2;
+    o.threads = 2;
+    return o;
+}
+
+static odmoe_model *open_model(const char *path, const odmoe_options *o)
+{
+    odmoe_model *model;
+    odmoe_error err = {0};
+    if (odmoe_model_open(path, o, &model, &err))
+        fail_msg("%s", err.message);
+    return model;
+}
+
+static odmoe_session *open_session(odmoe_model *model)
+{
+    odmoe_session *s;
+    odmoe_error err = {0};
+    if (odmoe_session_create(model, 0, &s, &err))
+        fail_msg("%s", err.message);
+    return s;
+}
+
+static int32_t token_at(int i)
+{
+    return 3 + (i * 7919 + i * i * 31) % 500; /* all vocabularies here have at least 512 */
+}
+
+static int vocab_of(odmoe_model *model)
+{
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(model, &info);
+    return info.vocab;
+}
+
+/* A prompt with logits of every token, then some tokens one by one; the caller frees the logits [TOKENS + 8, vocab]. */
+static float *run_alone(const char *path, const odmoe_options *o, int *vocab)
+{
+    odmoe_model *model = open_model(path, o);
+    odmoe_session *s = open_session(model);
+    *vocab = vocab_of(model);
+    float *logits = malloc(sizeof *logits * (size_t)(TOKENS + 8) * (size_t)*vocab);
+    odmoe_row rows[TOKENS];
+    for (int i = 0; i < TOKENS; i++)
+        rows[i] = (odmoe_row){s, i, token_at(i), 1};
+    odmoe_pass pass;
+    odmoe_pass_init(&pass);
+    pass.rows = rows;
+    pass.n = TOKENS;
+    pass.logits = logits;
+    odmoe_error err = {0};
+    if (odmoe_pass_run(model, &pass, &err))
+        fail_msg("%s", err.message);
+    for (int i = TOKENS; i < TOKENS + 8; i++) {
+        int32_t token = token_at(i);
+        if (odmoe_eval(s, &token, 1, logits + (size_t)i * (size_t)*vocab, &err))
+            fail_msg("%s", err.message);
+    }
+    odmoe_session_free(s);
+    odmoe_model_close(model);
+    return logits;
+}
+
+static void same_as_default(const char *what, const char *path, const odmoe_options *o)
+{
+    int vocab, again;
+    odmoe_options d = defaults();
+    d.kernels = o->kernels;
+    float *want = run_alone(path, &d, &vocab), *got = run_alone(path, o, &again);
+    assert_int_equal(vocab, again);
+    if (memcmp(want, got, sizeof *want * (size_t)(TOKENS + 8) * (size_t)vocab))
+        fail_msg("%s: %s changes the output", path, what);
+    free(want);
+    free(got);
+}
+
+static void for_each_model(void (*check)(const char *path, const char *kernels))
+{
+    for (int k = 0; odmoe_kernels_at(k); k++)
+        for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+            check(test_path("%s", models[i]), odmoe_kernels_at(k));
+}
+
+static void budget(const char *path, const char *kernels)
+{
+    odmoe_options o = defaults();
+    o.kernels = kernels;
+    odmoe_plan plan = {.size = sizeof plan};
+    odmoe_error err = {0};
+    assert_int_equal(odmoe_plan_make(path, &o, &plan, &err), ODMOE_OK);
+    uint64_t floor_bytes = plan.floor_bytes, everything = plan.experts_bytes;
+    for (int step = 0; step < 4; step++) { /* room for one expert, then a third, two thirds, nearly all */
+        o.ram_bytes = floor_bytes + everything * (uint64_t)step / 3;
+        same_as_default("the budget", path, &o);
+    }
+}
+
+static void the_budget_does_not_change_the_output(void **state)
+{
+    for_each_model(budget);
+}
+
+static void io_path(const char *path, const char *kernels)
+{
+    odmoe_options o = defaults();
+    o.kernels = kernels;
+    odmoe_plan plan = {.size = sizeof plan};
+    assert_int_equal(odmoe_plan_make(path, &o, &plan, NULL), ODMOE_OK);
+    o.ram_bytes = plan.floor_bytes + plan.experts_bytes / 2;
+    for (int i = 0; odmoe_io_at(i); i++) {
+        odmoe_model *model;
+        o.io = odmoe_io_at(i);
+        odmoe_status status = odmoe_model_open(path, &o, &model, NULL);
+        if (status == ODMOE_ERR_UNSUPPORTED) /* this kernel or file system refuses it */
+            continue;
+        assert_int_equal(status, ODMOE_OK);
+        odmoe_model_close(model);
+        same_as_default(o.io, path, &o);
+    }
+}
+
+static void the_io_path_does_not_change_the_output(void **state)
+{
+    for_each_model(io_path);
+}
+
+static void threads_and_chunks(const char *path, const char *kernels)
+{
+    static const int chunks[] = {1, 7, TOKENS};
+    for (int threads = 1; threads <= 3; threads++)
+        for (int c = 0; c < 3; c++) {
+            odmoe_options o = defaults();
+            o.kernels = kernels;
+            o.threads = threads;
+            o.chunk = chunks[c];
+            same_as_default("threads or chunk", path, &o);
+        }
+}
+
+static void threads_and_chunks_do_not_change_the_output(void **state)
+{
+    for_each_model(threads_and_chunks);
+}
+
+static void policies(const char *path, const char *kernels)
+{
+    odmoe_options o = defaults();
+    o.kernels = kernels;
+    odmoe_plan plan = {.size = sizeof plan};
+    assert_int_equal(odmoe_plan_make(path, &o, &plan, NULL), ODMOE_OK);
+    o.ram_bytes = plan.floor_bytes + plan.experts_bytes / 3;
+    for (int i = 0; odmoe_policy_at(i); i++) {
+        o.policy = odmoe_policy_at(i);
+        same_as_default(o.policy, path, &o);
+    }
+}
+
+static void the_cache_policy_does_not_change_the_output(void **state)
+{
+    for_each_model(policies);
+}
+
+/* Two sequences, mixed row by row, with the second one token behind: the first must get what it gets alone. */
+static void beside_another(const char *path, const char *kernels)
+{
+    odmoe_options o = defaults();
+    o.kernels = kernels;
+    int vocab;
+    float *want = run_alone(path, &o, &vocab);
+    odmoe_model *model = open_model(path, &o);
+    odmoe_session *a = open_session(model), *b = open_session(model);
+    float *got = malloc(sizeof *got * 2 * TOKENS * (size_t)vocab);
+    odmoe_row rows[2 * TOKENS];
+    for (int i = 0; i < TOKENS; i++) {
+        rows[2 * i] = (odmoe_row){a, i, token_at(i), 1};
+        rows[2 * i + 1] = (odmoe_row){b, i, token_at(i + 100), 1};
+    }
+    odmoe_pass pass;
+    odmoe_pass_init(&pass);
+    pass.rows = rows;
+    pass.n = 2 * TOKENS;
+    pass.logits = got;
+    odmoe_error err = {0};
+    if (odmoe_pass_run(model, &pass, &err))
+        fail_msg("%s", err.message);
+    for (int i = 0; i < TOKENS; i++)
+        assert_memory_equal(got + (size_t)(2 * i) * (size_t)vocab, want + (size_t)i * (size_t)vocab,
+                            sizeof *want * (size_t)vocab);
+    free(want);
+    free(got);
+    odmoe_session_free(a);
+    odmoe_session_free(b);
+    odmoe_model_close(model);
+}
+
+static void another_sequence_in_the_pass_does_not_change_the_output(void **state)
+{
+    for_each_model(beside_another);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_budget_does_not_change_the_output),
+        cmocka_unit_test(the_io_path_does_not_change_the_output),
+        cmocka_unit_test(threads_and_chunks_do_not_change_the_output),
+        cmocka_unit_test(the_cache_policy_does_not_change_the_output),
+        cmocka_unit_test(another_sequence_in_the_pass_does_not_change_the_output),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
