@@ -10,7 +10,7 @@
 #include "store/io.h"
 
 #define DEPTH_URING 32
-#define DEPTH_POOL 16
+#define DEPTH_POOL 12
 #define DEPTH_MAX 256
 
 static int depth_for(io_mode mode, int asked)

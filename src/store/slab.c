@@ -6,8 +6,11 @@
 #include "base/mem.h"
 #include "store/layout.h"
 
-#define CLASSES_MAX 16        /* more would leave too few regions for each */
-#define CLASS_TOLERANCE 0.005 /* sizes this close share a class; doubled until there are at most CLASSES_MAX */
+#define CLASSES_MAX 16 /* more would leave too few regions for each */
+/* Sizes this close share a class; doubled until there are at most CLASSES_MAX. Three blocks: by so much experts of
+ * equal size differ when their three pieces begin at different places in a block. */
+#define CLASS_TOLERANCE 0.005
+#define CLASS_BLOCKS 3
 #define REGION_LOSS 0.012     /* of a region; with the alignment of pieces >= 256 KiB (3.1%) this stays below 5% */
 #define REGION_EXPERTS_MAX 64 /* largest experts in a region */
 #define REGIONS_WANTED 4      /* a small slab rather loses some bytes than be cut too coarsely to move */
@@ -24,7 +27,8 @@ static int32_t group(const uint64_t *sorted, int32_t ids, double tolerance, uint
     int32_t classes = 0;
     uint64_t head = 0;
     for (int32_t i = 0; i < ids; i++)
-        if (!classes || (double)sorted[i] < (double)head * (1 - tolerance)) {
+        if (!classes ||
+            ((double)(head - sorted[i]) > (double)head * tolerance && head - sorted[i] > CLASS_BLOCKS * LAYOUT_ALIGN)) {
             head = sorted[i];
             if (bytes)
                 bytes[classes] = head;

@@ -38,7 +38,7 @@ typedef struct fixture_sizes {
     int layers, experts;
     int64_t halves[4][3];
     uint32_t jitter;
-    uint32_t gap; /* bytes between pieces at most; 0: they touch */
+    uint32_t gap; /* bytes between pieces, at most, and half of it at least; 0: they touch */
 } fixture_sizes;
 
 static inline void fixture_make(model_fixture *m, const fixture_sizes *z, bool on_disk)
@@ -60,7 +60,7 @@ static inline void fixture_make(model_fixture *m, const fixture_sizes *z, bool o
                                       .cols = n,
                                       .offset = at,
                                       .length = (uint64_t)n * 2};
-                at += p[i].length + (z->gap ? fixture_random(&seed) % z->gap : 0);
+                at += p[i].length + (z->gap ? z->gap / 2 + fixture_random(&seed) % (z->gap / 2) : 0);
             }
             assert_int_equal(expert_index_set(m->index, l, e, p, 3, NULL), ODMOE_OK);
         }

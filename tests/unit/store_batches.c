@@ -1,0 +1,512 @@
+/* Batches, pins, orders and reads ahead, over a back end that does as it is told. */
+#include "store_fake_io.h"
+
+enum { E = 8 };
+static const fixture_sizes equal = {
+    .layers = 3, .experts = E, .halves = {{9000, 9000, 12000}, {9000, 9000, 12000}, {9000, 9000, 12000}}, .gap = 20000};
+static const fixture_sizes mixed = {
+    .layers = 4,
+    .experts = E,
+    .halves = {{90000, 90000, 20000}, {5000, 5000, 7001}, {300, 301, 302}, {60000, 9, 9}},
+    .jitter = 30000,
+    .gap = 20000};
+static const int32_t all[E] = {0, 1, 2, 3, 4, 5, 6, 7};
+enum { READS = 3 /* requests an expert */ };
+
+typedef struct world {
+    model_fixture model;
+    fake_io fake;
+    store *s;
+} world;
+
+static void world_make(world *w, const fixture_sizes *sizes, uint64_t bytes)
+{
+    fixture_make(&w->model, sizes, false);
+    fake_init(&w->fake, &w->model);
+    w->s = fake_store(&w->fake, bytes ? bytes : store_floor(w->model.index), "lru");
+}
+
+static void world_make_room(world *w, int64_t experts)
+{
+    fixture_make(&w->model, &equal, false);
+    fake_init(&w->fake, &w->model);
+    w->s = fake_store(&w->fake, store_bytes_for(w->model.index, experts), "lru");
+}
+
+static void world_free(world *w)
+{
+    store_close(w->s);
+    assert_false(w->fake.unaligned);
+    fixture_free(&w->model, false);
+}
+
+static store_batch *begin(world *w, int layer, const int32_t *list, int n, fetch_order order)
+{
+    store_batch *b;
+    assert_int_equal(store_begin(w->s, layer, list, n, order, &b, NULL), ODMOE_OK);
+    return b;
+}
+
+static expert_view next(world *w, store_batch *b)
+{
+    expert_view view;
+    odmoe_error err;
+    if (store_next(b, &view, &err))
+        fail_msg("%s", err.message);
+    if (view.expert >= 0)
+        assert_true(fixture_view_is_right(&w->model, &view));
+    return view;
+}
+
+static void fetch(world *w, int layer, const int32_t *list, int n, fetch_order order)
+{
+    store_batch *b = begin(w, layer, list, n, order);
+    for (int i = 0; i < n; i++) {
+        expert_view view = next(w, b);
+        assert_true(view.expert >= 0);
+        store_release(b, &view);
+    }
+    assert_true(next(w, b).expert < 0);
+    store_end(b);
+}
+
+static store_totals totals_of(const world *w)
+{
+    store_totals t;
+    store_totals_get(w->s, &t);
+    assert_true(t.used_bytes <= t.cache_bytes);
+    return t;
+}
+
+static void cached_experts_come_first(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    fetch(&w, 0, (int32_t[]){6, 7}, 2, FETCH_ARRIVAL);
+    fake_hold(&w.fake, true);
+    store_batch *b = begin(&w, 0, all, E, FETCH_ARRIVAL);
+    expert_view first = next(&w, b), second = next(&w, b); /* while every read is held back */
+    assert_true(first.expert == 6 && second.expert == 7);
+    fake_hold(&w.fake, false);
+    store_release(b, &first);
+    store_release(b, &second);
+    for (int i = 2; i < E; i++) {
+        expert_view view = next(&w, b);
+        store_release(b, &view);
+    }
+    store_end(b);
+    assert_int_equal(totals_of(&w).sum.hits, 2);
+    assert_int_equal(totals_of(&w).sum.misses, 2 + 6);
+    world_free(&w);
+}
+
+static void experts_come_as_they_arrive(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    w.fake.hold = true;
+    w.fake.order = FAKE_LIFO;
+    store_batch *b = begin(&w, 0, all, 4, FETCH_ARRIVAL);
+    fake_await_in_flight(&w.fake, 4 * READS);
+    fake_let_through(&w.fake, READS);
+    expert_view view = next(&w, b);
+    assert_int_equal(view.expert, 3);
+    store_release(b, &view);
+    fake_hold(&w.fake, false);
+    for (int i = 0; i < 3; i++) {
+        view = next(&w, b);
+        store_release(b, &view);
+    }
+    store_end(b);
+    world_free(&w);
+}
+
+static void the_listed_order_is_kept_whatever_arrives_first(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    w.fake.order = FAKE_LIFO;
+    int32_t list[] = {5, 2, 7, 0, 1};
+    store_batch *b = begin(&w, 1, list, 5, FETCH_LISTED);
+    for (int i = 0; i < 5; i++) {
+        expert_view view = next(&w, b);
+        assert_int_equal(view.expert, list[i]);
+        store_release(b, &view);
+    }
+    store_end(b);
+    world_free(&w);
+}
+
+static void all_misses_are_in_flight_at_once(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    w.fake.hold = true;
+    store_batch *b = begin(&w, 0, all, E, FETCH_ARRIVAL);
+    fake_await_in_flight(&w.fake, E * READS);
+    fake_hold(&w.fake, false);
+    store_end(b);
+    world_free(&w);
+}
+
+static void a_list_longer_than_the_cache_goes_through_in_either_order(void **state)
+{
+    for (int64_t room = 1; room <= 3; room++)
+        for (fetch_order order = FETCH_ARRIVAL; order <= FETCH_LISTED; order++) {
+            world w;
+            world_make_room(&w, room);
+            w.fake.order = FAKE_RANDOM;
+            for (int i = 0; i < 6; i++)
+                fetch(&w, i % 3, all, E, order);
+            world_free(&w);
+        }
+}
+
+static void experts_of_different_sizes_get_room_at_the_floor(void **state)
+{
+    for (fetch_order order = FETCH_ARRIVAL; order <= FETCH_LISTED; order++) {
+        world w;
+        world_make(&w, &mixed, 0);
+        w.fake.order = FAKE_RANDOM;
+        for (int i = 0; i < 24; i++)
+            fetch(&w, (i * 3) % 4, all, E, order);
+        world_free(&w);
+    }
+}
+
+static void what_the_floor_promises_holds_with_pins_of_other_sizes(void **state)
+{
+    /* three small pins of three layers, wherever they are, leave room for the largest in a cache for four */
+    world w;
+    fixture_make(&w.model, &mixed, false);
+    fake_init(&w.fake, &w.model);
+    w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 4), "lru");
+    for (int round = 0; round < 30; round++) {
+        store_batch *pinned[3];
+        expert_view view[3];
+        for (int i = 0; i < 3; i++) {
+            int32_t expert = (round * 5 + i * 3) % E;
+            for (int l = 0; l < round % 4; l++)
+                fetch(&w, (round + l) % 4, all, 1 + round % 5, FETCH_ARRIVAL);
+            pinned[i] = begin(&w, 1 + (round + i) % 3, &expert, 1, FETCH_ARRIVAL);
+            view[i] = next(&w, pinned[i]);
+        }
+        fetch(&w, 0, all, E, FETCH_LISTED);
+        for (int i = 0; i < 3; i++) {
+            assert_true(fixture_view_is_right(&w.model, &view[i])); /* nobody touched them */
+            store_release(pinned[i], &view[i]);
+            store_end(pinned[i]);
+        }
+    }
+    world_free(&w);
+}
+
+static void pins_survive_pressure(void **state)
+{
+    world w;
+    world_make_room(&w, 3);
+    store_batch *b = begin(&w, 0, (int32_t[]){4, 5}, 2, FETCH_ARRIVAL);
+    expert_view x = next(&w, b), y = next(&w, b);
+    for (int i = 0; i < 5; i++)
+        fetch(&w, 1 + i % 2, all, E, FETCH_LISTED);
+    assert_true(fixture_view_is_right(&w.model, &x) && fixture_view_is_right(&w.model, &y));
+    store_release(b, &y);
+    store_release(b, &x);
+    store_end(b);
+    world_free(&w);
+}
+
+static void a_cache_full_of_own_pins_is_an_error_not_a_hang(void **state)
+{
+    world w;
+    world_make_room(&w, 2);
+    odmoe_error err = {0};
+    expert_view x, y, z;
+    store_batch *b = begin(&w, 0, all, 3, FETCH_ARRIVAL);
+    x = next(&w, b);
+    y = next(&w, b);
+    assert_int_equal(store_next(b, &z, &err), ODMOE_ERR_STATE);
+    assert_non_null(strstr(err.message, "release"));
+    store_release(b, &x);
+    store_release(b, &y);
+    store_end(b);
+    fetch(&w, 0, all, E, FETCH_ARRIVAL);
+    world_free(&w);
+}
+
+static void what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted(void **state)
+{
+    world w;
+    world_make_room(&w, 3);
+    fetch(&w, 0, (int32_t[]){6}, 1, FETCH_ARRIVAL);
+    fetch(&w, 1, (int32_t[]){0, 1}, 2, FETCH_ARRIVAL); /* 6 is the oldest now */
+    fetch(&w, 0, all, E, FETCH_LISTED);                /* 6 comes after six misses */
+    store_counters six;
+    store_counters_get(w.s, 0, 6, &six);
+    assert_int_equal(six.hits, 1);
+    assert_int_equal(six.misses, 1);
+    assert_int_equal(six.bytes, expert_index_bytes(w.model.index, 0, 6)); /* read once */
+    world_free(&w);
+}
+
+static void two_open_batches_of_one_thread_both_get_through_with_room_for_one(void **state)
+{
+    world w;
+    world_make_room(&w, 1);
+    store_batch *a = begin(&w, 0, all, E, FETCH_LISTED), *b = begin(&w, 1, all, E, FETCH_ARRIVAL);
+    for (int i = 0; i < E; i++) {
+        expert_view view = next(&w, a);
+        store_release(a, &view);
+        view = next(&w, b);
+        store_release(b, &view);
+    }
+    store_end(a);
+    store_end(b);
+    world_free(&w);
+}
+
+static void lru_keeps_the_recently_used_and_evicts_the_oldest(void **state)
+{
+    world w;
+    world_make_room(&w, 3);
+    fetch(&w, 0, (int32_t[]){0}, 1, FETCH_ARRIVAL);
+    fetch(&w, 0, (int32_t[]){1}, 1, FETCH_ARRIVAL);
+    fetch(&w, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL);
+    fetch(&w, 0, (int32_t[]){0}, 1, FETCH_ARRIVAL); /* a hit; 1 is the oldest now */
+    fetch(&w, 0, (int32_t[]){3}, 1, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).evictions, 1);
+    fetch(&w, 0, (int32_t[]){0, 2, 3}, 3, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.hits, 1 + 3);
+    fetch(&w, 0, (int32_t[]){1}, 1, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.misses, 5);
+    world_free(&w);
+}
+
+static void a_read_ahead_is_a_hit_later(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    store_prefetch(w.s, 2, (int32_t[]){1, 2, 99, -4, 1}, 5, READ_CERTAIN); /* unknown ids are skipped */
+    fake_await_submitted(&w.fake, 2 * READS);
+    while (totals_of(&w).bytes_read < 2 * expert_index_bytes(w.model.index, 2, 1))
+        ;
+    fetch(&w, 2, (int32_t[]){1, 2}, 2, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.hits, 2);
+    assert_int_equal(fake_submitted(&w.fake), 2 * READS);
+    world_free(&w);
+}
+
+static void a_read_ahead_returns_while_reads_are_blocked(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, all, E, READ_CERTAIN);
+    store_prefetch(w.s, 2, all, E, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, READS);
+    fake_hold(&w.fake, false);
+    world_free(&w);
+}
+
+static void reads_ahead_stay_within_the_cap_of_their_class(void **state)
+{
+    world w;
+    world_make_room(&w, 16);
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, all, E, READ_SPECULATIVE);
+    fake_await_in_flight(&w.fake, 2 * READS); /* an eighth of 16 */
+    store_prefetch(w.s, 2, all, E, READ_CERTAIN);
+    fake_await_in_flight(&w.fake, (2 + 8) * READS); /* half of 16 */
+    store_prefetch(w.s, 0, all, E, READ_CERTAIN);
+    fake_hold(&w.fake, false);
+    fetch(&w, 0, all, 4, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.misses, 4);
+    assert_int_equal(fake_submitted(&w.fake), (2 + 8 + 4) * READS);
+    /* layer 1 has come and gone: its guesses give their allowance back, right or wrong */
+    fetch(&w, 1, all, 1, FETCH_ARRIVAL);
+    store_totals t = totals_of(&w);
+    assert_int_equal(t.sum.hits, 1);
+    assert_int_equal(t.speculative_used_bytes, expert_index_bytes(w.model.index, 1, 0));
+    store_prefetch(w.s, 1, all, E, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, (2 + 8 + 4 + 2) * READS);
+    world_free(&w);
+}
+
+static void a_demand_goes_before_queued_speculations_and_joins_what_is_under_way(void **state)
+{
+    world w;
+    world_make_room(&w, 16);
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, (int32_t[]){0, 1}, 2, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, 2 * READS);
+    store_batch *b = begin(&w, 1, (int32_t[]){1, 2}, 2, FETCH_LISTED);
+    fake_await_submitted(&w.fake, 3 * READS);
+    fake_hold(&w.fake, false);
+    expert_view view = next(&w, b);
+    store_release(b, &view);
+    view = next(&w, b);
+    store_release(b, &view);
+    store_end(b);
+    store_totals t = totals_of(&w);
+    assert_int_equal(t.speculative_late, 1);
+    assert_int_equal(t.sum.misses, 2);
+    assert_int_equal(fake_submitted(&w.fake), 3 * READS); /* 1 was not read twice */
+    world_free(&w);
+}
+
+static void cancelling_takes_back_what_is_queued(void **state)
+{
+    model_fixture m;
+    fake_io f;
+    store *s;
+    fixture_make(&m, &equal, false);
+    fake_init(&f, &m);
+    f.hold = true;
+    store_options options = {
+        .cache_bytes = store_bytes_for(m.index, 32), .policy = "lru", .io_override = &f.io, .io_depth = READS};
+    assert_int_equal(store_open(m.index, m.tensors, &options, &s, NULL), ODMOE_OK);
+    store_prefetch(s, 1, all, 4, READ_CERTAIN); /* one is under way, three wait for the back end */
+    fake_await_submitted(&f, READS);
+    store_cancel(s, 0, READ_CERTAIN);     /* another layer */
+    store_cancel(s, 1, READ_SPECULATIVE); /* another class */
+    fake_let_through(&f, READS);
+    fake_await_submitted(&f, 2 * READS);
+    store_cancel(s, -1, READ_CERTAIN);
+    fake_hold(&f, false);
+    store_batch *b;
+    expert_view view;
+    assert_int_equal(store_begin(s, 2, all, 1, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
+    assert_int_equal(store_next(b, &view, NULL), ODMOE_OK);
+    store_release(b, &view);
+    store_end(b);
+    assert_int_equal(fake_submitted(&f), 3 * READS);
+    store_close(s);
+    fixture_free(&m, false);
+}
+
+static void invalidated_experts_are_read_again(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    store_batch *b = begin(&w, 0, all, 2, FETCH_LISTED);
+    expert_view pinned = next(&w, b);
+    store_invalidate(w.s, 0, 0); /* pinned: goes with its pin */
+    store_invalidate(w.s, 0, 1); /* on its way or just read: read again for the batch */
+    assert_true(fixture_view_is_right(&w.model, &pinned));
+    int n;
+    memset(w.model.bytes + expert_index_pieces(w.model.index, 0, 0, &n)[0].offset, 42, 100);
+    store_release(b, &pinned);
+    expert_view other = next(&w, b);
+    store_release(b, &other);
+    store_end(b);
+    fetch(&w, 0, all, 2, FETCH_LISTED); /* compares with the changed file */
+    store_counters zero;
+    store_counters_get(w.s, 0, 0, &zero);
+    assert_int_equal(zero.misses, 2);
+    world_free(&w);
+}
+
+static void ids_out_of_range_are_refused(void **state)
+{
+    world w;
+    odmoe_error err = {0};
+    store_batch *b;
+    world_make_room(&w, 2);
+    assert_int_equal(store_begin(w.s, 3, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_begin(w.s, -1, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_begin(w.s, 0, (int32_t[]){E}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_begin(w.s, 0, (int32_t[]){-1}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_begin(w.s, 0, (int32_t[]){1, 1}, 2, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_string_equal(err.message, "layer 0, expert 1: asked for twice in a batch");
+    b = begin(&w, 0, NULL, 0, FETCH_ARRIVAL);
+    assert_true(next(&w, b).expert < 0);
+    store_end(b);
+    store_end(NULL);
+    fetch(&w, 0, all, E, FETCH_LISTED);
+    world_free(&w);
+}
+
+static void a_cache_below_the_floor_is_refused_with_the_figure(void **state)
+{
+    model_fixture m;
+    fake_io f;
+    store *s;
+    odmoe_error err = {0};
+    char figure[32];
+    fixture_make(&m, &mixed, false);
+    fake_init(&f, &m);
+    store_options options = {.cache_bytes = store_floor(m.index) - 1, .policy = "lru", .io_override = &f.io};
+    assert_int_equal(store_open(m.index, m.tensors, &options, &s, &err), ODMOE_ERR_BUDGET);
+    snprintf(figure, sizeof figure, "%llu", (unsigned long long)store_floor(m.index));
+    assert_non_null(strstr(err.message, figure));
+    options.cache_bytes++;
+    options.policy = "crystal-ball";
+    assert_int_equal(store_open(m.index, m.tensors, &options, &s, &err), ODMOE_ERR_ARG);
+    assert_non_null(strstr(err.message, "lru"));
+    fixture_free(&m, false);
+}
+
+static void a_cache_for_all_holds_all(void **state)
+{
+    world w;
+    world_make(&w, &mixed, 0);
+    assert_false(store_holds_all(w.s));
+    world_free(&w);
+    world_make_room(&w, 3 * E);
+    assert_true(store_holds_all(w.s));
+    for (int l = 0; l < 3; l++)
+        fetch(&w, l, all, E, FETCH_ARRIVAL);
+    for (int l = 0; l < 3; l++)
+        fetch(&w, l, all, E, FETCH_LISTED);
+    assert_int_equal(totals_of(&w).sum.hits, 3 * E);
+    assert_int_equal(totals_of(&w).evictions, 0);
+    world_free(&w);
+}
+
+static void counters_count_and_reset(void **state)
+{
+    world w;
+    store_counters c;
+    world_make_room(&w, 8);
+    fetch(&w, 1, all, 3, FETCH_ARRIVAL);
+    fetch(&w, 1, all, 3, FETCH_ARRIVAL);
+    store_note_uses(w.s, 1, 2, 17);
+    store_counters_get(w.s, 1, 2, &c);
+    assert_int_equal(c.uses, 17);
+    assert_int_equal(c.hits, 1);
+    assert_int_equal(c.misses, 1);
+    assert_int_equal(c.bytes, expert_index_bytes(w.model.index, 1, 2));
+    store_counters_reset(w.s);
+    store_counters_get(w.s, 1, 2, &c);
+    assert_true(!c.uses && !c.hits && !c.misses && !c.bytes && !totals_of(&w).bytes_read);
+    world_free(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cached_experts_come_first),
+        cmocka_unit_test(experts_come_as_they_arrive),
+        cmocka_unit_test(the_listed_order_is_kept_whatever_arrives_first),
+        cmocka_unit_test(all_misses_are_in_flight_at_once),
+        cmocka_unit_test(a_list_longer_than_the_cache_goes_through_in_either_order),
+        cmocka_unit_test(experts_of_different_sizes_get_room_at_the_floor),
+        cmocka_unit_test(what_the_floor_promises_holds_with_pins_of_other_sizes),
+        cmocka_unit_test(pins_survive_pressure),
+        cmocka_unit_test(a_cache_full_of_own_pins_is_an_error_not_a_hang),
+        cmocka_unit_test(what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted),
+        cmocka_unit_test(two_open_batches_of_one_thread_both_get_through_with_room_for_one),
+        cmocka_unit_test(lru_keeps_the_recently_used_and_evicts_the_oldest),
+        cmocka_unit_test(a_read_ahead_is_a_hit_later),
+        cmocka_unit_test(a_read_ahead_returns_while_reads_are_blocked),
+        cmocka_unit_test(reads_ahead_stay_within_the_cap_of_their_class),
+        cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
+        cmocka_unit_test(cancelling_takes_back_what_is_queued),
+        cmocka_unit_test(invalidated_experts_are_read_again),
+        cmocka_unit_test(ids_out_of_range_are_refused),
+        cmocka_unit_test(a_cache_below_the_floor_is_refused_with_the_figure),
+        cmocka_unit_test(a_cache_for_all_holds_all),
+        cmocka_unit_test(counters_count_and_reset),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
