@@ -195,11 +195,8 @@ odmoe_status vocab_add_merge(vocab *v, const char *left, size_t left_length, con
         memcpy(joined + n, right, m = right_length);
     uint32_t a = v->word_slots[text_slot(v, joined, n)], b = v->word_slots[text_slot(v, joined + n, m)];
     uint32_t ab = v->word_slots[text_slot(v, joined, n + m)];
-    if (!a || !b || !ab)
-        return err_set(err, ODMOE_ERR_FORMAT,
-                       "%s: merge %zu (\"%.*s\" \"%.*s\") needs a token that the vocabulary lacks", where,
-                       v->merges_count, (int)(left_length < 64 ? left_length : 64), left,
-                       (int)(right_length < 64 ? right_length : 64), right);
+    if (!a || !b || !ab) /* it can never apply; llama.cpp reads such files as well (pruned vocabularies) */
+        return ODMOE_OK;
     odmoe_status st =
         mem_grow((void **)&v->merges, &v->merges_capacity, v->merges_count + 1, sizeof *v->merges, "merges", err);
     if (!st)
