@@ -104,10 +104,9 @@ static bool touches_word(const char *text, size_t length, size_t start, size_t e
            (end < length && is_word_char(char_at(text, length, end, &n)));
 }
 
-/* The longest token that text[at, length) begins with and that passes the filter; NULL when there is none. Walks the
- * sorted list as a tree: [low, high) are the tokens that agree with the text so far. */
-static const added_token *longest_at(const added_set *set, const char *text, size_t length, size_t at,
-                                     size_t special_to, bool parts)
+/* The longest token that text[at, length) begins with, NULL when there is none. Walks the sorted list as a tree: [low,
+ * high) are the tokens that agree with the text so far. */
+static const added_token *longest_at(const added_set *set, const char *text, size_t length, size_t at, bool parts)
 {
     size_t low = 0, high = set->count;
     const added_token *best = NULL;
@@ -115,8 +114,7 @@ static const added_token *longest_at(const added_set *set, const char *text, siz
         /* Tokens that end here come first in the range. */
         for (; low < high && set->tokens[low].length == depth; low++) {
             const added_token *t = &set->tokens[low];
-            if ((!t->special || at + depth <= special_to) && (!t->only_in_parts || parts) &&
-                (!best || best->length < depth))
+            if ((!t->only_in_parts || parts) && (!best || best->length < depth))
                 best = t;
         }
         if (at + depth >= length)
@@ -155,12 +153,13 @@ bool added_next(const added_set *set, const char *text, size_t length, size_t fr
         while (*range < range_count && ranges[*range].to <= at)
             ++*range;
         size_t special_to = *range < range_count && ranges[*range].from <= at ? ranges[*range].to : 0;
-        const added_token *t = longest_at(set, text, length, at, special_to, parts);
+        const added_token *t = longest_at(set, text, length, at, parts);
         if (!t)
             continue;
         size_t start = at, end = at + t->length, n;
-        if (t->single_word && touches_word(text, length, start, end)) {
-            at = end - 1; /* the reference goes on behind it, and so do we */
+        if ((t->special && end > special_to) || (t->single_word && touches_word(text, length, start, end))) {
+            if (!parts)
+                at = end - 1; /* as the reference does: no shorter token instead, nothing inside it */
             continue;
         }
         while (t->strip_left && start > from && utf8_is_space(char_before(text, start, &n)))

@@ -104,21 +104,36 @@ static odmoe_status consider(const merge_model *m, merge_scratch *s, const char 
                      err);
 }
 
-/* Cut the piece into its first symbols: bytes, or characters (each byte that is no character is a symbol of its own).
- * With ranked pairs an unknown character falls to its bytes at once, so that rules may join these. Returns how many. */
+/* The next symbol of a piece at text[0, left): bytes long, and its token or -1. */
+static int next_symbol(const merge_model *m, const char *text, size_t left, int32_t *id)
+{
+    int bytes = m->byte_symbols ? 1 : utf8_char(text, left);
+    if (bytes < 1)
+        bytes = 1; /* a byte that is no character */
+    *id = m->byte_symbols ? m->bytes[(unsigned char)*text] : vocab_word(&m->vocab, text, (size_t)bytes);
+    return bytes;
+}
+
+static bool has_bytes(const merge_model *m, const char *text, size_t length)
+{
+    bool all = m->byte_fallback;
+    for (size_t i = 0; all && i < length; i++)
+        all = m->bytes[(unsigned char)text[i]] >= 0;
+    return all;
+}
+
+/* Cut the piece into its first symbols. With ranked pairs an unknown character is settled at once: it falls to its
+ * bytes, which rules may join, or is left out, so that its neighbours meet, or stays in the way as an unknown token.
+ * Returns how many. */
 static size_t first_symbols(const merge_model *m, struct merge_symbol *symbols, const char *text, size_t length)
 {
     size_t n = 0;
     for (size_t at = 0; at < length;) {
-        int bytes = m->byte_symbols ? 1 : utf8_char(text + at, length - at);
-        if (bytes < 1)
-            bytes = 1;
-        int32_t id =
-            m->byte_symbols ? m->bytes[(unsigned char)text[at]] : vocab_word(&m->vocab, text + at, (size_t)bytes);
-        bool split = id < 0 && m->byte_fallback && !m->scored;
-        for (int i = 0; split && i < bytes; i++)
-            split = m->bytes[(unsigned char)text[at + (size_t)i]] >= 0;
-        for (int i = 0; i < (split ? bytes : 1); i++, n++)
+        int32_t id;
+        int bytes = next_symbol(m, text + at, length - at, &id);
+        bool unknown = id < 0 && !m->scored, split = unknown && has_bytes(m, text + at, (size_t)bytes);
+        int count = split ? bytes : unknown && m->unknown < 0 ? 0 : 1;
+        for (int i = 0; i < count; i++, n++)
             symbols[n] = (struct merge_symbol){.start = (uint32_t)at + (uint32_t)i,
                                                .length = split ? 1 : (uint32_t)bytes,
                                                .prev = n ? (uint32_t)n - 1 : NONE,
@@ -126,7 +141,8 @@ static size_t first_symbols(const merge_model *m, struct merge_symbol *symbols, 
                                                .id = split ? m->bytes[(unsigned char)text[at + (size_t)i]] : id};
         at += (size_t)bytes;
     }
-    symbols[n - 1].next = NONE;
+    if (n)
+        symbols[n - 1].next = NONE;
     return n;
 }
 
@@ -159,11 +175,8 @@ static odmoe_status merge_all(const merge_model *m, merge_scratch *s, const char
 static odmoe_status add_unknown(const merge_model *m, const char *text, size_t length, bool fuse, token_list *out,
                                 odmoe_error *err)
 {
-    bool bytes = m->byte_fallback;
-    for (size_t i = 0; bytes && i < length; i++)
-        bytes = m->bytes[(unsigned char)text[i]] >= 0;
     odmoe_status st = ODMOE_OK;
-    if (bytes)
+    if (has_bytes(m, text, length))
         for (size_t i = 0; !st && i < length; i++)
             st = token_list_add(out, m->bytes[(unsigned char)text[i]], err);
     else if (m->unknown >= 0 && !fuse)
@@ -188,7 +201,7 @@ odmoe_status merge_piece(const merge_model *m, merge_scratch *s, const char *tex
     size_t count = first_symbols(m, s->symbols, text, length);
     st = merge_all(m, s, text, count, err);
     bool after_unknown = false;
-    for (uint32_t i = 0; !st && i != NONE; i = s->symbols[i].next) {
+    for (uint32_t i = count ? 0 : NONE; !st && i != NONE; i = s->symbols[i].next) {
         const struct merge_symbol *symbol = &s->symbols[i];
         if (symbol->id >= 0)
             st = token_list_add(out, symbol->id, err);

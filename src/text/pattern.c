@@ -62,6 +62,15 @@ static size_t class_head(const char *text, size_t left)
     return n;
 }
 
+/* Is there a repetition {n}, {n,} or {n,m} with a + behind it? Possessive in PCRE2, a repeated repetition elsewhere. */
+static bool is_repeated_count(const char *text, size_t left)
+{
+    size_t n = 1;
+    while (n < left && ((text[n] >= '0' && text[n] <= '9') || text[n] == ','))
+        n++;
+    return text[0] == '{' && n > 1 && n + 1 < left && text[n] == '}' && text[n + 1] == '+';
+}
+
 static odmoe_status translate(const char *text, size_t length, const char *where, text_buffer *b, odmoe_error *err)
 {
     odmoe_status st = ODMOE_OK;
@@ -85,6 +94,8 @@ static odmoe_status translate(const char *text, size_t length, const char *where
         if (!in_class && text[at] == '[') {
             in_class = true;
             used = class_head(text + at, length - at);
+        } else if (!in_class && is_repeated_count(text + at, length - at)) {
+            return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: \"}+\" is not supported in a pattern", where);
         } else if (in_class && text[at] == ']') {
             in_class = false;
         } else if (in_class && text[at] == '[' && !(at + 1 < length && text[at + 1] == ':')) {
@@ -110,7 +121,8 @@ static odmoe_status compile(const text_buffer *b, bool literal, const char *wher
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for a pattern");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
-    uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C);
+    uint32_t options =
+        PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_DOTALL | PCRE2_NEVER_BACKSLASH_C);
     p->code = pcre2_compile((PCRE2_SPTR)b->at, b->length, options, &code, &at, context);
     pcre2_compile_context_free(context);
     if (!p->code && code == PCRE2_ERROR_HEAP_FAILED)

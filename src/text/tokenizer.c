@@ -17,7 +17,7 @@ odmoe_status tokenizer_open(const char *path, tokenizer **out, odmoe_error *err)
         return err_set(err, ODMOE_ERR_IO, "%s: cannot be opened", path);
     odmoe_status st;
     if (S_ISDIR(info.st_mode)) {
-        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: only .gguf files can be read", path);
+        st = tokenizer_from_folder(path, out, err);
     } else {
         gguf *g = NULL;
         st = gguf_open(path, &g, err);
@@ -162,7 +162,8 @@ size_t tokenizer_piece(const tokenizer *t, int32_t id, char *out, size_t room)
         return 0;
     size_t length, n = 0;
     const char *text = vocab_text(&t->model.vocab, (uint32_t)id, &length);
-    bool marks = t->marks_are_blanks && t->model.vocab.kinds[id] == TOKEN_WORD;
+    bool marks =
+        t->marks_are_blanks && (t->model.vocab.kinds[id] == TOKEN_WORD || t->model.vocab.kinds[id] == TOKEN_NAME);
     for (size_t at = 0; at < length; n++) {
         bool blank = marks && length - at >= 3 && !memcmp(text + at, BLANK_MARK, 3);
         if (n < room)

@@ -16,7 +16,6 @@ enum { TYPE_UNDEFINED, TYPE_NORMAL, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_
  * The expressions define the formats (they stand in the models' tokenizer.json): data, not code. */
 
 #define CONTRACTIONS "'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])"
-#define GPT2_WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
 #define WORDS_DIGITS(digits)                                                                               \
     CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|" \
                  "\\s+(?!\\S)|\\s+"
@@ -49,8 +48,8 @@ typedef struct pre_type {
 } pre_type;
 
 static const pre_type pre_types[] = {
-    {"default", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2_WORDS, "\\p{N}+", "[0-9][0-9][0-9]"}, .whole_words = false},
-    {"gpt-2 phi-2 olmo mpt", {GPT2_WORDS}, .whole_words = false},
+    {"default", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]"}, .whole_words = false},
+    {"gpt-2 phi-2 olmo mpt", {GPT2_PATTERN}, .whole_words = false},
     {"qwen2 deepseek-r1-qwen stablelm2 megrez", {WORDS_DIGITS("\\p{N}")}, .whole_words = false},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
      {WORDS_DIGITS("\\p{N}{1,3}")},

@@ -16,6 +16,7 @@ typedef enum token_kind {
     TOKEN_WORD,    /* merging may make it */
     TOKEN_BYTE,    /* <0xNN>: stands for one byte, never made by merging */
     TOKEN_NAME,    /* added to the vocabulary: matched in the text before merging, which may make it as well */
+    TOKEN_ADDED,   /* the same, but merging can't make it */
     TOKEN_SPECIAL  /* matched only where special tokens are asked for, never made by merging */
 } token_kind;
 

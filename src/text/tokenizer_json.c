@@ -1,0 +1,380 @@
+/* tokenizer.json of a Hugging Face folder, and the files beside it that say which tokens begin and end a text.
+ *
+ *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...],
+ * options} added_tokens   [{"id", "content", "special", "lstrip", "rstrip", "normalized", "single_word"}...]
+ *   normalizer, pre_tokenizer, decoder: tokenizer_json_steps.c
+ *   post_processor {"type": "TemplateProcessing"...}: what stands before the text */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "text/tokenizer_json.h"
+
+#define TOKENIZER_JSON_MAX ((size_t)256 << 20) /* bytes; the largest published ones have 35 MB */
+#define CONFIG_JSON_MAX ((size_t)16 << 20)
+#define IDS_SPARSE_MAX 65536 /* ids may exceed the number of tokens by so many */
+
+/* ---- tokens ---------------------------------------------------------------------------------------------------- */
+
+/* The token of one id, while the table is put together. Texts are the JSON's. */
+typedef struct slot {
+    const json_t *text; /* of an added token, else NULL */
+    const char *word;   /* of the model's vocabulary, else NULL */
+    bool special;
+} slot;
+
+static odmoe_status read_id(const json_reader *r, const json_t *value, size_t limit, const char *what, size_t *out)
+{
+    if (!json_is_integer(value) || json_integer_value(value) < 0 || (size_t)json_integer_value(value) >= limit)
+        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: %s has no id below %zu", r->file, what, limit);
+    *out = (size_t)json_integer_value(value);
+    return ODMOE_OK;
+}
+
+/* The slots of all ids; *count is one more than the highest. */
+static odmoe_status collect_tokens(const json_reader *r, const json_t *words, const json_t *added, slot **out,
+                                   size_t *count)
+{
+    size_t limit = json_object_size(words) + json_array_size(added) + IDS_SPARSE_MAX, id = 0;
+    slot *slots = mem_calloc(limit, sizeof *slots, "tokens", r->err);
+    odmoe_status st = slots ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    *out = slots;
+    *count = 0;
+    const char *word;
+    json_t *value;
+    json_object_foreach((json_t *)words, word, value)
+    {
+        if (!st)
+            st = read_id(r, value, limit, "a token of model.vocab", &id);
+        if (!st && slots[id].word)
+            st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: two tokens of model.vocab have the id %zu", r->file, id);
+        if (st)
+            return st;
+        slots[id].word = word;
+        *count = id + 1 > *count ? id + 1 : *count;
+    }
+    size_t i;
+    json_array_foreach(added, i, value)
+    {
+        const json_t *text = json_object_get(value, "content");
+        if (!st)
+            st = read_id(r, json_object_get(value, "id"), limit, "a token of added_tokens", &id);
+        if (!st && !json_is_string(text))
+            st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: added_tokens: %zu has no content", r->file, id);
+        if (!st)
+            st = config_bool((config_object){value, r->file}, "special", false, false, &slots[id].special, r->err);
+        if (st)
+            return st;
+        slots[id].text = text;
+        *count = id + 1 > *count ? id + 1 : *count;
+    }
+    return st;
+}
+
+static bool is_byte_token(const char *text)
+{
+    return strlen(text) == 6 && !strncmp(text, "<0x", 3) && text[5] == '>' &&
+           strspn(text + 3, "0123456789ABCDEFabcdef") == 2;
+}
+
+static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t count)
+{
+    vocab *v = &r->t->model.vocab;
+    odmoe_status st = ODMOE_OK;
+    for (size_t id = 0; !st && id < count; id++) {
+        const slot *s = &slots[id];
+        const char *text = s->text ? json_string_value(s->text) : s->word ? s->word : "";
+        size_t length = s->text ? json_string_length(s->text) : strlen(text);
+        token_kind kind = TOKEN_WORD;
+        if (s->special)
+            kind = TOKEN_SPECIAL;
+        else if (s->text)
+            kind = s->word ? TOKEN_NAME : TOKEN_ADDED;
+        else if (!length)
+            kind = TOKEN_MISSING;
+        else if (r->t->model.byte_fallback && is_byte_token(text))
+            kind = TOKEN_BYTE;
+        st = vocab_add(v, text, length, kind, r->byte_level, r->file, r->err);
+    }
+    return st ? st : vocab_seal(v, r->err);
+}
+
+static odmoe_status read_tokens(const json_reader *r, const json_t *root, const json_t *model)
+{
+    const json_t *words = json_object_get(model, "vocab"), *added = json_object_get(root, "added_tokens");
+    if (!json_is_object(words) || !json_object_size(words))
+        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.vocab is no object, or is empty", r->file);
+    slot *slots = NULL;
+    size_t count;
+    odmoe_status st = collect_tokens(r, words, added, &slots, &count);
+    if (!st)
+        st = add_tokens(r, slots, count);
+    free(slots);
+    return st;
+}
+
+/* ---- merges ---------------------------------------------------------------------------------------------------- */
+
+static odmoe_status read_merge(const json_reader *r, const json_t *merge, size_t rank)
+{
+    const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
+    vocab *v = &r->t->model.vocab;
+    if (json_array_size(merge) == 2 && json_is_string(left) && json_is_string(right))
+        return vocab_add_merge(v, json_string_value(left), json_string_length(left), json_string_value(right),
+                               json_string_length(right), r->byte_level, r->file, r->err);
+    const char *text = json_string_value(merge);
+    const char *blank = text && *text ? strchr(text + 1, ' ') : NULL;
+    if (!blank)
+        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.merges: %zu is not a pair", r->file, rank);
+    return vocab_add_merge(v, text, (size_t)(blank - text), blank + 1, strlen(blank + 1), r->byte_level, r->file,
+                           r->err);
+}
+
+static odmoe_status read_merges(const json_reader *r, const json_t *model)
+{
+    const json_t *merges = json_object_get(model, "merges");
+    if (!json_is_array(merges))
+        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.merges is no list", r->file);
+    odmoe_status st = ODMOE_OK;
+    for (size_t i = 0; !st && i < json_array_size(merges); i++)
+        st = read_merge(r, json_array_get(merges, i), i);
+    return st ? st : vocab_seal_merges(&r->t->model.vocab, r->err);
+}
+
+/* ---- the model -------------------------------------------------------------------------------------------------- */
+
+/* Options that change what merging gives and that no published model of ours uses. */
+static odmoe_status check_model(const json_reader *r, const json_t *model)
+{
+    static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    if (!json_is_object(model))
+        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: has no model", r->file);
+    if (strcmp(step_type(model), "BPE") != 0)
+        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: the model \"%s\" is not supported; BPE is", r->file,
+                       step_type(model));
+    for (int i = 0; i < 2; i++) {
+        const char *affix = json_string_value(json_object_get(model, affixes[i]));
+        if (affix && *affix)
+            return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: model.%s is not supported", r->file, affixes[i]);
+    }
+    if (json_number_value(json_object_get(model, "dropout")) != 0)
+        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: model.dropout is not supported", r->file);
+    return ODMOE_OK;
+}
+
+static odmoe_status read_model(json_reader *r, const json_t *root)
+{
+    const json_t *model = json_object_get(root, "model");
+    merge_model *m = &r->t->model;
+    config_object c = {model, r->file};
+    odmoe_status st = check_model(r, model);
+    if (!st)
+        st = config_bool(c, "byte_fallback", false, false, &m->byte_fallback, r->err);
+    if (!st)
+        st = config_bool(c, "ignore_merges", false, false, &m->whole_words, r->err);
+    if (!st)
+        st = config_bool(c, "fuse_unk", false, false, &m->fuse_unknown, r->err);
+    if (!st)
+        st = read_tokens(r, root, model);
+    if (!st)
+        st = read_merges(r, model);
+    if (st)
+        return st;
+    m->byte_symbols = r->byte_level;
+    tokenizer_find_bytes(r->t, r->byte_level);
+    const char *unknown = json_string_value(json_object_get(model, "unk_token"));
+    const json_t *id = unknown ? json_object_get(json_object_get(model, "vocab"), unknown) : NULL;
+    if (json_is_integer(id)) /* an id of vocab: checked by collect_tokens */
+        m->unknown = (int32_t)json_integer_value(id);
+    return r->byte_level ? ODMOE_OK : tokenizer_split_at_marks(r->t, r->err);
+}
+
+/* ---- added tokens --------------------------------------------------------------------------------------------------
+ */
+
+/* One added token into the set where it is looked for. A special token of the normalised text is in both: in
+ * tokenizer_encode_parts only the text as given says which part it is from. */
+static odmoe_status add_added(const json_reader *r, const json_t *object, pattern_scratch *scratch)
+{
+    config_object c = {object, r->file};
+    const json_t *text = json_object_get(object, "content");
+    added_token token = {.id = (int32_t)json_integer_value(json_object_get(object, "id"))};
+    bool normalized;
+    odmoe_status st = config_bool(c, "special", false, false, &token.special, r->err);
+    if (!st)
+        st = config_bool(c, "lstrip", false, false, &token.strip_left, r->err);
+    if (!st)
+        st = config_bool(c, "rstrip", false, false, &token.strip_right, r->err);
+    if (!st)
+        st = config_bool(c, "single_word", false, false, &token.single_word, r->err);
+    if (!st)
+        st = config_bool(c, "normalized", false, !token.special, &normalized, r->err);
+    if (!st && normalized) {
+        text_buffer buffers[2] = {0};
+        const char *normal;
+        size_t length;
+        st = normalize(r->t->normalize, r->t->normalize_count, scratch, json_string_value(text),
+                       json_string_length(text), buffers, &normal, &length, r->err);
+        if (!st)
+            st = added_add(&r->t->added_normalized, &token, normal, length, r->err);
+        free(buffers[0].at);
+        free(buffers[1].at);
+        token.only_in_parts = true;
+    }
+    if (!st && (!normalized || token.special))
+        st = added_add(&r->t->added, &token, json_string_value(text), json_string_length(text), r->err);
+    return st;
+}
+
+static odmoe_status read_added(const json_reader *r, const json_t *root)
+{
+    const json_t *list = json_object_get(root, "added_tokens");
+    pattern_scratch *scratch;
+    odmoe_status st = pattern_scratch_create(&scratch, r->err);
+    if (st)
+        return st;
+    for (size_t i = 0; !st && i < json_array_size(list); i++)
+        st = add_added(r, json_array_get(list, i), scratch);
+    pattern_scratch_free(scratch);
+    return st;
+}
+
+/* ---- what stands before a text ---------------------------------------------------------------------------------- */
+
+static odmoe_status add_start(const json_reader *r, const json_t *id)
+{
+    tokenizer *t = r->t;
+    size_t value = 0;
+    odmoe_status st = read_id(r, id, t->model.vocab.count, "a token of post_processor", &value);
+    if (!st && t->start_count == START_TOKENS_MAX)
+        st = err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: post_processor puts more than %d tokens before a text",
+                     r->file, START_TOKENS_MAX);
+    if (!st)
+        t->starts[t->start_count++] = (int32_t)value;
+    return st;
+}
+
+/* "single": [{"SpecialToken": {"id": name}}..., {"Sequence": {"id": "A"}}, ...]; names are in "special_tokens". */
+static odmoe_status read_template(const json_reader *r, const json_t *processor)
+{
+    const json_t *single = json_object_get(processor, "single"), *names = json_object_get(processor, "special_tokens");
+    odmoe_status st = ODMOE_OK;
+    for (size_t i = 0; !st && i < json_array_size(single); i++) {
+        const json_t *special = json_object_get(json_array_get(single, i), "SpecialToken");
+        if (!special)
+            break; /* the text itself: what follows it is not for generation */
+        const char *name = json_string_value(json_object_get(special, "id"));
+        const json_t *ids = json_object_get(name ? json_object_get(names, name) : NULL, "ids");
+        if (!json_is_array(ids))
+            st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: post_processor names a token that it doesn't list", r->file);
+        for (size_t k = 0; !st && k < json_array_size(ids); k++)
+            st = add_start(r, json_array_get(ids, k));
+    }
+    return st;
+}
+
+static odmoe_status read_post_processor(const json_reader *r, const json_t *processor)
+{
+    const char *type = step_type(processor);
+    const json_t *list = json_object_get(processor, "processors");
+    odmoe_status st = ODMOE_OK;
+    if (!strcmp(type, "TemplateProcessing"))
+        return read_template(r, processor);
+    if (!strcmp(type, "Sequence"))
+        for (size_t i = 0; !st && i < json_array_size(list); i++)
+            st = read_post_processor(r, json_array_get(list, i));
+    else if (*type && strcmp(type, "ByteLevel") != 0)
+        st = err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: the post_processor \"%s\" is not supported", r->file, type);
+    return st;
+}
+
+/* ---- the files beside it ----------------------------------------------------------------------------------------- */
+
+/* tokenizer_config.json writes a token as its text, or as an object with that in "content"; -1 where it names none. */
+static int32_t named_token(const tokenizer *t, const json_t *config, const char *key)
+{
+    const json_t *value = json_object_get(config, key);
+    if (json_is_object(value))
+        value = json_object_get(value, "content");
+    return json_is_string(value) ? tokenizer_find(t, json_string_value(value), json_string_length(value)) : -1;
+}
+
+/* eos_token_id: a number or a list of numbers. */
+static void add_end_ids(tokenizer *t, const json_t *config)
+{
+    const json_t *ids = json_object_get(config, "eos_token_id");
+    if (json_is_integer(ids))
+        tokenizer_add_end(t, json_integer_value(ids));
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        if (json_is_integer(json_array_get(ids, i)))
+            tokenizer_add_end(t, json_integer_value(json_array_get(ids, i)));
+}
+
+static void apply_bos(tokenizer *t, const json_t *tokenizer_config, const json_t *config)
+{
+    const json_t *id = json_object_get(config, "bos_token_id"),
+                 *add = json_object_get(tokenizer_config, "add_bos_token");
+    t->bos = named_token(t, tokenizer_config, "bos_token");
+    if (t->bos < 0 && json_is_integer(id) && json_integer_value(id) >= 0 &&
+        json_integer_value(id) < t->model.vocab.count)
+        t->bos = (int32_t)json_integer_value(id);
+    if (json_is_false(add))
+        t->start_count = 0;
+    if (json_is_true(add) && t->bos >= 0 && !t->start_count)
+        t->starts[t->start_count++] = t->bos;
+    if (t->bos < 0 && t->start_count)
+        t->bos = t->starts[0];
+}
+
+static odmoe_status read_neighbours(const json_reader *r, const char *folder)
+{
+    json_t *tokenizer_config = NULL, *config = NULL, *generation = NULL;
+    tokenizer *t = r->t;
+    odmoe_status st = config_read(folder, "tokenizer_config.json", CONFIG_JSON_MAX, true, &tokenizer_config, r->err);
+    if (!st)
+        st = config_read(folder, "config.json", CONFIG_JSON_MAX, true, &config, r->err);
+    if (!st)
+        st = config_read(folder, "generation_config.json", CONFIG_JSON_MAX, true, &generation, r->err);
+    if (!st) {
+        apply_bos(t, tokenizer_config, config);
+        tokenizer_add_end(t, named_token(t, tokenizer_config, "eos_token"));
+        add_end_ids(t, config);
+        add_end_ids(t, generation);
+    }
+    json_decref(tokenizer_config);
+    json_decref(config);
+    json_decref(generation);
+    return st;
+}
+
+odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
+{
+    json_t *root = NULL;
+    json_reader r = {.file = "tokenizer.json", .err = err};
+    odmoe_status st = config_read(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, err);
+    if (st)
+        return st;
+    r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err);
+    st = r.t ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    if (!st) {
+        r.t->bos = r.t->model.unknown = -1;
+        st = json_steps_read(&r, root);
+    }
+    if (!st)
+        st = read_model(&r, root);
+    if (!st)
+        st = read_added(&r, root);
+    if (!st)
+        st = read_post_processor(&r, json_object_get(root, "post_processor"));
+    json_decref(root);
+    if (!st)
+        st = read_neighbours(&r, folder);
+    if (st) {
+        tokenizer_free(r.t);
+        return st;
+    }
+    tokenizer_finish(r.t);
+    *out = r.t;
+    return ODMOE_OK;
+}
