@@ -1,0 +1,171 @@
+"""What scripts rely on: names and values of the JSON objects, the files written, and the same text always."""
+import json
+import math
+import unittest
+
+from odmoe_cli import DATA, DEMO, CliTest, read_safetensors, run
+
+PROMPT = "In the beginning God created the heaven and the earth. And the"
+STATS = set("""prompt_tokens prompt_chunks prompt_seconds prompt_tps prompt_bytes_read gen_tokens gen_seconds gen_tps
+gen_bytes_read first_token_seconds bytes_read reads read_seconds stall_seconds compute_seconds expert_uses cache_hits
+cache_misses ram_bytes peak_rss_bytes peak_anon_bytes io kernels kv policy threads""".split())
+
+
+def half_of_the_experts():
+    return run("inspect", DEMO, "--json").json()["experts_bytes"] // 2
+
+
+class Objects(CliTest):
+    def test_inspect_describes_the_demo_model(self):
+        o = self.check_done(run("inspect", DEMO, "--json")).json()
+        expected = {"format": "gguf", "family": "qwen3_moe", "layers": 6, "moe_layers": 6, "experts": 32, "top_k": 4,
+                    "shared_experts": 0, "hidden": 256, "expert_ffn": 256, "vocab": 4096, "context": 2048}
+        self.assertEqual({k: o[k] for k in expected}, expected)
+        self.assertLessEqual(o["expert_bytes_min"], o["expert_bytes_max"])
+        self.assertGreaterEqual(o["experts_bytes"], 6 * 32 * o["expert_bytes_min"])
+        self.assertLess(o["resident_bytes"] + o["experts_bytes"], 24788352)
+        self.assertGreater(o["resident_bytes"] + o["experts_bytes"], 24000000)
+
+    def test_plan_divides_the_whole_budget(self):
+        o = self.check_done(run("plan", "-m", DEMO, "--ram", "64MiB", "--json")).json()
+        parts = ["resident_bytes", "kv_bytes", "activation_bytes", "other_bytes", "cache_bytes"]
+        self.assertEqual(sum(o[p] for p in parts), o["ram_bytes"])
+        self.assertEqual(o["ram_bytes"], 64 << 20)
+        self.assertTrue(o["fits"])
+        self.assertGreater(o["cache_experts"], 0)
+        self.assertGreater(o["token_working_set_bytes"], 0)
+
+    def test_a_larger_context_takes_room_from_the_cache(self):
+        small, large = (run("plan", "-m", DEMO, "--ram", "64MiB", "-c", c, "--json").json() for c in (256, 2048))
+        self.assertLess(small["kv_bytes"], large["kv_bytes"])
+        self.assertGreater(small["cache_bytes"], large["cache_bytes"])
+
+    def test_bench_has_every_name_and_consistent_figures(self):
+        o = self.check_done(run("bench", "-m", DEMO, "-p", "20", "-n", "5", "--ram", "24MiB", "--json")).json()
+        self.assertLessEqual(STATS, set(o))
+        self.assertEqual((o["prompt_tokens"], o["gen_tokens"]), (20, 5))
+        self.assertEqual(o["expert_uses"], 25 * 6 * 4)
+        self.assertEqual(o["bytes_read"], o["prompt_bytes_read"] + o["gen_bytes_read"])
+        self.assertAlmostEqual(o["gen_tps"], 5 / o["gen_seconds"], delta=o["gen_tps"] * 1e-3)
+        self.assertLess(o["peak_anon_bytes"], (24 << 20) + (16 << 20))
+
+    def test_run_writes_the_same_object_to_its_stats_file(self):
+        stats = self.folder / "stats.json"
+        self.check_done(run("run", "-m", DEMO, "-p", PROMPT, "-n", "4", "--ignore-eos", "--stats", stats))
+        o = json.loads(stats.read_text())
+        self.assertLessEqual(STATS, set(o))
+        self.assertEqual(o["gen_tokens"], 4)
+        self.assertGreaterEqual(o["first_token_seconds"], o["prompt_seconds"])
+
+    def test_run_as_json_holds_the_text(self):
+        options = ["run", "-m", DEMO, "-p", PROMPT, "-n", "8", "--temp", "0"]
+        text = self.check_done(run(*options)).out
+        o = self.check_done(run(*options, "--json")).json()
+        self.assertEqual(o["text"], text)
+        self.assertLessEqual(STATS, set(o))
+
+    def test_perplexity_counts_the_second_half_of_each_chunk(self):
+        o = self.check_done(run("perplexity", "-m", DEMO, "-f", DATA / "heldout" / "bible.txt", "-c", "64", "--chunks",
+                                "3", "--json")).json()
+        self.assertEqual(o["tokens"], 3 * 31)
+        self.assertTrue(1 < o["ppl"] < 4096)
+
+
+class Text(CliTest):
+    def test_tokenize_and_detokenize_are_inverse(self):
+        text = "Let there be light: 12 naïve cats 🐈, \t<|im_end|>\n"
+        ids = self.check_done(run("tokenize", "-m", DEMO, text)).out
+        self.assertRegex(ids, r"\A\d+( \d+)*\n\Z")
+        self.assertEqual(self.check_done(run("detokenize", "-m", DEMO, *ids.split())).out, text)
+
+    def test_special_tokens_are_recognised_only_when_asked_for(self):
+        plain = run("tokenize", "-m", DEMO, "<|im_end|>").out.split()
+        special = run("tokenize", "-m", DEMO, "--special", "<|im_end|>").out.split()
+        self.assertGreater(len(plain), 1)
+        self.assertEqual(len(special), 1)
+
+    def test_a_file_gives_the_same_ids_as_its_text(self):
+        file = self.folder / "text"
+        file.write_text("one line\n")
+        self.assertEqual(run("tokenize", "-m", DEMO, "-f", file).out, run("tokenize", "-m", DEMO, "one line\n").out)
+
+    def test_the_prompt_is_the_same_from_everywhere(self):
+        file = self.folder / "prompt"
+        file.write_text(PROMPT + "\n")
+        options = ["run", "-m", DEMO, "-n", "6", "--temp", "0"]
+        expected = self.check_done(run(*options, "-p", PROMPT)).out
+        self.assertEqual(run(*options, "-f", file).out, expected)
+        self.assertEqual(run(*options, stdin=(PROMPT + "\n").encode()).out, expected)
+
+    def test_greedy_text_is_the_golden_one_also_with_half_the_experts(self):
+        greedy = read_safetensors(DATA / "demo" / "demo-Q4_K_M.expected.safetensors")["greedy"][1]
+        expected = run("detokenize", "-m", DEMO, *greedy).out
+        options = ["run", "-m", DEMO, "-p", PROMPT, "-n", len(greedy), "--temp", "0", "--ignore-eos", "--kernels", "ref",
+                   "-c", "128"]
+        self.assertEqual(self.check_done(run(*options)).out, expected)
+        stats = self.folder / "stats.json"
+        self.assertEqual(self.check_done(run(*options, "--ram", half_of_the_experts(), "--stats", stats)).out, expected)
+        o = json.loads(stats.read_text())
+        self.assertGreater(o["cache_misses"], 0)
+        self.assertLess(o["peak_anon_bytes"], o["ram_bytes"] + (16 << 20))
+
+    def test_a_seed_makes_a_text_repeatable(self):
+        options = ["run", "-m", DEMO, "-p", PROMPT, "-n", "24", "--temp", "1.5", "--seed"]
+        first = run(*options, "1").out
+        self.assertEqual(run(*options, "1").out, first)
+        self.assertNotEqual(run(*options, "2").out, first)
+
+    def test_n_0_reads_the_prompt_only(self):
+        self.assertEqual(self.check_done(run("run", "-m", DEMO, "-p", PROMPT, "-n", "0")).out, "")
+
+    def test_generation_stops_when_the_context_is_full(self):
+        stats = self.folder / "stats.json"
+        self.check_done(run("run", "-m", DEMO, "-p", PROMPT, "-c", "24", "--ignore-eos", "--stats", stats))
+        o = json.loads(stats.read_text())
+        self.assertEqual(o["prompt_tokens"] + o["gen_tokens"], 24 + 1)  # the last one needs no room
+
+    def test_a_question_is_put_into_the_template(self):
+        o = self.check_done(run("run", "-m", DEMO, "--chat", "-p", "What is a river?", "-n", "4", "--json")).json()
+        plain = len(run("tokenize", "-m", DEMO, "What is a river?").out.split())
+        self.assertGreater(o["prompt_tokens"], plain + 3)
+
+
+class Logits(CliTest):
+    def check_golden(self, model, expected, *options):
+        out = self.folder / "out.safetensors"
+        want = read_safetensors(expected)
+        ids = self.folder / "ids"
+        ids.write_text(" ".join(map(str, want["input_ids"][1])))
+        greedy = len(want["greedy"][1])
+        self.check_done(run("logits", "-m", model, "--tokens-file", ids, "--out", out, "--layers", "--greedy", greedy,
+                            "--kernels", "ref", *options))
+        have = read_safetensors(out)
+        self.assertEqual(set(have), set(want))
+        logits = want["logits"][1]
+        mean = sum(logits) / len(logits)
+        deviation = math.sqrt(sum((x - mean) ** 2 for x in logits) / len(logits))
+        for name, (shape, values) in want.items():
+            self.assertEqual(have[name][0], shape, name)
+            if name.split(".")[0] in ("input_ids", "greedy", "topk"):
+                self.assertEqual(have[name][1], values, name)
+            else:
+                worst = max(abs(a - b) for a, b in zip(have[name][1], values))
+                self.assertLess(worst, 1e-3 * deviation, name)
+
+    def test_a_folder_gives_the_golden_tensors(self):
+        model = DATA / "models" / "qwen3_moe_f16"
+        self.check_golden(model, model / "expected.safetensors")
+
+    def test_the_chunk_does_not_change_them(self):
+        model = DATA / "models" / "olmoe_tied"
+        self.check_golden(model, model / "expected.safetensors", "--chunk", "7")
+
+    def test_without_layers_only_the_logits_are_written(self):
+        out = self.folder / "out.safetensors"
+        self.check_done(run("logits", "-m", DEMO, "--tokens", "5,6,7", "--out", out))
+        self.assertEqual({k: v[0] for k, v in read_safetensors(out).items()}, {"input_ids": [3], "logits": [3, 4096]})
+        self.assertEqual([p.name for p in self.folder.iterdir()], ["out.safetensors"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,130 @@
+"""What a person at a terminal sees: progress, the summary, a hint, Ctrl-C, and a conversation."""
+import subprocess
+import unittest
+
+from odmoe_cli import DEMO, PROGRAM, SOURCE, CliTest, run
+
+
+def last_line(shown):
+    return shown.replace("\r\n", "\n").rstrip("\n").split("\n")[-1]
+
+
+class Run(CliTest):
+    def test_scripts_get_the_text_and_nothing_else(self):
+        result = self.check_done(run("run", "-m", DEMO, "-p", "In the beginning", "-n", "4"))
+        self.assertEqual(result.err, "")
+
+    def test_the_summary_is_one_line_that_says_what_it_cost(self):
+        err = self.check_done(run("run", "-m", DEMO, "-p", "In the beginning", "-n", "4", "--ignore-eos", "-v")).err
+        summary = err.split("\n")[0]
+        for part in ("4 tokens at ", " tok/s", "budget ", " weights, ", " expert cache", "% of experts were in the cache",
+                     "% of the time waiting for the disk"):
+            self.assertIn(part, summary)
+
+    def test_a_small_budget_gets_one_hint_that_works(self):
+        options = ["-m", DEMO, "-c", "64", "-p", "In the beginning", "-n", "4", "--ignore-eos", "-v"]
+        floor = run("plan", "-m", DEMO, "-c", "64", "--json").json()["floor_bytes"]
+        lines = self.check_done(run("run", *options, "--ram", floor)).err.splitlines()
+        self.assertEqual(len(lines), 2)
+        self.assertIn("hint: --ram ", lines[1])
+        better = lines[1].split("--ram ")[1].split()[0]
+        self.assertNotIn("hint", self.check_done(run("run", *options, "--ram", better)).err)
+
+    def test_a_terminal_shows_the_summary_after_the_text(self):
+        terminal = self.terminal("run", "-m", DEMO, "-p", "In the beginning", "-n", "4", "--ignore-eos", "--ram", "1GiB")
+        self.assertEqual(terminal.end(), 0)
+        self.assertIn("4 tokens at ", last_line(terminal.shown))
+
+    def test_ctrl_c_ends_the_text_with_the_summary(self):
+        terminal = self.terminal("run", "-m", DEMO, "-p", "In the beginning", "--ignore-eos", "--ram", "1GiB", "--kernels", "ref")
+        terminal.wait_for(" the ")
+        terminal.type("\x03")
+        self.assertEqual(terminal.end(), 0)
+        self.assertIn("stopped", terminal.shown)
+        self.assertIn(" tokens at ", last_line(terminal.shown))
+
+
+class Chat(CliTest):
+    def chat(self, *options):
+        terminal = self.terminal("chat", "-m", DEMO, "-n", "16", "--temp", "0", *options)
+        terminal.wait_for("> ")
+        return terminal
+
+    def test_help_reset_and_exit(self):
+        terminal = self.chat()
+        terminal.type("/help\n")
+        terminal.wait_for("/reset ")
+        terminal.type("/reset\n/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_ctrl_d_ends_it(self):
+        terminal = self.chat()
+        terminal.type("\x04")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_a_question_is_answered_and_the_next_one_asked_for(self):
+        terminal = self.chat()
+        terminal.type("What is a river?\n")
+        terminal.wait_for(" tok/s")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_ctrl_c_stops_the_answer_and_not_the_program(self):
+        terminal = self.terminal("chat", "-m", DEMO, "--temp", "1", "--kernels", "ref")
+        terminal.wait_for("> ")
+        terminal.type("Tell me everything about rivers.\n")
+        terminal.wait_for("rivers.\r\n")
+        terminal.type("\x03")
+        terminal.type("/help\n")
+        terminal.wait_for("/exit ")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_piped_messages_are_answered_without_prompts(self):
+        options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
+        one = self.check_done(run(*options, stdin=b"What is a river?\n")).out
+        self.assertTrue(one.endswith("\n"))
+        again = self.check_done(run(*options, stdin=b"What is a river?\n/reset\nWhat is a river?\n/exit\nnever read\n")).out
+        self.assertEqual(again, one + one)
+
+    def test_lines_joined_by_backslash_or_quotes_are_one_message(self):
+        options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
+        joined = self.check_done(run(*options, stdin=b"What is\\\na river?\n")).out
+        block = self.check_done(run(*options, stdin=b'"""What is\na river?"""\n')).out
+        self.assertEqual(joined, block)
+        self.assertEqual(joined.count("\n"), run(*options, stdin=b"What is a river?\n").out.count("\n"))
+
+
+class Completion(CliTest):
+    def complete(self, *words):
+        script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _odmoe; '
+                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        p = subprocess.run(["bash", "-c", script, "bash", SOURCE / "cli" / "completion" / "odmoe.bash", PROGRAM, *words],
+                           capture_output=True, text=True, cwd=self.folder, check=True)
+        self.assertEqual(p.stderr, "")
+        return p.stdout.split()
+
+    def test_commands(self):
+        self.assertEqual(self.complete("per"), ["perplexity"])
+        self.assertLessEqual({"run", "chat", "--help", "--version"}, set(self.complete("")))
+
+    def test_options_are_the_commands_own(self):
+        self.assertLessEqual({"--ram", "--temp", "--stats", "--help"}, set(self.complete("run", "--")))
+        self.assertEqual(self.complete("tokenize", "--"), ["--help", "--special"])
+
+    def test_values(self):
+        self.assertEqual(self.complete("run", "--kv", ""), ["f32", "f16", "q8_0"])
+        self.assertEqual(self.complete("run", "--io", "=", "pr"), ["pread"])
+        self.assertIn("lru", self.complete("run", "--policy", ""))
+        self.assertIn("ref", self.complete("run", "--kernels", ""))
+
+    def test_models_are_folders_and_gguf_files(self):
+        (self.folder / "a.gguf").touch()
+        (self.folder / "a.txt").touch()
+        (self.folder / "afolder").mkdir()
+        self.assertEqual(sorted(self.complete("inspect", "a")), ["a.gguf", "afolder"])
+        self.assertEqual(sorted(self.complete("run", "-m", "a")), ["a.gguf", "afolder"])
+
+
+if __name__ == "__main__":
+    unittest.main()
