@@ -91,10 +91,13 @@ static void on_logits(void *user, int64_t row, const float *logits)
         memcpy(w->last, logits, (size_t)w->info->vocab * sizeof *logits);
 }
 
+/* Rows of one kind of tensor, where the tap has them. */
 static void write_rows(writer *w, const char *kind, const odmoe_tap *tap, tensor_type type, int64_t columns,
                        const void *data)
 {
     char name[32];
+    if (!data)
+        return;
     snprintf(name, sizeof name, "%s.%d", kind, tap->layer);
     int tensor = tensor_file_add(w->file, name, type, w->n, columns);
     tensor_file_write(w->file, tensor, tap->first, tap->n, data);
@@ -104,8 +107,6 @@ static void on_tap(void *user, const odmoe_tap *tap)
 {
     writer *w = user;
     write_rows(w, "hidden", tap, TENSOR_F32, w->info->hidden, tap->hidden);
-    if (!tap->router) /* a layer without experts, or the end */
-        return;
     write_rows(w, "router", tap, TENSOR_F32, w->info->experts, tap->router);
     write_rows(w, "topk", tap, TENSOR_I32, w->info->top_k, tap->topk);
     write_rows(w, "topw", tap, TENSOR_F32, w->info->top_k, tap->topw);

@@ -38,6 +38,9 @@ static void print_plan(const odmoe_plan *p, const odmoe_info *info)
     snprintf(note, sizeof note, "%lld of %lld experts", (long long)p->cache_experts,
              (long long)info->moe_layers * info->experts);
     line("expert cache", p->cache_bytes, note);
+    uint64_t used = p->resident_bytes + p->kv_bytes + p->activation_bytes + p->other_bytes + p->cache_bytes;
+    if (used < p->ram_bytes)
+        line("not needed", p->ram_bytes - used, "");
     printf("One token uses %s of experts%s; all experts are %s.\n", odmoe_size_format(p->token_working_set_bytes, a),
            p->cache_bytes < p->token_working_set_bytes ? ", more than the cache holds: expect to wait for the disk"
                                                        : "",

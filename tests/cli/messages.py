@@ -2,6 +2,7 @@
 import json
 import pathlib
 import shutil
+import struct
 import unittest
 
 from odmoe_cli import DATA, DEMO, CliTest, run, write_gguf
@@ -108,6 +109,7 @@ class Models(CliTest):
         (self.folder / "config.json").write_text(json.dumps({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 128,
             "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100, "max_position_embeddings": 64}))
+        (self.folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
         self.check_model(self.folder, "experts")
 
     def test_a_dense_gguf_is_told_to_use_another_program(self):
@@ -120,7 +122,7 @@ class Models(CliTest):
     def test_an_unknown_family_lists_the_known_ones(self):
         other = self.folder / "other.gguf"
         write_gguf(other, {"general.architecture": "weirdmoe", "weirdmoe.block_count": 2, "weirdmoe.expert_count": 8})
-        self.check_model(other, "weirdmoe", "qwen3_moe")
+        self.check_model(other, "weirdmoe", "olmoe", "qwen3moe")
 
     def test_a_truncated_download_is_recognised_wherever_it_ends(self):
         whole = pathlib.Path(DEMO).read_bytes()
@@ -128,7 +130,7 @@ class Models(CliTest):
         for length in (3, 20, 1000, 100_000, len(whole) // 2, len(whole) - 1):
             cut.write_bytes(whole[:length])
             self.check_error(run("run", "-m", cut, "-p", "a"), 1, cut)
-        self.assertRegex(run("inspect", cut).err, "truncated|incomplete|ends|shorter|beyond")
+        self.assertIn("cut off", run("inspect", cut).err)
 
     def test_a_missing_shard_is_named(self):
         shards = self.folder / "model"

@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import struct
@@ -51,11 +52,11 @@ class Terminal:
         self.shown += piece.decode(errors="replace")
         return bool(piece)
 
-    def wait_for(self, text, seconds=120):
+    def wait_for(self, pattern, seconds=120):
         end = time.monotonic() + seconds
-        while text not in self.shown:
+        while not re.search(pattern, self.shown):
             if not self.read() or time.monotonic() > end:
-                raise AssertionError(f"{text!r} never came; shown: {self.shown!r}")
+                raise AssertionError(f"{pattern!r} never came; shown: {self.shown!r}")
 
     def type(self, keys):
         os.write(self.fd, keys.encode())

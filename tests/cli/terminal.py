@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: progress, the summary, a hint, Ctrl-C, and a conversation."""
+"""What a person at a terminal sees: progress, the summary, a hint and Ctrl-C; and what the shell completes."""
 import subprocess
 import unittest
 
@@ -37,62 +37,11 @@ class Run(CliTest):
 
     def test_ctrl_c_ends_the_text_with_the_summary(self):
         terminal = self.terminal("run", "-m", DEMO, "-p", "In the beginning", "--ignore-eos", "--ram", "1GiB", "--kernels", "ref")
-        terminal.wait_for(" the ")
+        terminal.wait_for(r"\x1b\[K[\w ,]{20}")  # behind the last progress line
         terminal.type("\x03")
         self.assertEqual(terminal.end(), 0)
         self.assertIn("stopped", terminal.shown)
         self.assertIn(" tokens at ", last_line(terminal.shown))
-
-
-class Chat(CliTest):
-    def chat(self, *options):
-        terminal = self.terminal("chat", "-m", DEMO, "-n", "16", "--temp", "0", *options)
-        terminal.wait_for("> ")
-        return terminal
-
-    def test_help_reset_and_exit(self):
-        terminal = self.chat()
-        terminal.type("/help\n")
-        terminal.wait_for("/reset ")
-        terminal.type("/reset\n/exit\n")
-        self.assertEqual(terminal.end(), 0)
-
-    def test_ctrl_d_ends_it(self):
-        terminal = self.chat()
-        terminal.type("\x04")
-        self.assertEqual(terminal.end(), 0)
-
-    def test_a_question_is_answered_and_the_next_one_asked_for(self):
-        terminal = self.chat()
-        terminal.type("What is a river?\n")
-        terminal.wait_for(" tok/s")
-        terminal.type("/exit\n")
-        self.assertEqual(terminal.end(), 0)
-
-    def test_ctrl_c_stops_the_answer_and_not_the_program(self):
-        terminal = self.terminal("chat", "-m", DEMO, "--temp", "1", "--kernels", "ref")
-        terminal.wait_for("> ")
-        terminal.type("Tell me everything about rivers.\n")
-        terminal.wait_for("rivers.\r\n")
-        terminal.type("\x03")
-        terminal.type("/help\n")
-        terminal.wait_for("/exit ")
-        terminal.type("/exit\n")
-        self.assertEqual(terminal.end(), 0)
-
-    def test_piped_messages_are_answered_without_prompts(self):
-        options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
-        one = self.check_done(run(*options, stdin=b"What is a river?\n")).out
-        self.assertTrue(one.endswith("\n"))
-        again = self.check_done(run(*options, stdin=b"What is a river?\n/reset\nWhat is a river?\n/exit\nnever read\n")).out
-        self.assertEqual(again, one + one)
-
-    def test_lines_joined_by_backslash_or_quotes_are_one_message(self):
-        options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
-        joined = self.check_done(run(*options, stdin=b"What is\\\na river?\n")).out
-        block = self.check_done(run(*options, stdin=b'"""What is\na river?"""\n')).out
-        self.assertEqual(joined, block)
-        self.assertEqual(joined.count("\n"), run(*options, stdin=b"What is a river?\n").out.count("\n"))
 
 
 class Completion(CliTest):
