@@ -5,7 +5,7 @@ MESON ?= meson
 # Passed to meson setup, e.g. MESON_FLAGS=-Dwerror=true
 MESON_FLAGS ?=
 
-.PHONY: all deps test sanitize install format clean
+.PHONY: all deps demo test sanitize install format clean
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -16,6 +16,11 @@ $(BUILD)/build.ninja:
 
 deps:
 	@tools/install-deps.sh
+
+demo: deps
+	@test -f $(BUILD)/build.ninja || $(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD) odmoe
+	@tools/demo.sh $(BUILD)/odmoe
 
 test: all
 	$(MESON) test -C $(BUILD) --print-errorlogs
