@@ -52,9 +52,9 @@ odmoe_status vocab_add(vocab *v, const char *text, size_t length, token_kind kin
  * counts before a special token, then the lower id. */
 odmoe_status vocab_seal(vocab *v, odmoe_error *err);
 
-/* vocab_add_merge - append a rule; left and right are texts in the alphabet of vocab_add. After vocab_seal.
- * ERR_FORMAT where the vocabulary lacks one of the two or their concatenation; a rule with a special token in it is
- * kept out of the index. vocab_seal_merges - build the index by pair. */
+/* vocab_add_merge - append a rule; left and right are texts in the alphabet of vocab_add. After vocab_seal. A rule that
+ * needs a token which the vocabulary lacks (pruned vocabularies have such) is left out, one with a special token is
+ * kept out of the index. ERR_FORMAT, ERR_MEMORY. vocab_seal_merges - build the index by pair. */
 odmoe_status vocab_add_merge(vocab *v, const char *left, size_t left_length, const char *right, size_t right_length,
                              bool byte_level, const char *where, odmoe_error *err);
 odmoe_status vocab_seal_merges(vocab *v, odmoe_error *err);

@@ -1,0 +1,89 @@
+/* The chat formats against the texts that the published templates themselves render (tests/data/templates). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/chat.h"
+
+static json_t *renderings;
+
+static odmoe_status detect(const char *name, chat_template *out, odmoe_error *err)
+{
+    char path[4096], text[65536];
+    snprintf(path, sizeof path, "%s/templates/%s.jinja", getenv("ODMOE_TEST_DATA"), name);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof text, f);
+    assert_true(n < sizeof text);
+    fclose(f);
+    return chat_detect(text, n, out, err);
+}
+
+static void texts_are_those_of_the_template(void **state)
+{
+    const char *name = *state;
+    chat_template c = {0};
+    odmoe_error err = {0};
+    assert_int_equal(detect(name, &c, &err), ODMOE_OK);
+    const json_t *rows = json_object_get(renderings, name), *row;
+    size_t i, k;
+    assert_int_equal(json_array_size(rows), 8);
+    json_array_foreach(rows, i, row)
+    {
+        const json_t *list = json_object_get(row, "messages"), *m, *expected = json_object_get(row, "text");
+        odmoe_message messages[8];
+        json_array_foreach(list, k, m) messages[k] = (odmoe_message){json_string_value(json_object_get(m, "role")),
+                                                                     json_string_value(json_object_get(m, "content"))};
+        chat_rendering r = {0};
+        bool prompt = json_is_true(json_object_get(row, "add_generation_prompt"));
+        if (chat_render(&c, messages, json_array_size(list), prompt, "<BOS>", "<EOS>", &r, &err))
+            fail_msg("%s", err.message);
+        if (r.length != json_string_length(expected) || memcmp(r.text, json_string_value(expected), r.length) != 0)
+            fail_msg("%s, %zu: \"%.*s\" is not \"%s\"", name, i, (int)r.length, r.text, json_string_value(expected));
+        size_t covered = 0;
+        for (k = 0; k < r.count; covered += r.parts[k++].length)
+            assert_ptr_equal(r.parts[k].text, r.text + covered);
+        assert_int_equal(covered, r.length);
+        chat_rendering_free(&r);
+    }
+    chat_template_free(&c);
+}
+
+static void other_templates_are_refused_with_a_hint(void **state)
+{
+    static const char *const names[] = {"GLM-4.6", "ibm-granite-granite-3.3-2B-Instruct", "moonshotai-Kimi-K2",
+                                        "openai-gpt-oss-120b"};
+    for (size_t i = 0; i < 4; i++) {
+        chat_template c = {0};
+        odmoe_error err = {0};
+        assert_int_equal(detect(names[i], &c, &err), ODMOE_ERR_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "`run` without --chat"));
+        assert_non_null(strstr(err.message, "chatml, phi3"));
+    }
+}
+
+int main(void)
+{
+#define TEMPLATE(name)                                                                              \
+    {                                                                                               \
+        name ": texts are those of the template", texts_are_those_of_the_template, NULL, NULL, name \
+    }
+    const struct CMUnitTest tests[] = {
+        TEMPLATE("Qwen-Qwen2.5-7B-Instruct"),        TEMPLATE("Qwen-Qwen3-0.6B"),
+        TEMPLATE("microsoft-Phi-3.5-mini-instruct"), TEMPLATE("mistralai-Mistral-Nemo-Instruct-2407"),
+        TEMPLATE("deepseek-ai-DeepSeek-V3.1"),       cmocka_unit_test(other_templates_are_refused_with_a_hint),
+    };
+    char path[4096];
+    json_error_t fault;
+    snprintf(path, sizeof path, "%s/templates/renderings.json", getenv("ODMOE_TEST_DATA"));
+    renderings = json_load_file(path, 0, &fault);
+    int failed = renderings ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+    json_decref(renderings);
+    return failed;
+}
