@@ -10,6 +10,11 @@ odmoe_status router_check(const router_config *c, odmoe_error *err)
     if (c->top_k < 1 || c->top_k > c->experts || c->top_k > ROUTER_TOP_K_MAX)
         return err_set(err, ODMOE_ERR_RANGE, "top-k %d: 1 to %d of %d experts are possible", c->top_k, ROUTER_TOP_K_MAX,
                        c->experts);
+    if (c->score != ROUTER_SOFTMAX && c->score != ROUTER_SIGMOID)
+        return err_set(err, ODMOE_ERR_RANGE, "router score %d is not known", (int)c->score);
+    if (!isfinite(c->scale) || c->scale == 0)
+        return err_set(err, ODMOE_ERR_RANGE, "router scale %g would leave nothing of the experts' outputs",
+                       (double)c->scale);
     if (!c->groups)
         return ODMOE_OK;
     if (c->groups < 1 || c->experts % c->groups || c->groups_used < 1 || c->groups_used > c->groups ||
@@ -40,8 +45,8 @@ static void scores(const router_config *c, const float *logits, float *probs)
         probs[e] = sum > 0 ? probs[e] / sum : 1.0f / (float)c->experts;
 }
 
-/* Set the keys of experts outside the best groups to -inf. */
-static void limit_groups(const router_config *c, float *keys)
+/* Take the experts outside the best groups out of the running. */
+static void limit_groups(const router_config *c, const float *keys, unsigned char *taken)
 {
     int size = c->experts / c->groups;
     float best[ROUTER_EXPERTS_MAX];
@@ -63,8 +68,7 @@ static void limit_groups(const router_config *c, float *keys)
         for (int o = 0; o < c->groups; o++)
             better += best[o] > best[g] || (best[o] == best[g] && o < g);
         if (better >= c->groups_used)
-            for (int i = 0; i < size; i++)
-                keys[g * size + i] = -INFINITY;
+            memset(taken + g * size, 1, (size_t)size);
     }
 }
 
@@ -79,10 +83,10 @@ void router_select(const router_config *c, const float *logits, const float *bia
         float key = by_logit ? logits[e] : probs[e] + (bias ? bias[e] : 0.0f);
         keys[e] = isnan(key) ? -INFINITY : key;
     }
-    if (c->groups)
-        limit_groups(c, keys);
     unsigned char taken[ROUTER_EXPERTS_MAX];
     memset(taken, 0, (size_t)c->experts);
+    if (c->groups)
+        limit_groups(c, keys, taken);
     for (int k = 0; k < c->top_k; k++) {
         int best = -1;
         for (int e = 0; e < c->experts; e++)
