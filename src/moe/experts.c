@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define GROUP_ROWS 256 /* rows of one expert that are computed at a time: bounds the workspace */
+#define ROUND_ROWS 256 /* (row, expert) pairs that are computed at a time: bounds the workspace */
 #define FEW_ENTRIES 64 /* up to this many (row, expert) pairs are kept apart and computed in arrival order */
 #define BLOCK 64       /* output columns of one task */
 
@@ -78,22 +78,23 @@ odmoe_status experts_check(const expert_index *index, const kernel_table *kernel
 void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int threads, experts_work *out)
 {
     size_t rows = (size_t)max_rows, entries = rows * (size_t)shape->top_k;
-    size_t group = rows < GROUP_ROWS ? rows : GROUP_ROWS, few = entries < FEW_ENTRIES ? entries : FEW_ENTRIES;
+    size_t few = entries < FEW_ENTRIES ? entries : FEW_ENTRIES, round = rows < ROUND_ROWS ? rows : ROUND_ROWS;
     size_t experts = (size_t)shape->experts, hidden = (size_t)shape->hidden, ffn = (size_t)shape->ffn;
+    round = round < few ? few : round;
     out->max_rows = max_rows;
-    out->group = (int64_t)group;
+    out->round_rows = (int64_t)round;
     out->counts = arena_take(a, experts, sizeof *out->counts);
     out->first = arena_take(a, experts + 1, sizeof *out->first);
     out->needed = arena_take(a, experts, sizeof *out->needed);
     out->entry_row = arena_take(a, entries, sizeof *out->entry_row);
     out->entry_weight = arena_take(a, entries, sizeof *out->entry_weight);
-    activations_layout(a, &out->gathered, shape->in_mask, (int64_t)group, shape->hidden);
-    out->gathered_f32 = shape->in_mask >> ACT_F32 & 1 ? arena_take(a, group * hidden, sizeof(float)) : NULL;
-    out->gate = arena_take(a, group * ffn, sizeof(float));
-    out->up = arena_take(a, group * ffn, sizeof(float));
-    activations_layout(a, &out->mid, shape->mid_mask, (int64_t)group, shape->ffn);
+    activations_layout(a, &out->gathered, shape->in_mask, (int64_t)round, shape->hidden);
+    out->gathered_f32 = shape->in_mask >> ACT_F32 & 1 ? arena_take(a, round * hidden, sizeof(float)) : NULL;
+    out->gate = arena_take(a, round * ffn, sizeof(float));
+    out->up = arena_take(a, round * ffn, sizeof(float));
+    activations_layout(a, &out->mid, shape->mid_mask, (int64_t)round, shape->ffn);
     out->kept = arena_take(a, few * hidden, sizeof(float));
-    out->block = arena_take(a, (size_t)threads * group * BLOCK, sizeof(float));
+    out->block = arena_take(a, (size_t)threads * round * BLOCK, sizeof(float));
 }
 
 /* ---- one call ---- */
@@ -126,40 +127,59 @@ static int group_rows(const experts_shape *shape, experts_work *w, int64_t n, co
     return needed;
 }
 
-/* The rows of the group side by side, in every format that this expert's gate and up take. */
-static void gather(experts_call *call)
-{
-    experts_work *w = call->work;
-    const int32_t *entry_rows = w->entry_row + call->entry;
-    unsigned mask = 1u << call->c->kernels->ops[call->gate->type].act | 1u << call->c->kernels->ops[call->up->type].act;
-    w->gathered.at[ACT_F32] = w->gathered_f32;
-    static_assert(ACT_F32 == 0, "the loop below starts with it");
-    for (int f = 0; f < ACT_COUNT; f++) {
-        if (!(mask >> f & 1))
-            continue;
-        size_t bytes = call->x->bytes[f];
-        for (int64_t i = 0; i < call->rows; i++)
-            memcpy((char *)w->gathered.at[f] + (size_t)i * bytes,
-                   (char *)call->x->at[f] + (size_t)entry_rows[i] * bytes, bytes);
-    }
-}
-
 static int64_t element_bytes(const expert_piece *p)
 {
     return dtype_info((dtype)p->type)->block_bytes; /* of a float type: the only ones stored (in, out) */
 }
 
-/* y [n, ldy] columns [first, first + count) of x times one matrix, in either orientation */
-static void product(const experts_call *call, const expert_piece *p, const void *at, int64_t row_bytes, int64_t in,
-                    const activations *x, int64_t first, int64_t count, float *y, int64_t ldy)
+/* Find the matrices in the view's pieces. */
+static void bind_pieces(experts_slice *s, int64_t ffn)
 {
-    const kernel_ops *ops = &call->c->kernels->ops[p->type];
-    if (p->in_out)
-        ops->matrix_in_out((const char *)at + first * element_bytes(p), row_bytes, in, count, x->at[ACT_F32], x->cols,
-                           call->rows, y, ldy);
+    for (int i = 0; i < s->view.n; i++) {
+        const expert_piece *p = &s->view.pieces[i];
+        const char *at = s->view.piece[i];
+        int64_t row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols);
+        switch ((piece_role)p->role) {
+        case PIECE_GATE:
+            s->gate = (expert_matrix){p, at, row_bytes};
+            break;
+        case PIECE_UP:
+            s->up = (expert_matrix){p, at, row_bytes};
+            break;
+        case PIECE_DOWN:
+            s->down = (expert_matrix){p, at, row_bytes};
+            break;
+        case PIECE_GATE_UP: {
+            int64_t step = p->interleaved ? 2 * row_bytes : row_bytes;
+            int64_t skip = p->in_out ? ffn * element_bytes(p) : (p->interleaved ? row_bytes : ffn * row_bytes);
+            s->gate = (expert_matrix){p, at, step};
+            s->up = (expert_matrix){p, at + skip, step};
+            break;
+        }
+        case PIECE_ROLE_COUNT:
+            break;
+        }
+    }
+}
+
+/* y [rows, ldy] columns [first, first + count) of rows x times one matrix, in either orientation; x starts at row
+ * `base` */
+static void product(const experts_call *call, const expert_matrix *m, int64_t in, const activations *x, int64_t base,
+                    int64_t rows, int64_t first, int64_t count, float *y, int64_t ldy)
+{
+    const kernel_ops *ops = &call->c->kernels->ops[m->piece->type];
+    if (m->piece->in_out)
+        ops->matrix_in_out((const char *)m->at + first * element_bytes(m->piece), m->row_bytes, in, count,
+                           (const float *)x->at[ACT_F32] + base * x->cols, x->cols, rows, y, ldy);
     else
-        ops->matrix((const char *)at + first * row_bytes, row_bytes, count, in, x->at[ops->act],
-                    (int64_t)x->bytes[ops->act], call->rows, y, ldy);
+        ops->matrix((const char *)m->at + first * m->row_bytes, m->row_bytes, count, in,
+                    (const char *)x->at[ops->act] + base * (int64_t)x->bytes[ops->act], (int64_t)x->bytes[ops->act],
+                    rows, y, ldy);
+}
+
+static int64_t blocks_of(int64_t total)
+{
+    return (total + BLOCK - 1) / BLOCK;
 }
 
 static int64_t block_length(int64_t total, int64_t first)
@@ -167,79 +187,105 @@ static int64_t block_length(int64_t total, int64_t first)
     return total - first < BLOCK ? total - first : BLOCK;
 }
 
+/* Copy one (row, expert) pair's activations into the round, in every format. Row i of the round. */
+static void gather_row(void *ctx, int64_t i, int worker)
+{
+    const experts_call *call = ctx;
+    experts_work *w = call->work;
+    int s = 0;
+    while (i >= call->slices[s].base + call->slices[s].rows)
+        s++;
+    int64_t row = w->entry_row[call->slices[s].entry + i - call->slices[s].base];
+    for (int f = 0; f < ACT_COUNT; f++)
+        if (call->shape->in_mask >> f & 1)
+            memcpy((char *)w->gathered.at[f] + (size_t)i * call->x->bytes[f],
+                   (const char *)call->x->at[f] + (size_t)row * call->x->bytes[f], call->x->bytes[f]);
+}
+
+/* gate, up and silu for one block of one slice's ffn. Task = slice * blocks + block. */
 static void gate_up_task(void *ctx, int64_t task, int worker)
 {
     const experts_call *call = ctx;
-    int64_t ffn = call->shape->ffn, first = task * BLOCK, count = block_length(ffn, first);
-    float *gate = call->work->gate + first, *up = call->work->up + first;
-    product(call, call->gate, call->gate_at, call->gate_row_bytes, call->shape->hidden, &call->work->gathered, first,
-            count, gate, ffn);
-    product(call, call->up, call->up_at, call->up_row_bytes, call->shape->hidden, &call->work->gathered, first, count,
-            up, ffn);
-    for (int64_t i = 0; i < call->rows; i++)
+    int64_t ffn = call->shape->ffn, hidden = call->shape->hidden, blocks = blocks_of(ffn);
+    const experts_slice *s = &call->slices[task / blocks];
+    int64_t first = task % blocks * BLOCK, count = block_length(ffn, first);
+    float *gate = call->work->gate + s->base * ffn + first, *up = call->work->up + s->base * ffn + first;
+    product(call, &s->gate, hidden, &call->work->gathered, s->base, s->rows, first, count, gate, ffn);
+    product(call, &s->up, hidden, &call->work->gathered, s->base, s->rows, first, count, up, ffn);
+    for (int64_t i = 0; i < s->rows; i++)
         call->c->kernels->silu_mul(gate + i * ffn, up + i * ffn, gate + i * ffn, count);
 }
 
+/* down for one block of the hidden size, over all slices: those of one row are added in ascending expert order. */
 static void down_task(void *ctx, int64_t task, int worker)
 {
     const experts_call *call = ctx;
     experts_work *w = call->work;
-    int64_t hidden = call->shape->hidden, first = task * BLOCK, count = block_length(hidden, first);
-    if (call->few) {
-        product(call, call->down, call->down_at, call->down_row_bytes, call->shape->ffn, &w->mid, first, count,
-                w->kept + call->entry * hidden + first, hidden);
-        return;
-    }
-    float *block = w->block + worker * w->group * BLOCK;
-    product(call, call->down, call->down_at, call->down_row_bytes, call->shape->ffn, &w->mid, first, count, block,
-            BLOCK);
-    for (int64_t i = 0; i < call->rows; i++)
-        call->c->kernels->add_scaled(call->y + w->entry_row[call->entry + i] * hidden + first, block + i * BLOCK,
-                                     w->entry_weight[call->entry + i], count);
-}
-
-/* Find the pieces of the view and where their rows start. */
-static void bind_pieces(experts_call *call, const expert_view *view)
-{
-    for (int i = 0; i < view->n; i++) {
-        const expert_piece *p = &view->pieces[i];
-        int64_t row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols);
-        if (p->role == PIECE_GATE || p->role == PIECE_GATE_UP) {
-            call->gate = p;
-            call->gate_at = view->piece[i];
-            call->gate_row_bytes = p->interleaved ? 2 * row_bytes : row_bytes;
+    int64_t ffn = call->shape->ffn, hidden = call->shape->hidden;
+    int64_t first = task * BLOCK, count = block_length(hidden, first);
+    float *block = w->block + worker * w->round_rows * BLOCK;
+    for (int i = 0; i < call->count; i++) {
+        const experts_slice *s = &call->slices[i];
+        if (call->few) {
+            product(call, &s->down, ffn, &w->mid, s->base, s->rows, first, count, w->kept + s->entry * hidden + first,
+                    hidden);
+            continue;
         }
-        if (p->role == PIECE_UP) {
-            call->up = p;
-            call->up_at = view->piece[i];
-            call->up_row_bytes = row_bytes;
-        }
-        if (p->role == PIECE_GATE_UP) {
-            int64_t skip = p->in_out ? call->shape->ffn * element_bytes(p)
-                                     : (p->interleaved ? row_bytes : call->shape->ffn * row_bytes);
-            call->up = p;
-            call->up_at = (const char *)view->piece[i] + skip;
-            call->up_row_bytes = call->gate_row_bytes;
-        }
-        if (p->role == PIECE_DOWN) {
-            call->down = p;
-            call->down_at = view->piece[i];
-            call->down_row_bytes = row_bytes;
-        }
+        product(call, &s->down, ffn, &w->mid, s->base, s->rows, first, count, block, BLOCK);
+        for (int64_t row = 0; row < s->rows; row++)
+            call->c->kernels->add_scaled(call->y + w->entry_row[s->entry + row] * hidden + first, block + row * BLOCK,
+                                         w->entry_weight[s->entry + row], count);
     }
 }
 
-static void run_expert(experts_call *call, const expert_view *view)
+static void run_round(experts_call *call)
 {
     experts_work *w = call->work;
-    bind_pieces(call, view);
-    int64_t last = w->first[view->expert + 1];
-    for (call->entry = w->first[view->expert]; call->entry < last; call->entry += call->rows) {
-        call->rows = last - call->entry < w->group ? last - call->entry : w->group;
-        gather(call);
-        pool_run(call->c->pool, (call->shape->ffn + BLOCK - 1) / BLOCK, gate_up_task, call);
-        activations_fill(call->c, &w->mid, 1u << call->c->kernels->ops[call->down->type].act, w->gate, call->rows);
-        pool_run(call->c->pool, (call->shape->hidden + BLOCK - 1) / BLOCK, down_task, call);
+    w->gathered.at[ACT_F32] = w->gathered_f32;
+    rows_run(call->c, call->rows, gather_row, call);
+    pool_run(call->c->pool, call->count * blocks_of(call->shape->ffn), gate_up_task, call);
+    activations_fill(call->c, &w->mid, call->shape->mid_mask, w->gate, call->rows);
+    pool_run(call->c->pool, blocks_of(call->shape->hidden), down_task, call);
+    for (int i = 0; i < call->count; i++)
+        if (call->slices[i].last)
+            call->source->release(call->source->ctx, call->batch, &call->slices[i].view);
+}
+
+/* Take the next expert as the current one: wait for it, or only look whether it is there. False: none to be had now. */
+static bool take_expert(experts_call *call, bool wait, odmoe_status *status, odmoe_error *err)
+{
+    const expert_source *source = call->source;
+    experts_slice *s = &call->current;
+    if (wait)
+        *status = source->next(source->ctx, call->batch, &s->view, err);
+    else if (!source->poll || source->poll(source->ctx, call->batch, &s->view, NULL))
+        return false; /* a failure shows again in next */
+    if (*status || s->view.expert < 0)
+        return false;
+    s->entry = call->work->first[s->view.expert];
+    s->rows = call->work->first[s->view.expert + 1] - s->entry;
+    bind_pieces(s, call->shape->ffn);
+    return true;
+}
+
+/* Fill a round with what is there, at least one slice. An empty round: all experts are through, or *status says why
+ * not. Waits only while it holds no expert, so that room for one is enough. */
+static void fill_round(experts_call *call, odmoe_status *status, odmoe_error *err)
+{
+    call->count = 0;
+    call->rows = 0;
+    while (call->count < EXPERTS_ROUND_MAX && call->rows < call->work->round_rows) {
+        if (!call->current.rows && !take_expert(call, call->count == 0, status, err))
+            return;
+        experts_slice *s = &call->slices[call->count++];
+        int64_t room = call->work->round_rows - call->rows;
+        *s = call->current;
+        s->base = call->rows;
+        s->rows = s->rows < room ? s->rows : room;
+        call->current.entry += s->rows;
+        call->current.rows -= s->rows;
+        s->last = call->current.rows == 0;
+        call->rows += s->rows;
     }
 }
 
@@ -271,16 +317,14 @@ odmoe_status experts_start(experts_call *call, const compute *c, const experts_s
 odmoe_status experts_finish(experts_call *call, float *y, odmoe_error *err)
 {
     const expert_source *source = call->source;
-    odmoe_status status;
     call->y = y;
     memset(y, 0, (size_t)(call->n * call->shape->hidden) * sizeof *y);
+    odmoe_status status = ODMOE_OK;
     for (;;) {
-        expert_view view;
-        status = source->next(source->ctx, call->batch, &view, err);
-        if (status || view.expert < 0)
+        fill_round(call, &status, err);
+        if (!call->count)
             break;
-        run_expert(call, &view);
-        source->release(source->ctx, call->batch, &view);
+        run_round(call);
     }
     source->end(source->ctx, call->batch);
     if (!status && call->few)

@@ -5,6 +5,9 @@
  *
  * The order of additions is fixed (ascending expert id), whatever the order in which reads complete: few rows keep the
  * experts' outputs apart and compute in arrival order, hits first; many rows take the experts in id order.
+ *
+ * Experts that are there at the same time are computed in one round: one parallel loop over all their gate and up rows,
+ * one over their down rows. What is in a round never changes a result.
  */
 #ifndef ODMOE_MOE_EXPERTS_H
 #define ODMOE_MOE_EXPERTS_H
@@ -27,21 +30,39 @@ odmoe_status experts_check(const expert_index *index, const kernel_table *kernel
 /* The workspace for up to max_rows rows; carve with experts_layout (arena.h). */
 typedef struct experts_work {
     int64_t max_rows;
-    int64_t group;        /* rows of one expert computed at a time: bounds the workspace */
+    int64_t round_rows;   /* (row, expert) pairs computed at a time: bounds the workspace */
     int32_t *counts;      /* [experts] rows of each expert */
     int32_t *first;       /* [experts + 1] start of its entries */
     int32_t *needed;      /* [experts] ids with rows, ascending */
     int32_t *entry_row;   /* [max_rows * top_k] sorted by expert, then row */
     float *entry_weight;  /* [max_rows * top_k] */
-    activations gathered; /* [group, hidden] rows of one expert, side by side */
-    float *gathered_f32;  /* [group, hidden] when ACT_F32 is wanted */
-    float *gate, *up;     /* [group, ffn] */
-    activations mid;      /* [group, ffn] silu(gate) * up in the down weights' formats */
-    float *kept;          /* [FEW_ENTRIES, hidden] outputs of few rows, one an entry */
-    float *block;         /* [threads][group, BLOCK] output of one task */
+    activations gathered; /* [round_rows, hidden] the rows of a round, side by side */
+    float *gathered_f32;  /* [round_rows, hidden] when ACT_F32 is wanted */
+    float *gate, *up;     /* [round_rows, ffn] */
+    activations mid;      /* [round_rows, ffn] silu(gate) * up in the down weights' formats */
+    float *kept;          /* [few entries, hidden] outputs of few rows, one an entry */
+    float *block;         /* [threads][round_rows, block] output of one task */
 } experts_work;
 
 void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int threads, experts_work *out);
+
+/* A matrix of an expert as the kernels take it. */
+typedef struct expert_matrix {
+    const expert_piece *piece;
+    const void *at; /* its first row */
+    int64_t row_bytes;
+} expert_matrix;
+
+/* Some rows of one expert, part of a round. */
+typedef struct experts_slice {
+    expert_view view;
+    bool last; /* the expert's last slice: it is released after the round */
+    expert_matrix gate, up, down;
+    int64_t entry, rows; /* its entries */
+    int64_t base;        /* their first row in the round's workspace */
+} experts_slice;
+
+#define EXPERTS_ROUND_MAX 16 /* slices of a round */
 
 /* One call, between experts_start and experts_finish. */
 typedef struct experts_call {
@@ -55,11 +76,11 @@ typedef struct experts_call {
     void *batch;
     bool few;
     float *y;
-    /* the expert being computed, and the group of its rows */
-    const expert_piece *gate, *up, *down;
-    const void *gate_at, *up_at, *down_at;
-    int64_t gate_row_bytes, up_row_bytes, down_row_bytes;
-    int64_t entry, rows;
+    /* a round: experts that are there, computed together so that threads wait for each other less often */
+    experts_slice slices[EXPERTS_ROUND_MAX];
+    int count;
+    int64_t rows;
+    experts_slice current; /* the expert being cut into slices; rows: those left */
 } experts_call;
 
 /* experts_start - group n rows by expert and ask the source for the experts: reads begin. What the caller computes

@@ -15,6 +15,11 @@ static odmoe_status next(void *ctx, void *batch, expert_view *view, odmoe_error 
     return store_next(batch, view, err);
 }
 
+static odmoe_status poll_next(void *ctx, void *batch, expert_view *view, odmoe_error *err)
+{
+    return store_poll(batch, view, err);
+}
+
 static void release(void *ctx, void *batch, const expert_view *view)
 {
     store_release(batch, view);
@@ -46,6 +51,7 @@ expert_source source_from_store(store *s)
         .ctx = s,
         .begin = begin,
         .next = next,
+        .poll = poll_next,
         .release = release,
         .end = end,
         .prefetch = prefetch,

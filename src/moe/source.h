@@ -11,6 +11,8 @@ typedef struct expert_source {
     odmoe_status (*begin)(void *ctx, int layer, const int32_t *experts, int n, fetch_order order, void **batch,
                           odmoe_error *err);
     odmoe_status (*next)(void *ctx, void *batch, expert_view *view, odmoe_error *err);
+    /* As store_poll; NULL where the source cannot tell: experts are then computed one by one. */
+    odmoe_status (*poll)(void *ctx, void *batch, expert_view *view, odmoe_error *err);
     void (*release)(void *ctx, void *batch, const expert_view *view);
     void (*end)(void *ctx, void *batch);
     /* As store_prefetch and store_cancel; NULL where the source cannot read ahead. scores [n] fall with the rank; they

@@ -345,7 +345,7 @@ static odmoe_status failure(store_batch *b, int32_t expert, odmoe_error *err)
     return ODMOE_ERR_IO;
 }
 
-odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err)
+static odmoe_status next_view(store_batch *b, bool wait, expert_view *view, odmoe_error *err)
 {
     store *s = b->s;
     odmoe_status status = ODMOE_OK;
@@ -367,6 +367,10 @@ odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err)
         if (expert != MEMBER_NONE) {
             give(b, expert);
             break;
+        }
+        if (!wait) {
+            view->expert = VIEW_NOT_YET;
+            goto done;
         }
         if (failed != MEMBER_NONE) {
             status = failure(b, failed, err);
@@ -396,6 +400,16 @@ odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err)
 done:
     pthread_mutex_unlock(&s->lock);
     return status;
+}
+
+odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err)
+{
+    return next_view(b, true, view, err);
+}
+
+odmoe_status store_poll(store_batch *b, expert_view *view, odmoe_error *err)
+{
+    return next_view(b, false, view, err);
 }
 
 void store_release(store_batch *b, const expert_view *view)

@@ -32,9 +32,11 @@ typedef enum fetch_order {
 
 typedef enum io_mode { IO_AUTO, IO_URING, IO_PREAD, IO_BUFFERED } io_mode;
 
+#define VIEW_NOT_YET (-2)
+
 /* A pinned expert. piece[i] is what pieces[i] describes, at any byte alignment; read-only; valid until released. */
 typedef struct expert_view {
-    int32_t layer, expert; /* expert < 0: the batch is through */
+    int32_t layer, expert; /* expert -1: the batch is through; VIEW_NOT_YET: see store_poll */
     int32_t n;
     const expert_piece *pieces;
     const void *piece[PIECES_MAX];
@@ -75,6 +77,11 @@ odmoe_status store_begin(store *s, int layer, const int32_t *experts, int n, fet
  * (release first). After an error the batch can only be ended. Errors: ERR_IO, "layer 3, expert 17: FILE: ..."; the
  * expert is EMPTY again afterwards and may be asked for anew. */
 odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err);
+
+/* store_poll - the same without waiting: view->expert is VIEW_NOT_YET where store_next would have to wait (or to fail:
+ * a failure is left for store_next to report). For callers that compute several experts at once when several are there.
+ */
+odmoe_status store_poll(store_batch *b, expert_view *view, odmoe_error *err);
 
 /* store_release - unpin. Experts of one batch may be released in any order, by any thread. */
 void store_release(store_batch *b, const expert_view *view);
