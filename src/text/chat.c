@@ -112,9 +112,9 @@ static span content_of(const writer *w, size_t i, bool joined)
 {
     span s = {w->messages[i].content, strlen(w->messages[i].content)};
     chat_trim trim = w->c->format->trim;
-    if (trim == CHAT_TRIM_EACH || (trim == CHAT_TRIM_JOINED && !joined))
-        s = trim_left(s);
-    return trim == CHAT_TRIM_NONE ? s : trim_right(s);
+    if (trim == CHAT_TRIM_NONE || (trim == CHAT_TRIM_ANSWERS && !is_role(w, i, "assistant")))
+        return s;
+    return trim_right(trim == CHAT_TRIM_JOINED && joined ? s : trim_left(s));
 }
 
 /* The place behind the first or the last </think>, or NULL. */
@@ -142,7 +142,7 @@ static odmoe_status put_thoughts(const writer *w, span content)
 
 static odmoe_status put_answer(const writer *w, size_t i, bool unanswered)
 {
-    chat_thinking thinking = w->c->format->thinking;
+    chat_thinking thinking = w->c->has_thinking ? w->c->format->thinking : CHAT_THINKING_KEPT;
     span content = content_of(w, i, false);
     const char *from = NULL;
     odmoe_status st = ODMOE_OK;
@@ -253,7 +253,7 @@ static odmoe_status put_turns(const writer *w)
             if (!st)
                 st = put_answer(w, i, i > question);
             if (!st)
-                st = put_format(w, f->assistant[1]);
+                st = put_format(w, i == w->n - 1 && f->last_answer ? f->last_answer : f->assistant[1]);
         }
     }
     return st;

@@ -10,6 +10,7 @@ typedef struct chat_template {
     const struct chat_format *format; /* static */
     char *default_system;             /* owned: the system text of a conversation without one, or NULL */
     bool has_bos, has_eos;            /* does the template write them at all */
+    bool has_thinking;                /* does it know </think> */
 } chat_template;
 
 /* chat_detect - recognise text[0, length). ERR_UNSUPPORTED for a format that is not known: the message lists the known

@@ -76,6 +76,7 @@ odmoe_status chat_detect(const char *text, size_t length, chat_template *out, od
             c.format = &chat_formats[i];
     c.has_bos = strstr(plain, "bos_token");
     c.has_eos = strstr(plain, "eos_token");
+    c.has_thinking = strstr(plain, "</think>");
     odmoe_status st = ODMOE_OK;
     if (!c.format) {
         char names[256];

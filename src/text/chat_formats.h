@@ -13,7 +13,7 @@ typedef enum chat_system {
     CHAT_SYSTEM_NONE        /* refused */
 } chat_system;
 
-/* What becomes of <think>...</think> in the assistant's earlier answers. */
+/* What becomes of <think>...</think> in the assistant's earlier answers, if the template knows </think> at all. */
 typedef enum chat_thinking {
     CHAT_THINKING_KEPT,
     CHAT_THINKING_DROPPED,      /* all up to the first </think> */
@@ -24,8 +24,9 @@ typedef enum chat_thinking {
 /* What of a message's white space at both ends is dropped. */
 typedef enum chat_trim {
     CHAT_TRIM_NONE,
-    CHAT_TRIM_EACH,  /* all of it */
-    CHAT_TRIM_JOINED /* the same, after a system text was put before it */
+    CHAT_TRIM_EACH,   /* all of it */
+    CHAT_TRIM_JOINED, /* the same, after a system text was put before it */
+    CHAT_TRIM_ANSWERS /* all of it, of the assistant's messages */
 } chat_trim;
 
 /* In these texts \1 stands for the begin token and \2 for the end token. */
@@ -34,6 +35,7 @@ typedef struct chat_format {
     const char *signs[4];   /* a template that has all of these ... */
     const char *without[2]; /* ... and none of these is of this format. Quotes are ", \n is a new line. */
     const char *system[2], *user[2], *assistant[2]; /* before and behind each message; system: also inside a user's */
+    const char *last_answer;                        /* instead of assistant[1] at the very end, or NULL */
     const char *prompt;                             /* where the assistant's answer begins */
     const char *end;                                /* the end of a text without that */
     const char *system_always;                      /* stands in the system message even without a system text */

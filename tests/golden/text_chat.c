@@ -25,6 +25,33 @@ static odmoe_status detect(const char *name, chat_template *out, odmoe_error *er
     return chat_detect(text, n, out, err);
 }
 
+/* Render one conversation and compare; a text of null must be refused. */
+static void check_row(const char *name, const chat_template *c, const json_t *row)
+{
+    const json_t *list = json_object_get(row, "messages"), *m, *expected = json_object_get(row, "text");
+    odmoe_message messages[8];
+    odmoe_error err = {0};
+    size_t k;
+    json_array_foreach(list, k, m) messages[k] = (odmoe_message){json_string_value(json_object_get(m, "role")),
+                                                                 json_string_value(json_object_get(m, "content"))};
+    chat_rendering r = {0};
+    bool prompt = json_is_true(json_object_get(row, "add_generation_prompt"));
+    odmoe_status st = chat_render(c, messages, json_array_size(list), prompt, "<BOS>", "<EOS>", &r, &err);
+    if (!json_is_string(expected)) {
+        if (st != ODMOE_ERR_ARG && st != ODMOE_ERR_UNSUPPORTED)
+            fail_msg("%s: rendered what the template refuses: \"%.*s\"", name, (int)r.length, r.text);
+    } else if (st) {
+        fail_msg("%s: %s", name, err.message);
+    } else if (r.length != json_string_length(expected) || memcmp(r.text, json_string_value(expected), r.length) != 0) {
+        fail_msg("%s: \"%.*s\" is not \"%s\"", name, (int)r.length, r.text, json_string_value(expected));
+    }
+    size_t covered = 0;
+    for (k = 0; !st && k < r.count; covered += r.parts[k++].length)
+        assert_ptr_equal(r.parts[k].text, r.text + covered);
+    assert_true(st || covered == r.length);
+    chat_rendering_free(&r);
+}
+
 static void texts_are_those_of_the_template(void **state)
 {
     const char *name = *state;
@@ -32,27 +59,33 @@ static void texts_are_those_of_the_template(void **state)
     odmoe_error err = {0};
     assert_int_equal(detect(name, &c, &err), ODMOE_OK);
     const json_t *rows = json_object_get(renderings, name), *row;
-    size_t i, k;
+    size_t i;
     assert_int_equal(json_array_size(rows), 8);
-    json_array_foreach(rows, i, row)
-    {
-        const json_t *list = json_object_get(row, "messages"), *m, *expected = json_object_get(row, "text");
-        odmoe_message messages[8];
-        json_array_foreach(list, k, m) messages[k] = (odmoe_message){json_string_value(json_object_get(m, "role")),
-                                                                     json_string_value(json_object_get(m, "content"))};
-        chat_rendering r = {0};
-        bool prompt = json_is_true(json_object_get(row, "add_generation_prompt"));
-        if (chat_render(&c, messages, json_array_size(list), prompt, "<BOS>", "<EOS>", &r, &err))
-            fail_msg("%s", err.message);
-        if (r.length != json_string_length(expected) || memcmp(r.text, json_string_value(expected), r.length) != 0)
-            fail_msg("%s, %zu: \"%.*s\" is not \"%s\"", name, i, (int)r.length, r.text, json_string_value(expected));
-        size_t covered = 0;
-        for (k = 0; k < r.count; covered += r.parts[k++].length)
-            assert_ptr_equal(r.parts[k].text, r.text + covered);
-        assert_int_equal(covered, r.length);
-        chat_rendering_free(&r);
-    }
+    json_array_foreach(rows, i, row) check_row(name, &c, row);
     chat_template_free(&c);
+}
+
+static void further_templates_are_recognised_and_rendered(void **state)
+{
+    char path[4096];
+    json_error_t fault;
+    snprintf(path, sizeof path, "%s/templates/more.json", getenv("ODMOE_TEST_DATA"));
+    json_t *all = json_load_file(path, 0, &fault), *one, *row;
+    assert_int_equal(json_object_size(all), 24);
+    const char *name;
+    size_t i;
+    json_object_foreach(all, name, one)
+    {
+        const json_t *text = json_object_get(one, "template");
+        chat_template c = {0};
+        odmoe_error err = {0};
+        if (chat_detect(json_string_value(text), json_string_length(text), &c, &err))
+            fail_msg("%s: %s", name, err.message);
+        assert_string_equal(chat_name(&c), json_string_value(json_object_get(one, "format")));
+        json_array_foreach(json_object_get(one, "rows"), i, row) check_row(name, &c, row);
+        chat_template_free(&c);
+    }
+    json_decref(all);
 }
 
 static void other_templates_are_refused_with_a_hint(void **state)
@@ -75,9 +108,13 @@ int main(void)
         name ": texts are those of the template", texts_are_those_of_the_template, NULL, NULL, name \
     }
     const struct CMUnitTest tests[] = {
-        TEMPLATE("Qwen-Qwen2.5-7B-Instruct"),        TEMPLATE("Qwen-Qwen3-0.6B"),
-        TEMPLATE("microsoft-Phi-3.5-mini-instruct"), TEMPLATE("mistralai-Mistral-Nemo-Instruct-2407"),
-        TEMPLATE("deepseek-ai-DeepSeek-V3.1"),       cmocka_unit_test(other_templates_are_refused_with_a_hint),
+        TEMPLATE("Qwen-Qwen2.5-7B-Instruct"),
+        TEMPLATE("Qwen-Qwen3-0.6B"),
+        TEMPLATE("microsoft-Phi-3.5-mini-instruct"),
+        TEMPLATE("mistralai-Mistral-Nemo-Instruct-2407"),
+        TEMPLATE("deepseek-ai-DeepSeek-V3.1"),
+        cmocka_unit_test(further_templates_are_recognised_and_rendered),
+        cmocka_unit_test(other_templates_are_refused_with_a_hint),
     };
     char path[4096];
     json_error_t fault;
