@@ -3,7 +3,7 @@
 #define ODMOE_API_HANDLES_H
 
 #include "model/model.h"
-#include "text/tokenizer.h"
+#include "text/chat.h"
 
 struct odmoe_tokenizer {
     tokenizer *t;
@@ -12,6 +12,8 @@ struct odmoe_tokenizer {
 struct odmoe_model {
     model m;
     struct odmoe_tokenizer tokenizer; /* t is NULL where the model has none */
+    chat_template chat;               /* format is NULL where none is known: then no_chat says why */
+    odmoe_error no_chat;
 };
 
 struct odmoe_session {
@@ -24,6 +26,13 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
 
 /* model_text_open - the tokenizer of an open model's files; NULL where it has none. text.c */
 odmoe_status model_text_open(const model_files *f, tokenizer **t, odmoe_error *err);
+
+/* model_chat_open - recognise the chat template of an open model's files. A model without a known one is fine: *reason
+ * then says what to tell who asks for it. ERR_MEMORY. chat.c */
+odmoe_status model_chat_open(const model_files *f, chat_template *out, odmoe_error *reason, odmoe_error *err);
+
+/* give_ids - hand a list of ids to a caller's array, as far as it reaches, and their number to *n; frees the list. */
+void give_ids(token_list *list, int32_t *ids, size_t capacity, size_t *n);
 
 /* copy_out - fill a caller's struct of `*size` bytes (its first field) from ours, no further than it reaches. */
 void copy_out(void *to, const void *from, size_t bytes);

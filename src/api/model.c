@@ -27,12 +27,14 @@ odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err)
     return ODMOE_OK;
 }
 
-/* Headers and tokenizer; the metadata is freed afterwards. A model without a tokenizer is fine. */
+/* Headers, tokenizer and chat template; the metadata is freed afterwards. A model without a tokenizer is fine. */
 static odmoe_status prepare(const char *path, odmoe_model *out, odmoe_error *err)
 {
     odmoe_status status = model_prepare(path, &out->m, err);
     if (!status)
         status = model_text_open(&out->m.files, &out->tokenizer.t, err);
+    if (!status)
+        status = model_chat_open(&out->m.files, &out->chat, &out->no_chat, err);
     if (!status)
         model_drop_metadata(&out->m);
     return status;
@@ -58,6 +60,7 @@ odmoe_status odmoe_plan_make(const char *path, const odmoe_options *options, odm
             copy_out(plan, &all, sizeof all);
     }
     tokenizer_free(handle.tokenizer.t);
+    chat_template_free(&handle.chat);
     model_close(&handle.m);
     return status;
 }
@@ -89,6 +92,7 @@ void odmoe_model_close(odmoe_model *handle)
     if (!handle)
         return;
     tokenizer_free(handle->tokenizer.t);
+    chat_template_free(&handle->chat);
     model_close(&handle->m);
     free(handle);
 }

@@ -11,7 +11,8 @@ void odmoe_sampler_options_init(odmoe_sampler_options *options)
         .size = sizeof *options, .temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1};
 }
 
-odmoe_status odmoe_sampler_create(const odmoe_sampler_options *options, int32_t vocab, odmoe_sampler **out, odmoe_error *err)
+odmoe_status odmoe_sampler_create(const odmoe_sampler_options *options, int32_t vocab, odmoe_sampler **out,
+                                  odmoe_error *err)
 {
     odmoe_sampler_options all;
     odmoe_sampler_options_init(&all);

@@ -52,8 +52,7 @@ void odmoe_tokenizer_close(odmoe_tokenizer *handle)
     free(handle);
 }
 
-/* Hand a list of ids to a caller's array, as far as it reaches; frees the list. */
-static void give_ids(token_list *list, int32_t *ids, size_t capacity, size_t *n)
+void give_ids(token_list *list, int32_t *ids, size_t capacity, size_t *n)
 {
     size_t count = list->count < capacity ? list->count : capacity;
     if (count)
