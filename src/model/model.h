@@ -41,6 +41,7 @@ typedef struct pass_work {
     mixer_row *rows;        /* [max_rows] */
     void *mixer;
     experts_work experts;
+    int32_t *all_experts;   /* [experts] 0, 1, ... */
     ffn_work ffn;
     activations out; /* [logits_rows, hidden] after the final norm */
     float *out_rows; /* its float rows */

@@ -64,6 +64,7 @@ void pass_layout(arena *a, const model *m, const experts_shape *shape, const mod
     out->rows = arena_take(a, rows, sizeof *out->rows);
     out->mixer = m->mixer->layout(a, c, mask_over_layers(m, k, mixer_out, 1), max_rows, s->threads);
     experts_layout(a, shape, max_rows, s->threads, &out->experts);
+    out->all_experts = arena_take(a, experts, sizeof *out->all_experts);
     if (c->shared_ffn || any_dense)
         ffn_layout(a, ffn, mask_over_layers(m, k, ffn_out, 2), max_rows, &out->ffn);
     activations_layout(a, &out->out, mask_of(k, output_of(m)), out->logits_rows, c->hidden);
@@ -193,6 +194,19 @@ static void run_shared(chunk_run *r)
         m->work.shared_gate[row] = gated ? 1 / (1 + expf(-m->work.shared_gate[row])) : 1;
 }
 
+/* A long chunk that needs nearly all experts of this layer will need nearly all of the next one: their reads follow
+ * this layer's at once, before the next router has spoken. */
+static void read_next_layer(chunk_run *r, const experts_call *call)
+{
+    model *m = r->m;
+    int experts = m->config.router.experts, next = call->layer + 1;
+    if (call->needed < experts - experts / 10 || next >= expert_index_layers(m->weights.experts) || !m->source.prefetch)
+        return;
+    for (int e = 0; e < experts; e++)
+        m->work.all_experts[e] = e;
+    m->source.prefetch(m->source.ctx, next, m->work.all_experts, NULL, experts, READ_CERTAIN);
+}
+
 static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
 {
     model *m = r->m;
@@ -210,6 +224,8 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
                                         &m->work.in, r->n, m->work.topk, m->work.topw, err);
     if (status)
         return status;
+    if (!call.few)
+        read_next_layer(r, &call);
     run_shared(r);
     return experts_finish(&call, m->work.y, err);
 }

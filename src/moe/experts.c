@@ -305,11 +305,11 @@ odmoe_status experts_start(experts_call *call, const compute *c, const experts_s
 {
     *call = (experts_call){.c = c, .shape = shape, .work = work, .source = source, .layer = layer, .x = x, .n = n};
     call->few = n * shape->top_k <= FEW_ENTRIES;
-    int needed = group_rows(shape, work, n, topk, topw);
-    odmoe_status status = source->begin(source->ctx, layer, work->needed, needed,
+    call->needed = group_rows(shape, work, n, topk, topw);
+    odmoe_status status = source->begin(source->ctx, layer, work->needed, call->needed,
                                         call->few ? FETCH_ARRIVAL : FETCH_LISTED, &call->batch, err);
     if (!status && source->note_uses)
-        for (int i = 0; i < needed; i++)
+        for (int i = 0; i < call->needed; i++)
             source->note_uses(source->ctx, layer, work->needed[i], (uint64_t)work->counts[work->needed[i]]);
     return status;
 }

@@ -74,6 +74,7 @@ typedef struct experts_call {
     const activations *x;
     int64_t n;
     void *batch;
+    int needed; /* experts with rows */
     bool few;
     float *y;
     /* a round: experts that are there, computed together so that threads wait for each other less often */
