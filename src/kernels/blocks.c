@@ -11,6 +11,35 @@ static float half_at(const uint8_t *p)
     return dtype_f16_to_f32(block_u16(p));
 }
 
+/* The 8 six-bit scales and 8 six-bit minimums that Q4_K and Q5_K pack into 12 bytes: the low six bits
+ * of bytes 0-3 (scales) and 4-7 (minimums) are entries 0-3; bytes 8-11 hold the low nibbles of entries 4-7 (scale low,
+ * minimum high), whose top two bits are the top two bits of bytes 0-3 and 4-7. */
+static void k_scales(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8])
+{
+    uint32_t s, m, h;
+    memcpy(&s, packed, 4);
+    memcpy(&m, packed + 4, 4);
+    memcpy(&h, packed + 8, 4);
+    uint32_t parts[4] = {s & 0x3f3f3f3f, (h & 0x0f0f0f0f) | (s >> 2 & 0x30303030), m & 0x3f3f3f3f,
+                         (h >> 4 & 0x0f0f0f0f) | (m >> 2 & 0x30303030)};
+    memcpy(scale, parts, 8);
+    memcpy(min, parts + 2, 8);
+}
+
+/* Q3_K's 16 six-bit scales less 32: low nibbles in bytes 0-7 (entries 0-7 low, 8-15 high), top two
+ * bits in bytes 8-11 (entry i in byte 8 + i % 4 at bit i / 4 * 2). */
+static void q3k_scales(const uint8_t packed[12], int8_t scale[16])
+{
+    uint32_t w[3];
+    memcpy(w, packed, 12);
+    uint32_t parts[4] = {(w[0] & 0x0f0f0f0f) | (w[2] << 4 & 0x30303030), (w[1] & 0x0f0f0f0f) | (w[2] << 2 & 0x30303030),
+                         (w[0] >> 4 & 0x0f0f0f0f) | (w[2] & 0x30303030),
+                         (w[1] >> 4 & 0x0f0f0f0f) | (w[2] >> 2 & 0x30303030)};
+    memcpy(scale, parts, 16);
+    for (int i = 0; i < 16; i++)
+        scale[i] -= 32;
+}
+
 /* Blocks of 32 have one scale, and in some types a number that is added: its negation is the minimum. */
 static void plain_scale(block_ints *out, float d, float m)
 {
@@ -119,7 +148,7 @@ static void decode_q3_k(const uint8_t *b, block_ints *out)
     for (int i = 0; i < 256; i++)
         out->q[i] = (int8_t)(out->q[i] + (b[i % 32] >> (i / 32) & 1) * 4);
     int8_t scale[16];
-    block_q3k_scales(b + 96, scale);
+    q3k_scales(b + 96, scale);
     for (int j = 0; j < 16; j++)
         out->scale[j] = scale[j];
     out->d = half_at(b + 108);
@@ -130,7 +159,7 @@ static void decode_q3_k(const uint8_t *b, block_ints *out)
 static void k_header(const uint8_t *b, block_ints *out)
 {
     uint8_t scale[8], min[8];
-    block_k_scales(b + 4, scale, min);
+    k_scales(b + 4, scale, min);
     for (int j = 0; j < 16; j++) {
         out->scale[j] = scale[j / 2];
         out->min[j] = min[j / 2];

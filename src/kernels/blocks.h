@@ -39,33 +39,4 @@ static inline float block_e8m0_half(uint8_t e)
     return f;
 }
 
-/* block_k_scales - the 8 six-bit scales and 8 six-bit minimums that Q4_K and Q5_K pack into 12 bytes: the low six bits
- * of bytes 0-3 (scales) and 4-7 (minimums) are entries 0-3; bytes 8-11 hold the low nibbles of entries 4-7 (scale low,
- * minimum high), whose top two bits are the top two bits of bytes 0-3 and 4-7. */
-static inline void block_k_scales(const uint8_t packed[12], uint8_t scale[8], uint8_t min[8])
-{
-    uint32_t s, m, h;
-    memcpy(&s, packed, 4);
-    memcpy(&m, packed + 4, 4);
-    memcpy(&h, packed + 8, 4);
-    uint32_t parts[4] = {s & 0x3f3f3f3f, (h & 0x0f0f0f0f) | (s >> 2 & 0x30303030), m & 0x3f3f3f3f,
-                         (h >> 4 & 0x0f0f0f0f) | (m >> 2 & 0x30303030)};
-    memcpy(scale, parts, 8);
-    memcpy(min, parts + 2, 8);
-}
-
-/* block_q3k_scales - Q3_K's 16 six-bit scales less 32: low nibbles in bytes 0-7 (entries 0-7 low, 8-15 high), top two
- * bits in bytes 8-11 (entry i in byte 8 + i % 4 at bit i / 4 * 2). */
-static inline void block_q3k_scales(const uint8_t packed[12], int8_t scale[16])
-{
-    uint32_t w[3];
-    memcpy(w, packed, 12);
-    uint32_t parts[4] = {(w[0] & 0x0f0f0f0f) | (w[2] << 4 & 0x30303030), (w[1] & 0x0f0f0f0f) | (w[2] << 2 & 0x30303030),
-                         (w[0] >> 4 & 0x0f0f0f0f) | (w[2] & 0x30303030),
-                         (w[1] >> 4 & 0x0f0f0f0f) | (w[2] >> 2 & 0x30303030)};
-    memcpy(scale, parts, 16);
-    for (int i = 0; i < 16; i++)
-        scale[i] -= 32;
-}
-
 #endif

@@ -5,7 +5,9 @@
  *
  *   zero, set1(a), load(p), store(p, v)      p at any address
  *   load_part(p, n), store_part(p, v, n)     only n in [0, 16] floats are touched; the others read as 0
+ *   half(h)                                  one half-precision number to float
  *   from_f16(p), from_bf16(p), from_i8(p)    sixteen stored numbers to float; no more bytes than those are read
+ *   part_f16(v, &even, &odd), part_bf16      lanes that hold two numbers each: the lower ones, the upper ones
  *   to_f16(p, v)                             sixteen halves, rounded to nearest even
  *   add, sub, mul, div, max, min             lane by lane; max and min give the second operand for a NaN in either
  *   abs(v), fma(a, b, c) = a * b + c, rounded once

@@ -33,7 +33,7 @@ ALWAYS_INLINE f32x16 row_load(dtype t, const uint8_t *row, int64_t c)
         return f32x16_from_bf16(row + 2 * c);
     case DTYPE_Q8_0:
         memcpy(&d, block, 2);
-        return f32x16_mul(f32x16_set1(dtype_f16_to_f32(d)), f32x16_from_i8(block + 2 + c % 32));
+        return f32x16_mul(f32x16_set1(f32x16_half(d)), f32x16_from_i8(block + 2 + c % 32));
     default:
         return f32x16_load(row + 4 * c);
     }
@@ -52,25 +52,71 @@ ALWAYS_INLINE f32x16 row_load_part(dtype t, const uint8_t *row, int64_t c, int64
     }
 }
 
-/* panel[k][i] = w[i][c + k] for `height` rows of weights (out, in), k < depth; rows beyond height are 0. */
+/* Columns c … c + 15 of sixteen whole rows, interleaved: out[j * PANEL_ROWS + i] = w[i][c + j]. */
+ALWAYS_INLINE void interleave_16(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t c, float *out)
+{
+    f32x16 v[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        v[i] = row_load(t, weights + i * row_bytes, c);
+    f32x16_transpose(v);
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; j++)
+        f32x16_store(out + j * PANEL_ROWS, v[j]);
+}
+
+/* The same for 32 columns of two bytes each: pairs of columns are interleaved as words, then parted. */
+ALWAYS_INLINE void interleave_pairs(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t c, float *out)
+{
+    f32x16 v[16], even, odd;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        v[i] = f32x16_load(weights + i * row_bytes + 2 * c);
+    f32x16_transpose(v);
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; j++) {
+        if (t == DTYPE_F16)
+            f32x16_part_f16(v[j], &even, &odd);
+        else
+            f32x16_part_bf16(v[j], &even, &odd);
+        f32x16_store(out + 2 * j * PANEL_ROWS, even);
+        f32x16_store(out + (2 * j + 1) * PANEL_ROWS, odd);
+    }
+}
+
+/* The same for the edges: `height` rows, the others 0, and `width` <= 16 columns. */
+ALWAYS_INLINE void interleave_part(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c,
+                                   int64_t width, float *out)
+{
+    float lane[16];
+    for (int64_t i = 0; i < 16; i++) {
+        f32x16 v = f32x16_zero();
+        if (i < height)
+            v = width == 16 ? row_load(t, weights + i * row_bytes, c)
+                            : row_load_part(t, weights + i * row_bytes, c, width);
+        f32x16_store(lane, v);
+        for (int64_t j = 0; j < width; j++)
+            out[j * PANEL_ROWS + i] = lane[j];
+    }
+}
+
+/* panel[k][i] = w[i][c + k] for `height` rows of weights (out, in), k < depth; rows beyond height, up to a multiple of
+ * 16, are 0. */
 ALWAYS_INLINE void panel_from_rows(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c,
                                    int64_t depth, float *out)
 {
-    for (int64_t first = 0; first < PANEL_ROWS && first < height; first += 16)
-        for (int64_t k = 0; k < depth; k += 16) {
-            f32x16 v[16];
-            int64_t width = depth - k < 16 ? depth - k : 16;
-            for (int i = 0; i < 16; i++) {
-                const uint8_t *row = weights + (first + i) * row_bytes;
-                if (first + i >= height)
-                    v[i] = f32x16_zero();
-                else
-                    v[i] = width == 16 ? row_load(t, row, c + k) : row_load_part(t, row, c + k, width);
-            }
-            f32x16_transpose(v);
-            for (int64_t j = 0; j < width; j++)
-                f32x16_store(out + (k + j) * PANEL_ROWS + first, v[j]);
-        }
+    bool two_bytes = t == DTYPE_F16 || t == DTYPE_BF16;
+    for (int64_t first = 0; first < height; first += 16, weights += 16 * row_bytes, out += 16) {
+        int64_t left = height - first, k = 0;
+        if (left >= 16 && two_bytes)
+            for (; k + 32 <= depth; k += 32)
+                interleave_pairs(t, weights, row_bytes, c + k, out + k * PANEL_ROWS);
+        if (left >= 16)
+            for (; k + 16 <= depth; k += 16)
+                interleave_16(t, weights, row_bytes, c + k, out + k * PANEL_ROWS);
+        for (; k < depth; k += 16)
+            interleave_part(t, weights, row_bytes, left, c + k, depth - k < 16 ? depth - k : 16, out + k * PANEL_ROWS);
+    }
 }
 
 /* panel[k][i] = w[k][c + i] for `width` <= PANEL_ROWS columns of weights (in, out), k < depth; the others are 0. */

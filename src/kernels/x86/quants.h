@@ -23,7 +23,7 @@
 #ifndef ODMOE_KERNELS_X86_QUANTS_H
 #define ODMOE_KERNELS_X86_QUANTS_H
 
-enum { PANEL_TOKENS = 4 }; /* from here on a panel pays */
+enum { PANEL_TOKENS = 3 }; /* from here on a panel pays */
 
 /* out[i] = sum of the lanes of v[i] */
 ALWAYS_INLINE __m256i fold_eight(const __m256i v[8])

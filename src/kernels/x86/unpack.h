@@ -141,9 +141,11 @@ ALWAYS_INLINE __m256 eight_scales_32(dtype t, const uint8_t *const b[8])
 {
     if (t != DTYPE_MXFP4)
         return eight_halves(b, 0);
-    return _mm256_setr_ps(block_e8m0_half(b[0][0]), block_e8m0_half(b[1][0]), block_e8m0_half(b[2][0]),
-                          block_e8m0_half(b[3][0]), block_e8m0_half(b[4][0]), block_e8m0_half(b[5][0]),
-                          block_e8m0_half(b[6][0]), block_e8m0_half(b[7][0]));
+    __m256i e = _mm256_setr_epi32(b[0][0], b[1][0], b[2][0], b[3][0], b[4][0], b[5][0], b[6][0], b[7][0]);
+    __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
+    __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e); /* see block_e8m0_half */
+    __m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, subnormal, small));
 }
 ALWAYS_INLINE __m256 eight_added_32(const uint8_t *const b[8])
 {
@@ -301,9 +303,11 @@ ALWAYS_INLINE void unpack_q2_k(const uint8_t *b, unpacked *u)
 
 ALWAYS_INLINE void unpack_q3_k(const uint8_t *b, unpacked *u)
 {
-    int8_t scale[16];
-    block_q3k_scales(b + 96, scale);
-    u->scale = widen_16(load16((const uint8_t *)scale));
+    __m128i low = _mm_loadl_epi64((const __m128i *)(b + 96)), high = _mm_set1_epi32((int)block_u32(b + 104));
+    low = _mm_and_si128(_mm_unpacklo_epi64(low, _mm_srli_epi16(low, 4)), _mm_set1_epi8(15));
+    high = _mm_and_si128(_mm_srlv_epi32(high, _mm_setr_epi32(0, 2, 4, 6)), _mm_set1_epi8(3));
+    __m128i scale = _mm_or_si128(low, _mm_slli_epi16(high, 4));
+    u->scale = widen_16(_mm_sub_epi8(scale, _mm_set1_epi8(32)));
     __m256i third = _mm256_set1_epi8(4), h = load32(b);
     unpack_two_bits(b + 32, u->q);
     for (int k = 0; k < 8; k++) {
