@@ -84,11 +84,6 @@ ALWAYS_INLINE __m256i four_bytes(const void *p) /* in every lane */
     memcpy(&w, p, 4);
     return _mm256_set1_epi32(w);
 }
-ALWAYS_INLINE __m256 half_of(f32x16 v, int half)
-{
-    return half ? v.b : v.a;
-}
-
 /* sum[t][v] += `count` groups of four weights (from p on) times activations (from a + t * act_row on), times the scale
  * pairs. At most `run` groups are added in 16 bits. */
 ALWAYS_INLINE void scaled_products(bool is_signed, int run, int tokens, const uint32_t *p, int count, const int8_t *a,
