@@ -34,6 +34,9 @@ odmoe_status model_chat_open(const model_files *f, chat_template *out, odmoe_err
 /* give_ids - hand a list of ids to a caller's array, as far as it reaches, and their number to *n; frees the list. */
 void give_ids(token_list *list, int32_t *ids, size_t capacity, size_t *n);
 
+/* copy_in - read a caller's struct into ours, no further than it reaches; what an older, shorter one lacks keeps ours.
+ * ERR_ARG where its size was never set. `what` names its _init function. */
+odmoe_status copy_in(void *to, const void *from, size_t bytes, const char *what, odmoe_error *err);
 /* copy_out - fill a caller's struct of `*size` bytes (its first field) from ours, no further than it reaches. */
 void copy_out(void *to, const void *from, size_t bytes);
 

@@ -17,7 +17,7 @@ const char *odmoe_version(void)
 odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err)
 {
     model m;
-    odmoe_info all;
+    odmoe_info all = {0};
     odmoe_status status = model_prepare(path, &m, err);
     if (status)
         return status;
@@ -99,7 +99,7 @@ void odmoe_model_close(odmoe_model *handle)
 
 void odmoe_model_info(const odmoe_model *handle, odmoe_info *info)
 {
-    odmoe_info all;
+    odmoe_info all = {0};
     model_describe(&handle->m, &all);
     copy_out(info, &all, sizeof all);
 }

@@ -16,6 +16,16 @@ void odmoe_options_init(odmoe_options *options)
     *options = (odmoe_options){.size = sizeof *options, .sessions = 1};
 }
 
+odmoe_status copy_in(void *to, const void *from, size_t bytes, const char *what, odmoe_error *err)
+{
+    size_t size;
+    memcpy(&size, from, sizeof size);
+    if (size < sizeof size)
+        return err_set(err, ODMOE_ERR_ARG, "a struct's size is %zu: call %s before setting its fields", size, what);
+    memcpy(to, from, size < bytes ? size : bytes);
+    return ODMOE_OK;
+}
+
 void copy_out(void *to, const void *from, size_t bytes)
 {
     size_t room;
@@ -80,8 +90,9 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
 {
     odmoe_options o;
     odmoe_options_init(&o);
-    if (source)
-        memcpy(&o, source, source->size < sizeof o ? source->size : sizeof o);
+    odmoe_status status = source ? copy_in(&o, source, sizeof o, "odmoe_options_init", err) : ODMOE_OK;
+    if (status)
+        return status;
     *out = (model_settings){.context = o.context,
                             .sessions = o.sessions,
                             .threads = o.threads,
@@ -89,7 +100,7 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
                             .logits_rows = o.logits_rows ? o.logits_rows : LOGITS_ROWS_DEFAULT,
                             .progress = o.progress,
                             .user = o.user};
-    odmoe_status status = check_range("threads", o.threads, THREADS_MAX, err);
+    status = check_range("threads", o.threads, THREADS_MAX, err);
     if (!status)
         status = check_range("context", o.context, MODEL_CONTEXT_MAX, err);
     if (!status)

@@ -16,10 +16,10 @@ odmoe_status odmoe_sampler_create(const odmoe_sampler_options *options, int32_t 
 {
     odmoe_sampler_options all;
     odmoe_sampler_options_init(&all);
-    if (options)
-        memcpy(&all, options, options->size < sizeof all ? options->size : sizeof all);
+    odmoe_status status = options ? copy_in(&all, options, sizeof all, "odmoe_sampler_options_init", err) : ODMOE_OK;
     sampler *s;
-    odmoe_status status = sampler_create(&all, vocab, &s, err);
+    if (!status)
+        status = sampler_create(&all, vocab, &s, err);
     if (!status)
         *out = (odmoe_sampler *)s;
     return status;

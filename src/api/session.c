@@ -67,16 +67,26 @@ void odmoe_pass_init(odmoe_pass *pass)
     *pass = (odmoe_pass){.size = sizeof *pass};
 }
 
-odmoe_status odmoe_pass_run(odmoe_model *handle, const odmoe_pass *pass, odmoe_error *err)
+odmoe_status odmoe_pass_run(odmoe_model *handle, const odmoe_pass *source, odmoe_error *err)
 {
-    stack_row *rows = pass->n > 0 ? mem_calloc((size_t)pass->n, sizeof *rows, "the rows of a pass", err) : NULL;
-    if (pass->n > 0 && !rows)
+    odmoe_pass pass;
+    odmoe_pass_init(&pass);
+    odmoe_status status = copy_in(&pass, source, sizeof pass, "odmoe_pass_init", err);
+    if (status)
+        return status;
+    stack_row *rows = pass.n > 0 ? mem_calloc((size_t)pass.n, sizeof *rows, "the rows of a pass", err) : NULL;
+    if (pass.n > 0 && !rows)
         return ODMOE_ERR_MEMORY;
-    for (int64_t i = 0; i < pass->n; i++)
-        rows[i] = (stack_row){&pass->rows[i].session->seq, pass->rows[i].position, pass->rows[i].token,
-                              pass->rows[i].want_logits != 0};
-    stack_pass stack = {rows, pass->n, pass->logits, pass->on_logits, pass->on_tap, pass->user};
-    odmoe_status status = pass_run(&handle->m, &stack, err);
+    for (int64_t i = 0; i < pass.n && !status; i++) {
+        const odmoe_row *r = &pass.rows[i];
+        if (r->session)
+            rows[i] = (stack_row){&r->session->seq, r->position, r->token, r->want_logits != 0};
+        else
+            status = err_set(err, ODMOE_ERR_ARG, "row %lld has no session", (long long)i);
+    }
+    stack_pass stack = {rows, pass.n, pass.logits, pass.on_logits, pass.on_tap, pass.user};
+    if (!status)
+        status = pass_run(&handle->m, &stack, err);
     free(rows);
     return status;
 }

@@ -15,7 +15,7 @@
 #include "model/model.h"
 
 #define SAVE_MAGIC "odmoeseq"
-#define SAVE_VERSION 1u
+#define SAVE_VERSION 2u
 
 static uint64_t layer_bytes(const model_config *c, const mixer *x, kv_type kv, int64_t context)
 {
@@ -90,19 +90,63 @@ static uint64_t fnv(uint64_t sum, const void *data, size_t n)
 }
 #define FNV_START 0xcbf29ce484222325ull
 
-/* What must be equal for a state to mean the same: the model's numbers, its files' sizes, KV type and kernels. */
+static uint64_t fnv_number(uint64_t sum, double number)
+{
+    return fnv(sum, &number, sizeof number);
+}
+
+/* A resident tensor's shape, type and two samples: tells models of one shape apart without reading all of it. */
+static uint64_t fnv_resident(uint64_t sum, const resident *r)
+{
+    if (!r->w.data)
+        return fnv_number(sum, -1);
+    int64_t shape[] = {r->w.rows, r->w.cols, r->w.type};
+    size_t bytes = dtype_bytes(r->w.type, (uint64_t)(r->w.rows * r->w.cols)), n = bytes < 64 ? bytes : 64;
+    sum = fnv(sum, shape, sizeof shape);
+    sum = fnv(sum, r->w.data, n);
+    return fnv(sum, (const char *)r->w.data + (bytes - n) / 2, n);
+}
+
+/* What must be equal for a state to mean the same: the model's numbers and weights, its files' sizes, KV type, kernels.
+ */
 static uint64_t fingerprint(const model *m)
 {
     const model_config *c = &m->config;
-    int64_t numbers[] = {c->layers,   c->vocab,      c->hidden,         c->heads,        c->kv_heads,
-                         c->head_dim, c->expert_ffn, c->router.experts, c->router.top_k, (int64_t)m->settings.kv};
+    const rope_config *r = &c->rope;
+    int64_t numbers[] = {c->layers,
+                         c->vocab,
+                         c->hidden,
+                         c->heads,
+                         c->kv_heads,
+                         c->head_dim,
+                         c->expert_ffn,
+                         c->pairing,
+                         c->rope_dim,
+                         c->norm_heads,
+                         c->router.experts,
+                         c->router.top_k,
+                         c->router.renormalise,
+                         r->scaling,
+                         r->original_context,
+                         r->truncate,
+                         (int64_t)m->settings.kv};
+    double reals[] = {c->rms_eps, c->clip_qkv,  c->router.scale, r->theta,
+                      r->factor,  r->beta_fast, r->beta_slow,    r->attention_factor};
     uint64_t sum = fnv(FNV_START, numbers, sizeof numbers);
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        sum = fnv_number(sum, reals[i]);
+    sum = fnv(sum, c->window, (size_t)c->layers * sizeof *c->window);
     sum = fnv(sum, c->family, strlen(c->family));
     sum = fnv(sum, m->settings.kernels->name, strlen(m->settings.kernels->name));
     for (int i = 0; i < tensor_index_files(m->files.tensors); i++) {
         uint64_t size = tensor_index_file_size(m->files.tensors, i);
         sum = fnv(sum, &size, sizeof size);
     }
+    for (int role = 0; role < W_FIRST_OF_LAYER; role++)
+        sum = fnv_resident(sum, &m->weights.model[role]);
+    for (int l = 0; l < c->layers; l++)
+        for (int role = W_FIRST_OF_LAYER; role < W_ROLE_COUNT; role++)
+            sum = fnv_resident(sum, &m->weights.layers[l][role]);
     return sum;
 }
 
@@ -163,10 +207,17 @@ odmoe_status sequence_save(const sequence *s, const char *path, odmoe_error *err
         snprintf(temporary, room, "%s.tmp", path);
         t.file = fopen(temporary, "wb");
         bool ok = t.file && write_all(s, &t, layer);
-        if (t.file && fclose(t.file))
+        int why = errno; /* closing and removing may set another */
+        if (t.file && fclose(t.file) && ok) {
             ok = false;
-        if (!ok || rename(temporary, path)) {
-            status = err_set(err, ODMOE_ERR_IO, "%s: saving the session failed: %s", path, strerror(errno));
+            why = errno;
+        }
+        if (ok && rename(temporary, path)) {
+            ok = false;
+            why = errno;
+        }
+        if (!ok) {
+            status = err_set(err, ODMOE_ERR_IO, "%s: saving the session failed: %s", path, strerror(why));
             if (t.file)
                 unlink(temporary);
         }
@@ -190,21 +241,42 @@ static odmoe_status check_header(const sequence *s, const save_header *h, const 
     return ODMOE_OK;
 }
 
-/* Read the whole file once to check its sum, so that a damaged one leaves the session as it was. */
-static odmoe_status check_sum(transfer *t, void *buffer, const save_header *h, int layers, const char *path,
-                              odmoe_error *err)
+static bool get_tokens(transfer *t, int32_t *tokens, size_t n, int vocab)
 {
-    uint64_t left = (uint64_t)h->length * sizeof(int32_t) + (uint64_t)layers * h->layer_bytes, sum;
+    bool ok = get(t, tokens, n * sizeof *tokens);
+    for (size_t i = 0; i < n && ok; i++)
+        ok = tokens[i] >= 0 && tokens[i] < vocab;
+    return ok;
+}
+
+static bool get_sum(transfer *t)
+{
+    uint64_t sum, computed = t->sum;
+    return get(t, &sum, sizeof sum) && sum == computed && fgetc(t->file) == EOF && !ferror(t->file);
+}
+
+/* Read what follows the header once and keep nothing, so that a damaged file leaves the session as it was. */
+static odmoe_status check_rest(transfer *t, const save_header *h, void *layer, const model *m, const char *path,
+                               odmoe_error *err)
+{
+    int32_t tokens[256];
     bool ok = true;
-    while (left && ok) {
-        size_t n = left < h->layer_bytes ? left : h->layer_bytes;
-        ok = get(t, buffer, n);
-        left -= n;
+    for (uint32_t done = 0; done < h->length && ok; done += 256)
+        ok = get_tokens(t, tokens, h->length - done < 256 ? h->length - done : 256, m->config.vocab);
+    for (int l = 0; l < m->config.layers && ok; l++)
+        ok = get(t, layer, h->layer_bytes);
+    return ok && get_sum(t) ? ODMOE_OK : err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+}
+
+static bool take_rest(sequence *s, transfer *t, const save_header *h, void *layer)
+{
+    const model *m = s->m;
+    bool ok = get_tokens(t, s->tokens, h->length, m->config.vocab);
+    for (int l = 0; l < m->config.layers && ok; l++) {
+        ok = get(t, layer, h->layer_bytes);
+        m->mixer->copy(&m->config, m->settings.kv, layer, h->length, sequence_state(s, l), s->context, h->length);
     }
-    uint64_t computed = t->sum;
-    if (!ok || !get(t, &sum, sizeof sum) || sum != computed)
-        return err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
-    return ODMOE_OK;
+    return ok && get_sum(t);
 }
 
 odmoe_status sequence_load(sequence *s, const char *path, odmoe_error *err)
@@ -216,22 +288,17 @@ odmoe_status sequence_load(sequence *s, const char *path, odmoe_error *err)
     void *layer = NULL;
     odmoe_status status = get(&t, &h, sizeof h) ? check_header(s, &h, path, err)
                                                 : err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+    uint64_t header_sum = t.sum;
     if (!status && !(layer = mem_calloc(1, h.layer_bytes, "one layer's state", err)))
         status = ODMOE_ERR_MEMORY;
     if (!status)
-        status = check_sum(&t, layer, &h, s->m->config.layers, path, err);
+        status = check_rest(&t, &h, layer, s->m, path, err);
     if (!status && fseek(t.file, sizeof h, SEEK_SET))
         status = err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
     if (!status) {
-        bool ok = get(&t, s->tokens, h.length * sizeof *s->tokens);
-        for (uint32_t i = 0; i < h.length && ok; i++)
-            ok = s->tokens[i] >= 0 && s->tokens[i] < s->m->config.vocab;
-        for (int l = 0; l < s->m->config.layers && ok; l++) {
-            ok = get(&t, layer, h.layer_bytes);
-            s->m->mixer->copy(&s->m->config, s->m->settings.kv, layer, h.length, sequence_state(s, l), s->context,
-                              h.length);
-        }
-        s->length = ok ? (int32_t)h.length : 0; /* only a disk that fails between two reads leaves an empty session */
+        t.sum = header_sum;
+        bool ok = take_rest(s, &t, &h, layer);
+        s->length = ok ? (int32_t)h.length : 0; /* only a file that changes between two reads leaves an empty session */
         if (!ok)
             status = err_set(err, ODMOE_ERR_IO, "%s: reading failed; the session is empty now", path);
     }
