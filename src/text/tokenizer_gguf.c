@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "format/file.h"
 #include "text/tokenizer_state.h"
 
 #define KEY(name) "tokenizer.ggml." name
@@ -334,7 +335,7 @@ odmoe_status tokenizer_from_gguf(const gguf *g, const char *path, tokenizer **ou
     if (!t)
         return ODMOE_ERR_MEMORY;
     t->bos = t->model.unknown = -1;
-    reader r = {g, path, t, err};
+    reader r = {g, file_label(path), t, err};
     gguf_text model = {0};
     odmoe_status st = gguf_get_text(g, KEY("model"), &model, err);
     if (!st && names_contain("gpt2", model))
@@ -342,8 +343,8 @@ odmoe_status tokenizer_from_gguf(const gguf *g, const char *path, tokenizer **ou
     else if (!st && names_contain("llama", model))
         st = read_scored(&r);
     else if (!st)
-        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s \"%.*s\" is not known; gpt2 and llama are", path, KEY("model"),
-                     (int)(model.length < 100 ? model.length : 100), model.at);
+        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s \"%.*s\" is not known; gpt2 and llama are", r.path,
+                     KEY("model"), (int)(model.length < 100 ? model.length : 100), model.at);
     if (!st)
         st = read_added(&r);
     if (st) {

@@ -1,0 +1,246 @@
+/* Patterns mean what they mean where tokenizer files come from, and none can hang the program. */
+#include "format_files.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/normalize.h"
+#include "text/pattern.h"
+
+static odmoe_error err;
+static pattern_scratch *scratch;
+
+static int setup(void **state)
+{
+    return pattern_scratch_create(&scratch, &err);
+}
+
+static int teardown(void **state)
+{
+    pattern_scratch_free(scratch);
+    return 0;
+}
+
+/* All matches in text must be those of `expected`, written with a | behind each. */
+static void check(const char *expression, const char *text, const char *expected)
+{
+    pattern *p = NULL;
+    if (pattern_compile(expression, strlen(expression), false, "here", &p, &err))
+        fail_msg("%s: %s", expression, err.message);
+    char got[512] = "";
+    pattern_walk walk = PATTERN_WALK_START;
+    while (!pattern_next(p, scratch, text, strlen(text), &walk, &err) && walk.found) {
+        strncat(got, text + walk.start, walk.end - walk.start);
+        strcat(got, "|");
+    }
+    assert_string_equal(got, expected);
+    pattern_free(p);
+}
+
+static void white_space_is_unicodes(void **state)
+{
+    check("\\s+",
+          "a\xC2\x85 b\xE1\xA0\x8E"
+          "c\xE2\x80\x83\xE3\x80\x80",
+          "\xC2\x85 |\xE2\x80\x83\xE3\x80\x80|"); /* no U+180E */
+    check("[^\\s]+",
+          "a\xE1\xA0\x8E b\x1C"
+          "c",
+          "a\xE1\xA0\x8E|b\x1C"
+          "c|");
+    check("\\S+",
+          "a\xC2\xA0"
+          "b",
+          "a|b|");
+    check("[\\s\\S]", "a ", "a| |");
+}
+
+static void lines_and_dots_are_rubys(void **state)
+{
+    check("a$", "a\nba", "a|a|");
+    check("^a", "a\nab", "a|a|");
+    check("a.", "a\nab", "a\n|ab|");
+}
+
+static void an_empty_match_counts_but_not_behind_another(void **state)
+{
+    check("x*", "abxxc", "||xx||");
+    check("(?=b)", "abb", "||");
+    check("x*", "", "|");
+}
+
+static void letters_and_cases_are_unicodes(void **state)
+{
+    check("(?i:'s)", "'S'\xC5\xBF", "'S|'\xC5\xBF|"); /* the long s */
+    check("\\p{L}+|\\p{N}", "\xD0\x96q\xC2\xBD", "\xD0\x96q|\xC2\xBD|");
+}
+
+static void a_literal_is_no_expression(void **state)
+{
+    pattern *p = NULL;
+    pattern_walk walk = PATTERN_WALK_START;
+    assert_int_equal(pattern_compile("a.", 2, true, "here", &p, &err), ODMOE_OK);
+    assert_int_equal(pattern_next(p, scratch, "ab a.", 5, &walk, &err), ODMOE_OK);
+    assert_true(walk.found && walk.start == 3);
+    assert_in_range(pattern_bytes(p), 10, 100000);
+    pattern_free(p);
+    pattern_free(NULL);
+}
+
+static void what_would_mean_something_else_is_refused(void **state)
+{
+    static const char *const bad[] = {"[a[bc]]", "[a-z&&[^b]]", "\\p{N}{1,3}+", "a{2}+b", "\\h+", "[\\H]"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        pattern *p = NULL;
+        odmoe_status st = pattern_compile(bad[i], strlen(bad[i]), false, "file.json: here", &p, &err);
+        assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "file.json: here", "not supported in a pattern");
+    }
+    check("[[:alpha:]]+|[]x]|[^]x]", "ab]-", "ab|]|-|"); /* but these are classes everywhere */
+    check("a{2}b|\\{1}+", "aab{1}}", "aab|{1}}|");
+}
+
+static void a_broken_pattern_is_refused(void **state)
+{
+    static const char *const bad[] = {"(", "[a", "a**{", "(?<n", "\\p{Nothing}", "\\C", "(?<=a*)b", "\xFF"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        pattern *p = NULL;
+        odmoe_status st = pattern_compile(bad[i], strlen(bad[i]), false, "file.json: here", &p, &err);
+        assert_error(&err, st, ODMOE_ERR_FORMAT, "file.json: here", "the pattern is not valid");
+    }
+    pattern *p = NULL;
+    assert_int_equal(pattern_compile("", 0, false, "here", &p, &err), ODMOE_ERR_FORMAT);
+    char *deep = malloc(40000);
+    assert_non_null(deep);
+    memset(deep, '(', 20000);
+    memset(deep + 20000, ')', 20000);
+    assert_int_equal(pattern_compile(deep, 40000, false, "here", &p, &err), ODMOE_ERR_FORMAT);
+    free(deep);
+}
+
+static char *repeated(char c, size_t n)
+{
+    char *text = malloc(n + 2);
+    assert_non_null(text);
+    memset(text, c, n);
+    text[n] = '!';
+    text[n + 1] = 0;
+    return text;
+}
+
+static void a_search_that_would_not_end_is_given_up(void **state)
+{
+    pattern *p = NULL;
+    char *text = repeated('a', 200);
+    pattern_walk walk = PATTERN_WALK_START;
+    assert_int_equal(pattern_compile("(a+)+$", 6, false, "here", &p, &err), ODMOE_OK);
+    odmoe_status st = pattern_next(p, scratch, text, 200 + 1, &walk, &err);
+    assert_error(&err, st, ODMOE_ERR_FORMAT, "too costly", " ");
+    pattern_free(p);
+    free(text);
+}
+
+static void deep_repetition_does_not_use_the_stack_up(void **state)
+{
+    size_t n = 3000000;
+    pattern *p = NULL;
+    char *text = repeated('a', n);
+    pattern_walk walk = PATTERN_WALK_START;
+    assert_int_equal(pattern_compile("(?:a|b)*c", 9, false, "here", &p, &err), ODMOE_OK);
+    odmoe_status st = pattern_next(p, scratch, text, n, &walk, &err);
+    assert_true(st == ODMOE_OK || st == ODMOE_ERR_FORMAT);
+    assert_false(walk.found);
+    pattern_free(p);
+    free(text);
+}
+
+static void trailing_white_space_takes_linear_time(void **state)
+{
+    size_t n = 1000000;
+    pattern *p = NULL;
+    char *text = repeated(' ', n);
+    pattern_walk walk = PATTERN_WALK_START;
+    assert_int_equal(pattern_compile("\\s+$", 4, false, "here", &p, &err), ODMOE_OK);
+    assert_int_equal(pattern_next(p, scratch, text, n + 1, &walk, &err), ODMOE_OK);
+    assert_false(walk.found);
+    walk = PATTERN_WALK_START;
+    assert_int_equal(pattern_next(p, scratch, text, n, &walk, &err), ODMOE_OK);
+    assert_true(walk.found && walk.start == 0 && walk.end == n);
+    pattern_free(p);
+    free(text);
+    check("\\s+$", " a \n b  ", " |  |");
+}
+
+/* ---- normal forms ---------------------------------------------------------------------------------------------------
+ */
+
+static void check_form(normalize_kind kind, const char *text, size_t length, const char *expected)
+{
+    const normalize_step step = {.kind = kind};
+    text_buffer buffers[2] = {0};
+    const char *out;
+    size_t n;
+    assert_int_equal(normalize(&step, 1, scratch, text, length, buffers, &out, &n, &err), ODMOE_OK);
+    assert_int_equal(n, strlen(expected));
+    assert_memory_equal(out, expected, n);
+    free(buffers[0].at);
+    free(buffers[1].at);
+}
+
+static void normal_forms_compose_decompose_and_order(void **state)
+{
+    check_form(NORMALIZE_NFC, "e\xCC\x81x", 4, "\xC3\xA9x");
+    check_form(NORMALIZE_NFD, "\xC3\xA9", 2, "e\xCC\x81");
+    check_form(NORMALIZE_NFC, "a\xCC\xA7\xCC\x81\xCC\xA7", 7, "\xC3\xA1\xCC\xA7\xCC\xA7"); /* cedillas go below */
+    check_form(NORMALIZE_NFKC, "\xEF\xAC\x81", 3, "fi");
+    check_form(NORMALIZE_NFC, "\xEF\xAC\x81", 3, "\xEF\xAC\x81");
+    check_form(NORMALIZE_NFC, "\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB", 9, "\xED\x95\x9C"); /* Hangul */
+    check_form(NORMALIZE_NFKD, "plain", 5, "plain");
+}
+
+static void bytes_that_are_no_text_pass_normal_forms(void **state)
+{
+    check_form(NORMALIZE_NFC,
+               "\xFF"
+               "e\xCC\x81\xE2\x82",
+               6, "\xFF\xC3\xA9\xE2\x82");
+}
+
+static void a_million_marks_are_ordered_in_no_time(void **state)
+{
+    size_t n = 500000;
+    char *text = malloc(4 * n);
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i++)
+        memcpy(text + 4 * i, "\xCC\x81\xCC\xA7", 4);
+    const normalize_step step = {.kind = NORMALIZE_NFC};
+    text_buffer buffers[2] = {0};
+    const char *out;
+    size_t length;
+    assert_int_equal(normalize(&step, 1, scratch, text, 4 * n, buffers, &out, &length, &err), ODMOE_OK);
+    assert_int_equal(length, 4 * n);
+    assert_memory_equal(out, "\xCC\xA7\xCC\xA7", 4);
+    assert_memory_equal(out + length - 4, "\xCC\x81\xCC\x81", 4);
+    free(buffers[0].at);
+    free(buffers[1].at);
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(white_space_is_unicodes),
+        cmocka_unit_test(lines_and_dots_are_rubys),
+        cmocka_unit_test(an_empty_match_counts_but_not_behind_another),
+        cmocka_unit_test(letters_and_cases_are_unicodes),
+        cmocka_unit_test(a_literal_is_no_expression),
+        cmocka_unit_test(what_would_mean_something_else_is_refused),
+        cmocka_unit_test(a_broken_pattern_is_refused),
+        cmocka_unit_test(a_search_that_would_not_end_is_given_up),
+        cmocka_unit_test(deep_repetition_does_not_use_the_stack_up),
+        cmocka_unit_test(trailing_white_space_takes_linear_time),
+        cmocka_unit_test(normal_forms_compose_decompose_and_order),
+        cmocka_unit_test(bytes_that_are_no_text_pass_normal_forms),
+        cmocka_unit_test(a_million_marks_are_ordered_in_no_time),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
