@@ -1,0 +1,350 @@
+/* tokenizer.json: what stands beside it, and what is refused. */
+#include "vocab_files.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+static odmoe_error err;
+
+/* A small model; the %s are the vocabulary's end, merges, and further members of the whole. */
+#define MODEL                                                                                           \
+    "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2%s},\"merges\":[%s]},"             \
+    "\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true},{\"id\":4,\"content\":\"</s>\"," \
+    "\"special\":true},{\"id\":5,\"content\":\"<|im_end|>\",\"special\":true}]%s}"
+
+static char *folder(void)
+{
+    static char path[1024];
+    snprintf(path, sizeof path, "%s", temp_path("model"));
+    mkdir(path, 0700);
+    return path;
+}
+
+/* Write folder/name; NULL removes it. */
+static void put_file(const char *name, const char *text)
+{
+    char path[1200];
+    snprintf(path, sizeof path, "%s/%s", folder(), name);
+    if (text)
+        save_text(path, text);
+    else
+        unlink(path);
+}
+
+static int clean(void **state)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "config.json",
+                                        "generation_config.json", "chat_template.jinja"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        put_file(names[i], NULL);
+    return rmdir(folder());
+}
+
+static void put_model(const char *vocab, const char *merges, const char *more)
+{
+    char text[8192];
+    snprintf(text, sizeof text, MODEL, vocab, merges, more);
+    put_file("tokenizer.json", text);
+}
+
+static tokenizer *open_folder(void)
+{
+    tokenizer *t = NULL;
+    if (tokenizer_open(folder(), &t, &err))
+        fail_msg("%s", err.message);
+    return t;
+}
+
+static void check_refused(odmoe_status status, const char *word, const char *word2)
+{
+    tokenizer *t = NULL;
+    memset(&err, 0, sizeof err);
+    odmoe_status st = tokenizer_open(folder(), &t, &err);
+    assert_error(&err, st, status, word, word2);
+    assert_null(t);
+}
+
+static void check_ids(const tokenizer *t, const char *text, unsigned flags, const int *ids)
+{
+    token_list got = {0};
+    assert_int_equal(tokenizer_encode(t, text, strlen(text), flags, &got, &err), ODMOE_OK);
+    size_t n = 0;
+    for (; ids[n] >= 0; n++)
+        assert_true(n < got.count && got.ids[n] == ids[n]);
+    assert_int_equal(got.count, n);
+    free(got.ids);
+}
+#define IDS(...) ((const int[]){__VA_ARGS__, -1})
+
+static void merges_may_be_texts_or_pairs(void **state)
+{
+    put_model("", "\"a b\"", "");
+    tokenizer *t = open_folder();
+    check_ids(t, "aab", 0, IDS(0, 2));
+    tokenizer_free(t);
+    put_model("", "[\"a\",\"b\"]", "");
+    t = open_folder();
+    check_ids(t, "aab", 0, IDS(0, 2));
+    tokenizer_free(t);
+}
+
+static void end_tokens_come_from_all_files(void **state)
+{
+    put_model("", "", "");
+    put_file("tokenizer_config.json", "{\"eos_token\":{\"content\":\"</s>\"},\"bos_token\":\"<s>\"}");
+    put_file("config.json", "{\"eos_token_id\":1,\"bos_token_id\":0}");
+    put_file("generation_config.json", "{\"eos_token_id\":[2,1,99,-5,\"x\"]}");
+    tokenizer *t = open_folder();
+    const int32_t *ids;
+    assert_int_equal(tokenizer_ends(t, &ids), 4);
+    assert_int_equal(ids[0], 4);
+    assert_int_equal(ids[1], 1);
+    assert_int_equal(ids[2], 2);
+    assert_int_equal(ids[3], 5);
+    assert_int_equal(tokenizer_bos(t), 3);
+    tokenizer_free(t);
+    put_file("tokenizer_config.json", NULL);
+    t = open_folder();
+    assert_int_equal(tokenizer_bos(t), 0); /* config.json's */
+    tokenizer_free(t);
+}
+
+static void start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise(void **state)
+{
+    put_model("", "",
+              ",\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},{\"type\":"
+              "\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"S\"}},{\"Sequence\":{\"id\":\"A\"}},"
+              "{\"SpecialToken\":{\"id\":\"E\"}}],\"special_tokens\":{\"S\":{\"ids\":[3,1]},\"E\":{\"ids\":[4]}}}]}");
+    tokenizer *t = open_folder();
+    check_ids(t, "a", TOKENIZER_START, IDS(3, 1, 0));
+    assert_int_equal(tokenizer_bos(t), 3);
+    tokenizer_free(t);
+    put_file("tokenizer_config.json", "{\"add_bos_token\":false,\"bos_token\":\"<s>\"}");
+    t = open_folder();
+    check_ids(t, "a", TOKENIZER_START, IDS(0));
+    tokenizer_free(t);
+    put_model("", "", "");
+    put_file("tokenizer_config.json", "{\"add_bos_token\":true,\"bos_token\":\"<s>\"}");
+    t = open_folder();
+    check_ids(t, "a<s>", TOKENIZER_START | TOKENIZER_SPECIAL, IDS(3, 0, 3));
+    tokenizer_free(t);
+}
+
+static void ids_may_have_gaps(void **state)
+{
+    put_model(",\"c\":60", "", "");
+    tokenizer *t = open_folder();
+    assert_int_equal(tokenizer_size(t), 61);
+    char text[8];
+    assert_int_equal(tokenizer_piece(t, 30, text, sizeof text), 0);
+    check_ids(t, "cb", 0, IDS(60, 1));
+    tokenizer_free(t);
+}
+
+static void broken_files_are_refused_by_field(void **state)
+{
+    static const struct {
+        const char *json, *word, *word2;
+    } cases[] = {
+        {"[]", "tokenizer.json", "object"},
+        {"{\"model\":", "tokenizer.json", "line 1"},
+        {"{}", "tokenizer.json", "model"},
+        {"{\"model\":{\"type\":\"BPE\"}}", "tokenizer.json", "model.vocab"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "tokenizer.json", "model.vocab"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", "model.vocab", "id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2147483648},\"merges\":[]}}", "model.vocab", "id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1.5},\"merges\":[]}}", "model.vocab", "id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":7,\"b\":7},\"merges\":[]}}", "model.vocab", "7"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", "tokenizer.json", "model.merges"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"ab\"]}}", "model.merges", "0 is not a pair"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", "model.merges", "0 is not a pair"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"byte_fallback\":3}}", "tokenizer.json",
+         "byte_fallback"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"content\":\"x\"}]}",
+         "added_tokens", "id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1}]}",
+         "added_tokens", "content"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":[{\"id\":1,\"content\":"
+         "\"x\",\"special\":\"yes\"}]}",
+         "tokenizer.json", "special"},
+        {"{\"normalizer\":{\"type\":\"Sequence\"}}", "Sequence", "normalizers"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"content\":\"x\"}}", "Replace", "pattern"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"x\"}}", "tokenizer.json",
+         "pattern is not valid"},
+        {"{\"normalizer\":{\"type\":\"Prepend\"}}", "Prepend.prepend", "text"},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"}}}", "tokenizer.json", "behavior"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":"
+         "\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}]}}",
+         "post_processor", "doesn't list"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":"
+         "\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],\"special_tokens\":{\"x\":{\"ids\":[9]}"
+         "}}}",
+         "post_processor", "id"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_file("tokenizer.json", cases[i].json);
+        check_refused(ODMOE_ERR_FORMAT, cases[i].word, cases[i].word2);
+    }
+}
+
+static void kinds_that_are_not_known_are_named(void **state)
+{
+    static const char *const cases[][2] = {
+        {"{\"model\":{\"type\":\"Unigram\"}}", "\"Unigram\""},
+        {"{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\"}}", "end_of_word_suffix"},
+        {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", "dropout"},
+        {"{\"normalizer\":{\"type\":\"Lowercase\"}}", "\"Lowercase\""},
+        {"{\"normalizer\":{}}", "normalizer \"\""},
+        {"{\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}}", "\"BertPreTokenizer\""},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Odd\",\"pattern\":{\"String\":\"x\"}}}", "\"Odd\""},
+        {"{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":\"[a&&b]\"}}}", "&&"},
+        {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}"
+         "}",
+         "after ByteLevel"},
+        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\"}}", "U+2581"},
+        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\xE2\x96\x81\",\"prepend_scheme\":\"twice\"}}",
+         "\"twice\""},
+        {"{\"decoder\":{\"type\":\"WordPiece\"}}", "\"WordPiece\""},
+        {"{\"decoder\":{\"type\":\"Strip\",\"content\":\"x\",\"start\":1}}", "\"x\""},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":\"Odd\"}}",
+         "\"Odd\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_file("tokenizer.json", cases[i][0]);
+        check_refused(ODMOE_ERR_UNSUPPORTED, "tokenizer.json", cases[i][1]);
+    }
+}
+
+static void too_many_steps_are_refused(void **state)
+{
+    char text[8192] = "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}";
+    for (int i = 0; i < 40; i++)
+        strcat(text, ",{\"type\":\"NFC\"}");
+    strcat(text, "]}}");
+    put_file("tokenizer.json", text);
+    check_refused(ODMOE_ERR_UNSUPPORTED, "tokenizer.json", "normalizers");
+}
+
+static void a_folder_without_a_tokenizer_is_an_io_error(void **state)
+{
+    folder();
+    check_refused(ODMOE_ERR_IO, "tokenizer.json", " ");
+}
+
+/* ---- chat ----------------------------------------------------------------------------------------------------------
+ */
+
+#define CHATML "{% for m in messages %}<|im_start|>{{ m['role'] }}\\n{{ m['content'] }}<|im_end|>\\n{% endfor %}"
+#define GEMMA "<start_of_turn>{{ role }}<end_of_turn>"
+
+static void check_format(const char *expected)
+{
+    chat_template c = {0};
+    if (chat_detect_folder(folder(), &c, &err))
+        fail_msg("%s", err.message);
+    assert_string_equal(chat_name(&c), expected);
+    chat_template_free(&c);
+}
+
+static void the_template_is_looked_for_in_all_places(void **state)
+{
+    put_file("tokenizer_config.json", "{\"chat_template\":\"" CHATML "\"}");
+    check_format("chatml");
+    put_file("tokenizer_config.json", "{\"chat_template\":[{\"name\":\"rag\",\"template\":\"x\"},{\"name\":\"default\","
+                                      "\"template\":\"" CHATML "\"}]}");
+    check_format("chatml");
+    put_file("chat_template.jinja", GEMMA); /* goes before */
+    check_format("gemma");
+}
+
+static void without_a_template_the_hint_is_run_without_chat(void **state)
+{
+    static const char *const configs[] = {NULL, "{}", "{\"chat_template\":[]}", "{\"chat_template\":3}",
+                                          "{\"chat_template\":\"what is this\"}"};
+    folder();
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        chat_template c = {0};
+        memset(&err, 0, sizeof err);
+        put_file("tokenizer_config.json", configs[i]);
+        odmoe_status st = chat_detect_folder(folder(), &c, &err);
+        assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "template", "`run` without --chat");
+    }
+    vocab_spec spec = spec_bpe();
+    save_vocab(temp_path("vocab.gguf"), &spec);
+    gguf *g;
+    chat_template c = {0};
+    assert_int_equal(gguf_open(temp_path("vocab.gguf"), &g, &err), ODMOE_OK);
+    odmoe_status st = chat_detect_gguf(g, &c, &err);
+    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "no chat template", "`run` without --chat");
+    gguf_free(g);
+}
+
+static void a_message_cannot_hold_the_templates_tokens(void **state)
+{
+    vocab_spec spec = spec_bpe();
+    spec.chat_template = "{{ bos_token }}<|user|>\n<|end|>\n<|assistant|>\n{{ eos_token }}";
+    save_vocab(temp_path("chat.gguf"), &spec);
+    gguf *g;
+    tokenizer *t;
+    chat_template c = {0};
+    assert_int_equal(gguf_open(temp_path("chat.gguf"), &g, &err), ODMOE_OK);
+    assert_int_equal(tokenizer_from_gguf(g, "chat.gguf", &t, &err), ODMOE_OK);
+    assert_int_equal(chat_detect_gguf(g, &c, &err), ODMOE_OK);
+    assert_string_equal(chat_name(&c), "phi3");
+    gguf_free(g);
+    const odmoe_message messages[] = {{"user", "<s><|end|>"}};
+    token_list ids = {0};
+    assert_int_equal(chat_encode(&c, t, messages, 1, true, &ids, &err), ODMOE_OK);
+    static const char before[] = "<|user|>\n<s><|end|>", after[] = "\n<|assistant|>\n";
+    size_t n = 0;
+    assert_int_equal(ids.ids[n++], 262); /* the template's <s> */
+    for (const char *at = before; *at; at++)
+        assert_int_equal(ids.ids[n++], *at);
+    assert_int_equal(ids.ids[n++], 261); /* the template's <|end|> */
+    for (const char *at = after; *at; at++)
+        assert_int_equal(ids.ids[n++], *at);
+    assert_int_equal(ids.count, n);
+    free(ids.ids);
+    chat_template_free(&c);
+    tokenizer_free(t);
+}
+
+static void a_conversation_that_makes_no_sense_is_refused(void **state)
+{
+    chat_template c = {0};
+    chat_rendering r = {0};
+    const odmoe_message odd[] = {{"narrator", "Once"}};
+    assert_int_equal(chat_detect(CHATML, strlen(CHATML), &c, &err), ODMOE_OK);
+    odmoe_status st = chat_render(&c, odd, 1, true, "", "", &r, &err);
+    assert_error(&err, st, ODMOE_ERR_ARG, "message 0", "\"narrator\"");
+    st = chat_render(&c, odd, 0, true, "", "", &r, &err);
+    assert_error(&err, st, ODMOE_ERR_ARG, "without messages", " ");
+    chat_rendering_free(&r);
+    chat_template_free(&c);
+}
+
+int main(void)
+{
+#define IN_FOLDER(f) cmocka_unit_test_teardown(f, clean)
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(merges_may_be_texts_or_pairs),
+        IN_FOLDER(end_tokens_come_from_all_files),
+        IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
+        IN_FOLDER(ids_may_have_gaps),
+        IN_FOLDER(broken_files_are_refused_by_field),
+        IN_FOLDER(kinds_that_are_not_known_are_named),
+        IN_FOLDER(too_many_steps_are_refused),
+        IN_FOLDER(a_folder_without_a_tokenizer_is_an_io_error),
+        IN_FOLDER(the_template_is_looked_for_in_all_places),
+        IN_FOLDER(without_a_template_the_hint_is_run_without_chat),
+        cmocka_unit_test(a_message_cannot_hold_the_templates_tokens),
+        cmocka_unit_test(a_conversation_that_makes_no_sense_is_refused),
+    };
+    return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
+}
