@@ -288,10 +288,12 @@ static odmoe_status read_bpe(const reader *r)
         st = read_merges(r);
     for (size_t i = 0; !st && i < sizeof type->patterns / sizeof *type->patterns && type->patterns[i]; i++)
         st = tokenizer_add_pattern(r->t, type->patterns[i], KEY("pre"), r->err);
+    if (st)
+        return st;
     r->t->model.byte_symbols = true;
     r->t->model.whole_words = type->whole_words;
     tokenizer_find_bytes(r->t, true);
-    return st ? st : read_special_ids(r, false, type->adds_bos);
+    return read_special_ids(r, false, type->adds_bos);
 }
 
 static odmoe_status add_normalize(tokenizer *t, normalize_kind kind, const char *from, const char *to, odmoe_error *err)
@@ -321,12 +323,14 @@ static odmoe_status read_scored(const reader *r)
         st = add_normalize(t, NORMALIZE_REPLACE, " ", BLANK_MARK, r->err);
     if (!st)
         st = tokenizer_split_at_marks(t, r->err);
+    if (st)
+        return st;
     t->model.scored = true;
     t->model.byte_fallback = true;
     t->marks_are_blanks = true;
     t->strips_space = prefix;
     tokenizer_find_bytes(t, false);
-    return st ? st : read_special_ids(r, true, true);
+    return read_special_ids(r, true, true);
 }
 
 odmoe_status tokenizer_from_gguf(const gguf *g, const char *path, tokenizer **out, odmoe_error *err)

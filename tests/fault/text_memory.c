@@ -1,0 +1,140 @@
+/* Tokens, chat and sampling while memory runs out. */
+#include "failing_memory.h"
+#include "vocab_files.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "text/chat.h"
+#include "text/sampler.h"
+#include "text/stream.h"
+#include "text/tokenizer.h"
+
+static const char SMALL_JSON[] =
+    "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true,\"normalized\":true}],"
+    "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Replace\",\"pattern\":"
+    "{\"String\":\" \"},\"content\":\"_\"}]},\"pre_tokenizer\":{\"type\":\"Digits\",\"individual_digits\":true},"
+    "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}";
+
+static odmoe_status open_path(const void *path, odmoe_error *err)
+{
+    tokenizer *t;
+    odmoe_status st = tokenizer_open(path, &t, err);
+    if (!st)
+        tokenizer_free(t);
+    return st;
+}
+
+static void fail_open(const vocab_spec *spec)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s", temp_path("vocab.gguf"));
+    save_vocab(path, spec);
+    fail_each(open_path, path, 20, ODMOE_ERR_MEMORY);
+}
+
+static void opening_vocabularies(void **state)
+{
+    vocab_spec spec = spec_bpe();
+    fail_open(&spec);
+    spec = spec_scored();
+    fail_open(&spec);
+}
+
+static void opening_a_folder(void **state)
+{
+    char folder[1024], file[1100];
+    snprintf(folder, sizeof folder, "%s", temp_path("model"));
+    snprintf(file, sizeof file, "%s/tokenizer.json", folder);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    save_text(file, SMALL_JSON);
+    json_set_alloc_funcs(__wrap_malloc, __wrap_free);
+    fail_each(open_path, folder, 100, ODMOE_ERR_FORMAT); /* jansson's own failures look like syntax errors */
+    unlink(file);
+    rmdir(folder);
+}
+
+static odmoe_status encode(const void *t, odmoe_error *err)
+{
+    static const char text[] = " hello e\xCC\x81 \xFF hello<s> hellll";
+    token_list ids = {0};
+    odmoe_status st = tokenizer_encode(t, text, sizeof text, TOKENIZER_SPECIAL | TOKENIZER_START, &ids, err);
+    free(ids.ids);
+    return st;
+}
+
+static void encoding(void **state)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        vocab_spec spec = kind ? spec_scored() : spec_bpe();
+        tokenizer *t;
+        odmoe_error err;
+        save_vocab(temp_path("vocab.gguf"), &spec);
+        assert_int_equal(tokenizer_open(temp_path("vocab.gguf"), &t, &err), ODMOE_OK);
+        fail_each(encode, t, 4, ODMOE_ERR_MEMORY);
+        tokenizer_free(t);
+    }
+}
+
+static odmoe_status chat(const void *t, odmoe_error *err)
+{
+    static const char text[] = "<|im_start|>system\nBe good.<|im_end|>";
+    static const odmoe_message messages[] = {{"user", "hello"}, {"assistant", "hell"}, {"user", "o"}};
+    chat_template c = {0};
+    token_list ids = {0};
+    odmoe_status st = chat_detect(text, strlen(text), &c, err);
+    if (!st)
+        st = chat_encode(&c, t, messages, 3, true, &ids, err);
+    chat_template_free(&c);
+    free(ids.ids);
+    return st;
+}
+
+static odmoe_status create_stream(const void *t, odmoe_error *err)
+{
+    text_stream *s;
+    odmoe_status st = text_stream_create(t, 0, &s, err);
+    if (!st)
+        text_stream_free(s);
+    return st;
+}
+
+static void chatting_and_streaming(void **state)
+{
+    vocab_spec spec = spec_bpe();
+    tokenizer *t;
+    odmoe_error err;
+    save_vocab(temp_path("vocab.gguf"), &spec);
+    assert_int_equal(tokenizer_open(temp_path("vocab.gguf"), &t, &err), ODMOE_OK);
+    fail_each(chat, t, 8, ODMOE_ERR_MEMORY);
+    fail_each(create_stream, t, 1, ODMOE_ERR_MEMORY);
+    tokenizer_free(t);
+}
+
+static odmoe_status create_sampler(const void *options, odmoe_error *err)
+{
+    sampler *s;
+    odmoe_status st = sampler_create(options, 1000, &s, err);
+    if (!st)
+        sampler_free(s);
+    return st;
+}
+
+static void sampling(void **state)
+{
+    const odmoe_sampler_options options = {.temperature = 1, .top_p = 1, .repeat_penalty = 1};
+    fail_each(create_sampler, &options, 1, ODMOE_ERR_MEMORY);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opening_vocabularies),   cmocka_unit_test(opening_a_folder), cmocka_unit_test(encoding),
+        cmocka_unit_test(chatting_and_streaming), cmocka_unit_test(sampling),
+    };
+    return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
+}
