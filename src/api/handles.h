@@ -24,6 +24,10 @@ struct odmoe_session {
 /* options_resolve - defaults and names to settings. `source` may be of an older, shorter version of the struct. */
 odmoe_status options_resolve(const odmoe_options *source, model_settings *out, odmoe_error *err);
 
+/* options_kernels, options_io - one name of them (NULL: auto). ERR_ARG or ERR_UNSUPPORTED lists what there is. */
+odmoe_status options_kernels(const char *name, const kernel_table **out, odmoe_error *err);
+odmoe_status options_io(const char *name, io_mode *out, odmoe_error *err);
+
 /* model_text_open - the tokenizer of an open model's files; NULL where it has none. text.c */
 odmoe_status model_text_open(const model_files *f, tokenizer **t, odmoe_error *err);
 

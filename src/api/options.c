@@ -43,10 +43,10 @@ static int find_name(const char *name, const char *const *names, int n)
     return -1;
 }
 
-static odmoe_status resolve_kernels(const char *name, model_settings *out, odmoe_error *err)
+odmoe_status options_kernels(const char *name, const kernel_table **out, odmoe_error *err)
 {
-    out->kernels = kernel_table_find(name ? name : "auto");
-    if (out->kernels)
+    *out = kernel_table_find(name ? name : "auto");
+    if (*out)
         return ODMOE_OK;
     char list[128] = "auto";
     for (int i = 0; kernel_table_at(i); i++) {
@@ -59,21 +59,28 @@ static odmoe_status resolve_kernels(const char *name, model_settings *out, odmoe
                    exists ? "don't run on this processor" : "are not known", list);
 }
 
+odmoe_status options_io(const char *name, io_mode *out, odmoe_error *err)
+{
+    static const char *const names[] = {"auto", "uring", "pread", "buffered"};
+    int io = name ? find_name(name, names, 4) : IO_AUTO;
+    if (io < 0)
+        return err_set(err, ODMOE_ERR_ARG, "io '%.32s' is not known; there are auto, uring, pread, buffered", name);
+    *out = (io_mode)io;
+    return ODMOE_OK;
+}
+
 static odmoe_status resolve_names(const odmoe_options *o, model_settings *out, odmoe_error *err)
 {
     static const char *const kv_names[KV_COUNT] = {"f32", "f16", "q8_0"};
-    static const char *const io_names[] = {"auto", "uring", "pread", "buffered"};
-    odmoe_status status = resolve_kernels(o->kernels, out, err);
+    odmoe_status status = options_kernels(o->kernels, &out->kernels, err);
+    if (!status)
+        status = options_io(o->io, &out->io, err);
     if (status)
         return status;
     int kv = o->kv ? find_name(o->kv, kv_names, KV_COUNT) : (strcmp(out->kernels->name, "ref") ? KV_F16 : KV_F32);
     if (kv < 0)
         return err_set(err, ODMOE_ERR_ARG, "KV cache type '%.32s' is not known; there are f32, f16, q8_0", o->kv);
-    int io = o->io ? find_name(o->io, io_names, 4) : IO_AUTO;
-    if (io < 0)
-        return err_set(err, ODMOE_ERR_ARG, "io '%.32s' is not known; there are auto, uring, pread, buffered", o->io);
     out->kv = (kv_type)kv;
-    out->io = (io_mode)io;
     out->policy = o->policy ? o->policy : "auto";
     const policy_ops *found;
     return policy_find(out->policy, &found, err);

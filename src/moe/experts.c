@@ -31,8 +31,8 @@ static odmoe_status check_piece(const expert_piece *p, const kernel_table *k, in
     return ODMOE_OK;
 }
 
-static odmoe_status check_expert(const expert_piece *pieces, int n, const kernel_table *k, experts_shape *shape,
-                                 odmoe_error *err)
+odmoe_status experts_check_pieces(const expert_piece *pieces, int n, const kernel_table *k, experts_shape *shape,
+                                  odmoe_error *err)
 {
     unsigned seen = 0;
     for (int i = 0; i < n; i++) {
@@ -64,7 +64,7 @@ odmoe_status experts_check(const expert_index *index, const kernel_table *kernel
         for (int e = 0; e < expert_index_experts(index); e++) {
             int n;
             const expert_piece *pieces = expert_index_pieces(index, l, e, &n);
-            odmoe_status status = check_expert(pieces, n, kernels, shape, err);
+            odmoe_status status = experts_check_pieces(pieces, n, kernels, shape, err);
             if (status) {
                 err_context(err, "layer %d, expert %d", l, e);
                 return status;
@@ -75,19 +75,26 @@ odmoe_status experts_check(const expert_index *index, const kernel_table *kernel
 
 /* ---- workspace ---- */
 
-void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int threads, experts_work *out)
+void experts_layout_groups(arena *a, const experts_shape *shape, int64_t max_rows, experts_work *out)
 {
-    size_t rows = (size_t)max_rows, entries = rows * (size_t)shape->top_k;
-    size_t few = entries < FEW_ENTRIES ? entries : FEW_ENTRIES, round = rows < ROUND_ROWS ? rows : ROUND_ROWS;
-    size_t experts = (size_t)shape->experts, hidden = (size_t)shape->hidden, ffn = (size_t)shape->ffn;
-    round = round < few ? few : round;
+    size_t experts = (size_t)shape->experts, entries = (size_t)max_rows * (size_t)shape->top_k;
     out->max_rows = max_rows;
-    out->round_rows = (int64_t)round;
     out->counts = arena_take(a, experts, sizeof *out->counts);
     out->first = arena_take(a, experts + 1, sizeof *out->first);
     out->needed = arena_take(a, experts, sizeof *out->needed);
     out->entry_row = arena_take(a, entries, sizeof *out->entry_row);
+    out->entry_slot = arena_take(a, entries, sizeof *out->entry_slot);
     out->entry_weight = arena_take(a, entries, sizeof *out->entry_weight);
+}
+
+void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int threads, experts_work *out)
+{
+    size_t rows = (size_t)max_rows, entries = rows * (size_t)shape->top_k;
+    size_t few = entries < FEW_ENTRIES ? entries : FEW_ENTRIES, round = rows < ROUND_ROWS ? rows : ROUND_ROWS;
+    size_t hidden = (size_t)shape->hidden, ffn = (size_t)shape->ffn;
+    round = round < few ? few : round;
+    experts_layout_groups(a, shape, max_rows, out);
+    out->round_rows = (int64_t)round;
     activations_layout(a, &out->gathered, shape->in_mask, (int64_t)round, shape->hidden);
     out->gathered_f32 = shape->in_mask >> ACT_F32 & 1 ? arena_take(a, round * hidden, sizeof(float)) : NULL;
     out->gate = arena_take(a, round * ffn, sizeof(float));
@@ -99,9 +106,7 @@ void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int 
 
 /* ---- one call ---- */
 
-/* Sort (row, expert) pairs by expert, rows ascending within one: a counting sort. Returns how many experts are needed.
- */
-static int group_rows(const experts_shape *shape, experts_work *w, int64_t n, const int32_t *topk, const float *topw)
+int experts_group(const experts_shape *shape, experts_work *w, int64_t n, const int32_t *topk, const float *topw)
 {
     int64_t pairs = n * shape->top_k;
     memset(w->counts, 0, (size_t)shape->experts * sizeof *w->counts);
@@ -119,6 +124,7 @@ static int group_rows(const experts_shape *shape, experts_work *w, int64_t n, co
     for (int64_t i = 0; i < pairs; i++) {
         int32_t entry = w->first[topk[i]]++;
         w->entry_row[entry] = (int32_t)(i / shape->top_k);
+        w->entry_slot[entry] = (uint8_t)(i % shape->top_k);
         w->entry_weight[entry] = topw[i];
     }
     for (int e = shape->experts; e > 0; e--)
@@ -127,38 +133,28 @@ static int group_rows(const experts_shape *shape, experts_work *w, int64_t n, co
     return needed;
 }
 
-static int64_t element_bytes(const expert_piece *p)
+void experts_bind(const experts_shape *shape, const expert_view *view, expert_matrices *out)
 {
-    return dtype_info((dtype)p->type)->block_bytes; /* of a float type: the only ones stored (in, out) */
-}
-
-/* Find the matrices in the view's pieces. */
-static void bind_pieces(experts_slice *s, int64_t ffn)
-{
-    for (int i = 0; i < s->view.n; i++) {
-        const expert_piece *p = &s->view.pieces[i];
-        const char *at = s->view.piece[i];
-        int64_t row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols);
-        switch ((piece_role)p->role) {
-        case PIECE_GATE:
-            s->gate = (expert_matrix){p, at, row_bytes};
-            break;
-        case PIECE_UP:
-            s->up = (expert_matrix){p, at, row_bytes};
-            break;
-        case PIECE_DOWN:
-            s->down = (expert_matrix){p, at, row_bytes};
-            break;
-        case PIECE_GATE_UP: {
-            int64_t step = p->interleaved ? 2 * row_bytes : row_bytes;
-            int64_t skip = p->in_out ? ffn * element_bytes(p) : (p->interleaved ? row_bytes : ffn * row_bytes);
-            s->gate = (expert_matrix){p, at, step};
-            s->up = (expert_matrix){p, at + skip, step};
-            break;
-        }
-        case PIECE_ROLE_COUNT:
-            break;
-        }
+    for (int i = 0; i < view->n; i++) {
+        const expert_piece *p = &view->pieces[i];
+        expert_matrix m = {.type = (dtype)p->type,
+                           .in_out = p->in_out,
+                           .at = view->piece[i],
+                           .row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols)};
+        if (p->role == PIECE_GATE)
+            out->gate = m;
+        else if (p->role == PIECE_UP)
+            out->up = m;
+        else if (p->role == PIECE_DOWN)
+            out->down = m;
+        if (p->role != PIECE_GATE_UP)
+            continue;
+        /* (in, out): a row is ffn gate weights, then ffn up weights; (out, in): rows apart, or in turn */
+        int64_t one = m.row_bytes;
+        int64_t skip = p->in_out ? one / 2 : p->interleaved ? one : shape->ffn * one;
+        m.row_bytes = p->interleaved ? 2 * one : one;
+        out->gate = out->up = m;
+        out->up.at = (const char *)m.at + skip;
     }
 }
 
@@ -167,12 +163,13 @@ static void bind_pieces(experts_slice *s, int64_t ffn)
 static void product(const experts_call *call, const expert_matrix *m, int64_t in, const activations *x, int64_t base,
                     int64_t rows, int64_t first, int64_t count, float *y, int64_t ldy)
 {
-    const kernel_ops *ops = &call->c->kernels->ops[m->piece->type];
-    if (m->piece->in_out)
-        ops->matrix_in_out((const char *)m->at + first * element_bytes(m->piece), m->row_bytes, in, count,
+    const kernel_ops *ops = &call->c->kernels->ops[m->type];
+    const char *at = m->at;
+    if (m->in_out) /* a float type: blocks of one weight */
+        ops->matrix_in_out(at + first * (int64_t)dtype_info(m->type)->block_bytes, m->row_bytes, in, count,
                            (const float *)x->at[ACT_F32] + base * x->cols, x->cols, rows, y, ldy);
     else
-        ops->matrix((const char *)m->at + first * m->row_bytes, m->row_bytes, count, in,
+        ops->matrix(at + first * m->row_bytes, m->row_bytes, count, in,
                     (const char *)x->at[ops->act] + base * (int64_t)x->bytes[ops->act], (int64_t)x->bytes[ops->act],
                     rows, y, ldy);
 }
@@ -202,6 +199,18 @@ static void gather_row(void *ctx, int64_t i, int worker)
                    (const char *)call->x->at[f] + (size_t)row * call->x->bytes[f], call->x->bytes[f]);
 }
 
+/* Columns of a slice's products before silu, to where backward finds them by row and choice. */
+static void keep(const experts_call *call, const experts_slice *s, const float *from, int64_t first, int64_t count,
+                 float *to)
+{
+    const experts_work *w = call->work;
+    int64_t ffn = call->shape->ffn;
+    for (int64_t i = 0; i < s->rows; i++) {
+        int64_t pair = (int64_t)w->entry_row[s->entry + i] * call->shape->top_k + w->entry_slot[s->entry + i];
+        memcpy(to + pair * ffn + first, from + i * ffn, (size_t)count * sizeof *to);
+    }
+}
+
 /* gate, up and silu for one block of one slice's ffn. Task = slice * blocks + block. */
 static void gate_up_task(void *ctx, int64_t task, int worker)
 {
@@ -210,8 +219,12 @@ static void gate_up_task(void *ctx, int64_t task, int worker)
     const experts_slice *s = &call->slices[task / blocks];
     int64_t first = task % blocks * BLOCK, count = block_length(ffn, first);
     float *gate = call->work->gate + s->base * ffn + first, *up = call->work->up + s->base * ffn + first;
-    product(call, &s->gate, hidden, &call->work->gathered, s->base, s->rows, first, count, gate, ffn);
-    product(call, &s->up, hidden, &call->work->gathered, s->base, s->rows, first, count, up, ffn);
+    product(call, &s->m.gate, hidden, &call->work->gathered, s->base, s->rows, first, count, gate, ffn);
+    product(call, &s->m.up, hidden, &call->work->gathered, s->base, s->rows, first, count, up, ffn);
+    if (call->keep_gate) {
+        keep(call, s, gate, first, count, call->keep_gate);
+        keep(call, s, up, first, count, call->keep_up);
+    }
     for (int64_t i = 0; i < s->rows; i++)
         call->c->kernels->silu_mul(gate + i * ffn, up + i * ffn, gate + i * ffn, count);
 }
@@ -227,11 +240,11 @@ static void down_task(void *ctx, int64_t task, int worker)
     for (int i = 0; i < call->count; i++) {
         const experts_slice *s = &call->slices[i];
         if (call->few) {
-            product(call, &s->down, ffn, &w->mid, s->base, s->rows, first, count, w->kept + s->entry * hidden + first,
+            product(call, &s->m.down, ffn, &w->mid, s->base, s->rows, first, count, w->kept + s->entry * hidden + first,
                     hidden);
             continue;
         }
-        product(call, &s->down, ffn, &w->mid, s->base, s->rows, first, count, block, BLOCK);
+        product(call, &s->m.down, ffn, &w->mid, s->base, s->rows, first, count, block, BLOCK);
         for (int64_t row = 0; row < s->rows; row++)
             call->c->kernels->add_scaled(call->y + w->entry_row[s->entry + row] * hidden + first, block + row * BLOCK,
                                          w->entry_weight[s->entry + row], count);
@@ -264,7 +277,7 @@ static bool take_expert(experts_call *call, bool wait, odmoe_status *status, odm
         return false;
     s->entry = call->work->first[s->view.expert];
     s->rows = call->work->first[s->view.expert + 1] - s->entry;
-    bind_pieces(s, call->shape->ffn);
+    experts_bind(call->shape, &s->view, &s->m);
     return true;
 }
 
@@ -305,7 +318,7 @@ odmoe_status experts_start(experts_call *call, const compute *c, const experts_s
 {
     *call = (experts_call){.c = c, .shape = shape, .work = work, .source = source, .layer = layer, .x = x, .n = n};
     call->few = n * shape->top_k <= FEW_ENTRIES;
-    call->needed = group_rows(shape, work, n, topk, topw);
+    call->needed = experts_group(shape, work, n, topk, topw);
     odmoe_status status = source->begin(source->ctx, layer, work->needed, call->needed,
                                         call->few ? FETCH_ARRIVAL : FETCH_LISTED, &call->batch, err);
     if (!status && source->note_uses)

@@ -27,6 +27,25 @@ typedef struct experts_shape {
 odmoe_status experts_check(const expert_index *index, const kernel_table *kernels, experts_shape *shape,
                            odmoe_error *err);
 
+/* experts_check_pieces - the same for one expert's pieces[n]; adds to the masks. The message names the piece alone. */
+odmoe_status experts_check_pieces(const expert_piece *pieces, int n, const kernel_table *kernels, experts_shape *shape,
+                                  odmoe_error *err);
+
+/* One matrix of an expert as kernels take it, whatever pieces it comes from. */
+typedef struct expert_matrix {
+    dtype type;
+    bool in_out;
+    const void *at;    /* its first row */
+    int64_t row_bytes; /* from row to row: an interleaved or (in, out) gate_up has the other's weights between */
+} expert_matrix;
+
+typedef struct expert_matrices {
+    expert_matrix gate, up, down;
+} expert_matrices;
+
+/* experts_bind - find the matrices in a view whose pieces have been checked. */
+void experts_bind(const experts_shape *shape, const expert_view *view, expert_matrices *out);
+
 /* The workspace for up to max_rows rows; carve with experts_layout (arena.h). */
 typedef struct experts_work {
     int64_t max_rows;
@@ -35,6 +54,7 @@ typedef struct experts_work {
     int32_t *first;       /* [experts + 1] start of its entries */
     int32_t *needed;      /* [experts] ids with rows, ascending */
     int32_t *entry_row;   /* [max_rows * top_k] sorted by expert, then row */
+    uint8_t *entry_slot;  /* [max_rows * top_k] which of the row's choices it is */
     float *entry_weight;  /* [max_rows * top_k] */
     activations gathered; /* [round_rows, hidden] the rows of a round, side by side */
     float *gathered_f32;  /* [round_rows, hidden] when ACT_F32 is wanted */
@@ -46,18 +66,16 @@ typedef struct experts_work {
 
 void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int threads, experts_work *out);
 
-/* A matrix of an expert as the kernels take it. */
-typedef struct expert_matrix {
-    const expert_piece *piece;
-    const void *at; /* its first row */
-    int64_t row_bytes;
-} expert_matrix;
+/* experts_group - sort (row, expert) pairs by expert, rows ascending within one: fills counts, first, needed, entry_*.
+ * Returns how many experts are needed. experts_layout_groups - room for just what it fills. */
+int experts_group(const experts_shape *shape, experts_work *w, int64_t n, const int32_t *topk, const float *topw);
+void experts_layout_groups(arena *a, const experts_shape *shape, int64_t max_rows, experts_work *out);
 
 /* Some rows of one expert, part of a round. */
 typedef struct experts_slice {
     expert_view view;
     bool last; /* the expert's last slice: it is released after the round */
-    expert_matrix gate, up, down;
+    expert_matrices m;
     int64_t entry, rows; /* its entries */
     int64_t base;        /* their first row in the round's workspace */
 } experts_slice;
@@ -82,6 +100,8 @@ typedef struct experts_call {
     int count;
     int64_t rows;
     experts_slice current; /* the expert being cut into slices; rows: those left */
+    /* NULL, or set between start and finish by who needs them afterwards: the products before silu, [n, top_k, ffn] */
+    float *keep_gate, *keep_up;
 } experts_call;
 
 /* experts_start - group n rows by expert and ask the source for the experts: reads begin. What the caller computes

@@ -24,7 +24,7 @@ odmoe_status router_check(const router_config *c, odmoe_error *err)
     return ODMOE_OK;
 }
 
-static void scores(const router_config *c, const float *logits, float *probs)
+void router_scores(const router_config *c, const float *logits, float *probs)
 {
     if (c->score == ROUTER_SIGMOID) {
         for (int e = 0; e < c->experts; e++)
@@ -75,7 +75,7 @@ static void limit_groups(const router_config *c, const float *keys, unsigned cha
 void router_select(const router_config *c, const float *logits, const float *bias, float *probs, int32_t *topk,
                    float *topw)
 {
-    scores(c, logits, probs);
+    router_scores(c, logits, probs);
     /* Softmax without a bias is chosen by logit: probabilities can collide where logits differ, and underflow to 0. */
     float keys[ROUTER_EXPERTS_MAX];
     bool by_logit = c->score == ROUTER_SOFTMAX && !bias && !c->groups;
@@ -104,4 +104,14 @@ void router_select(const router_config *c, const float *logits, const float *bia
             topw[k] = sum > 0 ? topw[k] / sum : 1.0f / (float)c->top_k;
         topw[k] *= c->scale;
     }
+}
+
+double router_score_sum(const router_config *c, const float *scores)
+{
+    double sum = 0;
+    if (c->score == ROUTER_SOFTMAX)
+        return 1;
+    for (int e = 0; e < c->experts; e++)
+        sum += scores[e];
+    return sum;
 }

@@ -32,4 +32,10 @@ odmoe_status router_check(const router_config *c, odmoe_error *err);
 void router_select(const router_config *c, const float *logits, const float *bias, float *probs, int32_t *topk,
                    float *topw);
 
+/* router_scores - the scores alone: probs [experts] as router_select leaves them. */
+void router_scores(const router_config *c, const float *logits, float *probs);
+
+/* router_score_sum - what scores [experts] are divided by to be probabilities: 1 for softmax, their sum for sigmoid. */
+double router_score_sum(const router_config *c, const float *scores);
+
 #endif

@@ -73,7 +73,7 @@ static const void *values(const golden *g, size_t *n, const char *type, const ch
     if (!e || strcmp(e->type, type))
         fail_msg("golden tensor %s of type %s is missing", name, type);
     if (n)
-        *n = e->length / 4;
+        *n = e->length / (strcmp(type, "I64") ? 4 : 8);
     return g->bytes + e->offset;
 }
 
@@ -101,6 +101,15 @@ const int32_t *golden_i32(const golden *g, size_t *n, const char *format, ...)
     va_list args;
     va_start(args, format);
     const int32_t *v = values(g, n, "I32", format, args);
+    va_end(args);
+    return v;
+}
+
+const int64_t *golden_i64(const golden *g, size_t *n, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const int64_t *v = values(g, n, "I64", format, args);
     va_end(args);
     return v;
 }

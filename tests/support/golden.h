@@ -12,9 +12,11 @@ golden *golden_open(const char *path);
 void golden_close(golden *g);
 bool golden_has(const golden *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The values of a tensor, F32 or I32; *n (may be NULL) gets how many. Owned by g. */
+/* The values of a tensor, F32, I32 or I64; *n (may be NULL) gets how many. Owned by g. */
 const float *golden_f32(const golden *g, size_t *n, const char *format, ...) __attribute__((format(printf, 3, 4)));
 const int32_t *golden_i32(const golden *g, size_t *n, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+const int64_t *golden_i64(const golden *g, size_t *n, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* test_path - a path below tests/data, or below the source folder where it starts with "/"; static buffer, 8 in turn.
  */

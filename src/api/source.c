@@ -1,0 +1,337 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/handles.h"
+#include "api/layer_handles.h"
+#include "base/mem.h"
+#include "store/expert_files.h"
+#include "store/policy.h"
+
+/* ---- a table of functions, as the layer's source ---- */
+
+static odmoe_status table_begin(void *ctx, int layer, const int32_t *experts, int n, fetch_order order, void **batch,
+                                odmoe_error *err)
+{
+    table_source *ts = ctx;
+    ts->refused.code = ODMOE_OK;
+    return ts->ops.begin(ts->ops.ctx, layer, experts, n,
+                         order == FETCH_LISTED ? ODMOE_ORDER_LISTED : ODMOE_ORDER_ARRIVAL, batch, err);
+}
+
+/* The pieces of the lent expert, checked: a program's mistake must not become a wild read. */
+static odmoe_status take_pieces(const table_source *ts, struct lent *to, expert_view *view, odmoe_error *err)
+{
+    static const uint8_t roles[] = {PIECE_GATE, PIECE_UP, PIECE_DOWN, PIECE_GATE_UP};
+    const odmoe_expert *lent = &to->expert;
+    if (lent->n < 1 || lent->n > PIECES_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%d matrices (1 to %d)", lent->n, PIECES_MAX);
+    for (int i = 0; i < lent->n; i++) {
+        const odmoe_matrix *m = &lent->matrix[i];
+        dtype type;
+        if (m->role < 0 || m->role > ODMOE_GATE_UP || !m->data || !dtype_from_gguf((uint32_t)m->type, &type))
+            return err_set(err, ODMOE_ERR_FORMAT, "matrix %d: role %d, type %d or its data cannot be", i, m->role,
+                           m->type);
+        to->pieces[i] = (expert_piece){.role = roles[m->role],
+                                       .type = (uint8_t)type,
+                                       .in_out = m->in_out,
+                                       .interleaved = m->interleaved,
+                                       .rows = m->rows,
+                                       .cols = m->cols};
+        view->piece[i] = m->data;
+    }
+    view->n = lent->n;
+    view->pieces = to->pieces;
+    experts_shape shape = ts->shape;
+    odmoe_status status = experts_check_pieces(to->pieces, lent->n, ts->kernels, &shape, err);
+    if (!status && (shape.in_mask != ts->shape.in_mask || shape.mid_mask != ts->shape.mid_mask))
+        status = err_set(err, ODMOE_ERR_FORMAT, "a weight type that the source has not declared");
+    return status;
+}
+
+typedef odmoe_status table_get(void *ctx, void *batch, odmoe_expert *expert, odmoe_error *err);
+
+static odmoe_status take(table_source *ts, void *batch, table_get *get, expert_view *view, odmoe_error *err)
+{
+    int slot = 0;
+    while (slot < TABLE_LENT_MAX - 1 && ts->lent[slot].used)
+        slot++;
+    struct lent *to = &ts->lent[slot];
+    odmoe_status status = get(ts->ops.ctx, batch, &to->expert, err);
+    *view = (expert_view){.layer = to->expert.layer, .expert = status ? -1 : to->expert.expert, .slot = slot};
+    if (view->expert < 0)
+        return status;
+    if (view->expert >= ts->shape.experts)
+        status = err_set(err, ODMOE_ERR_FORMAT, "there are %d experts", ts->shape.experts);
+    else
+        status = take_pieces(ts, to, view, err);
+    to->used = !status;
+    if (status) {
+        err_context(err, "layer %d, expert %d", view->layer, view->expert);
+        ts->ops.release(ts->ops.ctx, batch, &to->expert);
+    }
+    return status;
+}
+
+static odmoe_status table_next(void *ctx, void *batch, expert_view *view, odmoe_error *err)
+{
+    table_source *ts = ctx;
+    if (ts->refused.code)
+        return err_set(err, ts->refused.code, "%s", ts->refused.message);
+    return take(ts, batch, ts->ops.next, view, err);
+}
+
+static odmoe_status table_poll(void *ctx, void *batch, expert_view *view, odmoe_error *err)
+{
+    table_source *ts = ctx;
+    odmoe_status status = take(ts, batch, ts->ops.poll, view, &ts->refused);
+    if (!status || view->expert < 0) /* the source's own failure: its next reports it */
+        ts->refused.code = ODMOE_OK;
+    return status;
+}
+
+static void table_release(void *ctx, void *batch, const expert_view *view)
+{
+    table_source *ts = ctx;
+    struct lent *from = &ts->lent[view->slot];
+    from->used = false;
+    ts->ops.release(ts->ops.ctx, batch, &from->expert);
+}
+
+static void table_end(void *ctx, void *batch)
+{
+    table_source *ts = ctx;
+    ts->ops.end(ts->ops.ctx, batch);
+}
+
+static void table_prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_class class_)
+{
+    table_source *ts = ctx;
+    ts->ops.prefetch(ts->ops.ctx, layer, experts, scores, n);
+}
+
+static void table_cancel(void *ctx, int layer, read_class class_)
+{
+    table_source *ts = ctx;
+    ts->ops.cancel(ts->ops.ctx, layer);
+}
+
+odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, const kernel_table *kernels,
+                               experts_shape *shape, odmoe_error *err)
+{
+    static const int32_t f32 = ODMOE_TYPE_F32;
+    *ts = (table_source){.kernels = kernels};
+    memcpy(&ts->ops, ops, ops->size < sizeof ts->ops ? ops->size : sizeof ts->ops);
+    if (!ts->ops.begin || !ts->ops.next || !ts->ops.release || !ts->ops.end)
+        return err_set(err, ODMOE_ERR_ARG, "an expert source needs begin, next, release and end");
+    int n = ts->ops.types ? ts->ops.n_types : 1;
+    for (int i = 0; i < n; i++) {
+        int32_t number = ts->ops.types ? ts->ops.types[i] : f32;
+        dtype type;
+        if (number < 0 || !dtype_from_gguf((uint32_t)number, &type) || !kernels->ops[type].matrix)
+            return err_set(err, ODMOE_ERR_UNSUPPORTED, "weight type %d is not supported", number);
+        shape->in_mask |= activation_mask(kernels, type);
+        shape->mid_mask |= activation_mask(kernels, type);
+    }
+    ts->shape = *shape;
+    return ODMOE_OK;
+}
+
+expert_source table_source_of(table_source *ts)
+{
+    return (expert_source){.ctx = ts,
+                           .begin = table_begin,
+                           .next = table_next,
+                           .poll = ts->ops.poll ? table_poll : NULL,
+                           .release = table_release,
+                           .end = table_end,
+                           .prefetch = ts->ops.prefetch ? table_prefetch : NULL,
+                           .cancel = ts->ops.cancel ? table_cancel : NULL};
+}
+
+/* ---- the store, as a table of functions ---- */
+
+struct odmoe_source {
+    expert_files files;
+    store *store;
+    int32_t types[DTYPE_COUNT], n_types;
+};
+
+static odmoe_status store_table_begin(void *ctx, int32_t layer, const int32_t *experts, int32_t n, odmoe_order order,
+                                      void **batch, odmoe_error *err)
+{
+    const odmoe_source *s = ctx;
+    store_batch *b;
+    odmoe_status status =
+        store_begin(s->store, layer, experts, n, order == ODMOE_ORDER_LISTED ? FETCH_LISTED : FETCH_ARRIVAL, &b, err);
+    if (!status)
+        *batch = b;
+    return status;
+}
+
+void expert_from_view(const expert_view *view, odmoe_expert *out)
+{
+    static const int32_t roles[PIECE_ROLE_COUNT] = {ODMOE_GATE, ODMOE_UP, ODMOE_DOWN, ODMOE_GATE_UP};
+    out->layer = view->layer;
+    out->expert = view->expert;
+    out->n = view->n;
+    out->own = view->slot;
+    for (int i = 0; i < view->n; i++) {
+        const expert_piece *p = &view->pieces[i];
+        out->matrix[i] = (odmoe_matrix){.role = roles[p->role],
+                                        .type = (int32_t)dtype_info((dtype)p->type)->gguf,
+                                        .in_out = p->in_out,
+                                        .interleaved = p->interleaved,
+                                        .rows = p->rows,
+                                        .cols = p->cols,
+                                        .data = view->piece[i]};
+    }
+}
+
+static odmoe_status store_table_poll(void *ctx, void *batch, odmoe_expert *out, odmoe_error *err)
+{
+    expert_view view;
+    odmoe_status status = store_poll(batch, &view, err);
+    if (!status)
+        expert_from_view(&view, out);
+    return status;
+}
+
+static odmoe_status store_table_next(void *ctx, void *batch, odmoe_expert *out, odmoe_error *err)
+{
+    expert_view view;
+    odmoe_status status = store_next(batch, &view, err);
+    if (!status)
+        expert_from_view(&view, out);
+    return status;
+}
+
+static void store_table_release(void *ctx, void *batch, const odmoe_expert *e)
+{
+    expert_view view = {.layer = e->layer, .expert = e->expert, .n = e->n, .slot = (int32_t)e->own};
+    store_release(batch, &view);
+}
+
+static void store_table_end(void *ctx, void *batch)
+{
+    store_end(batch);
+}
+
+static void store_table_prefetch(void *ctx, int32_t layer, const int32_t *experts, const float *scores, int32_t n)
+{
+    const odmoe_source *s = ctx;
+    store_prefetch(s->store, layer, experts, n, READ_SPECULATIVE);
+}
+
+static void store_table_cancel(void *ctx, int32_t layer)
+{
+    const odmoe_source *s = ctx;
+    store_cancel(s->store, layer, READ_SPECULATIVE);
+}
+
+static void store_table_counters(void *ctx, int32_t layer, odmoe_source_counters *out)
+{
+    const odmoe_source *s = ctx;
+    uint64_t stall_ns = 0;
+    *out = (odmoe_source_counters){0};
+    for (int e = 0; e < expert_index_experts(s->files.index); e++) {
+        store_counters c;
+        store_counters_get(s->store, layer, e, &c);
+        out->hits += c.hits;
+        out->misses += c.misses;
+        out->bytes += c.bytes;
+        stall_ns += c.stall_ns;
+    }
+    out->stall_seconds = (double)stall_ns * 1e-9;
+}
+
+void odmoe_source_options_init(odmoe_source_options *options)
+{
+    *options = (odmoe_source_options){.size = sizeof *options, .layers = 1};
+}
+
+static void note_types(odmoe_source *s)
+{
+    bool seen[DTYPE_COUNT] = {false};
+    for (int l = 0; l < expert_index_layers(s->files.index); l++)
+        for (int e = 0; e < expert_index_experts(s->files.index); e++) {
+            int n;
+            const expert_piece *p = expert_index_pieces(s->files.index, l, e, &n);
+            for (int i = 0; i < n; i++) {
+                if (!seen[p[i].type])
+                    s->types[s->n_types++] = (int32_t)dtype_info((dtype)p[i].type)->gguf;
+                seen[p[i].type] = true;
+            }
+        }
+}
+
+static odmoe_status open_store(odmoe_source *s, const odmoe_source_options *o, odmoe_error *err)
+{
+    store_options so = {.cache_bytes = o->cache_bytes, .policy = o->policy ? o->policy : "auto"};
+    odmoe_status status = options_io(o->io, &so.io, err);
+    int64_t all = (int64_t)expert_index_layers(s->files.index) * expert_index_experts(s->files.index);
+    if (!o->cache_bytes)
+        so.cache_bytes = store_bytes_for(s->files.index, all);
+    return status ? status : store_open(s->files.index, s->files.tensors, &so, &s->store, err);
+}
+
+odmoe_status odmoe_source_open(const odmoe_source_options *options, odmoe_source **out, odmoe_error *err)
+{
+    odmoe_source_options o;
+    odmoe_source_options_init(&o);
+    memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    odmoe_source *s = mem_calloc(1, sizeof *s, "an expert source", err);
+    if (!s)
+        return ODMOE_ERR_MEMORY;
+    odmoe_status status = expert_files_open(&o, &s->files, err);
+    if (!status) {
+        note_types(s);
+        status = open_store(s, &o, err);
+    }
+    if (status)
+        odmoe_source_close(s);
+    else
+        *out = s;
+    return status;
+}
+
+void odmoe_source_close(odmoe_source *s)
+{
+    if (!s)
+        return;
+    store_close(s->store);
+    expert_files_close(&s->files);
+    free(s);
+}
+
+void odmoe_source_table(odmoe_source *s, odmoe_source_ops *ops)
+{
+    odmoe_source_ops all = {.ctx = s,
+                            .types = s->types,
+                            .n_types = s->n_types,
+                            .begin = store_table_begin,
+                            .next = store_table_next,
+                            .poll = store_table_poll,
+                            .release = store_table_release,
+                            .end = store_table_end,
+                            .prefetch = store_table_prefetch,
+                            .cancel = store_table_cancel,
+                            .counters = store_table_counters};
+    copy_out(ops, &all, sizeof all);
+}
+
+void odmoe_source_invalidate(odmoe_source *s, int32_t layer, int32_t expert)
+{
+    store_invalidate(s->store, layer, expert);
+}
+
+uint64_t odmoe_source_floor(const odmoe_source *s)
+{
+    return store_floor(s->files.index);
+}
+
+const char *odmoe_source_io(const odmoe_source *s)
+{
+    store_totals t;
+    store_totals_get(s->store, &t);
+    return t.io;
+}

@@ -1,0 +1,151 @@
+#include "format/safetensors_write.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <libgen.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define ALIGN 64 /* of the data: the header is padded with blanks */
+
+static size_t element_bytes(const char *type)
+{
+    static const struct {
+        const char *name;
+        size_t bytes;
+    } types[] = {{"F32", 4}, {"I32", 4}, {"I64", 8}, {"F16", 2}, {"BF16", 2}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(types[i].name, type))
+            return types[i].bytes;
+    return 0;
+}
+
+static odmoe_status tensor_bytes(const odmoe_tensor *t, uint64_t *out, odmoe_error *err)
+{
+    uint64_t bytes = element_bytes(t->type);
+    bool fits = bytes && t->dims >= 0 && t->dims <= 4;
+    for (int d = 0; fits && d < t->dims; d++)
+        fits = t->shape[d] >= 0 && mem_mul(bytes, (uint64_t)t->shape[d], &bytes) && bytes <= INT64_MAX;
+    if (!fits)
+        return err_set(err, ODMOE_ERR_ARG, "tensor %s: its type or shape cannot be written", t->name);
+    *out = bytes;
+    return ODMOE_OK;
+}
+
+/* The header's JSON, padded; free() it. */
+static char *make_header(const odmoe_tensor *tensors, int n, odmoe_error *err)
+{
+    json_t *header = json_object();
+    uint64_t at = 0, bytes;
+    for (int i = 0; i < n; i++) {
+        const odmoe_tensor *t = &tensors[i];
+        if (tensor_bytes(t, &bytes, err)) {
+            json_decref(header);
+            return NULL;
+        }
+        json_t *shape = json_array();
+        for (int d = 0; d < t->dims; d++)
+            json_array_append_new(shape, json_integer(t->shape[d]));
+        json_object_set_new(header, t->name,
+                            json_pack("{ss so s[II]}", "dtype", t->type, "shape", shape, "data_offsets", (json_int_t)at,
+                                      (json_int_t)(at + bytes)));
+        at += bytes;
+    }
+    char *text = json_dumps(header, JSON_COMPACT);
+    json_decref(header);
+    size_t length = text ? strlen(text) : 0, padded = (length + 8 + ALIGN - 1) / ALIGN * ALIGN - 8;
+    char *out = text ? mem_calloc(padded + 1, 1, "the header of a safetensors file", err) : NULL;
+    if (out) {
+        memset(out, ' ', padded);
+        memcpy(out, text, length);
+    } else if (!text) {
+        err_set(err, ODMOE_ERR_MEMORY, "no memory for the header of a safetensors file");
+    }
+    free(text);
+    return out;
+}
+
+/* All bytes; errno is set where it fails. */
+static bool put(int fd, const void *data, uint64_t bytes)
+{
+    const char *at = data;
+    while (bytes) {
+        ssize_t n = write(fd, at, bytes < (1u << 30) ? bytes : 1u << 30);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            errno = n ? errno : EIO;
+            return false;
+        }
+        at += n;
+        bytes -= (uint64_t)n;
+    }
+    return true;
+}
+
+static bool put_all(int fd, const char *header, const odmoe_tensor *tensors, int n)
+{
+    uint64_t length = strlen(header), bytes;
+    unsigned char prefix[8];
+    for (int i = 0; i < 8; i++)
+        prefix[i] = (unsigned char)(length >> (8 * i));
+    if (!put(fd, prefix, 8) || !put(fd, header, length))
+        return false;
+    for (int i = 0; i < n; i++)
+        if (tensor_bytes(&tensors[i], &bytes, NULL) || !put(fd, tensors[i].data, bytes))
+            return false;
+    return true;
+}
+
+/* The folder's entry must be on the disk as well, or the new name may be lost with the power. */
+static bool sync_folder(const char *path)
+{
+    char *copy = strdup(path);
+    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool done = fd >= 0 && !fsync(fd);
+    if (fd >= 0)
+        close(fd);
+    free(copy);
+    return done;
+}
+
+odmoe_status safetensors_write(const char *path, const odmoe_tensor *tensors, int n, odmoe_error *err)
+{
+    char *header = make_header(tensors, n, err), *partial = NULL;
+    if (!header)
+        return err ? err->code : ODMOE_ERR_MEMORY;
+    odmoe_status status = ODMOE_OK;
+    size_t room = strlen(path) + 8;
+    partial = mem_calloc(room, 1, "a file name", err);
+    if (!partial) {
+        free(header);
+        return ODMOE_ERR_MEMORY;
+    }
+    snprintf(partial, room, "%s.XXXXXX", path);
+    int fd = mkostemp(partial, O_CLOEXEC);
+    bool done = fd >= 0 && put_all(fd, header, tensors, n) && !fchmod(fd, 0644) && !fsync(fd);
+    int error = errno;
+    if (fd >= 0 && close(fd) && done) {
+        done = false;
+        error = errno;
+    }
+    if (done && (rename(partial, path) || !sync_folder(path))) {
+        done = false;
+        error = errno;
+    }
+    if (!done) {
+        status = err_set(err, ODMOE_ERR_IO, "%s: cannot be written: %s", path, strerror(error));
+        if (fd >= 0)
+            unlink(partial);
+    }
+    free(header);
+    free(partial);
+    return status;
+}

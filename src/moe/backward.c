@@ -1,0 +1,378 @@
+#include "moe/backward.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "moe/transposed.h"
+
+#define GROUP_ROWS 512 /* rows of one expert at a time: bounds the workspace */
+
+/* ---- the tape ---- */
+
+odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, int64_t n, layer_outputs *out,
+                        odmoe_error *err)
+{
+    size_t rows = (size_t)n, pairs = rows * (size_t)m->router.top_k, ffn = (size_t)m->shape.ffn;
+    const char *what = "a tape";
+    t->n = 0;
+    odmoe_status status =
+        mem_grow((void **)&t->logits, &t->logits_room, rows * (size_t)m->router.experts, sizeof(float), what, err);
+    if (!status)
+        status = mem_grow((void **)&t->topk, &t->topk_room, pairs, sizeof *t->topk, what, err);
+    if (!status)
+        status = mem_grow((void **)&t->topw, &t->topw_room, pairs, sizeof(float), what, err);
+    if (!status && t->keep)
+        status = mem_grow((void **)&t->gate, &t->gate_room, pairs * ffn, sizeof(float), what, err);
+    if (!status && t->keep)
+        status = mem_grow((void **)&t->up, &t->up_room, pairs * ffn, sizeof(float), what, err);
+    if (status)
+        return status;
+    t->m = m;
+    t->index = index;
+    t->n = n;
+    t->x = x;
+    *out = (layer_outputs){.logits = t->logits, .topk = t->topk, .topw = t->topw};
+    if (t->keep) {
+        out->keep_gate = t->gate;
+        out->keep_up = t->up;
+    }
+    return ODMOE_OK;
+}
+
+void tape_copy(const layer_tape *t, float *logits, int32_t *topk, float *topw)
+{
+    size_t rows = (size_t)t->n, pairs = rows * (size_t)t->m->router.top_k;
+    if (logits)
+        memcpy(logits, t->logits, rows * (size_t)t->m->router.experts * sizeof *logits);
+    if (topk)
+        memcpy(topk, t->topk, pairs * sizeof *topk);
+    if (topw)
+        memcpy(topw, t->topw, pairs * sizeof *topw);
+}
+
+void tape_clear(layer_tape *t)
+{
+    free(t->logits);
+    free(t->topk);
+    free(t->topw);
+    free(t->gate);
+    free(t->up);
+    *t = (layer_tape){0};
+}
+
+/* ---- workspace ---- */
+
+typedef struct backward {
+    const layer_tape *t;
+    const layer_gradients *g;
+    moe_layer *m;
+    int64_t hidden, ffn;
+    experts_work entries; /* grouping of all rows */
+    float *dw;            /* [n, top_k] gradients of the weights */
+    float *dlogits;       /* [n, experts] */
+    float *dlogits_t;     /* [experts, n] */
+    float *row_loss;      /* [experts] what aux adds to each row's probabilities */
+    float *probs;         /* [threads, experts] scratch */
+    float *x, *dy;        /* [GROUP_ROWS, hidden] rows of one expert; dy times the weight, once d is known */
+    float *gate, *up;     /* [GROUP_ROWS, ffn] products, then their gradients */
+    float *h, *d;         /* [GROUP_ROWS, ffn] */
+    float *dx;            /* [GROUP_ROWS, hidden] */
+    float *transposed;    /* [GROUP_ROWS * max(hidden, ffn)] */
+    float *plain;         /* [hidden * ffn] a quantised matrix in f32 */
+    float *gradients;     /* [3 * hidden * ffn] of the expert */
+    float *block;         /* [threads][PRODUCT_ROWS, max(hidden, 2 ffn)] */
+    const expert_view *view;
+    expert_matrices m_of, grad_of; /* the expert's weights and their gradients */
+    int64_t entry, rows;           /* the group */
+    bool fresh;                    /* the expert's first group: gradients are set, not added to */
+} backward;
+
+static void layout(arena *a, backward *b)
+{
+    size_t n = (size_t)b->t->n, k = (size_t)b->m->router.top_k, experts = (size_t)b->m->router.experts;
+    size_t hidden = (size_t)b->hidden, ffn = (size_t)b->ffn, wide = hidden > ffn ? hidden : ffn, f = sizeof(float);
+    size_t threads = (size_t)pool_threads(b->m->compute.pool);
+    experts_layout_groups(a, &b->m->shape, b->t->n, &b->entries);
+    b->dw = arena_take(a, n * k, f);
+    b->dlogits = arena_take(a, n * experts, f);
+    b->dlogits_t = arena_take(a, n * experts, f);
+    b->row_loss = arena_take(a, experts, f);
+    b->probs = arena_take(a, threads * experts, 2 * f);
+    b->x = arena_take(a, GROUP_ROWS * hidden, f);
+    b->dy = arena_take(a, GROUP_ROWS * hidden, f);
+    b->gate = arena_take(a, GROUP_ROWS * ffn, f);
+    b->up = arena_take(a, GROUP_ROWS * ffn, f);
+    b->h = arena_take(a, GROUP_ROWS * ffn, f);
+    b->d = arena_take(a, GROUP_ROWS * ffn, f);
+    b->dx = arena_take(a, GROUP_ROWS * hidden, f);
+    b->transposed = arena_take(a, GROUP_ROWS * wide, f);
+    b->plain = arena_take(a, hidden * ffn, f);
+    b->gradients = b->g->on_expert ? arena_take(a, 3 * hidden * ffn, f) : NULL;
+    b->block = arena_take(a, threads * PRODUCT_ROWS, wide * f);
+}
+
+/* ---- one expert ---- */
+
+static void gather_rows(const backward *b)
+{
+    const int32_t *rows = b->entries.entry_row + b->entry;
+    size_t bytes = (size_t)b->hidden * sizeof(float);
+    for (int64_t i = 0; i < b->rows; i++) {
+        memcpy(b->x + i * b->hidden, b->t->x + rows[i] * b->hidden, bytes);
+        memcpy(b->dy + i * b->hidden, b->g->dy + rows[i] * b->hidden, bytes);
+    }
+}
+
+/* A matrix that the products below can use in both orientations. */
+static expert_matrix both_ways(backward *b, const expert_matrix *m, int64_t outs, int64_t ins)
+{
+    return product_both_ways(&b->m->compute, m, outs, ins, b->plain);
+}
+
+static int64_t pair_of(const backward *b, int64_t i)
+{
+    const experts_work *w = &b->entries;
+    return (int64_t)w->entry_row[b->entry + i] * b->m->router.top_k + w->entry_slot[b->entry + i];
+}
+
+static void products_again(backward *b)
+{
+    const compute *c = &b->m->compute;
+    if (b->t->keep) {
+        size_t bytes = (size_t)b->ffn * sizeof(float);
+        for (int64_t i = 0; i < b->rows; i++) {
+            memcpy(b->gate + i * b->ffn, b->t->gate + pair_of(b, i) * b->ffn, bytes);
+            memcpy(b->up + i * b->ffn, b->t->up + pair_of(b, i) * b->ffn, bytes);
+        }
+        return;
+    }
+    expert_matrix gate = both_ways(b, &b->m_of.gate, b->ffn, b->hidden);
+    product_forward(c, &gate, b->ffn, b->hidden, b->x, b->rows, b->gate);
+    expert_matrix up = both_ways(b, &b->m_of.up, b->ffn, b->hidden);
+    product_forward(c, &up, b->ffn, b->hidden, b->x, b->rows, b->up);
+}
+
+/* From gate, up and d = W2' dy of one row to dw, h, and in place the gradients of gate and up. dy becomes w dy. */
+static void swiglu_row(void *ctx, int64_t i, int worker)
+{
+    const backward *b = ctx;
+    float *gate = b->gate + i * b->ffn, *up = b->up + i * b->ffn, *h = b->h + i * b->ffn, *dy = b->dy + i * b->hidden;
+    const float *d = b->d + i * b->ffn;
+    float w = b->entries.entry_weight[b->entry + i];
+    double dw = 0;
+    for (int64_t f = 0; f < b->ffn; f++) {
+        /* sigmoid without overflow: exp of a number below 0 only */
+        float e = expf(-fabsf(gate[f])), sigmoid = gate[f] >= 0 ? 1 / (1 + e) : e / (1 + e);
+        float silu = gate[f] * sigmoid, slope = sigmoid * (1 + gate[f] * (1 - sigmoid)), dh = w * d[f];
+        h[f] = silu * up[f];
+        dw += (double)h[f] * d[f];
+        gate[f] = dh * up[f] * slope;
+        up[f] = dh * silu;
+    }
+    b->dw[pair_of(b, i)] = (float)dw;
+    for (int64_t j = 0; j < b->hidden; j++)
+        dy[j] *= w;
+}
+
+/* The gradient of one matrix, (outs x ins): sum over the group's rows of out' in. */
+static void add_gradient(backward *b, const expert_matrix *m, const float *out, int64_t outs, const float *in,
+                         int64_t ins)
+{
+    product_gradient(&b->m->compute, m, out, outs, in, ins, b->rows, !b->fresh, b->transposed, b->block);
+}
+
+static void run_group(backward *b)
+{
+    const compute *c = &b->m->compute;
+    gather_rows(b);
+    products_again(b);
+    expert_matrix down = both_ways(b, &b->m_of.down, b->hidden, b->ffn);
+    product_backward(c, &down, b->hidden, b->ffn, b->dy, b->rows, b->d);
+    rows_run(c, b->rows, swiglu_row, b);
+    if (b->g->on_expert) {
+        add_gradient(b, &b->grad_of.down, b->dy, b->hidden, b->h, b->ffn);
+        add_gradient(b, &b->grad_of.gate, b->gate, b->ffn, b->x, b->hidden);
+        add_gradient(b, &b->grad_of.up, b->up, b->ffn, b->x, b->hidden);
+    }
+    const expert_matrix *in[] = {&b->m_of.gate, &b->m_of.up};
+    const float *from[] = {b->gate, b->up};
+    for (int i = 0; i < 2 && b->g->dx; i++) {
+        expert_matrix m = both_ways(b, in[i], b->ffn, b->hidden);
+        product_backward(c, &m, b->ffn, b->hidden, from[i], b->rows, b->dx);
+        for (int64_t r = 0; r < b->rows; r++)
+            c->kernels->add_scaled(b->g->dx + b->entries.entry_row[b->entry + r] * b->hidden, b->dx + r * b->hidden, 1,
+                                   b->hidden);
+    }
+}
+
+/* A view of the same pieces, f32, in b->gradients. */
+static expert_view gradient_view(const backward *b, expert_piece *pieces)
+{
+    expert_view out = *b->view;
+    const float *at = b->gradients;
+    for (int i = 0; i < out.n; i++) {
+        pieces[i] = b->view->pieces[i];
+        pieces[i].type = DTYPE_F32;
+        out.piece[i] = at;
+        at += pieces[i].rows * pieces[i].cols;
+    }
+    out.pieces = pieces;
+    return out;
+}
+
+static odmoe_status run_expert(backward *b, odmoe_error *err)
+{
+    expert_piece pieces[PIECES_MAX];
+    expert_view gradients;
+    int expert = b->view->expert;
+    experts_bind(&b->m->shape, b->view, &b->m_of);
+    if (b->g->on_expert) {
+        gradients = gradient_view(b, pieces);
+        experts_bind(&b->m->shape, &gradients, &b->grad_of);
+    }
+    int64_t last = b->entries.first[expert + 1];
+    b->fresh = true;
+    for (b->entry = b->entries.first[expert]; b->entry < last; b->entry += b->rows, b->fresh = false) {
+        b->rows = last - b->entry < GROUP_ROWS ? last - b->entry : GROUP_ROWS;
+        run_group(b);
+    }
+    return b->g->on_expert ? b->g->on_expert(b->g->user, &gradients, err) : ODMOE_OK;
+}
+
+static odmoe_status run_experts(backward *b, odmoe_error *err)
+{
+    const expert_source *source = &b->m->source;
+    void *batch;
+    int needed = experts_group(&b->m->shape, &b->entries, b->t->n, b->t->topk, b->t->topw);
+    odmoe_status status = source->begin(source->ctx, b->t->index, b->entries.needed, needed, FETCH_LISTED, &batch, err);
+    if (status)
+        return status;
+    for (;;) {
+        expert_view view;
+        status = source->next(source->ctx, batch, &view, err);
+        if (status || view.expert < 0)
+            break;
+        b->view = &view;
+        status = run_expert(b, err);
+        source->release(source->ctx, batch, &view);
+        if (status)
+            break;
+    }
+    source->end(source->ctx, batch);
+    return status;
+}
+
+/* ---- the router ---- */
+
+/* Gradient of the scores of one row from those of its weights and of the balance loss. */
+static void score_gradients(const backward *b, int64_t row, const float *scores, float *ds)
+{
+    const router_config *r = &b->m->router;
+    const int32_t *topk = b->t->topk + row * r->top_k;
+    const float *dw = b->dw + row * r->top_k;
+    double sum = 0, inner = 0, total = router_score_sum(r, scores);
+    for (int k = 0; k < r->top_k; k++) {
+        sum += scores[topk[k]];
+        inner += (double)dw[k] * scores[topk[k]];
+    }
+    /* P = s / total: with total the scores' own sum (sigmoid), each score moves all probabilities */
+    double mean = 0;
+    for (int e = 0; e < r->experts && r->score == ROUTER_SIGMOID && total > 0; e++)
+        mean += b->row_loss[e] * scores[e] / total;
+    for (int e = 0; e < r->experts; e++)
+        ds[e] = total > 0 ? (float)((b->row_loss[e] - mean) / total) : 0.0f;
+    for (int k = 0; k < r->top_k; k++) {
+        double d = dw[k];
+        if (r->renormalise)
+            d = sum > 0 ? (dw[k] - inner / sum) / sum : 0;
+        ds[topk[k]] += (float)(r->scale * d);
+    }
+}
+
+static void router_row(void *ctx, int64_t row, int worker)
+{
+    backward *b = ctx;
+    const router_config *r = &b->m->router;
+    int experts = r->experts;
+    const float *logits = b->t->logits + row * experts;
+    float *scores = b->probs + (size_t)worker * 2 * (size_t)experts, *ds = scores + experts;
+    float *out = b->dlogits + row * experts;
+    router_scores(r, logits, scores);
+    score_gradients(b, row, scores, ds);
+    double inner = 0, lse = b->g->z_coef != 0 ? loss_logsumexp(logits, experts) : 0;
+    for (int e = 0; e < experts; e++)
+        inner += (double)ds[e] * scores[e];
+    for (int e = 0; e < experts; e++) {
+        if (r->score == ROUTER_SOFTMAX)
+            out[e] = (float)(scores[e] * (ds[e] - inner));
+        else
+            out[e] = ds[e] * scores[e] * (1 - scores[e]);
+        if (b->g->z_coef != 0) /* z takes the softmax of the logits, whatever the scores are */
+            out[e] += (float)(b->g->z_coef * 2 * lse / (double)b->t->n * exp(logits[e] - lse));
+        b->dlogits_t[e * b->t->n + row] = out[e];
+    }
+}
+
+static odmoe_status loss_rows(backward *b, odmoe_error *err)
+{
+    const layer_gradients *g = b->g;
+    const router_config *r = &b->m->router;
+    if (g->aux_coef == 0) {
+        memset(b->row_loss, 0, (size_t)r->experts * sizeof(float));
+        return ODMOE_OK;
+    }
+    balance own = {0};
+    if (!g->balance) { /* f only: the gradient takes P's share as it is */
+        odmoe_status status = balance_init(&own, r->experts, err);
+        if (status)
+            return status;
+        own.rows = b->t->n;
+        for (int64_t i = 0; i < b->t->n * r->top_k; i++)
+            own.slots[b->t->topk[i]]++;
+    }
+    balance_gradient(g->balance ? g->balance : &own, g->aux_normalised, g->aux_coef, b->row_loss);
+    balance_clear(&own);
+    return ODMOE_OK;
+}
+
+static void run_router(backward *b)
+{
+    const compute *c = &b->m->compute;
+    int64_t experts = b->m->router.experts, n = b->t->n;
+    rows_run(c, n, router_row, b);
+    if (b->g->drouter)
+        product_sum(c, b->dlogits_t, experts, n, b->t->x, b->hidden, b->g->drouter);
+    expert_matrix router = {
+        .type = DTYPE_F32, .at = b->m->weights[b->t->index], .row_bytes = b->hidden * (int64_t)sizeof(float)};
+    for (int64_t first = 0; first < n && b->g->dx; first += GROUP_ROWS) {
+        int64_t rows = n - first < GROUP_ROWS ? n - first : GROUP_ROWS;
+        product_backward(c, &router, experts, b->hidden, b->dlogits + first * experts, rows, b->dx);
+        c->kernels->add_scaled(b->g->dx + first * b->hidden, b->dx, 1, rows * b->hidden);
+    }
+}
+
+odmoe_status layer_backward(const layer_tape *t, const layer_gradients *g, odmoe_error *err)
+{
+    if (!t->n)
+        return err_set(err, ODMOE_ERR_STATE, "backward without a recorded forward call");
+    backward b = {.t = t, .g = g, .m = t->m, .hidden = t->m->shape.hidden, .ffn = t->m->shape.ffn};
+    arena a = {0};
+    layout(&a, &b);
+    size_t bytes = a.used;
+    a = (arena){.base = mem_pages_alloc(bytes, "the workspace of backward", err)};
+    if (!a.base)
+        return ODMOE_ERR_MEMORY;
+    void *memory = a.base;
+    layout(&a, &b);
+    if (g->dx)
+        memset(g->dx, 0, (size_t)(t->n * b.hidden) * sizeof *g->dx);
+    odmoe_status status = run_experts(&b, err);
+    if (!status)
+        status = loss_rows(&b, err);
+    if (!status)
+        run_router(&b);
+    mem_pages_free(memory, bytes);
+    return status;
+}

@@ -1,0 +1,212 @@
+#include "moe/layer.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/* ---- opening ---- */
+
+static void layout(arena *a, const moe_layer *m, int threads, int64_t rows, layer_work *out)
+{
+    size_t experts = (size_t)m->router.experts, k = (size_t)m->router.top_k, n = (size_t)rows;
+    activations_layout(a, &out->in, m->shape.in_mask, rows, m->shape.hidden);
+    out->logits = arena_take(a, n * experts, sizeof(float));
+    out->probs = arena_take(a, n * experts, sizeof(float));
+    out->topk = arena_take(a, n * k, sizeof *out->topk);
+    out->topw = arena_take(a, n * k, sizeof *out->topw);
+    experts_layout(a, &m->shape, rows, threads, &out->experts);
+}
+
+static size_t bytes_for(const moe_layer *m, int threads, int64_t rows)
+{
+    arena a = {0};
+    layer_work ignored = {0};
+    layout(&a, m, threads, rows, &ignored);
+    return a.used;
+}
+
+/* As many rows as the budget holds; entries are counted in 32 bits. */
+static odmoe_status choose_chunk(moe_layer *m, const layer_settings *s, odmoe_error *err)
+{
+    int64_t low = 1, high = INT32_MAX / m->router.top_k;
+    size_t least = bytes_for(m, s->threads, 1);
+    if (least > s->activation_bytes)
+        return err_set(err, ODMOE_ERR_BUDGET, "%llu bytes for activations: one row needs %llu",
+                       (unsigned long long)s->activation_bytes, (unsigned long long)least);
+    while (low < high) {
+        int64_t middle = low + (high - low + 1) / 2;
+        if (bytes_for(m, s->threads, middle) <= s->activation_bytes)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    m->chunk = low;
+    return ODMOE_OK;
+}
+
+static odmoe_status make_workspace(moe_layer *m, int threads, odmoe_error *err)
+{
+    m->memory_bytes = bytes_for(m, threads, m->chunk);
+    m->memory = mem_pages_alloc(m->memory_bytes, "the layer's activations", err);
+    if (!m->memory)
+        return ODMOE_ERR_MEMORY;
+    arena a = {.base = m->memory};
+    layout(&a, m, threads, m->chunk, &m->work);
+    return ODMOE_OK;
+}
+
+static odmoe_status make_telemetry(moe_layer *m, odmoe_error *err)
+{
+    m->telemetry = mem_calloc((size_t)m->layers, sizeof *m->telemetry, "the telemetry of the layers", err);
+    if (!m->telemetry)
+        return ODMOE_ERR_MEMORY;
+    for (int l = 0; l < m->layers; l++) {
+        odmoe_status status = telemetry_init(&m->telemetry[l], m->router.experts, err);
+        if (status)
+            return status;
+    }
+    return ODMOE_OK;
+}
+
+static odmoe_status make_ahead(moe_layer *m, const layer_settings *s, odmoe_error *err)
+{
+    if (!s->predictor || !s->source.prefetch)
+        return ODMOE_OK;
+    ahead_options o = {.predictor = *s->predictor,
+                       .source = s->source,
+                       .layers = s->layers,
+                       .experts = s->router.experts,
+                       .top_k = s->router.top_k,
+                       .hidden = s->hidden,
+                       .most = s->prefetch < s->router.experts ? s->prefetch : s->router.experts};
+    return ahead_create(&o, &m->ahead, err);
+}
+
+odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
+{
+    *m = (moe_layer){.layers = s->layers,
+                     .router = s->router,
+                     .source = s->source,
+                     .weights = s->weights,
+                     .bias = s->bias,
+                     .compute.kernels = s->kernels,
+                     .shape = {.hidden = s->hidden,
+                               .ffn = s->ffn,
+                               .experts = s->router.experts,
+                               .top_k = s->router.top_k,
+                               .in_mask = s->in_mask,
+                               .mid_mask = s->mid_mask}};
+    odmoe_status status = router_check(&m->router, err);
+    if (!status)
+        status = choose_chunk(m, s, err);
+    if (!status)
+        status = pool_create(s->threads, &m->compute.pool, err);
+    if (!status)
+        status = make_workspace(m, s->threads, err);
+    if (!status)
+        status = make_telemetry(m, err);
+    if (!status)
+        status = make_ahead(m, s, err);
+    if (status)
+        layer_close(m);
+    return status;
+}
+
+void layer_close(moe_layer *m)
+{
+    ahead_free(m->ahead);
+    for (int l = 0; m->telemetry && l < m->layers; l++)
+        telemetry_clear(&m->telemetry[l]);
+    free(m->telemetry);
+    pool_free(m->compute.pool);
+    mem_pages_free(m->memory, m->memory_bytes);
+    memset(m, 0, sizeof *m);
+}
+
+/* ---- forward ---- */
+
+typedef struct forward {
+    moe_layer *m;
+    int index;
+    const layer_outputs *out;
+    int64_t first, n; /* the chunk's rows */
+    const float *x;   /* of the chunk */
+    float *logits, *probs, *topw;
+    int32_t *topk;
+} forward;
+
+static void select_row(void *ctx, int64_t row, int worker)
+{
+    const forward *f = ctx;
+    const moe_layer *m = f->m;
+    const router_config *r = &m->router;
+    router_select(r, f->logits + row * r->experts, m->bias ? m->bias[f->index] : NULL, f->probs + row * r->experts,
+                  f->topk + row * r->top_k, f->topw + row * r->top_k);
+}
+
+/* Where the chunk's rows of an output lie: in the caller's array, or in the workspace. */
+static void *rows_at(void *all, void *work, int64_t first, int64_t columns)
+{
+    return all ? (char *)all + first * columns * 4 : work;
+}
+
+static void route(forward *f)
+{
+    moe_layer *m = f->m;
+    layer_work *w = &m->work;
+    const layer_outputs *out = f->out;
+    int64_t experts = m->router.experts, k = m->router.top_k;
+    f->logits = rows_at(out->logits, w->logits, f->first, experts);
+    f->probs = rows_at(out->probs, w->probs, f->first, experts);
+    f->topk = rows_at(out->topk, w->topk, f->first, k);
+    f->topw = rows_at(out->topw, w->topw, f->first, k);
+    weight router = {DTYPE_F32, experts, m->shape.hidden, m->weights[f->index]};
+    linear_job job = {&router, &w->in, f->logits, experts};
+    linear_run(&m->compute, &job, 1, f->n);
+    rows_run(&m->compute, f->n, select_row, f);
+    if (out->balance)
+        balance_add(out->balance, &m->router, f->probs, f->topk, f->n);
+    for (int64_t row = 0; out->z && row < f->n; row++) {
+        double lse = loss_logsumexp(f->logits + row * experts, (int)experts);
+        *out->z += lse * lse;
+    }
+}
+
+static odmoe_status run_chunk(forward *f, float *y, odmoe_error *err)
+{
+    moe_layer *m = f->m;
+    const layer_outputs *out = f->out;
+    int64_t pairs = f->first * m->router.top_k;
+    activations_fill(&m->compute, &m->work.in, m->shape.in_mask, f->x, f->n);
+    route(f);
+    experts_call call;
+    odmoe_status status = experts_start(&call, &m->compute, &m->shape, &m->work.experts, &m->source, f->index,
+                                        &m->work.in, f->n, f->topk, f->topw, err);
+    if (status)
+        return status;
+    if (m->ahead) { /* what was guessed for this layer and not needed steps back; the next layer's guesses start */
+        if (m->source.cancel)
+            m->source.cancel(m->source.ctx, f->index, READ_SPECULATIVE);
+        ahead_post(m->ahead, f->index, f->x, f->topk, f->topw, f->n);
+    }
+    telemetry_add(&m->telemetry[f->index], f->n, m->work.experts.counts);
+    call.keep_gate = out->keep_gate ? out->keep_gate + pairs * m->shape.ffn : NULL;
+    call.keep_up = out->keep_up ? out->keep_up + pairs * m->shape.ffn : NULL;
+    return experts_finish(&call, y, err);
+}
+
+odmoe_status layer_forward(moe_layer *m, int index, const float *x, int64_t n, float *y, const layer_outputs *out,
+                           odmoe_error *err)
+{
+    odmoe_status status = ODMOE_OK;
+    m->telemetry[index].calls++;
+    for (int64_t first = 0; first < n && !status; first += m->chunk) {
+        forward f = {.m = m, .index = index, .out = out, .first = first};
+        f.n = n - first < m->chunk ? n - first : m->chunk;
+        f.x = x + first * m->shape.hidden;
+        status = run_chunk(&f, y + first * m->shape.hidden, err);
+    }
+    return status;
+}

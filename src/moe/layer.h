@@ -1,0 +1,70 @@
+/* layer.h - a Mixture-of-Experts layer by itself, or a stack of them: router, grouped experts, telemetry, and a
+ * predictor that reads ahead for the next layer. The same router and experts that a model's pass runs. */
+#ifndef ODMOE_MOE_LAYER_H
+#define ODMOE_MOE_LAYER_H
+
+#include "moe/ahead.h"
+#include "moe/experts.h"
+#include "moe/loss.h"
+#include "moe/router.h"
+#include "moe/telemetry.h"
+
+/* The workspace for a chunk of rows. */
+typedef struct layer_work {
+    activations in;        /* [rows, hidden] in the formats that experts and router take */
+    float *logits, *probs; /* [rows, experts] */
+    int32_t *topk;         /* [rows, top_k] */
+    float *topw;
+    experts_work experts;
+} layer_work;
+
+typedef struct moe_layer {
+    int layers;
+    router_config router;
+    experts_shape shape;
+    compute compute;
+    expert_source source;
+    const float *const *weights; /* [layers] of [experts, hidden]; borrowed */
+    const float *const *bias;    /* NULL, or [layers] of [experts] or NULL; borrowed */
+    int64_t chunk;               /* rows of the workspace */
+    layer_work work;
+    void *memory; /* behind work */
+    size_t memory_bytes;
+    telemetry *telemetry; /* [layers] */
+    ahead *ahead;         /* NULL: nobody guesses */
+} moe_layer;
+
+typedef struct layer_settings {
+    int layers;
+    router_config router;
+    int64_t hidden, ffn;
+    unsigned in_mask, mid_mask; /* formats that the source's weights take */
+    const kernel_table *kernels;
+    int threads;
+    uint64_t activation_bytes;
+    const float *const *weights, *const *bias;
+    expert_source source;
+    const odmoe_predictor *predictor; /* or NULL */
+    int prefetch;
+} layer_settings;
+
+/* layer_open - what is borrowed stays so until layer_close. ERR_RANGE, ERR_BUDGET (activation_bytes is too small for
+ * one row, with the figure), ERR_MEMORY. layer_close takes a zeroed or failed one. */
+odmoe_status layer_open(const layer_settings *s, moe_layer *out, odmoe_error *err);
+void layer_close(moe_layer *m);
+
+/* What a call leaves besides y; each may be NULL. Arrays are for all n rows. */
+typedef struct layer_outputs {
+    float *logits, *probs; /* [n, experts] */
+    int32_t *topk;         /* [n, top_k] */
+    float *topw;
+    float *keep_gate, *keep_up; /* [n, top_k, ffn] products before silu, both or none */
+    balance *balance;           /* the rows are added, as far as the call comes */
+    double *z;                  /* sum over rows of logsumexp^2 */
+} layer_outputs;
+
+/* layer_forward - y [n, hidden] of one layer, in chunks. n >= 1, 0 <= index < layers. Errors: the source's. */
+odmoe_status layer_forward(moe_layer *m, int index, const float *x, int64_t n, float *y, const layer_outputs *out,
+                           odmoe_error *err);
+
+#endif
