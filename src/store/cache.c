@@ -5,6 +5,9 @@
 
 #include "base/mem.h"
 
+#define WORST_SAMPLE 64 /* so many of the policy's next victims say which region of a class is worth least */
+#define SPARED_SHARE 4  /* the fraction of its slots by which a size may be spared before it gives up a region */
+
 odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need, uint64_t bytes, const policy_ops *ops,
                         odmoe_error *err)
 {
@@ -20,7 +23,7 @@ odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need,
     if (status)
         return status;
     policy_shape shape = {layers, experts, bytes, c->slab.class_bytes, c->slab.class_of};
-    c->policy = ops->create(&shape, err);
+    c->policy = ops->create(ops, &shape, err);
     return c->policy ? ODMOE_OK : ODMOE_ERR_MEMORY;
 }
 
@@ -225,26 +228,73 @@ static bool empty_any_region(cache *c, int32_t id, bool force)
     return false;
 }
 
-/* Evict for `id` what nobody wants. The policy's choice may be of another size; then its region is passed over in
- * favour of the policy's choice of id's own size, until that has happened as often as the region has slots: by then
- * its share is due to the other size, and it is emptied as a whole. */
+typedef struct worst_list {
+    const cache *c;
+    int32_t class_, n;
+    int32_t id[WORST_SAMPLE];
+} worst_list;
+
+static bool may_be_next_worst(void *ctx, int32_t id)
+{
+    const worst_list *w = ctx;
+    for (int32_t i = 0; i < w->n; i++)
+        if (w->id[i] == id)
+            return false;
+    return w->c->slab.class_of[id] == w->class_ && may_go(w->c, id, false);
+}
+
+/* The region of a size class, long enough for `id` and free to go, that holds most of those of the class which the
+ * policy would give up first; -1: none. */
+static int32_t worst_region(cache *c, int32_t class_, int32_t id)
+{
+    worst_list worst = {.c = c, .class_ = class_};
+    int32_t best = -1, most = 0;
+    for (; worst.n < WORST_SAMPLE; worst.n++)
+        if ((worst.id[worst.n] = c->policy->ops->victim(c->policy, may_be_next_worst, &worst)) < 0)
+            break;
+    for (int32_t i = 0; i < worst.n; i++) {
+        int32_t region = c->slab.region_of[c->entry[worst.id[i]].slot], held = 0;
+        for (int32_t j = i; j < worst.n; j++)
+            held += c->slab.region_of[c->entry[worst.id[j]].slot] == region;
+        if (held > most && region_may_go(c, region, id, false)) {
+            most = held;
+            best = region;
+        }
+    }
+    return best;
+}
+
+static int32_t slots_of_class(const cache *c, int32_t class_)
+{
+    int32_t slots = 0;
+    for (int32_t r = 0; r < c->slab.regions; r++)
+        slots += c->slab.region[r].class_ == class_ ? c->slab.region[r].slots : 0;
+    return slots;
+}
+
+/* Evict for `id` what nobody wants. The policy's choice may be of another size: it is spared then, in favour of the
+ * policy's choice of id's own size, but noted. Sizes that take turns, layer by layer, cancel out; when one is spared at
+ * the expense of another as often as it has slots, its share is too large, and a region changes over. */
 static bool make_room(cache *c, int32_t id)
 {
     int32_t class_ = c->slab.class_of[id], any = victim(c, -1);
     if (any < 0)
         return false;
-    if (c->slab.class_of[any] == class_) {
-        slab_region *g = &c->slab.region[c->slab.region_of[c->entry[any].slot]];
-        g->passed_over -= g->passed_over > 0;
+    int32_t other = c->slab.class_of[any];
+    if (other == class_) {
         evict(c, any);
         return true;
     }
-    int32_t same = victim(c, class_), region = c->slab.region_of[c->entry[any].slot];
-    slab_region *g = &c->slab.region[region];
-    g->passed_over++;
-    if ((same < 0 || g->passed_over >= g->slots) && region_may_go(c, region, id, false)) {
-        empty_region(c, region);
-        return true;
+    int32_t same = victim(c, class_);
+    int32_t *spared = &c->spared[other][class_], *opposite = &c->spared[class_][other];
+    *(*opposite > 0 ? opposite : spared) += *opposite > 0 ? -1 : 1;
+    if (same < 0 || *spared >= slots_of_class(c, other) / SPARED_SHARE) {
+        int32_t region = worst_region(c, other, id);
+        *spared = 0;
+        if (region >= 0) {
+            empty_region(c, region);
+            return true;
+        }
     }
     if (same < 0)
         return empty_any_region(c, id, false);
@@ -337,8 +387,16 @@ void cache_unpin(cache *c, int32_t id)
         drop(c, id);
 }
 
-void cache_settle(cache *c, int layer)
+void cache_note(cache *c, int32_t id, uint64_t tokens)
 {
+    if (c->policy->ops->note)
+        c->policy->ops->note(c->policy, id, tokens);
+}
+
+void cache_begin(cache *c, int layer)
+{
+    if (c->policy->ops->begin)
+        c->policy->ops->begin(c->policy, layer);
     for (int k = 0; k < READ_CLASS_COUNT; k++)
         for (int32_t id = c->unused[k].first, next; id >= 0; id = next) {
             next = c->entry[id].next;

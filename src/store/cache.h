@@ -49,6 +49,8 @@ typedef struct cache {
     cache_list unused[READ_CLASS_COUNT]; /* READY, read ahead, not used; demand's is always empty */
     uint64_t reading_bytes[READ_CLASS_COUNT];
     uint64_t ready_bytes, evictions;
+    int32_t spared[SLAB_CLASSES_MAX][SLAB_CLASSES_MAX]; /* [a][b]: evicted from b because b needed room, rather than
+                                                           from a as the policy would have it; less the reverse */
 } cache;
 
 /* cache_init - need[layer * experts + expert]: slot bytes of each id. cache_clear takes a failed or zeroed one. */
@@ -84,9 +86,12 @@ void cache_retry(cache *c, int32_t id);
 bool cache_give(cache *c, int32_t id);
 void cache_unpin(cache *c, int32_t id);
 
-/* cache_settle - the layer's router has spoken: what was read ahead for it and is not wanted no longer counts as
- * unused. cache_invalidate - forget its bytes. */
-void cache_settle(cache *c, int layer);
+/* cache_note - tell the policy how many tokens use an expert. */
+void cache_note(cache *c, int32_t id, uint64_t tokens);
+
+/* cache_begin - a batch of the layer begins, its list is wanted: what was read ahead for the layer and is not wanted no
+ * longer counts as unused. cache_invalidate - forget its bytes. */
+void cache_begin(cache *c, int layer);
 void cache_invalidate(cache *c, int32_t id);
 
 /* READY, and its bytes may be given out. */

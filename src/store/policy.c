@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const policy_ops *const policies[] = {&policy_lru};
+static const policy_ops *const policies[] = {&policy_next,  &policy_lru,    &policy_lfu,        &policy_lrfu,
+                                             &policy_twice, &policy_layers, &policy_layers_lrfu};
 #define POLICIES (int)(sizeof policies / sizeof *policies)
 
 const policy_ops *policy_at(int i)

@@ -23,21 +23,29 @@ typedef bool (*policy_may)(void *ctx, int32_t id);
 
 typedef struct policy policy; /* each policy's own struct begins with it */
 
-typedef struct policy_ops {
+typedef struct policy_ops policy_ops;
+struct policy_ops {
     const char *name;
     const char *what; /* one line for a user */
-    policy *(*create)(const policy_shape *shape, odmoe_error *err);
+    policy *(*create)(const policy_ops *self, const policy_shape *shape, odmoe_error *err);
     void (*free)(policy *p);
+    /* A batch of this layer begins; what it wants will be given to it. May be NULL. */
+    void (*begin)(policy *p, int32_t layer);
     /* id is READY: it has been read for somebody who waits, or ahead (then use() may follow or not). */
     void (*insert)(policy *p, int32_t id);
     /* id is given to a batch, whether it was cached or has just been read. It is in the cache. */
     void (*use)(policy *p, int32_t id);
+    /* `tokens` tokens of the batch that id was given to use it. May be NULL. */
+    void (*note)(policy *p, int32_t id, uint64_t tokens);
     /* id leaves the cache. */
     void (*remove)(policy *p, int32_t id);
     /* the cached id to give up first among those that may go; -1: none may. Changes nothing. */
     int32_t (*victim)(policy *p, policy_may may, void *ctx);
     uint64_t (*heap_bytes)(const policy_shape *shape); /* what create allocates */
-} policy_ops;
+    /* for policies that share their functions and differ in how they rank (policy_ranked.c) */
+    double (*rank)(const policy *p, int32_t id);
+    float half_life;
+};
 
 struct policy {
     const policy_ops *ops;
@@ -49,6 +57,7 @@ odmoe_status policy_find(const char *name, const policy_ops **out, odmoe_error *
 /* policy_at - all policies one after the other, NULL after the last; the default first. */
 const policy_ops *policy_at(int i);
 
-extern const policy_ops policy_lru;
+extern const policy_ops policy_lru, policy_lfu, policy_lrfu, policy_twice, policy_layers, policy_layers_lrfu,
+    policy_next;
 
 #endif

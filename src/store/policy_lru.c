@@ -17,12 +17,12 @@ static uint64_t lru_heap_bytes(const policy_shape *shape)
     return sizeof(lru) + (uint64_t)shape->layers * (uint64_t)shape->experts * sizeof *((lru *)0)->at;
 }
 
-static policy *lru_create(const policy_shape *shape, odmoe_error *err)
+static policy *lru_create(const policy_ops *self, const policy_shape *shape, odmoe_error *err)
 {
     lru *p = mem_calloc(1, lru_heap_bytes(shape), "the cache policy", err);
     if (!p)
         return NULL;
-    p->base.ops = &policy_lru;
+    p->base.ops = self;
     p->newest = p->oldest = -1;
     return &p->base;
 }

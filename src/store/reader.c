@@ -15,9 +15,10 @@
 
 #include "base/mem.h"
 
-#define PART_BYTES (1024u << 10) /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
-                                  */
-#define RETRIES_MAX 64           /* EINTR, EAGAIN or a short read without progress, in a row */
+#define PART_BYTES                                                                                          \
+    (1024u << 10)      /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
+                        */
+#define RETRIES_MAX 64 /* EINTR, EAGAIN or a short read without progress, in a row */
 
 uint64_t store_now_ns(void)
 {

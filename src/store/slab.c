@@ -6,12 +6,11 @@
 #include "base/mem.h"
 #include "store/layout.h"
 
-#define CLASSES_MAX 16 /* more would leave too few regions for each */
-/* Sizes this close share a class; doubled until there are at most CLASSES_MAX. Three blocks: by so much experts of
+/* Sizes this close share a class; doubled until there are at most SLAB_CLASSES_MAX. Three blocks: by so much experts of
  * equal size differ when their three pieces begin at different places in a block. */
 #define CLASS_TOLERANCE 0.005
 #define CLASS_BLOCKS 3
-#define REGION_LOSS 0.012     /* of a region; with the alignment of pieces >= 256 KiB (3.1%) this stays below 5% */
+#define REGION_LOSS 0.012
 #define REGION_EXPERTS_MAX 64 /* largest experts in a region */
 #define REGIONS_WANTED 4      /* a small slab rather loses some bytes than be cut too coarsely to move */
 
@@ -47,7 +46,7 @@ static odmoe_status make_classes(slab *s, const uint64_t *need, int32_t ids, odm
     memcpy(sorted, need, (size_t)ids * sizeof *sorted);
     qsort(sorted, (size_t)ids, sizeof *sorted, descending);
     double tolerance = CLASS_TOLERANCE;
-    while ((s->classes = group(sorted, ids, tolerance, NULL)) > CLASSES_MAX)
+    while ((s->classes = group(sorted, ids, tolerance, NULL)) > SLAB_CLASSES_MAX)
         tolerance *= 2;
     s->class_bytes = mem_calloc((size_t)s->classes, sizeof *s->class_bytes, "the slab's size classes", err);
     if (!s->class_bytes)
@@ -171,7 +170,6 @@ static void cut(slab *s, slab_region *g, int32_t class_)
     uncut(s, g);
     g->class_ = class_;
     g->slots = (int32_t)(g->bytes / s->class_bytes[class_]);
-    g->passed_over = 0;
     for (int32_t i = g->slots - 1; i >= 0; i--) {
         s->next_free[g->first + i] = s->first_free[class_];
         s->first_free[class_] = g->first + i;
@@ -237,7 +235,7 @@ uint64_t slab_heap_bytes(uint64_t bytes, uint64_t smallest, uint64_t largest, in
 {
     uint64_t slots = bytes / smallest + 1, regions = bytes / largest + 2;
     return slots * 3 * sizeof(int32_t) + regions * sizeof(slab_region) + (uint64_t)ids * sizeof(uint16_t) +
-           CLASSES_MAX * (sizeof(uint64_t) + sizeof(int32_t));
+           SLAB_CLASSES_MAX * (sizeof(uint64_t) + sizeof(int32_t));
 }
 
 int slab_check(const slab *s, const char **what)

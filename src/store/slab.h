@@ -13,12 +13,13 @@
 
 #include "base/status.h"
 
+#define SLAB_CLASSES_MAX 16 /* more would leave too few regions for each */
+
 typedef struct slab_region {
     uint64_t at, bytes;
     int32_t first;        /* its slots are numbered from here */
     int32_t class_;       /* -1: uncut */
     int32_t slots, taken; /* as it is cut now */
-    int32_t passed_over;  /* the cache's: evictions that would have been here, had the sizes been equal */
 } slab_region;
 
 typedef struct slab {

@@ -250,7 +250,7 @@ odmoe_status store_begin(store *s, int layer, const int32_t *experts, int n, fet
     batch_link(s, b);
     for (int i = 0; i < n; i++)
         batch_add(s, b, i);
-    cache_settle(&s->cache, layer);
+    cache_begin(&s->cache, layer);
     if (s->cache.queue[READ_DEMAND].first >= 0)
         store_kick(s);
     store_check(s);

@@ -17,6 +17,7 @@ void store_note_uses(store *s, int layer, int expert, uint64_t uses)
     pthread_mutex_lock(&s->lock);
     s->expert[layer * s->experts + expert].counters.uses += uses;
     s->totals.sum.uses += uses;
+    cache_note(&s->cache, layer * s->experts + expert, uses);
     pthread_mutex_unlock(&s->lock);
 }
 

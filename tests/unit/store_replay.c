@@ -1,0 +1,229 @@
+/* Traces and policies: the published curves come out again, and the default is better than LRU where it matters. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "store/policy.h"
+#include "store/replay.h"
+
+static void trace_of(const char *name, trace *t)
+{
+    char path[512];
+    odmoe_error err;
+    snprintf(path, sizeof path, "%s/traces/%s", getenv("ODMOE_TEST_DATA"), name);
+    if (trace_read(path, t, &err))
+        fail_msg("%s", err.message);
+}
+
+static replay_result play(const trace *t, uint64_t bytes, const char *policy_name, bool equal_sizes)
+{
+    replay_result r;
+    odmoe_error err;
+    if (replay_run(t, bytes, policy_name, equal_sizes, &r, &err))
+        fail_msg("%s", err.message);
+    return r;
+}
+
+static double off(double a, double b)
+{
+    return a > b ? a - b : b - a;
+}
+
+/* Every point of a published curve for LRU, LFU and Belady's optimum. */
+static void published_curve(const char *model)
+{
+    char name[64], path[512], line[256], policy_name[32];
+    double mib, cum, decode, read_mib;
+    int points = 0;
+    trace t;
+    snprintf(name, sizeof name, "%s.route.csv", model);
+    trace_of(name, &t);
+    snprintf(path, sizeof path, "%s/traces/%s.curve.csv", getenv("ODMOE_TEST_DATA"), model);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lf,%31[^,],%lf,%lf,%lf", &mib, policy_name, &cum, &decode, &read_mib) != 5 ||
+            (strcmp(policy_name, "lru") && strcmp(policy_name, "lfu") && strcmp(policy_name, "belady")))
+            continue;
+        replay_result r = play(&t, (uint64_t)mib << 20, policy_name, true);
+        if (off(r.hit_pct_decode, decode) > 1 || off(r.hit_pct_cum, cum) > 1)
+            fail_msg("%s, %.0f MiB, %s: %.2f %.2f, published %.2f %.2f", model, mib, policy_name, r.hit_pct_cum,
+                     r.hit_pct_decode, cum, decode);
+        assert_true(off((double)r.bytes_read / (1 << 20), read_mib) < 0.02 * read_mib + 500);
+        points++;
+    }
+    fclose(f);
+    trace_clear(&t);
+    assert_int_equal(points, 33);
+}
+
+static void the_published_curves_come_out_again(void **state)
+{
+    published_curve("qwen");
+    published_curve("gemma");
+    published_curve("gptoss");
+}
+
+static void no_policy_beats_the_optimum(void **state)
+{
+    trace t;
+    trace_of("olmoe_1b7b_299tok.jsonl", &t);
+    assert_true(t.layers == 16 && t.experts == 64);
+    for (uint64_t room = 32; room < 1024; room *= 2)
+        for (int i = 0; policy_at(i); i++)
+            assert_true(play(&t, room << 20, policy_at(i)->name, false).hits <=
+                        play(&t, room << 20, "belady", false).hits);
+    trace_clear(&t);
+}
+
+static void the_default_beats_lru_on_every_trace(void **state)
+{
+    static const char *const name[] = {"qwen.route.csv", "gemma.route.csv", "gptoss.route.csv",
+                                       "olmoe_1b7b_299tok.jsonl", "kimi_linear_48b_300tok.jsonl"};
+    for (int i = 0; i < 5; i++) {
+        trace t;
+        trace_of(name[i], &t);
+        uint64_t all = 0;
+        for (int32_t l = 0; l < t.layers; l++)
+            all += t.expert_bytes[l] * (uint64_t)t.experts;
+        for (int part = 2; part <= 32; part *= 2)
+            assert_true(play(&t, all / (uint64_t)part, NULL, false).hit_pct_decode >=
+                        play(&t, all / (uint64_t)part, "lru", false).hit_pct_decode);
+        trace_clear(&t);
+    }
+}
+
+static void below_one_tokens_working_set_the_default_hits_where_lru_cannot(void **state)
+{
+    trace t; /* 24 layers x 4 of 32: a token's working set is 96 */
+    assert_int_equal(replay_uniform(24, 32, 4, 300, 3, &t, NULL), ODMOE_OK);
+    assert_true(play(&t, 76 << 20, "lru", false).hit_pct_decode < 0.01);
+    assert_true(play(&t, 76 << 20, NULL, false).hit_pct_decode > 100.0 * 76 / 768 - 1);
+    assert_true(play(&t, 48 << 20, NULL, false).hit_pct_decode > 100.0 * 48 / 768 - 1);
+    trace_clear(&t);
+}
+
+static void with_even_routing_no_room_makes_the_default_worse_than_lru_by_a_point(void **state)
+{
+    trace t;
+    assert_int_equal(replay_uniform(12, 64, 8, 200, 5, &t, NULL), ODMOE_OK);
+    for (uint64_t room = 48; room < 768; room += 80)
+        assert_true(play(&t, room << 20, NULL, false).hit_pct_decode >
+                    play(&t, room << 20, "lru", false).hit_pct_decode - 1);
+    trace_clear(&t);
+}
+
+static void room_for_all_reads_each_expert_once(void **state)
+{
+    trace t;
+    assert_int_equal(replay_uniform(3, 8, 2, 500, 1, &t, NULL), ODMOE_OK);
+    for (int i = 0; policy_at(i); i++) {
+        replay_result r = play(&t, 24 << 20, policy_at(i)->name, false);
+        assert_int_equal(r.bytes_read, 24 << 20);
+        assert_int_equal(r.fetched - r.hits, 24);
+    }
+    trace_clear(&t);
+}
+
+static void the_same_trace_gives_the_same_figures(void **state)
+{
+    trace t;
+    trace_of("gptoss.route.csv", &t);
+    for (int i = 0; policy_at(i); i++) {
+        replay_result a = play(&t, 3000ull << 20, policy_at(i)->name, false);
+        replay_result b = play(&t, 3000ull << 20, policy_at(i)->name, false);
+        assert_true(a.hits == b.hits && a.bytes_read == b.bytes_read);
+    }
+    trace_clear(&t);
+}
+
+static void a_prompt_is_one_pass(void **state)
+{
+    trace t;
+    trace_of("qwen.route.csv", &t);
+    assert_true(t.layers == 48 && t.experts == 128);
+    assert_int_equal(t.expert_bytes[0], 3059712);
+    assert_int_equal(t.expert_bytes[6], 2654208);
+    for (size_t b = 0; b < 48; b++)
+        assert_true(t.batch[b].prompt && t.batch[b].layer == (int32_t)b);
+    int64_t tokens = 0;
+    for (int32_t i = 0; i < t.batch[0].n; i++)
+        tokens += t.tokens[t.batch[0].first + i];
+    assert_int_equal(tokens, 168); /* 28 tokens x 6 */
+    for (size_t b = 48; b < t.batches; b++)
+        assert_true(!t.batch[b].prompt && t.batch[b].n == 6);
+    trace_clear(&t);
+}
+
+static void bad(const char *text, const char *message)
+{
+    char path[] = "trace-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    trace t;
+    odmoe_error err = {0};
+    assert_int_equal(trace_read(path, &t, &err), ODMOE_ERR_FORMAT);
+    assert_non_null(strstr(err.message, path));
+    if (!strstr(err.message, message))
+        fail_msg("'%s' lacks '%s'", err.message, message);
+    unlink(path);
+}
+
+static void malformed_traces_are_errors_with_a_line(void **state)
+{
+    bad("", "no routing");
+    bad("# route_trace v1\nturn,phase\n", "no routing");
+    bad("0,0,0,0,0,1,0.5\n0,0,0\n", "line 2");
+    bad("0,0,0,0,0,1,0.5\n0,0,0,99999999999,0,1,0.5\n", "line 2");
+    bad("0,0,0,5000,0,1,0.5\n", "cannot be");
+    bad("0,0,0,0,0,70000,0.5\n", "cannot be");
+    bad("0,0,0,0,0,-1,0.5\n", "line 1");
+    bad("# n_expert=900000\n", "n_expert");
+    bad("# layer=-2 expert_bytes=3\n", "line 1");
+    bad("{\"tok\": 1, \"layers\": [[1, 2], [3", "line 1");
+    bad("{\"tok\": 1, \"layers\": [[1, 2]]}\n{\"tok\": 2}\n", "line 2");
+    bad("{\"tok\": 1, \"layers\": [[1, \"2\"]]}\n", "cannot be");
+    bad("{\"tok\": 1, \"layers\": [7]}\n", "array of arrays");
+    bad("{\"tok\": 1, \"layers\": [[-7]]}\n", "cannot be");
+    trace t;
+    odmoe_error err;
+    assert_int_equal(trace_read("no-such-trace", &t, &err), ODMOE_ERR_IO);
+}
+
+static void replays_that_cannot_be_are_refused(void **state)
+{
+    trace t;
+    replay_result r;
+    odmoe_error err;
+    assert_int_equal(replay_uniform(2, 4, 5, 1, 1, &t, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(replay_uniform(2, 4, 2, 10, 1, &t, &err), ODMOE_OK);
+    assert_int_equal(replay_run(&t, 1000, "lru", false, &r, &err), ODMOE_ERR_BUDGET);
+    assert_int_equal(replay_run(&t, 8 << 20, "oracle", false, &r, &err), ODMOE_ERR_ARG);
+    assert_non_null(strstr(err.message, "next"));
+    trace_clear(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_published_curves_come_out_again),
+        cmocka_unit_test(no_policy_beats_the_optimum),
+        cmocka_unit_test(the_default_beats_lru_on_every_trace),
+        cmocka_unit_test(below_one_tokens_working_set_the_default_hits_where_lru_cannot),
+        cmocka_unit_test(with_even_routing_no_room_makes_the_default_worse_than_lru_by_a_point),
+        cmocka_unit_test(room_for_all_reads_each_expert_once),
+        cmocka_unit_test(the_same_trace_gives_the_same_figures),
+        cmocka_unit_test(a_prompt_is_one_pass),
+        cmocka_unit_test(malformed_traces_are_errors_with_a_line),
+        cmocka_unit_test(replays_that_cannot_be_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
