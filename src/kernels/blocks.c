@@ -119,8 +119,9 @@ static void decode_mxfp4(const uint8_t *b, block_ints *out)
  * bytes 32-63 likewise weights 128-255. */
 static void two_bits_256(const uint8_t *qs, int offset, int8_t *q)
 {
-    for (int i = 0; i < 256; i++)
-        q[i] = (int8_t)((qs[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3) - offset);
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++)
+            q[32 * k + i] = (int8_t)((qs[k / 4 * 32 + i] >> (k % 4 * 2) & 3) - offset);
 }
 
 static void no_minimums(block_ints *out)
@@ -145,8 +146,9 @@ static void decode_q2_k(const uint8_t *b, block_ints *out)
 static void decode_q3_k(const uint8_t *b, block_ints *out)
 {
     two_bits_256(b + 32, 4, out->q);
-    for (int i = 0; i < 256; i++)
-        out->q[i] = (int8_t)(out->q[i] + (b[i % 32] >> (i / 32) & 1) * 4);
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++)
+            out->q[32 * k + i] = (int8_t)(out->q[32 * k + i] + (b[i] >> k & 1) * 4);
     int8_t scale[16];
     q3k_scales(b + 96, scale);
     for (int j = 0; j < 16; j++)
@@ -172,27 +174,28 @@ static void k_header(const uint8_t *b, block_ints *out)
 static void decode_q4_k(const uint8_t *b, block_ints *out)
 {
     k_header(b, out);
-    for (int i = 0; i < 256; i++)
-        out->q[i] = (int8_t)(b[16 + i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15);
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++)
+            out->q[32 * k + i] = (int8_t)(b[16 + k / 2 * 32 + i] >> (k % 2 * 4) & 15);
 }
 
 /* header of 16 bytes | 32 bytes: bit k of byte i is the fifth bit of weight 32 k + i | nibbles as Q4_K */
 static void decode_q5_k(const uint8_t *b, block_ints *out)
 {
     k_header(b, out);
-    for (int i = 0; i < 256; i++)
-        out->q[i] =
-            (int8_t)((b[48 + i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15) | (b[16 + i % 32] >> (i / 32) & 1) << 4);
+    for (int k = 0; k < 8; k++)
+        for (int i = 0; i < 32; i++)
+            out->q[32 * k + i] = (int8_t)((b[48 + k / 2 * 32 + i] >> (k % 2 * 4) & 15) | (b[16 + i] >> k & 1) << 4);
 }
 
 /* 128 bytes of low nibbles | 64 bytes of two high bits | 16 int8 scales | d. In each half of 128 weights: 64 bytes,
  * low nibbles weights 0-63, high nibbles 64-127; 32 bytes, two bits for weights i, i + 32, i + 64, i + 96. */
 static void decode_q6_k(const uint8_t *b, block_ints *out)
 {
-    for (int i = 0; i < 256; i++) {
-        int half = i / 128, low = b[half * 64 + i % 64] >> (i / 64 % 2 * 4) & 15;
-        int high = b[128 + half * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
-        out->q[i] = (int8_t)((low | high << 4) - 32);
+    for (int k = 0; k < 8; k++) {
+        const uint8_t *low = b + k / 4 * 64 + k % 2 * 32, *high = b + 128 + k / 4 * 32;
+        for (int i = 0; i < 32; i++)
+            out->q[32 * k + i] = (int8_t)(((low[i] >> (k / 2 % 2 * 4) & 15) | (high[i] >> (k % 4 * 2) & 3) << 4) - 32);
     }
     for (int j = 0; j < 16; j++)
         out->scale[j] = (int8_t)b[192 + j];

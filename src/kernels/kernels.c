@@ -1,5 +1,9 @@
 /* kernels.c - the choice of a table, and sizes of rows. */
 #include <string.h>
+#if defined __aarch64__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include "kernels/act.h"
 #include "kernels/tables.h"
@@ -29,11 +33,22 @@ static bool has_avx512(void)
 }
 #endif
 
+#if defined __aarch64__
+static bool has_dot_products(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+}
+#endif
+
 /* Best first; a new instruction set is one line here. */
 static const candidate candidates[] = {
 #if defined __x86_64__
     {&kernel_table_avx512, has_avx512},
     {&kernel_table_avx2, has_avx2},
+#endif
+#if defined __aarch64__
+    {&kernel_table_neon_dot, has_dot_products},
+    {&kernel_table_neon, always},
 #endif
     {&kernel_table_ref, always},
 };

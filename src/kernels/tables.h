@@ -39,7 +39,9 @@ static const struct {
 };
 
 extern const kernel_table kernel_table_ref;
-extern const kernel_table kernel_table_avx2;   /* x86-64 builds */
-extern const kernel_table kernel_table_avx512; /* x86-64 builds */
+extern const kernel_table kernel_table_avx2;     /* x86-64 builds */
+extern const kernel_table kernel_table_avx512;   /* x86-64 builds */
+extern const kernel_table kernel_table_neon;     /* 64-bit ARM builds */
+extern const kernel_table kernel_table_neon_dot; /* 64-bit ARM builds */
 
 #endif

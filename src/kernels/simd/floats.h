@@ -279,30 +279,4 @@ ALWAYS_INLINE void float_dequantise(dtype t, const void *weights, float *out, in
         f32x16_store_part(out + c, row_load_part(t, weights, c, n - c), n - c);
 }
 
-/* The functions of one type, with the type as a constant. */
-#define FLOAT_FUNCTIONS(NAME)                                                                                      \
-    static void dequantise_##NAME(const void *weights, float *out, int64_t n)                                      \
-    {                                                                                                              \
-        float_dequantise(DTYPE_##NAME, weights, out, n);                                                           \
-    }                                                                                                              \
-    static float dot_##NAME(const void *row, const void *act, int64_t cols)                                        \
-    {                                                                                                              \
-        return float_dot(DTYPE_##NAME, row, act, cols);                                                            \
-    }                                                                                                              \
-    static void matrix_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, \
-                              int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
-    {                                                                                                              \
-        float_matrix(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                       \
-    }                                                                                                              \
-    static void in_out_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,  \
-                              int64_t ldx, int64_t n, float *y, int64_t ldy)                                       \
-    {                                                                                                              \
-        float_matrix_in_out(DTYPE_##NAME, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);                      \
-    }
-FLOAT_FUNCTIONS(F32)
-FLOAT_FUNCTIONS(F16)
-FLOAT_FUNCTIONS(BF16)
-
-#define FLOAT_OPS(NAME) [DTYPE_##NAME] = {ACT_F32, dequantise_##NAME, dot_##NAME, matrix_##NAME, in_out_##NAME}
-
 #endif

@@ -204,8 +204,8 @@ ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, in
     }
 }
 
-ALWAYS_INLINE void quant_matrix(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                const void *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+ALWAYS_INLINE void quant_matrix(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                                const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
 {
     if (n >= PANEL_TOKENS) {
         panels(t, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);
@@ -215,13 +215,12 @@ ALWAYS_INLINE void quant_matrix(dtype t, const void *weights, int64_t row_bytes,
     int64_t r = 0;
     for (; r + 8 <= rows; r += 8)
         for (int64_t token = 0; token < n; token++) {
-            rows_any(t, 8, (const uint8_t *)weights + r * row_bytes, row_bytes, cols,
-                     (const char *)act + token * act_row, out);
+            rows_any(t, 8, weights + r * row_bytes, row_bytes, cols, act + token * act_row, out);
             memcpy(y + token * ldy + r, out, sizeof out);
         }
     for (; r < rows; r++)
         for (int64_t token = 0; token < n; token++) {
-            rows_any(t, 1, (const uint8_t *)weights + r * row_bytes, 0, cols, (const char *)act + token * act_row, out);
+            rows_any(t, 1, weights + r * row_bytes, 0, cols, act + token * act_row, out);
             y[token * ldy + r] = out[0];
         }
 }
@@ -232,21 +231,5 @@ ALWAYS_INLINE float quant_dot(dtype t, const void *row, const void *act, int64_t
     rows_any(t, 1, row, 0, cols, act, out);
     return out[0];
 }
-
-/* The functions of one type, with the type as a constant, and their entry in the table. */
-#define QUANT_FUNCTIONS(NAME, activation)                                                                          \
-    static float dot_##NAME(const void *row, const void *act, int64_t cols)                                        \
-    {                                                                                                              \
-        return quant_dot(DTYPE_##NAME, row, act, cols);                                                            \
-    }                                                                                                              \
-    static void matrix_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, \
-                              int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
-    {                                                                                                              \
-        quant_matrix(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                       \
-    }
-QUANTISED_TYPES(QUANT_FUNCTIONS)
-
-#define QUANT_OPS(NAME, activation) \
-    [DTYPE_##NAME] = {activation, ref_dequantise_##NAME, dot_##NAME, matrix_##NAME, NULL},
 
 #endif
