@@ -109,6 +109,7 @@ const char *data_path(const char *name)
 
 void save(const char *path, const bytes *b)
 {
+    unlink(path); /* a new file each time: some file systems write out one that is truncated and written again */
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(b->at, 1, b->length, f), b->length);
