@@ -1,5 +1,7 @@
 #include "model/config.h"
 
+#include <math.h>
+
 int config_moe_layer(const model_config *c, int l)
 {
     if (c->dense[l])
@@ -16,6 +18,29 @@ int config_moe_layers(const model_config *c)
     for (int i = 0; i < c->layers; i++)
         n += !c->dense[i];
     return n;
+}
+
+static odmoe_status check_reals(const model_config *c, odmoe_error *err)
+{
+    const rope_config *r = &c->rope;
+    const struct {
+        const char *what;
+        double value, above, most; /* above < value <= most */
+    } reals[] = {
+        {"RMS norm epsilon", c->rms_eps, 0, 1},
+        {"rope base", r->theta, r->scaling == ROPE_YARN ? 1 : 0, 1e18},
+        {"rope scaling factor", r->factor, 0, 1e9},
+        {"original context of YaRN", r->scaling == ROPE_YARN ? (double)r->original_context : 1, 0, MODEL_CONTEXT_MAX},
+        {"beta_fast of YaRN", r->scaling == ROPE_YARN ? r->beta_fast : 1, 0, 1e9},
+        {"beta_slow of YaRN", r->scaling == ROPE_YARN ? r->beta_slow : 1, 0, 1e9},
+        {"attention factor of YaRN", r->attention_factor, -1e-9, 1e9}, /* 0: from the factor */
+        {"clip of q, k and v", c->clip_qkv, -1e-9, 3e38},              /* 0: none */
+    };
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
+        if (!(reals[i].value > reals[i].above && reals[i].value <= reals[i].most))
+            return err_set(err, ODMOE_ERR_FORMAT, "%s is %g, expected more than %g and up to %g", reals[i].what,
+                           reals[i].value, fmax(reals[i].above, 0), reals[i].most);
+    return ODMOE_OK;
 }
 
 odmoe_status config_check(const model_config *c, odmoe_error *err)
@@ -48,5 +73,6 @@ odmoe_status config_check(const model_config *c, odmoe_error *err)
     if (!config_moe_layers(c))
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "no layer has experts: this is a dense model; use llama.cpp or another program for those");
-    return router_check(&c->router, err);
+    odmoe_status status = check_reals(c, err);
+    return status ? status : router_check(&c->router, err);
 }

@@ -24,6 +24,7 @@ typedef enum rope_pairing {
 typedef struct model_config {
     const char *family;
     int layers, vocab, context;
+    bool tied; /* the output matrix may be missing: it is the embedding then */
     int hidden;
     int heads, kv_heads, head_dim;
     float rms_eps;

@@ -86,8 +86,10 @@ static odmoe_status make_workspace(model *m, odmoe_error *err)
     a = (arena){.base = m->memory};
     rope_layout(&a, &m->config, &m->rope);
     pass_layout(&a, m, &m->shape, &m->settings, m->plan.chunk, &m->work);
-    rope_fill(&m->rope, &m->config, m->weights.model[W_ROPE_FACTORS].w.data);
-    return ODMOE_OK;
+    odmoe_status status = rope_fill(&m->rope, &m->config, m->weights.model[W_ROPE_FACTORS].w.data, err);
+    if (status)
+        err_context(err, "%s", m->files.path);
+    return status;
 }
 
 static odmoe_status open_store(model *m, odmoe_error *err)

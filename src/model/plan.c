@@ -9,6 +9,7 @@
 #include "model/model.h"
 
 #define MiB (1024.0 * 1024.0)
+#define BYTES_MOST (1ull << 60) /* sums of a few of these cannot overflow */
 #define CONTEXT_DEFAULT 4096
 /* Activations and the expert cache share what is left. Up to CHUNK_DEFAULT rows a chunk may take half of it: fewer rows
  * would read every expert more often in a prompt. More rows, up to CHUNK_MOST, may take an eighth. */
@@ -85,7 +86,11 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->context =
         s->context ? s->context : (m->config.context < CONTEXT_DEFAULT ? m->config.context : CONTEXT_DEFAULT);
     plan->resident_bytes = m->weights.bytes;
-    plan->kv_bytes = (uint64_t)s->sessions * sequence_bytes(&m->config, m->mixer, s->kv, plan->context);
+    uint64_t session_bytes = sequence_bytes(&m->config, m->mixer, s->kv, plan->context);
+    if (session_bytes > BYTES_MOST / (uint64_t)s->sessions)
+        return err_set(err, ODMOE_ERR_RANGE, "%s: no machine holds the KV cache of %d sessions of %d tokens",
+                       m->files.path, s->sessions, plan->context);
+    plan->kv_bytes = (uint64_t)s->sessions * session_bytes;
     plan->other_bytes = PROCESS_BYTES + extra_bytes + table_bytes(m, &options);
     plan->experts_bytes = expert_index_total_bytes(index);
     plan->token_working_set_bytes =

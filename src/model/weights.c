@@ -106,6 +106,11 @@ static odmoe_status bind_one(binder *b, const weight_rule *rule, int layer, resi
     const char *pattern = b->files->gguf ? rule->gguf : rule->hf;
     const tensor_info *t = find(b, pattern, layer, 0);
     int64_t rows = dim_length(b->config, rule->rows), cols = dim_length(b->config, rule->cols);
+    if (!t && rule->role == W_OUTPUT && !b->config->tied)
+        return err_set(b->err, ODMOE_ERR_FORMAT,
+                       "%s: tensor %s is missing, and the configuration says that it is not the embedding "
+                       "(tie_word_embeddings)",
+                       b->files->path, pattern);
     if (!t)
         return rule->optional ? ODMOE_OK : missing(b, pattern, layer);
     if (!has_shape(t, rows, cols))
@@ -166,22 +171,37 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
     return ODMOE_OK;
 }
 
+/* gate and up, or both in one, and down. found: bits of the roles that the layer has. */
+static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, unsigned found)
+{
+    const unsigned apart = 1u << PIECE_GATE | 1u << PIECE_UP, fused = 1u << PIECE_GATE_UP;
+    if (found & fused && found & apart)
+        return err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d has its experts' gate and up both fused and apart",
+                       b->files->path, layer);
+    unsigned wanted = (found & fused ? fused : apart) | 1u << PIECE_DOWN;
+    for (const expert_rule *rule = rules; rule->role != PIECE_ROLE_COUNT; rule++)
+        if (wanted & ~found & 1u << rule->role)
+            return missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
+    return ODMOE_OK;
+}
+
 static odmoe_status bind_experts(binder *b, const expert_rule *rules)
 {
     int moe_layer = 0;
     for (int l = 0; l < b->config->layers; l++) {
         if (b->config->dense[l])
             continue;
-        bool any_down = false;
+        unsigned roles = 0;
         for (const expert_rule *rule = rules; rule->role != PIECE_ROLE_COUNT; rule++) {
             bool found;
             odmoe_status status = bind_layer_experts(b, rule, l, moe_layer, &found);
             if (status)
                 return status;
-            any_down |= found && rule->role == PIECE_DOWN;
+            roles |= (unsigned)found << rule->role;
         }
-        if (!any_down)
-            return missing(b, b->files->gguf ? rules->gguf : (rules->hf ? rules->hf : rules->hf_one), l);
+        odmoe_status status = check_roles(b, rules, l, roles);
+        if (status)
+            return status;
         moe_layer++;
     }
     return ODMOE_OK;

@@ -98,42 +98,29 @@ odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const cha
     return status;
 }
 
-static odmoe_status gguf_rope(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, rope_config *r, odmoe_error *err)
 {
-    rope_config *r = &c->rope;
     char key[128];
-    gguf_text kind = {"none", 4};
-    double linear, attention;
-    int original;
-    odmoe_status status = arch_gguf_float(f, prefix, "rope.freq_base", 10000.0, &r->theta, err);
+    gguf_text kind = {"linear", 6}; /* what files without the key mean; with a factor of 1 it changes nothing */
+    double legacy, attention;
     key_of(key, prefix, "rope.scaling.type");
-    if (!status && gguf_has(f->gguf, key))
-        status = gguf_get_text(f->gguf, key, &kind, err);
+    odmoe_status status = gguf_has(f->gguf, key) ? gguf_get_text(f->gguf, key, &kind, err) : ODMOE_OK;
+    if (!status) /* the factor's name before scaling.type existed */
+        status = arch_gguf_float(f, prefix, "rope.scale_linear", 1, &legacy, err);
     if (!status)
-        status = arch_gguf_float(f, prefix, "rope.scale_linear", 1.0, &linear, err); /* before scaling.type existed */
+        status = arch_gguf_float(f, prefix, "rope.scaling.factor", legacy, &r->factor, err);
     if (!status)
-        status = arch_gguf_float(f, prefix, "rope.scaling.factor", linear, &r->factor, err);
-    if (!status)
-        status = arch_gguf_int(f, prefix, "rope.scaling.original_context_length", MODEL_CONTEXT_MAX, c->context,
-                               &original, err);
-    if (!status)
-        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_fast", 32.0, &r->beta_fast, err);
-    if (!status)
-        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_slow", 1.0, &r->beta_slow, err);
-    if (!status)
-        status = arch_gguf_float(f, prefix, "rope.scaling.attn_factor", 1.0, &attention, err);
+        status = arch_gguf_float(f, prefix, "rope.scaling.attn_factor", 1, &attention, err);
     if (status)
         return status;
-    if (!(r->theta > 0) || !(r->factor > 0))
-        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s.rope: base %g and scaling factor %g must be positive", f->path,
-                       prefix, r->theta, r->factor);
-    r->original_context = original;
-    if (kind.length == 4 && !memcmp(kind.at, "yarn", 4)) {
+    if (r->factor == 0) /* how some writers say that there is none */
+        r->factor = 1;
+    if (gguf_text_is(kind, "yarn")) {
         r->scaling = ROPE_YARN;
         r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
-    } else if ((kind.length == 6 && !memcmp(kind.at, "linear", 6)) || (r->factor != 1.0 && linear != 1.0)) {
-        r->scaling = ROPE_LINEAR;
-    } else if (kind.length == 4 && !memcmp(kind.at, "none", 4)) {
+    } else if (gguf_text_is(kind, "linear")) {
+        r->scaling = r->factor == 1 ? ROPE_NONE : ROPE_LINEAR;
+    } else if (gguf_text_is(kind, "none")) {
         r->scaling = ROPE_NONE;
         r->factor = 1;
     } else {
@@ -142,6 +129,25 @@ static odmoe_status gguf_rope(const model_files *f, const char *prefix, model_co
                        kind.length > 32 ? 32 : (int)kind.length, kind.at);
     }
     return ODMOE_OK;
+}
+
+static odmoe_status gguf_rope(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    rope_config *r = &c->rope;
+    int original;
+    r->truncate = true;
+    odmoe_status status = arch_gguf_float(f, prefix, "rope.freq_base", 10000, &r->theta, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "rope.scaling.original_context_length", MODEL_CONTEXT_MAX, c->context,
+                               &original, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_fast", 32, &r->beta_fast, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_slow", 1, &r->beta_slow, err);
+    if (status)
+        return status;
+    r->original_context = original;
+    return gguf_rope_scaling(f, prefix, r, err);
 }
 
 /* The FFN size of experts: its key, or what the tensors say (files made before the key existed). */
@@ -228,6 +234,7 @@ odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_co
                        "or is this not the first part of a split file?)",
                        f->path);
     c->vocab = (int)embed->shape[0];
+    c->tied = true; /* GGUF leaves the output matrix out where it is the embedding */
     c->router.scale = 1;
     return ODMOE_OK;
 }
@@ -258,6 +265,8 @@ odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *er
         status = config_float(json, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
     if (!status)
         status = config_text(json, "hidden_act", false, "silu", &act, err);
+    if (!status) /* all families so far untie by default */
+        status = config_bool(json, "tie_word_embeddings", false, false, &c->tied, err);
     if (!status) /* one of the two names, whichever the file has */
         status = config_int(json, "num_experts", false, 1, ROUTER_EXPERTS_MAX, 0, &experts, err);
     if (!status)

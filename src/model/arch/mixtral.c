@@ -37,6 +37,7 @@ static const expert_rule experts[] = {
      "model.layers.%d.block_sparse_moe.experts.%d.w1.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
     {PIECE_UP, "blk.%d.ffn_up_exps.weight", "blk.%d.ffn_up.%d.weight", NULL,
      "model.layers.%d.block_sparse_moe.experts.%d.w3.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {PIECE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
     {PIECE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", NULL,
      "model.layers.%d.block_sparse_moe.experts.%d.w2.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
     {.role = PIECE_ROLE_COUNT},

@@ -21,15 +21,17 @@ static double clamp(double x, double low, double high)
     return x < low ? low : (x > high ? high : x);
 }
 
-void rope_fill(rope *r, const model_config *c, const float *factors)
+odmoe_status rope_fill(rope *r, const model_config *c, const float *factors, odmoe_error *err)
 {
     const rope_config *rc = &c->rope;
     bool yarn = rc->scaling == ROPE_YARN;
     double low = 0, high = 0;
     r->scale = 1;
     if (yarn) {
-        low = clamp(floor(yarn_dimension(c, rc->beta_fast)), 0, c->rope_dim - 1);
-        high = clamp(ceil(yarn_dimension(c, rc->beta_slow)), 0, c->rope_dim - 1);
+        low = yarn_dimension(c, rc->beta_fast);
+        high = yarn_dimension(c, rc->beta_slow);
+        low = clamp(rc->truncate ? floor(low) : low, 0, c->rope_dim - 1);
+        high = clamp(rc->truncate ? ceil(high) : high, 0, c->rope_dim - 1);
         if (low == high)
             high += 0.001;
         r->scale =
@@ -44,7 +46,11 @@ void rope_fill(rope *r, const model_config *c, const float *factors)
             freq = freq / rc->factor * ramp + freq * (1 - ramp);
         }
         r->inverse_freq[i] = (float)freq / (factors ? factors[i] : 1.0f);
+        if (!isfinite(r->inverse_freq[i]) || r->inverse_freq[i] < 0)
+            return err_set(err, ODMOE_ERR_FORMAT, "position frequency %d is %g: rope_freqs or the rope base is wrong",
+                           i, (double)r->inverse_freq[i]);
     }
+    return ODMOE_OK;
 }
 
 void rope_angles(const rope *r, int32_t position, float *cosines, float *sines)

@@ -13,9 +13,10 @@ typedef struct rope {
     float *inverse_freq; /* [half] */
 } rope;
 
-/* rope_layout - take room for the table; rope_fill - compute it. factors [half] (GGUF's rope_freqs) or NULL. */
+/* rope_layout - take room for the table; rope_fill - compute it. factors [half] (GGUF's rope_freqs) or NULL.
+ * ERR_FORMAT: a factor that gives no frequency. */
 void rope_layout(arena *a, const model_config *c, rope *out);
-void rope_fill(rope *r, const model_config *c, const float *factors);
+odmoe_status rope_fill(rope *r, const model_config *c, const float *factors, odmoe_error *err);
 
 /* rope_angles - cos and sin [half] of a position. rope_turn - turn one head in place. */
 void rope_angles(const rope *r, int32_t position, float *cosines, float *sines);
