@@ -1,0 +1,496 @@
+/* The same model comes in GGUF files of many ages and writers: merged, fused and one-by-one experts, keys that came
+ * later, position scaling under several names. Each must compute what the plain file does, bit for bit; and models
+ * converted here from the Hugging Face goldens must compute what transformers did. */
+#include "gguf_edit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/safetensors.h"
+#include "support/golden.h"
+#include "support/models.h"
+
+#define TOKENS 12
+#define LAYERS 2
+
+typedef void change(gguf_edit *e, const char *arch);
+
+/* ---- running ---- */
+
+/* Logits [n, vocab] of a text; the caller frees them. */
+static float *logits_of(const char *path, const char *kernels, const int32_t *tokens, int n, size_t *count)
+{
+    odmoe_options o = small_options();
+    o.kernels = kernels;
+    odmoe_model *model = must_open(path, &o);
+    odmoe_session *session = must_create(model, 0);
+    size_t vocab = (size_t)vocab_of(model);
+    odmoe_row rows[64];
+    for (int i = 0; i < n; i++)
+        rows[i] = (odmoe_row){session, i, tokens[i], 1};
+    float *logits = malloc((size_t)n * vocab * sizeof *logits);
+    odmoe_pass pass;
+    odmoe_error err = {0};
+    odmoe_pass_init(&pass);
+    pass.rows = rows;
+    pass.n = n;
+    pass.logits = logits;
+    if (odmoe_pass_run(model, &pass, &err))
+        fail_msg("%s", err.message);
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+    *count = (size_t)n * vocab;
+    return logits;
+}
+
+static bool same_logits(const char *a, const char *b)
+{
+    size_t n, m;
+    float *x = logits_of(a, "auto", text_tokens(0, TOKENS), TOKENS, &n);
+    float *y = logits_of(b, "auto", text_tokens(0, TOKENS), TOKENS, &m);
+    assert_int_equal(n, m);
+    bool same = !memcmp(x, y, n * sizeof *x);
+    free(x);
+    free(y);
+    return same;
+}
+
+static const char *key(const char *arch, const char *name)
+{
+    static char buffers[4][96];
+    static int turn;
+    char *out = buffers[turn++ % 4];
+    snprintf(out, sizeof buffers[0], "%s.%s", arch, name);
+    return out;
+}
+
+/* The file with a change made to it. */
+static const char *changed(const char *arch, change *make, const char *name)
+{
+    char source[64];
+    snprintf(source, sizeof source, "gguf/%s-%s.gguf", arch, !strcmp(arch, "qwen3moe") ? "Q4_0" : "Q4_K_M");
+    gguf_edit *e = edit_read(test_path("%s", source));
+    if (make)
+        make(e, arch);
+    const char *path = edit_save(e, name);
+    edit_free(e);
+    return path;
+}
+
+static void assert_same(const char *arch, change *a, change *b)
+{
+    const char *first = changed(arch, a, "a.gguf"), *second = changed(arch, b, "b.gguf");
+    if (!same_logits(first, second))
+        fail_msg("%s: the variants differ", arch);
+}
+
+static const char *const architectures[] = {"llama", "olmoe", "qwen2moe", "qwen3moe"};
+
+static void same_for_all(change *a, change *b)
+{
+    for (int i = 0; i < 4; i++)
+        assert_same(architectures[i], a, b);
+}
+
+static const char *layer_name(int layer, const char *rest)
+{
+    static char buffers[4][96];
+    static int turn;
+    char *out = buffers[turn++ % 4];
+    snprintf(out, sizeof buffers[0], "blk.%d.%s", layer, rest);
+    return out;
+}
+
+/* ---- where experts lie ---- */
+
+static void one_by_one(gguf_edit *e, const char *arch)
+{
+    static const char *const roles[] = {"gate", "up", "down"};
+    char name[96];
+    for (int l = 0; l < LAYERS; l++)
+        for (int r = 0; r < 3; r++) {
+            char merged_name[96];
+            snprintf(merged_name, sizeof merged_name, "blk.%d.ffn_%s_exps.weight", l, roles[r]);
+            edit_tensor merged = *edit_find(e, merged_name);
+            size_t part = merged.data.length / merged.size[2];
+            for (uint64_t x = 0; x < merged.size[2]; x++) {
+                snprintf(name, sizeof name, "blk.%d.ffn_%s.%d.weight", l, roles[r], (int)x);
+                put(&edit_add(e, name, merged.type, merged.size[0], merged.size[1], 0)->data, merged.data.at + x * part,
+                    part);
+            }
+            edit_drop(e, merged_name);
+        }
+}
+
+static void fused(gguf_edit *e, const char *arch)
+{
+    for (int l = 0; l < LAYERS; l++) {
+        edit_tensor gate = *edit_find(e, layer_name(l, "ffn_gate_exps.weight"));
+        edit_tensor up = *edit_find(e, layer_name(l, "ffn_up_exps.weight"));
+        assert_int_equal(gate.type, up.type);
+        size_t part = gate.data.length / gate.size[2];
+        edit_tensor *both = edit_add(e, layer_name(l, "ffn_gate_up_exps.weight"), gate.type, gate.size[0],
+                                     2 * gate.size[1], gate.size[2]);
+        for (uint64_t x = 0; x < gate.size[2]; x++) {
+            put(&both->data, gate.data.at + x * part, part);
+            put(&both->data, up.data.at + x * part, part);
+        }
+        edit_drop(e, layer_name(l, "ffn_gate_exps.weight"));
+        edit_drop(e, layer_name(l, "ffn_up_exps.weight"));
+    }
+}
+
+static void experts_one_by_one_compute_the_same(void **state)
+{
+    same_for_all(NULL, one_by_one);
+}
+
+static void experts_with_gate_and_up_fused_compute_the_same(void **state)
+{
+    same_for_all(NULL, fused);
+}
+
+static void tensors_in_any_order_compute_the_same(void **state)
+{
+    gguf_edit *e = edit_read(test_path("gguf/qwen2moe-Q4_K_M.gguf"));
+    for (int i = 0; i < e->tensor_count / 2; i++) {
+        edit_tensor t = e->tensors[i];
+        e->tensors[i] = e->tensors[e->tensor_count - 1 - i];
+        e->tensors[e->tensor_count - 1 - i] = t;
+    }
+    const char *path = edit_save(e, "reversed.gguf");
+    edit_free(e);
+    assert_true(same_logits(test_path("gguf/qwen2moe-Q4_K_M.gguf"), path));
+}
+
+/* ---- the output matrix ---- */
+
+static void output_is_a_copy_of_the_embedding(gguf_edit *e, const char *arch)
+{
+    edit_drop(e, "output.weight");
+    edit_add_like(e, "output.weight", "token_embd.weight");
+}
+
+static void no_output(gguf_edit *e, const char *arch)
+{
+    edit_drop(e, "output.weight");
+}
+
+static void a_file_without_an_output_matrix_uses_the_embedding(void **state)
+{
+    same_for_all(output_is_a_copy_of_the_embedding, no_output);
+}
+
+/* ---- keys that older files lack, or write in another type ---- */
+
+static void no_later_keys(gguf_edit *e, const char *arch)
+{
+    if (!strncmp(arch, "qwen", 4))
+        edit_remove(e, key(arch, "expert_feed_forward_length"));
+    if (!strcmp(arch, "qwen2moe"))
+        edit_remove(e, key(arch, "expert_shared_feed_forward_length"));
+    edit_remove(e, key(arch, "attention.key_length")); /* in all of these it is the hidden size / heads */
+    edit_remove(e, key(arch, "attention.value_length"));
+    if (!strcmp(arch, "llama"))
+        edit_remove(e, key(arch, "rope.dimension_count"));
+}
+
+static void other_types(gguf_edit *e, const char *arch)
+{
+    edit_set_int(e, key(arch, "block_count"), GG_U64, LAYERS);
+    edit_set_int(e, key(arch, "expert_count"), GG_I32, 4);
+    edit_set_int(e, key(arch, "context_length"), GG_U64, 512);
+}
+
+static void numbers_follow_from_tensors_where_keys_are_missing(void **state)
+{
+    same_for_all(NULL, no_later_keys);
+}
+
+static void integers_may_be_of_any_width(void **state)
+{
+    same_for_all(NULL, other_types);
+}
+
+/* ---- positions ---- */
+
+static void linear_4(gguf_edit *e, const char *arch)
+{
+    edit_set_text(e, key(arch, "rope.scaling.type"), "linear");
+    edit_set_float(e, key(arch, "rope.scaling.factor"), 4);
+}
+static void factor_alone(gguf_edit *e, const char *arch)
+{
+    edit_set_float(e, key(arch, "rope.scaling.factor"), 4);
+}
+static void scale_linear(gguf_edit *e, const char *arch)
+{
+    edit_set_float(e, key(arch, "rope.scale_linear"), 4);
+}
+static void frequency_factors_of_4(gguf_edit *e, const char *arch)
+{
+    uint64_t half = !strcmp(arch, "llama") ? 16 : 32;
+    edit_tensor *t = edit_add(e, "rope_freqs.weight", GG_TENSOR_F32, half, 0, 0);
+    const float four = 4;
+    for (uint64_t i = 0; i < half; i++)
+        put(&t->data, &four, sizeof four);
+}
+static void type_none(gguf_edit *e, const char *arch)
+{
+    edit_set_text(e, key(arch, "rope.scaling.type"), "none");
+    edit_set_float(e, key(arch, "rope.scaling.factor"), 4);
+}
+static void factor_0(gguf_edit *e, const char *arch)
+{
+    edit_set_float(e, key(arch, "rope.scaling.factor"), 0);
+}
+static void yarn(gguf_edit *e, const char *arch)
+{
+    edit_set_text(e, key(arch, "rope.scaling.type"), "yarn");
+    edit_set_float(e, key(arch, "rope.scaling.factor"), 4);
+    edit_set_int(e, key(arch, "rope.scaling.original_context_length"), GG_U32, 128);
+}
+static void yarn_in_full(gguf_edit *e, const char *arch)
+{
+    yarn(e, arch);
+    edit_set_float(e, key(arch, "rope.scaling.yarn_beta_fast"), 32);
+    edit_set_float(e, key(arch, "rope.scaling.yarn_beta_slow"), 1);
+    edit_set_float(e, key(arch, "rope.scaling.attn_factor"), 1);
+}
+
+static void linear_scaling_has_several_spellings(void **state)
+{
+    for (int i = 0; i < 4; i++) {
+        const char *arch = architectures[i];
+        assert_same(arch, linear_4, factor_alone);
+        assert_same(arch, linear_4, scale_linear);
+        assert_same(arch, linear_4, frequency_factors_of_4); /* powers of two: exact */
+        assert_false(same_logits(changed(arch, NULL, "a.gguf"), changed(arch, linear_4, "b.gguf")));
+    }
+}
+
+static void scaling_that_is_none_changes_nothing(void **state)
+{
+    same_for_all(NULL, type_none);
+    same_for_all(NULL, factor_0);
+}
+
+static void yarn_has_defaults(void **state)
+{
+    same_for_all(yarn, yarn_in_full);
+    assert_false(same_logits(changed("llama", yarn, "a.gguf"), changed("llama", linear_4, "b.gguf")));
+}
+
+/* ---- converted from Hugging Face, compared with what transformers computed ---- */
+
+typedef struct conversion {
+    gguf_edit *e;
+    tensor_index *hf;
+    const char *arch;
+    int experts, heads, kv_heads;
+} conversion;
+
+static const tensor_info *hf_find(const conversion *c, const char *format, int layer, int expert)
+{
+    char name[160];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(name, sizeof name, format, layer, expert);
+#pragma GCC diagnostic pop
+    return tensor_index_find(c->hf, name);
+}
+
+/* The bytes of a tensor are appended; heads > 0: q or k rows, from halves to neighbours (i, i + n/2 become 2i, 2i + 1).
+ */
+static void put_tensor(const conversion *c, const tensor_info *t, bytes *out, int heads)
+{
+    odmoe_error err = {0};
+    unsigned char *raw = malloc(t->length);
+    if (tensor_read(c->hf, t, raw, &err))
+        fail_msg("%s", err.message);
+    uint64_t rows = t->shape[0], row = t->length / rows;
+    for (uint64_t r = 0; r < rows && heads; r++) {
+        uint64_t length = rows / (uint64_t)heads, head = r / length, i = r % length;
+        put(out, raw + (head * length + i / 2 + (i % 2) * (length / 2)) * row, row);
+    }
+    if (!heads)
+        put(out, raw, t->length);
+    free(raw);
+}
+
+static void convert_tensor(conversion *c, const char *name, const char *hf, int layer, int heads)
+{
+    const tensor_info *t = hf_find(c, hf, layer, 0);
+    if (!t) /* another family's */
+        return;
+    edit_tensor *to =
+        edit_add(c->e, name, dtype_info(t->type)->gguf, t->shape[t->dims - 1], t->dims > 1 ? t->shape[0] : 0, 0);
+    put_tensor(c, t, &to->data, heads);
+}
+
+static void convert_experts(conversion *c, const char *name, const char *hf, int layer)
+{
+    const tensor_info *t = hf_find(c, hf, layer, 0);
+    if (!t)
+        return;
+    edit_tensor *to = edit_add(c->e, name, dtype_info(t->type)->gguf, t->shape[1], t->shape[0], (uint64_t)c->experts);
+    for (int x = 0; x < c->experts; x++)
+        put_tensor(c, hf_find(c, hf, layer, x), &to->data, 0);
+}
+
+static void convert_layer(conversion *c, int l)
+{
+    static const struct {
+        const char *gguf, *hf;
+    } plain[] =
+        {
+            {"attn_norm.weight", "model.layers.%d.input_layernorm.weight"},
+            {"ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight"},
+            {"attn_v.weight", "model.layers.%d.self_attn.v_proj.weight"},
+            {"attn_q.bias", "model.layers.%d.self_attn.q_proj.bias"},
+            {"attn_k.bias", "model.layers.%d.self_attn.k_proj.bias"},
+            {"attn_v.bias", "model.layers.%d.self_attn.v_proj.bias"},
+            {"attn_output.weight", "model.layers.%d.self_attn.o_proj.weight"},
+            {"attn_q_norm.weight", "model.layers.%d.self_attn.q_norm.weight"},
+            {"attn_k_norm.weight", "model.layers.%d.self_attn.k_norm.weight"},
+            {"ffn_gate_inp.weight", "model.layers.%d.mlp.gate.weight"},
+            {"ffn_gate_inp.weight", "model.layers.%d.block_sparse_moe.gate.weight"},
+            {"ffn_gate_shexp.weight", "model.layers.%d.mlp.shared_expert.gate_proj.weight"},
+            {"ffn_up_shexp.weight", "model.layers.%d.mlp.shared_expert.up_proj.weight"},
+            {"ffn_down_shexp.weight", "model.layers.%d.mlp.shared_expert.down_proj.weight"},
+            {"ffn_gate_inp_shexp.weight", "model.layers.%d.mlp.shared_expert_gate.weight"},
+        },
+      experts[] = {
+          {"ffn_gate_exps.weight", "model.layers.%d.mlp.experts.%d.gate_proj.weight"},
+          {"ffn_up_exps.weight", "model.layers.%d.mlp.experts.%d.up_proj.weight"},
+          {"ffn_down_exps.weight", "model.layers.%d.mlp.experts.%d.down_proj.weight"},
+          {"ffn_gate_exps.weight", "model.layers.%d.block_sparse_moe.experts.%d.w1.weight"},
+          {"ffn_up_exps.weight", "model.layers.%d.block_sparse_moe.experts.%d.w3.weight"},
+          {"ffn_down_exps.weight", "model.layers.%d.block_sparse_moe.experts.%d.w2.weight"},
+      };
+    bool neighbours = !strcmp(c->arch, "llama");
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        convert_tensor(c, layer_name(l, plain[i].gguf), plain[i].hf, l, 0);
+    convert_tensor(c, layer_name(l, "attn_q.weight"), "model.layers.%d.self_attn.q_proj.weight", l,
+                   neighbours ? c->heads : 0);
+    convert_tensor(c, layer_name(l, "attn_k.weight"), "model.layers.%d.self_attn.k_proj.weight", l,
+                   neighbours ? c->kv_heads : 0);
+    for (size_t i = 0; i < sizeof experts / sizeof *experts; i++)
+        convert_experts(c, layer_name(l, experts[i].gguf), experts[i].hf, l);
+}
+
+/* Numbers as the folders' config.json have them. */
+typedef struct numbers {
+    const char *arch, *folder;
+    int layers, hidden, heads, kv_heads, head_dim, experts, top_k, ffn;
+    double theta, eps;
+    change *more;
+} numbers;
+
+static gguf_edit *convert(const numbers *n)
+{
+    odmoe_error err = {0};
+    conversion c = {
+        .e = edit_empty(), .arch = n->arch, .experts = n->experts, .heads = n->heads, .kv_heads = n->kv_heads};
+    if (safetensors_open_folder(test_path("%s", n->folder), &c.hf, &err))
+        fail_msg("%s", err.message);
+    const struct {
+        const char *name;
+        int value;
+    } ints[] = {{"context_length", 512},
+                {"block_count", n->layers},
+                {"embedding_length", n->hidden},
+                {"attention.head_count", n->heads},
+                {"attention.head_count_kv", n->kv_heads},
+                {"attention.key_length", n->head_dim},
+                {"attention.value_length", n->head_dim},
+                {"expert_count", n->experts},
+                {"expert_used_count", n->top_k},
+                {"expert_feed_forward_length", n->ffn}};
+    edit_set_text(c.e, "general.architecture", n->arch);
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
+        edit_set_int(c.e, key(n->arch, ints[i].name), GG_U32, (uint64_t)ints[i].value);
+    edit_set_float(c.e, key(n->arch, "rope.freq_base"), n->theta);
+    edit_set_float(c.e, key(n->arch, "attention.layer_norm_rms_epsilon"), n->eps);
+    if (n->more)
+        n->more(c.e, n->arch);
+    convert_tensor(&c, "token_embd.weight", "model.embed_tokens.weight", 0, 0);
+    convert_tensor(&c, "output_norm.weight", "model.norm.weight", 0, 0);
+    convert_tensor(&c, "output.weight", "lm_head.weight", 0, 0);
+    for (int l = 0; l < n->layers; l++)
+        convert_layer(&c, l);
+    assert_true((size_t)c.e->tensor_count < tensor_index_count(c.hf));
+    tensor_index_free(c.hf);
+    return c.e;
+}
+
+static void window_8(gguf_edit *e, const char *arch)
+{
+    edit_set_int(e, key(arch, "attention.sliding_window"), GG_U32, 8);
+}
+static void linear_2(gguf_edit *e, const char *arch)
+{
+    edit_set_text(e, key(arch, "rope.scaling.type"), "linear");
+    edit_set_float(e, key(arch, "rope.scaling.factor"), 2);
+}
+static void yarn_4_of_16(gguf_edit *e, const char *arch)
+{
+    yarn(e, arch);
+    edit_set_int(e, key(arch, "rope.scaling.original_context_length"), GG_U32, 16);
+}
+
+static const numbers goldens[] = {
+    {"llama", "models/mixtral", 2, 128, 8, 2, 16, 8, 2, 160, 1e6, 1e-5, NULL},
+    {"llama", "models/mixtral_sliding", 2, 128, 8, 2, 16, 8, 2, 160, 1e6, 1e-5, window_8},
+    {"olmoe", "models/olmoe_linear", 2, 128, 4, 4, 32, 16, 4, 96, 1e4, 1e-5, linear_2},
+    {"qwen3moe", "models/qwen3_moe_yarn", 2, 128, 4, 2, 64, 20, 5, 96, 1e6, 1e-6, yarn_4_of_16},
+};
+
+static double relative_error(const float *got, const float *want, size_t n)
+{
+    double sum = 0, squares = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += want[i];
+        squares += (double)want[i] * want[i];
+        worst = fmax(worst, isnan(got[i]) ? INFINITY : fabs((double)got[i] - want[i]));
+    }
+    return worst / sqrt(squares / (double)n - sum / (double)n * (sum / (double)n));
+}
+
+static void converted_models_compute_what_transformers_did(void **state)
+{
+    for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
+        golden *expected = golden_open(test_path("%s/expected.safetensors", goldens[i].folder));
+        gguf_edit *e = convert(&goldens[i]);
+        size_t n, count, tokens;
+        const int32_t *ids = golden_i32(expected, &tokens, "input_ids");
+        const float *want = golden_f32(expected, &count, "logits");
+        float *got = logits_of(edit_save(e, "converted.gguf"), "ref", ids, (int)tokens, &n);
+        assert_int_equal(n, count);
+        double error = relative_error(got, want, n);
+        print_message("%s: logits within %.1e\n", goldens[i].folder, error);
+        assert_true(error < 1e-3);
+        free(got);
+        edit_free(e);
+        golden_close(expected);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(experts_one_by_one_compute_the_same),
+        cmocka_unit_test(experts_with_gate_and_up_fused_compute_the_same),
+        cmocka_unit_test(tensors_in_any_order_compute_the_same),
+        cmocka_unit_test(a_file_without_an_output_matrix_uses_the_embedding),
+        cmocka_unit_test(numbers_follow_from_tensors_where_keys_are_missing),
+        cmocka_unit_test(integers_may_be_of_any_width),
+        cmocka_unit_test(linear_scaling_has_several_spellings),
+        cmocka_unit_test(scaling_that_is_none_changes_nothing),
+        cmocka_unit_test(yarn_has_defaults),
+        cmocka_unit_test(converted_models_compute_what_transformers_did),
+    };
+    return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
+}
