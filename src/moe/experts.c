@@ -5,7 +5,7 @@
 
 #define ROUND_ROWS 256 /* (row, expert) pairs that are computed at a time: bounds the workspace */
 #define FEW_ENTRIES 64 /* up to this many (row, expert) pairs are kept apart and computed in arrival order */
-#define BLOCK 64       /* output columns of one task */
+#define BLOCK 64       /* output columns of one task of many rows */
 
 /* ---- validation at load ---- */
 
@@ -174,14 +174,15 @@ static void product(const experts_call *call, const expert_matrix *m, int64_t in
                     rows, y, ldy);
 }
 
-static int64_t blocks_of(int64_t total)
+/* How many runs of `length` cover `total`, and the length of the one that starts at `first`. */
+static int64_t runs_of(int64_t total, int64_t length)
 {
-    return (total + BLOCK - 1) / BLOCK;
+    return (total + length - 1) / length;
 }
 
-static int64_t block_length(int64_t total, int64_t first)
+static int64_t run_length(int64_t total, int64_t first, int64_t length)
 {
-    return total - first < BLOCK ? total - first : BLOCK;
+    return total - first < length ? total - first : length;
 }
 
 /* Copy one (row, expert) pair's activations into the round, in every format. Row i of the round. */
@@ -211,13 +212,13 @@ static void keep(const experts_call *call, const experts_slice *s, const float *
     }
 }
 
-/* gate, up and silu for one block of one slice's ffn. Task = slice * blocks + block. */
+/* gate, up and silu for a run of one slice's ffn. Task = slice * runs + run. */
 static void gate_up_task(void *ctx, int64_t task, int worker)
 {
     const experts_call *call = ctx;
-    int64_t ffn = call->shape->ffn, hidden = call->shape->hidden, blocks = blocks_of(ffn);
-    const experts_slice *s = &call->slices[task / blocks];
-    int64_t first = task % blocks * BLOCK, count = block_length(ffn, first);
+    int64_t ffn = call->shape->ffn, hidden = call->shape->hidden, runs = runs_of(ffn, call->gate_rows);
+    const experts_slice *s = &call->slices[task / runs];
+    int64_t first = task % runs * call->gate_rows, count = run_length(ffn, first, call->gate_rows);
     float *gate = call->work->gate + s->base * ffn + first, *up = call->work->up + s->base * ffn + first;
     product(call, &s->m.gate, hidden, &call->work->gathered, s->base, s->rows, first, count, gate, ffn);
     product(call, &s->m.up, hidden, &call->work->gathered, s->base, s->rows, first, count, up, ffn);
@@ -229,22 +230,27 @@ static void gate_up_task(void *ctx, int64_t task, int worker)
         call->c->kernels->silu_mul(gate + i * ffn, up + i * ffn, gate + i * ffn, count);
 }
 
-/* down for one block of the hidden size, over all slices: those of one row are added in ascending expert order. */
-static void down_task(void *ctx, int64_t task, int worker)
+/* Few rows: down for a run of one slice's hidden size, kept apart. Task = slice * runs + run. */
+static void keep_task(void *ctx, int64_t task, int worker)
+{
+    const experts_call *call = ctx;
+    int64_t hidden = call->shape->hidden, runs = runs_of(hidden, call->down_rows);
+    const experts_slice *s = &call->slices[task / runs];
+    int64_t first = task % runs * call->down_rows, count = run_length(hidden, first, call->down_rows);
+    product(call, &s->m.down, call->shape->ffn, &call->work->mid, s->base, s->rows, first, count,
+            call->work->kept + s->entry * hidden + first, hidden);
+}
+
+/* Many rows: down for one block of the hidden size, over all slices: those of one row are added in ascending order. */
+static void add_task(void *ctx, int64_t task, int worker)
 {
     const experts_call *call = ctx;
     experts_work *w = call->work;
-    int64_t ffn = call->shape->ffn, hidden = call->shape->hidden;
-    int64_t first = task * BLOCK, count = block_length(hidden, first);
+    int64_t hidden = call->shape->hidden, first = task * BLOCK, count = run_length(hidden, first, BLOCK);
     float *block = w->block + worker * w->round_rows * BLOCK;
     for (int i = 0; i < call->count; i++) {
         const experts_slice *s = &call->slices[i];
-        if (call->few) {
-            product(call, &s->m.down, ffn, &w->mid, s->base, s->rows, first, count, w->kept + s->entry * hidden + first,
-                    hidden);
-            continue;
-        }
-        product(call, &s->m.down, ffn, &w->mid, s->base, s->rows, first, count, block, BLOCK);
+        product(call, &s->m.down, call->shape->ffn, &w->mid, s->base, s->rows, first, count, block, BLOCK);
         for (int64_t row = 0; row < s->rows; row++)
             call->c->kernels->add_scaled(call->y + w->entry_row[s->entry + row] * hidden + first, block + row * BLOCK,
                                          w->entry_weight[s->entry + row], count);
@@ -256,9 +262,15 @@ static void run_round(experts_call *call)
     experts_work *w = call->work;
     w->gathered.at[ACT_F32] = w->gathered_f32;
     rows_run(call->c, call->rows, gather_row, call);
-    pool_run(call->c->pool, call->count * blocks_of(call->shape->ffn), gate_up_task, call);
+    int64_t ffn = call->shape->ffn, hidden = call->shape->hidden, rows_each = call->rows / call->count;
+    call->gate_rows = task_rows(call->c, call->count * ffn, rows_each);
+    pool_run(call->c->pool, call->count * runs_of(ffn, call->gate_rows), gate_up_task, call);
     activations_fill(call->c, &w->mid, call->shape->mid_mask, w->gate, call->rows);
-    pool_run(call->c->pool, blocks_of(call->shape->hidden), down_task, call);
+    call->down_rows = call->few ? task_rows(call->c, call->count * hidden, rows_each) : BLOCK;
+    if (call->few)
+        pool_run(call->c->pool, call->count * runs_of(hidden, call->down_rows), keep_task, call);
+    else
+        pool_run(call->c->pool, runs_of(hidden, BLOCK), add_task, call);
     for (int i = 0; i < call->count; i++)
         if (call->slices[i].last)
             call->source->release(call->source->ctx, call->batch, &call->slices[i].view);

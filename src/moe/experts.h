@@ -99,7 +99,8 @@ typedef struct experts_call {
     experts_slice slices[EXPERTS_ROUND_MAX];
     int count;
     int64_t rows;
-    experts_slice current; /* the expert being cut into slices; rows: those left */
+    int64_t gate_rows, down_rows; /* weight rows of one task */
+    experts_slice current;        /* the expert being cut into slices; rows: those left */
     /* NULL, or set between start and finish by who needs them afterwards: the products before silu, [n, top_k, ffn] */
     float *keep_gate, *keep_up;
 } experts_call;

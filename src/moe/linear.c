@@ -1,7 +1,10 @@
 #include "moe/linear.h"
 
-/* Weight rows of one task: small enough to balance two to sixteen threads, a multiple of every kernel's row group. */
+/* Weight rows of one task: a multiple of every kernel's row group. */
 #define TASK_ROWS 64
+#define TASK_ROWS_LEAST 16 /* few activation rows: a small matrix is shared too */
+#define TASK_ROWS_MOST 256
+#define TASKS_A_THREAD 8 /* at least, to balance */
 /* Below this many rows a loop over rows runs on the caller's thread: waking others costs more. */
 #define FEW_ROWS 4
 
@@ -48,10 +51,19 @@ void activations_fill(const compute *c, activations *a, unsigned mask, const flo
         rows_run(c, n, fill_row, &job);
 }
 
+int64_t task_rows(const compute *c, int64_t total, int64_t n)
+{
+    if (n > FEW_ROWS)
+        return TASK_ROWS;
+    int64_t rows = total / (TASKS_A_THREAD * pool_threads(c->pool)) / TASK_ROWS_LEAST * TASK_ROWS_LEAST;
+    rows = rows < TASK_ROWS_MOST ? rows : TASK_ROWS_MOST;
+    return rows > TASK_ROWS_LEAST ? rows : TASK_ROWS_LEAST;
+}
+
 typedef struct linear_loop {
     const compute *c;
     const linear_job *jobs;
-    int64_t n;
+    int64_t n, rows; /* activation rows; weight rows of a task */
     int64_t first_task[LINEAR_JOBS_MAX + 1];
 } linear_loop;
 
@@ -63,8 +75,8 @@ static void linear_task(void *ctx, int64_t task, int worker)
         j++;
     const linear_job *job = &loop->jobs[j];
     const weight *w = job->w;
-    int64_t first = (task - loop->first_task[j]) * TASK_ROWS;
-    int64_t rows = w->rows - first < TASK_ROWS ? w->rows - first : TASK_ROWS;
+    int64_t first = (task - loop->first_task[j]) * loop->rows;
+    int64_t rows = w->rows - first < loop->rows ? w->rows - first : loop->rows;
     int64_t row_bytes = (int64_t)dtype_bytes(w->type, (uint64_t)w->cols);
     const kernel_ops *ops = &loop->c->kernels->ops[w->type];
     ops->matrix((const char *)w->data + first * row_bytes, row_bytes, rows, w->cols, job->x->at[ops->act],
@@ -74,7 +86,11 @@ static void linear_task(void *ctx, int64_t task, int worker)
 void linear_run(const compute *c, const linear_job *jobs, int count, int64_t n)
 {
     linear_loop loop = {.c = c, .jobs = jobs, .n = n};
+    int64_t total = 0;
     for (int j = 0; j < count; j++)
-        loop.first_task[j + 1] = loop.first_task[j] + (jobs[j].w->rows + TASK_ROWS - 1) / TASK_ROWS;
+        total += jobs[j].w->rows;
+    loop.rows = task_rows(c, total, n);
+    for (int j = 0; j < count; j++)
+        loop.first_task[j + 1] = loop.first_task[j] + (jobs[j].w->rows + loop.rows - 1) / loop.rows;
     pool_run(c->pool, loop.first_task[count], linear_task, &loop);
 }

@@ -54,6 +54,11 @@ typedef struct linear_job {
 /* linear_run - several products of the same n rows in one parallel loop. */
 void linear_run(const compute *c, const linear_job *jobs, int count, int64_t n);
 
+/* task_rows - how many weight rows one task of a loop over `total` rows takes, a multiple of 16. Few activation rows
+ * stream through weights at the speed of memory: long runs keep the processor's prefetching going, as long as there are
+ * enough of them for all threads. Many rows compute: short tasks balance. */
+int64_t task_rows(const compute *c, int64_t total, int64_t n);
+
 /* rows_run - call fn(ctx, row) for each row, in parallel where there are enough of them to pay for it. */
 void rows_run(const compute *c, int64_t n, void (*fn)(void *ctx, int64_t row, int worker), void *ctx);
 
