@@ -17,6 +17,8 @@ odmoe_status model_prepare(const char *path, model *out, odmoe_error *err)
     if (!status)
         status = weights_bind(&out->files, &out->config, out->arch->weights, out->arch->experts, &out->weights, err);
     snprintf(out->format, sizeof out->format, "%s", out->files.gguf ? "gguf" : "safetensors");
+    if (status && err && !strstr(err->message, path)) /* the readers of one field or tensor don't know it */
+        err_context(err, "%s", path);
     if (status)
         model_close(out);
     return status;

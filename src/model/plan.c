@@ -71,8 +71,8 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
                            .experts = m->config.router.experts,
                            .top_k = m->config.router.top_k};
     odmoe_status status = check_settings(m, s, err);
-    if (!status)
-        status = experts_check(m->weights.experts, s->kernels, &shape, err);
+    if (!status && (status = experts_check(m->weights.experts, s->kernels, &shape, err)))
+        err_context(err, "%s", m->files.path);
     if (status)
         return status;
     const expert_index *index = m->weights.experts;

@@ -303,6 +303,8 @@ odmoe_status arch_hf_sparse_layers(config_object json, model_config *c, odmoe_er
     for (int l = 0; l < c->layers; l++)
         c->dense[l] = (l + 1) % step != 0;
     const json_t *only = json_object_get(json.object, "mlp_only_layers");
+    if (only && !json_is_array(only) && !json_is_null(only))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: mlp_only_layers is not a list of layers", json.file);
     for (size_t i = 0; i < json_array_size(only); i++) {
         const json_t *l = json_array_get(only, i);
         if (!json_is_integer(l) || json_integer_value(l) < 0 || json_integer_value(l) >= c->layers)
