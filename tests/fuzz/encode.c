@@ -1,0 +1,77 @@
+/* The input is a text: what two small vocabularies (bytes, and pieces with scores) make of it must give it back, in one
+ * piece and in parts, and never a special token. */
+#include "fuzz.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fuzz_text.h"
+#include "text/stream.h"
+#include "vocab_files.h"
+
+static tokenizer *tokenizers[2];
+
+static void open_tokenizers(void)
+{
+    char path[] = "/tmp/odmoe-fuzz-XXXXXX";
+    int fd = mkstemp(path);
+    if (fd < 0)
+        abort();
+    close(fd);
+    for (int i = 0; i < 2; i++) {
+        vocab_spec spec = i ? spec_scored() : spec_bpe();
+        spec.pre = "gpt-4o";
+        save_vocab(path, &spec);
+        if (tokenizer_open(path, &tokenizers[i], NULL))
+            abort();
+    }
+    unlink(path);
+}
+
+static void check_decoding(const tokenizer *t, const token_list *ids, const uint8_t *data, size_t size)
+{
+    text_stream *s;
+    const char *text;
+    size_t n, at = 0;
+    if (text_stream_create(t, TEXT_STREAM_START, &s, NULL))
+        abort();
+    for (size_t i = 0; i <= ids->count; i++) {
+        if (i < ids->count)
+            text_stream_push(s, ids->ids[i], &text, &n);
+        else
+            text_stream_flush(s, &text, &n);
+        if (n > size - at || memcmp(text, data + at, n) != 0)
+            abort();
+        at += n;
+    }
+    if (at != size)
+        abort();
+    text_stream_free(s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!tokenizers[0])
+        open_tokenizers();
+    for (int i = 0; i < 2; i++) {
+        odmoe_error err = {0};
+        token_list whole = {0}, parts = {0};
+        const size_t half = size / 2;
+        const text_part both[] = {{(const char *)data, half, false}, {(const char *)data + half, size - half, false}};
+        fuzz_check_error(tokenizer_encode(tokenizers[i], (const char *)data, size, 0, &whole, &err), &err);
+        fuzz_check_error(tokenizer_encode_parts(tokenizers[i], both, 2, 0, &parts, &err), &err);
+        if (whole.count != parts.count ||
+            (whole.count && memcmp(whole.ids, parts.ids, whole.count * sizeof *whole.ids)))
+            abort();
+        if (i == 0 || !memmem(data, size, "\xE2\x96\x81", 3)) /* that comes back as a blank */
+            check_decoding(tokenizers[i], &whole, data, size);
+        for (size_t k = 0; k < whole.count; k++)
+            if (tokenizer_is_special(tokenizers[i], whole.ids[k]))
+                abort();
+        free(whole.ids);
+        free(parts.ids);
+    }
+    return 0;
+}
