@@ -519,14 +519,16 @@ int32_t store_start_blocked(store *s, bool *waiting)
     return -1;
 }
 
-/* Pins of a batch that does not wait will be released. When all others wait as well, those with pins must give way. */
+/* Nothing is in flight, so who waits now waits for pins: for the room that they hold, or for an invalidated expert that
+ * is not read again before its last pin is gone. Pins of a batch that does not wait will be released. When all with
+ * pins wait themselves, they must give way. */
 void store_tell_stuck(store *s)
 {
     for (store_batch *b = s->open; b; b = b->next)
         if (b->pins && !atomic_load(&b->blocked))
             return;
     for (store_batch *b = s->open; b; b = b->next)
-        if (b->pins && atomic_load(&b->blocked) && need_of(b) >= 0) {
+        if (b->pins && atomic_load(&b->blocked)) {
             b->stuck = true;
             unblock(b);
         }

@@ -406,6 +406,42 @@ static void invalidated_experts_are_read_again(void **state)
     world_free(&w);
 }
 
+typedef struct waiter {
+    store_batch *b;
+    odmoe_status status;
+} waiter;
+
+static void *wait_for_next(void *ctx)
+{
+    waiter *w = ctx;
+    expert_view view;
+    w->status = store_next(w->b, &view, NULL);
+    return NULL;
+}
+
+static void two_that_wait_for_each_others_pins_are_told_so(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    store_batch *a = begin(&w, 0, (int32_t[]){0, 1}, 2, FETCH_LISTED);
+    store_batch *b = begin(&w, 0, (int32_t[]){1, 0}, 2, FETCH_LISTED);
+    expert_view zero = next(&w, a), one = next(&w, b);
+    store_invalidate(w.s, 0, -1); /* each can be read again only when the other has let go */
+    waiter wa = {.b = a}, wb = {.b = b};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_next, &wa), 0);
+    wait_for_next(&wb);
+    pthread_join(thread, NULL);
+    assert_int_equal(wa.status, ODMOE_ERR_STATE);
+    assert_int_equal(wb.status, ODMOE_ERR_STATE);
+    store_release(a, &zero);
+    store_release(b, &one);
+    store_end(a);
+    store_end(b);
+    fetch(&w, 0, all, E, FETCH_LISTED);
+    world_free(&w);
+}
+
 static void ids_out_of_range_are_refused(void **state)
 {
     world w;
@@ -503,6 +539,7 @@ int main(void)
         cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
         cmocka_unit_test(cancelling_takes_back_what_is_queued),
         cmocka_unit_test(invalidated_experts_are_read_again),
+        cmocka_unit_test(two_that_wait_for_each_others_pins_are_told_so),
         cmocka_unit_test(ids_out_of_range_are_refused),
         cmocka_unit_test(a_cache_below_the_floor_is_refused_with_the_figure),
         cmocka_unit_test(a_cache_for_all_holds_all),

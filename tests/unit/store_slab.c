@@ -1,0 +1,324 @@
+/* Where experts lie in files and in the slab: layout, size classes, regions, and the directory over them. */
+#include "store_fixture.h"
+
+#include "store/cache.h"
+
+#define KIB 1024u
+
+static expert_piece piece(uint64_t offset, int64_t halves)
+{
+    return (expert_piece){
+        .type = DTYPE_F16, .rows = 1, .cols = halves, .offset = offset, .length = (uint64_t)halves * 2};
+}
+
+static void an_extent_is_the_aligned_range_around_a_piece(void **state)
+{
+    expert_piece p[] = {piece(1000003, 50001), piece(77, 3)};
+    expert_layout l;
+    layout_of(p, 2, &l);
+    assert_int_equal(l.extents, 2);
+    assert_int_equal(l.extent[0].offset, 0); /* in file order */
+    assert_int_equal(l.extent[0].bytes, 4096);
+    assert_int_equal(l.piece_at[1], 77);
+    assert_int_equal(l.extent[1].offset, 999424);
+    assert_int_equal(l.extent[1].bytes, (1000003 + 100002 + 4095) / 4096 * 4096 - 999424);
+    assert_int_equal(l.extent[1].needed, 1000003 + 100002 - 999424);
+    assert_int_equal(l.piece_at[0], 4096 + 1000003 - 999424);
+    assert_int_equal(l.bytes, l.extent[0].bytes + l.extent[1].bytes);
+}
+
+static void pieces_that_share_a_block_share_an_extent(void **state)
+{
+    expert_piece p[] = {piece(30000, 5000), piece(10000, 10000), piece(41000, 100)}; /* 10000..30000..40000, 41000.. */
+    expert_layout l;
+    layout_of(p, 3, &l);
+    assert_int_equal(l.extents, 1);
+    assert_int_equal(l.extent[0].offset, 8192);
+    assert_int_equal(l.bytes, 45056 - 8192);
+    assert_int_equal(l.piece_at[0], 30000 - 8192);
+    assert_int_equal(l.piece_at[1], 10000 - 8192);
+    assert_int_equal(l.piece_at[2], 41000 - 8192);
+    p[1].file = 1; /* another file: nothing to share */
+    layout_of(p, 3, &l);
+    assert_int_equal(l.extents, 2);
+}
+
+/* What is lost when a whole region holds experts of one size. */
+static double region_loss(const slab *s, int32_t class_, double data_bytes)
+{
+    const slab_region *g = &s->region[0];
+    double slots = (double)(g->bytes / s->class_bytes[class_]);
+    return 1 - slots * data_bytes / (double)g->bytes;
+}
+
+static void at_most_five_percent_is_lost_to_rounding(void **state)
+{
+    uint64_t seed = 3;
+    for (int round = 0; round < 300; round++) {
+        enum { IDS = 32 };
+        int kinds = 1 + (int)(fixture_random(&seed) % 4);
+        int64_t halves[4][3];
+        uint64_t need[IDS], data[IDS], offset = 0;
+        for (int k = 0; k < kinds; k++)
+            for (int i = 0; i < 3; i++)
+                halves[k][i] = 128 * KIB + fixture_random(&seed) % (1024 * KIB);
+        for (int id = 0; id < IDS; id++) {
+            expert_piece p[3];
+            expert_layout l;
+            data[id] = 0;
+            for (int i = 0; i < 3; i++) {
+                offset += 100000 + fixture_random(&seed) % 100000;
+                p[i] = piece(offset, halves[id % kinds][i]);
+                offset += p[i].length;
+                data[id] += p[i].length;
+            }
+            layout_of(p, 3, &l);
+            need[id] = l.bytes;
+        }
+        slab s;
+        assert_int_equal(slab_init(&s, 600ull * 1024 * KIB, need, IDS, NULL), ODMOE_OK);
+        for (int id = 0; id < IDS; id++)
+            if (region_loss(&s, s.class_of[id], (double)data[id]) > 0.05)
+                fail_msg("round %d: %.4f lost", round, region_loss(&s, s.class_of[id], (double)data[id]));
+        slab_clear(&s);
+    }
+}
+
+static void as_many_of_the_largest_fit_as_the_bytes_allow(void **state)
+{
+    uint64_t need[] = {700 * KIB, 300 * KIB, 512 * KIB};
+    for (uint64_t room = 1; room < 40; room++) {
+        slab s;
+        assert_int_equal(slab_init(&s, room * 700 * KIB + 4096, need, 3, NULL), ODMOE_OK);
+        for (uint64_t i = 0; i < room; i++)
+            assert_true(slab_take(&s, 0) >= 0);
+        assert_int_equal(slab_take(&s, 0), -1);
+        slab_clear(&s);
+    }
+    slab s;
+    assert_int_equal(slab_init(&s, 700 * KIB - 1, need, 3, NULL), ODMOE_ERR_BUDGET);
+    slab_clear(&s);
+}
+
+static void slots_do_not_overlap_and_stay_inside(void **state)
+{
+    enum { IDS = 40, BYTES = 9000 * KIB };
+    uint64_t need[IDS], seed = 9;
+    int32_t slot[IDS];
+    slab s;
+    const char *what;
+    for (int id = 0; id < IDS; id++) {
+        need[id] = (25 + 12 * (uint64_t)(id % 5)) * LAYOUT_ALIGN;
+        slot[id] = -1;
+    }
+    assert_int_equal(slab_init(&s, BYTES, need, IDS, NULL), ODMOE_OK);
+    for (int step = 0; step < 20000; step++) {
+        int32_t id = (int32_t)(fixture_random(&seed) % IDS);
+        if (slot[id] >= 0) {
+            slab_give(&s, slot[id]);
+            slot[id] = -1;
+        } else {
+            slot[id] = slab_take(&s, id);
+        }
+        if (slot[id] < 0)
+            continue;
+        uint64_t at = slab_at(&s, slot[id]), end = at + slab_slot_bytes(&s, id);
+        assert_true(end <= BYTES && slab_slot_bytes(&s, id) >= need[id] && at % LAYOUT_ALIGN == 0);
+        for (int32_t other = 0; other < IDS; other++)
+            if (other != id && slot[other] >= 0)
+                assert_true(slab_at(&s, slot[other]) >= end ||
+                            slab_at(&s, slot[other]) + slab_slot_bytes(&s, other) <= at);
+        if (!slab_check(&s, &what))
+            fail_msg("%s", what);
+    }
+    slab_clear(&s);
+}
+
+/* ---- the directory ---- */
+
+typedef struct directory {
+    cache c;
+    int32_t pins[64];
+} directory;
+
+static void check(const directory *d)
+{
+#ifndef NDEBUG
+    const char *what;
+    if (!cache_check(&d->c, &what))
+        fail_msg("%s", what);
+#endif
+    for (int32_t id = 0; id < d->c.ids; id++) /* eviction never touches a pin */
+        assert_true(d->c.entry[id].pins == d->pins[id] && (!d->pins[id] || d->c.entry[id].state == CACHE_READY));
+}
+
+static void one_step(directory *d, uint64_t *seed)
+{
+    cache *c = &d->c;
+    int32_t id = (int32_t)(fixture_random(seed) % (uint32_t)c->ids);
+    cache_entry *e = &c->entry[id];
+    switch (fixture_random(seed) % 10) {
+    case 0:
+    case 1:
+        if (e->wants < 3)
+            cache_want(c, id, (int32_t)(fixture_random(seed) % 8));
+        break;
+    case 2:
+        if (e->wants)
+            cache_unwant(c, id);
+        break;
+    case 3:
+        if (e->state == CACHE_EMPTY)
+            cache_enqueue(c, id, fixture_random(seed) % 2 ? READ_CERTAIN : READ_SPECULATIVE);
+        else if (e->state == CACHE_QUEUED && !e->wants)
+            cache_dequeue(c, id);
+        break;
+    case 4:
+    case 5:
+        if (e->state == CACHE_QUEUED)
+            cache_start(c, id, fixture_random(seed) % 2);
+        break;
+    case 6:
+        if (e->state == CACHE_READING)
+            cache_arrived(c, id);
+        break;
+    case 7:
+        if (e->state == CACHE_READING && fixture_random(seed) % 2)
+            cache_failed(c, id, 5);
+        else if (e->state == CACHE_READING)
+            cache_retry(c, id);
+        break;
+    case 8:
+        if (cache_is_ready(c, id) && e->wants) {
+            cache_give(c, id);
+            cache_note(c, id, 1 + fixture_random(seed) % 9);
+            d->pins[id]++;
+        } else if (e->pins) {
+            cache_unpin(c, id);
+            d->pins[id]--;
+        }
+        break;
+    default:
+        if (fixture_random(seed) % 4)
+            cache_begin(c, id / c->experts);
+        else
+            cache_invalidate(c, id);
+    }
+}
+
+static void every_transition_keeps_the_directory_whole(void **state)
+{
+    for (int i = 0; policy_at(i); i++) {
+        directory d = {0};
+        uint64_t need[64], seed = 21;
+        for (int id = 0; id < 64; id++)
+            need[id] = (uint64_t)(8 + 8 * (id / 16)) * LAYOUT_ALIGN;
+        assert_int_equal(cache_init(&d.c, 4, 16, need, 18 * 32 * LAYOUT_ALIGN, policy_at(i), NULL), ODMOE_OK);
+        for (int step = 0; step < 20000; step++) {
+            one_step(&d, &seed);
+            check(&d);
+        }
+        assert_true(d.c.evictions > 100);
+        cache_clear(&d.c);
+    }
+}
+
+static void without_pins_and_reads_any_expert_finds_room(void **state)
+{
+    directory d = {0};
+    uint64_t need[64], seed = 4;
+    for (int id = 0; id < 64; id++)
+        need[id] = (uint64_t)(8 + 3 * (id % 7)) * LAYOUT_ALIGN;
+    for (uint64_t room = 1; room < 12; room++) { /* from the floor up */
+        assert_int_equal(cache_init(&d.c, 4, 16, need, room * 26 * LAYOUT_ALIGN, policy_at(0), NULL), ODMOE_OK);
+        for (int step = 0; step < 3000; step++) {
+            int32_t id = (int32_t)(fixture_random(&seed) % 64);
+            if (d.c.entry[id].state != CACHE_EMPTY)
+                continue;
+            cache_want(&d.c, id, 0); /* it stays wanted: all the others are in the way of the next */
+            assert_true(cache_start(&d.c, id, true));
+            cache_arrived(&d.c, id);
+            if (step % 3)
+                cache_unwant(&d.c, id);
+            check(&d);
+        }
+        cache_clear(&d.c);
+    }
+}
+
+/* ---- the index ---- */
+
+static void the_index_takes_merged_and_single_tensors(void **state)
+{
+    expert_index *x = expert_index_create(2, 4, NULL);
+    tensor_info merged = {
+        .name = "m", .type = DTYPE_Q8_0, .dims = 3, .shape = {4, 6, 64}, .offset = 1000, .length = 4 * 6 * 68};
+    tensor_info one = {
+        .name = "o", .type = DTYPE_F32, .file = 1, .dims = 2, .shape = {6, 64}, .offset = 9, .length = 6 * 64 * 4};
+    int n;
+    assert_int_equal(expert_index_add_merged(x, 0, PIECE_GATE, &merged, 6, 64, false, false, NULL), ODMOE_OK);
+    assert_int_equal(expert_index_add_merged(x, 0, PIECE_DOWN, &merged, 6, 64, true, false, NULL), ODMOE_OK);
+    for (int e = 0; e < 4; e++)
+        assert_int_equal(expert_index_add_one(x, 1, e, PIECE_GATE_UP, &one, 6, 64, false, true, NULL), ODMOE_OK);
+    assert_int_equal(expert_index_check(x, NULL), ODMOE_OK);
+    const expert_piece *p = expert_index_pieces(x, 0, 3, &n);
+    assert_int_equal(n, 2);
+    assert_true(p[0].role == PIECE_GATE && p[1].role == PIECE_DOWN && p[1].in_out && p[0].type == DTYPE_Q8_0);
+    assert_int_equal(p[0].offset, 1000 + 3 * 6 * 68);
+    assert_int_equal(p[0].length, 6 * 68);
+    p = expert_index_pieces(x, 1, 2, &n);
+    assert_true(n == 1 && p->file == 1 && p->interleaved && p->rows == 6 && p->cols == 64);
+    assert_int_equal(expert_index_largest_bytes(x), 6 * 64 * 4);
+    assert_int_equal(expert_index_smallest_bytes(x), 2 * 6 * 68);
+    assert_int_equal(expert_index_total_bytes(x), 4 * (6 * 64 * 4 + 2 * 6 * 68));
+    expert_index_free(x);
+}
+
+static void the_index_refuses_what_does_not_fit(void **state)
+{
+    odmoe_error err;
+    assert_null(expert_index_create(0, 4, &err));
+    assert_null(expert_index_create(1, 100000000, &err));
+    expert_index *x = expert_index_create(1, 4, NULL);
+    tensor_info merged = {
+        .name = "blk.0.x", .type = DTYPE_F32, .dims = 3, .shape = {5, 6, 64}, .length = 5 * 6 * 64 * 4};
+    assert_int_equal(expert_index_add_merged(x, 0, PIECE_UP, &merged, 6, 64, false, false, &err), ODMOE_ERR_FORMAT);
+    assert_string_equal(err.message, "tensor blk.0.x (MoE layer 0) has shape (5, 6, 64), expected (4, 6, 64)");
+    assert_int_equal(expert_index_add_one(x, 0, 1, PIECE_UP, &merged, 6, 64, false, false, &err), ODMOE_ERR_FORMAT);
+    assert_int_equal(expert_index_add_merged(x, 1, PIECE_UP, &merged, 6, 64, false, false, &err), ODMOE_ERR_ARG);
+    assert_int_equal(expert_index_check(x, &err), ODMOE_ERR_FORMAT);
+    expert_piece p[9];
+    for (int i = 0; i < 9; i++)
+        p[i] = piece(0, 10);
+    assert_int_equal(expert_index_set(x, 0, 4, p, 1, &err), ODMOE_ERR_ARG);
+    assert_int_equal(expert_index_set(x, 0, 0, p, 9, &err), ODMOE_ERR_ARG);
+    assert_int_equal(expert_index_set(x, 0, 0, p, 0, &err), ODMOE_ERR_ARG);
+    assert_int_equal(expert_index_set(x, 0, 0, p, 8, &err), ODMOE_OK);
+    p[0].length++;
+    assert_int_equal(expert_index_set(x, 0, 1, p, 1, &err), ODMOE_ERR_ARG);
+    p[0] = piece(UINT64_MAX - 4, 10);
+    assert_int_equal(expert_index_set(x, 0, 1, p, 1, &err), ODMOE_ERR_ARG);
+    p[0] = piece(0, 10);
+    for (int e = 1; e < 4; e++)
+        assert_int_equal(expert_index_set(x, 0, e, p, 1, &err), ODMOE_OK);
+    assert_int_equal(expert_index_check(x, &err), ODMOE_ERR_FORMAT); /* 0 has eight pieces, the others one */
+    assert_string_equal(err.message, "layer 0, expert 1: its pieces are others than expert 0's");
+    expert_index_free(x);
+    expert_index_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_extent_is_the_aligned_range_around_a_piece),
+        cmocka_unit_test(pieces_that_share_a_block_share_an_extent),
+        cmocka_unit_test(at_most_five_percent_is_lost_to_rounding),
+        cmocka_unit_test(as_many_of_the_largest_fit_as_the_bytes_allow),
+        cmocka_unit_test(slots_do_not_overlap_and_stay_inside),
+        cmocka_unit_test(every_transition_keeps_the_directory_whole),
+        cmocka_unit_test(without_pins_and_reads_any_expert_finds_room),
+        cmocka_unit_test(the_index_takes_merged_and_single_tensors),
+        cmocka_unit_test(the_index_refuses_what_does_not_fit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
