@@ -150,9 +150,9 @@ static odmoe_status check_model(const json_reader *r, const json_t *model)
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     if (!json_is_object(model))
         return err_set(r->err, ODMOE_ERR_FORMAT, "%s: has no model", r->file);
-    if (strcmp(step_type(model), "BPE") != 0)
-        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: the model \"%s\" is not supported; BPE is", r->file,
-                       step_type(model));
+    const char *type = step_type(model); /* old files leave it out */
+    if (strcmp(type, "BPE") != 0 && (*type || !json_object_get(model, "merges")))
+        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: the model \"%s\" is not supported; BPE is", r->file, type);
     for (int i = 0; i < 2; i++) {
         const char *affix = json_string_value(json_object_get(model, affixes[i]));
         if (affix && *affix)

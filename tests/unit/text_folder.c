@@ -82,6 +82,14 @@ static void check_ids(const tokenizer *t, const char *text, unsigned flags, cons
 }
 #define IDS(...) ((const int[]){__VA_ARGS__, -1})
 
+static void the_models_type_may_be_left_out(void **state)
+{
+    put_file("tokenizer.json", "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}");
+    tokenizer *t = open_folder();
+    check_ids(t, "aab", 0, IDS(0, 2));
+    tokenizer_free(t);
+}
+
 static void merges_may_be_texts_or_pairs(void **state)
 {
     put_model("", "\"a b\"", "");
@@ -156,6 +164,7 @@ static void broken_files_are_refused_by_field(void **state)
         {"{\"model\":", "tokenizer.json", "line 1"},
         {"{}", "tokenizer.json", "model"},
         {"{\"model\":{\"type\":\"BPE\"}}", "tokenizer.json", "model.vocab"},
+        {"{\"model\":{\"merges\":[]}}", "tokenizer.json", "model.vocab"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "tokenizer.json", "model.vocab"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", "model.vocab", "id"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":2147483648},\"merges\":[]}}", "model.vocab", "id"},
@@ -333,6 +342,7 @@ int main(void)
 {
 #define IN_FOLDER(f) cmocka_unit_test_teardown(f, clean)
     const struct CMUnitTest tests[] = {
+        IN_FOLDER(the_models_type_may_be_left_out),
         IN_FOLDER(merges_may_be_texts_or_pairs),
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
