@@ -84,6 +84,13 @@ ALWAYS_INLINE __m256i four_bytes(const void *p) /* in every lane */
     memcpy(&w, p, 4);
     return _mm256_set1_epi32(w);
 }
+ALWAYS_INLINE void clear(int tokens, __m256i sum[INT_TOKENS][2])
+{
+#pragma GCC unroll 4
+    for (int t = 0; t < tokens; t++)
+        sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+}
+
 /* sum[t][v] += `count` groups of four weights (from p on) times activations (from a + t * act_row on), times the scale
  * pairs. At most `run` groups are added in 16 bits. */
 ALWAYS_INLINE void scaled_products(bool is_signed, int run, int tokens, const uint32_t *p, int count, const int8_t *a,
@@ -92,17 +99,16 @@ ALWAYS_INLINE void scaled_products(bool is_signed, int run, int tokens, const ui
 #pragma GCC unroll 8
     for (int first = 0; first < count; first += run) {
         __m256i pairs[INT_TOKENS][2];
-#pragma GCC unroll 8
+        clear(tokens, pairs);
+#pragma GCC unroll 1 /* or the compiler takes the sums apart and runs out of registers */
         for (int k = first; k < first + run; k++) {
             __m256i w[2] = {words(p, k, 0), words(p, k, 1)};
 #pragma GCC unroll 4
             for (int t = 0; t < tokens; t++) {
                 __m256i x = four_bytes(a + t * act_row + 4 * k);
 #pragma GCC unroll 2
-                for (int v = 0; v < 2; v++) {
-                    __m256i products = byte_pairs(is_signed, w[v], x);
-                    pairs[t][v] = k == first ? products : _mm256_add_epi16(pairs[t][v], products);
-                }
+                for (int v = 0; v < 2; v++)
+                    pairs[t][v] = _mm256_add_epi16(pairs[t][v], byte_pairs(is_signed, w[v], x));
             }
         }
 #pragma GCC unroll 4
@@ -127,13 +133,6 @@ ALWAYS_INLINE void bias_products(int sub, int tokens, const uint32_t *p, const a
             for (int v = 0; v < 2; v++)
                 sum[t][v] = _mm256_add_epi32(sum[t][v], _mm256_madd_epi16(words(p, 64 + subs + j, v), x));
         }
-}
-
-ALWAYS_INLINE void clear(int tokens, __m256i sum[INT_TOKENS][2])
-{
-#pragma GCC unroll 4
-    for (int t = 0; t < tokens; t++)
-        sum[t][0] = sum[t][1] = _mm256_setzero_si256();
 }
 
 /* y += factor * (d of the row) * sum, where the sign is +1 or -1 */

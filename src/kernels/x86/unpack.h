@@ -321,8 +321,15 @@ ALWAYS_INLINE void unpack_iq4_xs(const uint8_t *b, unpacked *u)
     __m256i values = _mm256_broadcastsi128_si256(load16((const uint8_t *)kernel_iq4_values));
     uint64_t scale = spread_nibbles(block_u32(b + 4)) | spread_pairs(block_u16(b + 2)) << 4;
     u->scale = _mm256_sub_epi16(widen_8(scale), _mm256_set1_epi16(32));
-    for (int j = 0; j < 8; j++)
-        u->q[j] = _mm256_shuffle_epi8(values, nibbles(b + 8 + 16 * j));
+    __m256i mask = _mm256_set1_epi8(15);
+    for (int j = 0; j < 8; j += 2) { /* the low nibbles of two sub-blocks, the high ones */
+        __m256i v = load32(b + 8 + 16 * j), low = _mm256_and_si256(v, mask);
+        __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+        low = _mm256_shuffle_epi8(values, low);
+        high = _mm256_shuffle_epi8(values, high);
+        u->q[j] = _mm256_permute2x128_si256(low, high, 0x20);
+        u->q[j + 1] = _mm256_permute2x128_si256(low, high, 0x31);
+    }
 }
 
 /* Base-3 digits of 16 bytes, as bytes: three times what remains, its integer part. */
