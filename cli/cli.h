@@ -21,6 +21,8 @@ int command_detokenize(int argc, char **argv);
 int command_logits(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_layer(int argc, char **argv);
+int command_bench_layer(int argc, char **argv);
 
 /* complain - one line "odmoe: ..." on stderr; clears a progress line first. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

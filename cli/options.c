@@ -44,13 +44,35 @@ static noreturn void option_error(const struct argp_state *state)
     usage_error("%s: no such option; see %s --help", arg, state->name);
 }
 
-static error_t parse_path(int key, char *arg, struct argp_state *state)
+static error_t parse_help(int key, char *arg, struct argp_state *state)
 {
-    const char **path = state->input;
     switch (key) {
     case KEY_HELP:
         argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP, state->name);
         exit(STATUS_DONE);
+    case ARGP_KEY_ERROR:
+        option_error(state);
+    case ARGP_KEY_ARG:
+        usage_error("%s: this command takes options only; see %s --help", arg, state->name);
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+#define HELP_OPTION                                     \
+    {                                                   \
+        "help", KEY_HELP, NULL, 0, "show this text", -1 \
+    }
+
+const struct argp help_argp = {
+    .options = (const struct argp_option[]){HELP_OPTION, {0}},
+    .parser = parse_help,
+};
+
+static error_t parse_path(int key, char *arg, struct argp_state *state)
+{
+    const char **path = state->input;
+    switch (key) {
     case 'm':
         *path = arg;
         return 0;
@@ -59,14 +81,12 @@ static error_t parse_path(int key, char *arg, struct argp_state *state)
             usage_error("%s: one model only; %s is given already", arg, *path);
         *path = arg;
         return 0;
-    case ARGP_KEY_ERROR:
-        option_error(state);
     case ARGP_KEY_END:
         if (!*path)
             usage_error("which model? -m MODEL names a .gguf file or a Hugging Face folder");
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return parse_help(key, arg, state);
     }
 }
 
@@ -74,7 +94,7 @@ const struct argp path_argp = {
     .options =
         (const struct argp_option[]){
             {NULL, 'm', "MODEL", 0, "a .gguf file (the first part of a split one) or a Hugging Face folder", 0},
-            {"help", KEY_HELP, NULL, 0, "show this text", -1},
+            HELP_OPTION,
             {0}},
     .parser = parse_path,
 };

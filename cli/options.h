@@ -6,6 +6,9 @@
 
 #include "cli.h"
 
+/* --help alone, for commands without a model; their parsers leave ARGP_KEY_ARG to it. No input. */
+extern const struct argp help_argp;
+
 /* -m MODEL and --help. Input: const char **. Every command has it, directly or through model_argp. */
 extern const struct argp path_argp;
 

@@ -373,6 +373,7 @@ typedef enum odmoe_order {
 typedef struct odmoe_source_counters {
     uint64_t hits, misses, bytes; /* fetched experts found in memory or not; bytes read */
     double stall_seconds;         /* next waited */
+    double read_seconds;          /* at least one read was in flight, whatever layer it was for */
 } odmoe_source_counters;
 
 /* Where experts come from: fill this table, or take that of an odmoe_source. All functions get ctx; begin to end of one
@@ -473,7 +474,8 @@ typedef struct odmoe_layer_options {
     int32_t hidden, ffn, experts, top_k;
     odmoe_router router;            /* softmax, renormalised, scale 1 */
     int32_t activation;             /* ODMOE_SWIGLU */
-    const float *const *weights;    /* [layers] router matrices [experts, hidden]; borrowed, may change between calls */
+    const float *const *weights;    /* [layers] router matrices [experts, hidden]; the matrices are borrowed, and may
+                                    change between calls */
     const float *const *bias;       /* NULL, or [layers] of [experts] or NULL: added for the selection only; borrowed */
     const odmoe_source_ops *source; /* copied; what its ctx is stays borrowed */
     const odmoe_predictor *predictor; /* NULL, or copied */

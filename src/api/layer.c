@@ -63,10 +63,13 @@ static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o,
                         .ffn = o->ffn,
                         .threads = o->threads ? o->threads : cpu_default_threads("", NULL, 0),
                         .activation_bytes = o->activation_bytes ? o->activation_bytes : ACTIVATION_BYTES,
-                        .weights = o->weights,
-                        .bias = o->bias,
+                        .weights = layer->routers,
+                        .bias = o->bias ? layer->routers + o->layers : NULL,
                         .predictor = o->predictor,
                         .prefetch = o->prefetch ? o->prefetch : 2 * o->top_k};
+    memcpy(layer->routers, o->weights, (size_t)o->layers * sizeof *layer->routers);
+    if (o->bias)
+        memcpy(layer->routers + o->layers, o->bias, (size_t)o->layers * sizeof *layer->routers);
     experts_shape shape = {.hidden = o->hidden, .ffn = o->ffn, .experts = o->experts, .top_k = o->top_k};
     odmoe_predictor predictor = {0};
     odmoe_status status = options_kernels(o->kernels, &s.kernels, err);
@@ -102,7 +105,8 @@ odmoe_status odmoe_layer_create(const odmoe_layer_options *options, odmoe_layer 
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
     }
     layer->since = mem_calloc((size_t)o.layers, sizeof *layer->since, "a layer's counters", err);
-    status = layer->since ? open_layer(layer, &o, err) : ODMOE_ERR_MEMORY;
+    layer->routers = mem_calloc((size_t)o.layers * 2, sizeof *layer->routers, "a layer's routers", err);
+    status = layer->since && layer->routers ? open_layer(layer, &o, err) : ODMOE_ERR_MEMORY;
     if (status)
         odmoe_layer_free(layer);
     else
@@ -117,6 +121,7 @@ void odmoe_layer_free(odmoe_layer *layer)
     layer_close(&layer->m);
     balance_clear(&layer->balance);
     free(layer->stack);
+    free(layer->routers);
     free(layer->since);
     pthread_mutex_destroy(&layer->lock);
     free(layer);

@@ -242,6 +242,9 @@ static void store_table_counters(void *ctx, int32_t layer, odmoe_source_counters
         stall_ns += c.stall_ns;
     }
     out->stall_seconds = (double)stall_ns * 1e-9;
+    store_totals t;
+    store_totals_get(s->store, &t);
+    out->read_seconds = (double)t.read_ns * 1e-9;
 }
 
 void odmoe_source_options_init(odmoe_source_options *options)
