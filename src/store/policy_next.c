@@ -156,7 +156,7 @@ static void next_begin(policy *base, int32_t layer)
     next_policy *p = (next_policy *)base;
     if (p->layer >= 0)
         settle(p);
-    p->now += layer < p->layer;
+    p->now += layer <= p->layer;
     p->layer = layer;
 }
 

@@ -10,8 +10,8 @@
 #define FIRST 1e12 /* before all others */
 
 typedef struct history {
-    float heat;     /* uses, each halved every half-life since; as of `pass` */
-    int32_t pass;   /* of the last use */
+    double
+        level; /* log2 of heat (uses, each halved every half-life since) + pass / half-life: heat fades, this stays */
     uint32_t used;  /* the clock at the last use */
     uint32_t since; /* uses since it was cached */
     int32_t place;  /* in `cached`, -1: it is not */
@@ -63,21 +63,15 @@ static policy *ranked_create(const policy_ops *self, const policy_shape *shape, 
         return NULL;
     }
     for (size_t id = 0; id < ids; id++)
-        p->history[id].place = -1;
+        p->history[id] = (history){.level = -INFINITY, .place = -1};
     return &p->base;
 }
 
 static void ranked_begin(policy *base, int32_t layer)
 {
     ranked *p = (ranked *)base;
-    p->pass += layer < p->layer;
+    p->pass += layer <= p->layer;
     p->layer = layer;
-}
-
-static float heat_now(const ranked *p, int32_t id)
-{
-    const history *h = &p->history[id];
-    return h->heat * exp2f((float)(h->pass - p->pass) / p->base.ops->half_life);
 }
 
 static void ranked_insert(policy *base, int32_t id)
@@ -94,8 +88,8 @@ static void ranked_use(policy *base, int32_t id)
 {
     ranked *p = (ranked *)base;
     history *h = &p->history[id];
-    h->heat = heat_now(p, id) + 1;
-    h->pass = p->pass;
+    double now = p->pass / (double)base->ops->half_life;
+    h->level = log2(exp2(h->level - now) + 1) + now;
     h->used = ++p->clock;
     h->since++;
 }
@@ -136,7 +130,7 @@ static double age(const ranked *p, int32_t id)
 static double rank_heat(const policy *base, int32_t id)
 {
     const ranked *p = (const ranked *)base;
-    return 1e-9 * age(p, id) - (double)heat_now(p, id);
+    return 1e-12 * age(p, id) - p->history[id].level;
 }
 
 /* Those that were used once since they came go before all others: a long list does not wash the cache out. */

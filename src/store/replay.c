@@ -11,9 +11,9 @@
 
 typedef struct belady {
     policy base;
-    int32_t ids;
-    int64_t now;    /* the batch being replayed */
-    int64_t *next;  /* [ids] the batch after `now` that needs it; INT64_MAX: none */
+    int32_t layers, experts;
+    int64_t *next;  /* [ids] the batch after the one being replayed that needs it; INT64_MAX: none */
+    int64_t *most;  /* [layers] no cached expert of the layer is needed later */
     int64_t *after; /* [uses] for each use in the trace, the next batch that needs the same expert */
     uint8_t *in;    /* [ids] cached */
 } belady;
@@ -22,6 +22,7 @@ static void belady_free(policy *base)
 {
     belady *p = (belady *)base;
     free(p->next);
+    free(p->most);
     free(p->after);
     free(p->in);
     free(p);
@@ -29,7 +30,10 @@ static void belady_free(policy *base)
 
 static void belady_insert(policy *base, int32_t id)
 {
-    ((belady *)base)->in[id] = 1;
+    belady *p = (belady *)base;
+    p->in[id] = 1;
+    if (p->next[id] > p->most[id / p->experts])
+        p->most[id / p->experts] = p->next[id];
 }
 
 static void belady_use(policy *base, int32_t id)
@@ -47,9 +51,22 @@ static int32_t belady_victim(policy *base, policy_may may, void *ctx)
 {
     belady *p = (belady *)base;
     int32_t best = -1;
-    for (int32_t id = 0; id < p->ids; id++)
-        if (p->in[id] && (best < 0 || p->next[id] > p->next[best]) && may(ctx, id))
-            best = id;
+    int64_t latest = -1;
+    for (int32_t layer = 0; layer < p->layers; layer++) {
+        int64_t most = -1;
+        if (p->most[layer] <= latest)
+            continue;
+        for (int32_t id = layer * p->experts; id < (layer + 1) * p->experts; id++) {
+            if (!p->in[id])
+                continue;
+            most = p->next[id] > most ? p->next[id] : most;
+            if (p->next[id] > latest && may(ctx, id)) {
+                best = id;
+                latest = p->next[id];
+            }
+        }
+        p->most[layer] = most;
+    }
     return best;
 }
 
@@ -67,15 +84,18 @@ static policy *belady_create(const trace *t, odmoe_error *err)
     if (!p)
         return NULL;
     p->base.ops = &policy_belady;
-    p->ids = t->layers * t->experts;
-    p->next = mem_calloc((size_t)p->ids, sizeof *p->next, "the optimal policy", err);
+    p->layers = t->layers;
+    p->experts = t->experts;
+    size_t ids = (size_t)t->layers * (size_t)t->experts;
+    p->next = mem_calloc(ids, sizeof *p->next, "the optimal policy", err);
+    p->most = mem_calloc((size_t)t->layers, sizeof *p->most, "the optimal policy", err);
     p->after = mem_calloc(t->uses, sizeof *p->after, "the optimal policy", err);
-    p->in = mem_calloc((size_t)p->ids, 1, "the optimal policy", err);
-    if (!p->next || !p->after || !p->in) {
+    p->in = mem_calloc(ids, 1, "the optimal policy", err);
+    if (!p->next || !p->most || !p->after || !p->in) {
         belady_free(&p->base);
         return NULL;
     }
-    for (int32_t id = 0; id < p->ids; id++)
+    for (size_t id = 0; id < ids; id++)
         p->next[id] = INT64_MAX;
     for (int64_t b = (int64_t)t->batches - 1; b >= 0; b--)
         for (int32_t i = 0; i < t->batch[b].n; i++) {
@@ -91,6 +111,7 @@ static void belady_begin(belady *p, const trace *t, const trace_batch *b)
 {
     for (int32_t i = b->first; i < b->first + b->n; i++)
         p->next[b->layer * t->experts + t->expert[i]] = p->after[i];
+    p->most[b->layer] = INT64_MAX;
 }
 
 /* ---- the replay ---- */

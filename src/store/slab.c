@@ -215,13 +215,15 @@ uint64_t slab_slot_bytes(const slab *s, int32_t id)
 
 int slab_holds_all(const slab *s, int32_t n)
 {
-    /* regions are dealt out class by class, the largest first */
-    int32_t region = 0;
+    /* Regions are dealt out class by class. Which class gets the shorter one at the end depends on the order of use, so
+     * with several it does not count. */
+    int32_t region = 0, last = s->regions - 1;
+    int32_t regions = s->classes > 1 && s->region[last].bytes < s->region[0].bytes ? last : s->regions;
     for (int32_t c = 0; c < s->classes; c++) {
         uint64_t left = 0;
         for (int32_t id = 0; id < n; id++)
             left += s->class_of[id] == c;
-        for (; left && region < s->regions; region++) {
+        for (; left && region < regions; region++) {
             uint64_t slots = s->region[region].bytes / s->class_bytes[c];
             left -= left < slots ? left : slots;
         }

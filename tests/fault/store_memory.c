@@ -42,6 +42,9 @@ void *__wrap_mmap(void *p, size_t n, int prot, int flags, int fd, off_t offset)
     return refuse() ? MAP_FAILED : __real_mmap(p, n, prot, flags, fd, offset);
 }
 
+/* the name under which programs with 64-bit offsets call it */
+void *__wrap_mmap64(void *p, size_t n, int prot, int flags, int fd, off_t offset) __attribute__((alias("__wrap_mmap")));
+
 int __real_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *ctx);
 int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *ctx);
 int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *ctx)
