@@ -148,7 +148,7 @@ odmoe_status tokenizer_encode_parts(const tokenizer *t, const text_part *parts, 
         st = text_append(&text, parts[i].text, parts[i].length, err);
     }
     if (!st)
-        st = encode(&e, text.at, text.length, flags & TOKENIZER_START, err);
+        st = encode(&e, text.at ? text.at : "", text.length, flags & TOKENIZER_START, err);
     free(text.at);
     free(ranges);
     return st;
