@@ -1,9 +1,11 @@
 #include "failing_memory.h"
 
+#include <errno.h>
 #include <string.h>
 
-static bool counting;
-static long allocations, fail_at, live;
+static _Atomic bool counting; /* other threads allocate and free as well */
+static _Atomic long allocations, live;
+static long fail_at;
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -11,6 +13,8 @@ void *__real_realloc(void *p, size_t size);
 void __real_free(void *p);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *p, size_t size);
+int __real_posix_memalign(void **out, size_t alignment, size_t size);
+int __wrap_posix_memalign(void **out, size_t alignment, size_t size);
 
 static bool refused(void)
 {
@@ -38,6 +42,14 @@ void *__wrap_realloc(void *p, size_t size)
     if (refused())
         return NULL;
     return p ? __real_realloc(p, size) : counted(__real_realloc(p, size));
+}
+
+int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
+{
+    int failed = refused() ? ENOMEM : __real_posix_memalign(out, alignment, size);
+    if (!failed)
+        counted(*out);
+    return failed;
 }
 
 void __wrap_free(void *p)

@@ -1,4 +1,5 @@
-/* failing_memory.h - the k-th allocation fails. For programs linked with --wrap for malloc, calloc, realloc and free.
+/* failing_memory.h - the k-th allocation fails. For programs linked with --wrap for malloc, calloc, realloc,
+ * posix_memalign and free; other threads may allocate at the same time.
  */
 #ifndef ODMOE_TESTS_FAILING_MEMORY_H
 #define ODMOE_TESTS_FAILING_MEMORY_H
