@@ -26,8 +26,9 @@ def offence(top, path, name):
         return None
     folder = pathlib.PurePath(name).parts[0] if "/" in name else None
     if path.parts[0] != "src":
-        own = (top / path).parent / name
-        return None if own.is_file() and ".." not in name else "a front end includes include/ and its own folder only"
+        folders = [(top / path).parent] + ([top / "train"] if path.parts[0] == "examples" else [])
+        own = ".." not in name and any((f / name).is_file() for f in folders)
+        return None if own else "a front end includes include/ and its own folder only (examples: train/, too)"
     home = path.parts[1]
     if folder is None or ".." in name:
         return "write includes from src/ on (\"folder/file.h\")"
