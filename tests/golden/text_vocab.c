@@ -72,10 +72,11 @@ static void texts_give_the_published_ids(void **state)
     const char *name = *state;
     odmoe_error err;
     char path[4096];
-    snprintf(path, sizeof path, "%s/tokenizers/ggml-vocab-%s.gguf", getenv("ODMOE_TEST_DATA"), name);
+    snprintf(path, sizeof path, "%s/ggml-vocab-%s.gguf", getenv("ODMOE_TEST_UNPACKED"), name);
     tokenizer *t;
     assert_int_equal(tokenizer_open(path, &t, &err), ODMOE_OK);
-    size_t base = strlen(path);
+    size_t base =
+        (size_t)snprintf(path, sizeof path, "%s/tokenizers/ggml-vocab-%s.gguf", getenv("ODMOE_TEST_DATA"), name);
     strcpy(path + base, ".inp");
     char *inputs = read_file(path);
     strcpy(path + base, ".out");
