@@ -41,10 +41,14 @@ int main(int argc, char **argv)
     sampling.temperature = 0; /* always the likeliest token */
     odmoe_sampler *sampler;
     odmoe_stream *stream;
-    check(odmoe_sampler_create(&sampling, odmoe_vocab_size(tokenizer), &sampler, &err));
+    odmoe_info info = {.size = sizeof info}; /* a model may have more logits than its tokenizer has tokens */
+    odmoe_model_info(model, &info);
+    check(odmoe_sampler_create(&sampling, info.vocab, &sampler, &err));
     check(odmoe_stream_create(tokenizer, &stream, &err));
-    float *logits = malloc(sizeof(float) * (size_t)odmoe_vocab_size(tokenizer));
-    check(logits ? odmoe_eval(session, ids, (int64_t)n, logits, &err) : ODMOE_ERR_MEMORY);
+    float *logits = malloc(sizeof *logits * (size_t)info.vocab);
+    if (!logits)
+        return 1;
+    check(odmoe_eval(session, ids, (int64_t)n, logits, &err));
     for (int i = 0; i < 50; i++) {
         int32_t token = odmoe_sample(sampler, logits);
         if (odmoe_token_is_end(tokenizer, token))
