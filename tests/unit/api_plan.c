@@ -1,0 +1,357 @@
+/* The memory plan: its parts add up, its floor is the exact border of what opens, it grows and shrinks with what it
+ * depends on, and a process that runs a model keeps to it. */
+#include "format_files.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support/golden.h"
+#include "support/models.h"
+
+#define MiB (1ull << 20)
+
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define SANITIZED 1
+#elif defined __has_feature
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+static odmoe_error err;
+
+static const char *const models[] = {"/models/demo.gguf", "gguf/qwen2moe-Q4_K_M.gguf", "gguf/llama-Q4_K_M.gguf",
+                                     "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf", "models/qwen3_moe"};
+enum { MODELS = sizeof models / sizeof *models };
+
+static odmoe_plan plan_of(const char *path, const odmoe_options *o)
+{
+    odmoe_plan plan = {.size = sizeof plan};
+    odmoe_status status = odmoe_plan_make(path, o, &plan, &err);
+    if (status && status != ODMOE_ERR_BUDGET)
+        fail_msg("%s", err.message);
+    assert_int_equal(plan.fits, status == ODMOE_OK);
+    return plan;
+}
+
+static uint64_t sum(const odmoe_plan *p)
+{
+    return p->resident_bytes + p->kv_bytes + p->activation_bytes + p->other_bytes + p->cache_bytes;
+}
+
+/* ---- arithmetic ---- */
+
+static void check_plan(const char *path, const odmoe_options *o)
+{
+    odmoe_info info = {.size = sizeof info};
+    assert_int_equal(odmoe_inspect(path, &info, &err), ODMOE_OK);
+    odmoe_plan p = plan_of(path, o);
+    assert_int_equal(p.ram_bytes, o->ram_bytes);
+    assert_int_equal(p.sessions, o->sessions);
+    assert_int_equal(p.threads, o->threads);
+    assert_int_equal(p.experts_bytes, info.experts_bytes);
+    assert_true(p.resident_bytes >= info.resident_bytes);
+    assert_int_equal(p.token_working_set_bytes,
+                     (uint64_t)info.moe_layers * (uint64_t)info.top_k * info.expert_bytes_max);
+    assert_int_equal(p.fits, o->ram_bytes >= p.floor_bytes);
+    if (o->chunk)
+        assert_int_equal(p.chunk, o->chunk);
+    assert_true(p.chunk >= 1);
+    if (!p.fits)
+        return;
+    assert_true(sum(&p) <= p.ram_bytes);
+    assert_true(p.cache_bytes >= info.expert_bytes_max);
+    assert_true(p.cache_experts >= 1 && p.cache_experts <= (int64_t)info.moe_layers * info.experts);
+    assert_true((uint64_t)p.cache_experts * info.expert_bytes_max <= p.cache_bytes ||
+                p.cache_experts == (int64_t)info.moe_layers * info.experts);
+}
+
+static void the_parts_add_up_to_no_more_than_the_budget(void **state)
+{
+    static const int chunks[] = {0, 1, 7, 600};
+    for (int m = 0; m < MODELS; m++)
+        for (uint64_t ram = MiB; ram <= 512 * MiB; ram *= 4)
+            for (int c = 0; c < 4; c++) {
+                odmoe_options o = small_options();
+                o.ram_bytes = ram;
+                o.chunk = chunks[c];
+                o.sessions = 1 + c;
+                check_plan(test_path("%s", models[m]), &o);
+            }
+}
+
+static void what_is_left_over_is_not_taken(void **state)
+{
+    odmoe_options o = small_options();
+    o.ram_bytes = 4096 * MiB;
+    odmoe_plan p = plan_of(test_path(models[0]), &o);
+    assert_true(sum(&p) < 200 * MiB); /* everything resident, and no more */
+    assert_true(p.cache_bytes >= p.experts_bytes);
+}
+
+static void a_prompt_chunk_is_at_least_512_where_it_fits(void **state)
+{
+    odmoe_options o = small_options();
+    o.context = 512;
+    o.ram_bytes = 512 * MiB;
+    odmoe_plan p = plan_of(test_path(models[0]), &o);
+    assert_true(p.chunk >= 512);
+    o.context = 64; /* no longer than all that can ever be run */
+    p = plan_of(test_path(models[0]), &o);
+    assert_int_equal(p.chunk, 128);
+}
+
+/* ---- how it changes ---- */
+
+static void more_memory_never_gives_less(void **state)
+{
+    for (int m = 0; m < MODELS; m++) {
+        odmoe_options o = small_options();
+        odmoe_plan before = {0};
+        for (uint64_t ram = MiB; ram < 96 * MiB; ram += 2 * MiB) {
+            o.ram_bytes = ram;
+            odmoe_plan p = plan_of(test_path("%s", models[m]), &o);
+            assert_true(p.fits >= before.fits);
+            assert_true(p.chunk >= before.chunk);
+            assert_true(p.cache_bytes + p.activation_bytes >= before.cache_bytes + before.activation_bytes ||
+                        !before.fits);
+            if (before.size)
+                assert_int_equal(p.floor_bytes, before.floor_bytes);
+            before = p;
+        }
+        assert_true(before.fits);
+    }
+}
+
+static void longer_contexts_more_sessions_and_wider_types_need_more(void **state)
+{
+    const char *path = test_path(models[0]);
+    odmoe_options o = small_options();
+    odmoe_plan base = plan_of(path, &o), p;
+    o.context *= 2;
+    p = plan_of(path, &o);
+    assert_true(p.kv_bytes > base.kv_bytes && p.floor_bytes > base.floor_bytes);
+    o = small_options();
+    o.sessions = 5;
+    p = plan_of(path, &o);
+    assert_int_equal(p.kv_bytes, base.kv_bytes / 2 * 5);
+    assert_int_equal(p.floor_bytes - base.floor_bytes, p.kv_bytes - base.kv_bytes);
+    o = small_options();
+    o.kv = "f32";
+    odmoe_plan f32 = plan_of(path, &o);
+    o.kv = "q8_0";
+    odmoe_plan q8 = plan_of(path, &o);
+    assert_true(f32.kv_bytes > base.kv_bytes && base.kv_bytes > q8.kv_bytes);
+    assert_true((double)f32.kv_bytes / (double)base.kv_bytes > 1.9);
+    assert_true((double)base.kv_bytes / (double)q8.kv_bytes > 1.8);
+    o = small_options();
+    o.chunk = 600;
+    p = plan_of(path, &o);
+    assert_true(p.activation_bytes > base.activation_bytes && p.floor_bytes > base.floor_bytes);
+}
+
+static void contexts_and_types_that_the_model_cannot_have_are_refused(void **state)
+{
+    odmoe_options o = small_options();
+    odmoe_plan plan = {.size = sizeof plan};
+    o.context = 513;
+    assert_error(&err, odmoe_plan_make(test_path(models[1]), &o, &plan, &err), ODMOE_ERR_RANGE, "513", "made for 512");
+    o = small_options();
+    o.kv = "q8_0";
+    assert_error(&err, odmoe_plan_make(test_path("models/mixtral"), &o, &plan, &err), ODMOE_ERR_UNSUPPORTED, "q8_0",
+                 "16"); /* heads of 16 elements */
+    odmoe_model *model = NULL;
+    assert_error(&err, odmoe_model_open(test_path("models/mixtral"), &o, &model, &err), ODMOE_ERR_UNSUPPORTED, "q8_0",
+                 "use f16");
+    assert_null(model);
+}
+
+static void the_context_is_4096_or_the_models_own(void **state)
+{
+    odmoe_options o = small_options();
+    o.context = 0;
+    odmoe_plan p = plan_of(test_path(models[1]), &o);
+    assert_int_equal(p.context, 512);
+    odmoe_info info = {.size = sizeof info};
+    assert_int_equal(odmoe_inspect(test_path(models[0]), &info, &err), ODMOE_OK);
+    p = plan_of(test_path(models[0]), &o);
+    assert_int_equal(p.context, info.context < 4096 ? info.context : 4096);
+}
+
+/* ---- the floor ---- */
+
+/* The message's figure, as it is meant to be typed. */
+static uint64_t figure_in(const char *message)
+{
+    char text[32];
+    uint64_t figure;
+    const char *at = strstr(message, "--ram ");
+    if (!at || sscanf(at, "--ram %31s", text) != 1)
+        fail_msg("no figure: %s", message);
+    text[strcspn(text, " ,;)")] = 0;
+    assert_int_equal(odmoe_size_parse(text, &figure, NULL), ODMOE_OK);
+    return figure;
+}
+
+static void opens_and_runs(const char *path, const odmoe_options *o)
+{
+    odmoe_model *model = must_open(path, o);
+    odmoe_session *session = must_create(model, 0);
+    must_eval(session, text_tokens(0, 9), 9, NULL);
+    must_eval(session, text_tokens(9, 1), 1, NULL);
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+}
+
+static void the_floor_opens_and_a_byte_less_does_not(void **state)
+{
+    for (int m = 0; m < MODELS; m++)
+        for (int chunk = 0; chunk <= 5; chunk += 5) {
+            const char *path = test_path("%s", models[m]);
+            odmoe_options o = small_options();
+            o.chunk = chunk;
+            o.ram_bytes = plan_of(path, &o).floor_bytes;
+            opens_and_runs(path, &o);
+            o.ram_bytes--;
+            odmoe_model *model = NULL;
+            assert_error(&err, odmoe_model_open(path, &o, &model, &err), ODMOE_ERR_BUDGET, path, "too small");
+            assert_null(model);
+            o.ram_bytes = figure_in(err.message);
+            opens_and_runs(path, &o);
+        }
+}
+
+static void an_absurd_budget_or_request_is_refused_with_a_figure(void **state)
+{
+    odmoe_options o = small_options();
+    odmoe_model *model = NULL;
+    o.ram_bytes = 1;
+    assert_error(&err, odmoe_model_open(test_path(models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
+                 "too small");
+    o = small_options();
+    o.chunk = 1 << 20;
+    assert_error(&err, odmoe_model_open(test_path(models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
+                 "too small");
+    o = small_options();
+    o.sessions = 4096;
+    o.context = 512;
+    assert_error(&err, odmoe_model_open(test_path(models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
+                 "too small");
+}
+
+/* ---- what a process really takes ---- */
+
+static uint64_t anonymous_now(void)
+{
+    char line[256];
+    uint64_t kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lu", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib << 10;
+}
+
+static int sample(void *user, odmoe_stage stage, uint64_t done, uint64_t total)
+{
+    uint64_t *peak = user, now = anonymous_now();
+    *peak = now > *peak ? now : *peak;
+    return 0;
+}
+
+/* In a process of its own: open, fill the context, and print the highest anonymous memory. */
+static int run_case(char **args)
+{
+    uint64_t peak = 0;
+    odmoe_options o = small_options();
+    o.ram_bytes = strtoull(args[1], NULL, 10);
+    o.chunk = atoi(args[2]);
+    o.context = atoi(args[3]);
+    o.progress = sample;
+    o.user = &peak;
+    odmoe_model *model;
+    odmoe_session *a, *b;
+    if (odmoe_model_open(args[0], &o, &model, &err) || odmoe_session_create(model, 0, &a, &err) ||
+        odmoe_session_create(model, 0, &b, &err)) {
+        fprintf(stderr, "%s\n", err.message);
+        return 1;
+    }
+    for (int i = 0; i < 2; i++) {
+        odmoe_session *s = i ? b : a;
+        if (odmoe_eval(s, text_tokens(0, o.context - 2), o.context - 2, NULL, &err) ||
+            odmoe_eval(s, text_tokens(0, 1), 1, NULL, &err)) {
+            fprintf(stderr, "%s\n", err.message);
+            return 1;
+        }
+        sample(&peak, ODMOE_STAGE_PASS, 0, 0);
+    }
+    odmoe_session_free(a);
+    odmoe_session_free(b);
+    odmoe_model_close(model);
+    printf("%llu\n", (unsigned long long)peak);
+    return 0;
+}
+
+static uint64_t peak_of(const char *path, uint64_t ram, int chunk, int context)
+{
+    char command[2048];
+    unsigned long long peak = 0;
+    char self[1024];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(n > 0);
+    self[n] = 0;
+    snprintf(command, sizeof command, "'%s' '%s' %llu %d %d", self, path, (unsigned long long)ram, chunk, context);
+    FILE *p = popen(command, "r");
+    assert_non_null(p);
+    int got = fscanf(p, "%llu", &peak);
+    assert_int_equal(pclose(p), 0);
+    assert_int_equal(got, 1);
+    return peak;
+}
+
+static void a_process_keeps_to_its_budget(void **state)
+{
+    if (SANITIZED) /* shadow memory counts as anonymous */
+        return;
+    for (int m = 0; m < MODELS; m++)
+        for (int step = 0; step < 3; step++) {
+            const char *path = test_path("%s", models[m]);
+            int chunk = step == 1 ? 5 : 0, context = step == 0 ? 40 : 200;
+            odmoe_options o = small_options();
+            o.context = context;
+            o.chunk = chunk;
+            odmoe_plan p = plan_of(path, &o);
+            uint64_t ram = p.floor_bytes + p.experts_bytes * (uint64_t)step / 2 + (uint64_t)step * 4 * MiB;
+            uint64_t peak = peak_of(path, ram, chunk, context);
+            print_message("%s: %.1f of %.1f MiB\n", models[m], (double)peak / MiB, (double)ram / MiB);
+            assert_true(peak > p.resident_bytes);
+            assert_true(peak <= ram + 16 * MiB);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 5)
+        return run_case(argv + 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_parts_add_up_to_no_more_than_the_budget),
+        cmocka_unit_test(what_is_left_over_is_not_taken),
+        cmocka_unit_test(a_prompt_chunk_is_at_least_512_where_it_fits),
+        cmocka_unit_test(more_memory_never_gives_less),
+        cmocka_unit_test(longer_contexts_more_sessions_and_wider_types_need_more),
+        cmocka_unit_test(contexts_and_types_that_the_model_cannot_have_are_refused),
+        cmocka_unit_test(the_context_is_4096_or_the_models_own),
+        cmocka_unit_test(the_floor_opens_and_a_byte_less_does_not),
+        cmocka_unit_test(an_absurd_budget_or_request_is_refused_with_a_figure),
+        cmocka_unit_test(a_process_keeps_to_its_budget),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
