@@ -1,10 +1,7 @@
 /* kernels.c - the choice of a table, and sizes of rows. */
 #include <string.h>
-#if defined __aarch64__
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
-#endif
 
+#include "base/cpu.h"
 #include "kernels/act.h"
 #include "kernels/tables.h"
 
@@ -19,24 +16,23 @@ static bool always(void)
 }
 
 #if defined __x86_64__
-/* F16C, which not every compiler can ask for, is older than AVX2 and in every processor that has it. */
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    cpu_features f = cpu_detect();
+    return f.avx2 && f.fma && f.f16c;
 }
 
 static bool has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni");
+    cpu_features f = cpu_detect();
+    return has_avx2() && f.avx512f && f.avx512bw && f.avx512vl && f.avx512dq && f.avx512vnni;
 }
 #endif
 
 #if defined __aarch64__
 static bool has_dot_products(void)
 {
-    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+    return cpu_detect().dotprod;
 }
 #endif
 
