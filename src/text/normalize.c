@@ -191,7 +191,7 @@ odmoe_status normalize(const normalize_step *steps, size_t count, pattern_scratc
         length = b->length;
         target ^= 1; /* the next step reads this buffer and writes the other */
     }
-    *out = text;
+    *out = text ? text : ""; /* a replacement may leave nothing */
     *out_length = length;
     return st;
 }

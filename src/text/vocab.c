@@ -88,7 +88,8 @@ odmoe_status vocab_add(vocab *v, const char *text, size_t length, token_kind kin
     if (length > VOCAB_TEXT_MAX)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: token %u has a text of %zu bytes; at most %u are possible", where,
                        v->count, length, VOCAB_TEXT_MAX);
-    odmoe_status st = mem_grow((void **)&v->texts, &v->texts_capacity, v->texts_used + length, 1, "token texts", err);
+    odmoe_status st = /* + 1: there is an arena even where all texts are empty */
+        mem_grow((void **)&v->texts, &v->texts_capacity, v->texts_used + length + 1, 1, "token texts", err);
     if (!st)
         st = mem_grow((void **)&v->starts, &v->starts_capacity, v->count + 2, sizeof *v->starts, "tokens", err);
     if (!st)

@@ -144,6 +144,15 @@ static void start_tokens_are_those_of_the_post_processor_unless_the_config_says_
     tokenizer_free(t);
 }
 
+static void a_normaliser_may_leave_nothing(void **state)
+{
+    put_model("", "", ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"},\"content\":\"\"}");
+    tokenizer *t = open_folder();
+    check_ids(t, "xx", 0, IDS(-1));
+    check_ids(t, "xax", 0, IDS(0));
+    tokenizer_free(t);
+}
+
 static void ids_may_have_gaps(void **state)
 {
     put_model(",\"c\":60", "", "");
@@ -346,6 +355,7 @@ int main(void)
         IN_FOLDER(merges_may_be_texts_or_pairs),
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
+        IN_FOLDER(a_normaliser_may_leave_nothing),
         IN_FOLDER(ids_may_have_gaps),
         IN_FOLDER(broken_files_are_refused_by_field),
         IN_FOLDER(kinds_that_are_not_known_are_named),
