@@ -1,11 +1,17 @@
 /* kernels.h - arithmetic on blocks of weights: one table an instruction set, complete, chosen at run time.
  *
  * Same bytes, always (DESIGN.md): a result for (weight row r, token t) depends on that row and that token alone: never
- * on how many rows or tokens the call has, nor on alignment. Each type's order of float additions is fixed per table
- * and shared by `dot` and `matrix`: exact integer sums within a block, blocks in ascending order. Vector tails use the
- * body's functions. Compiled with -ffp-contract=off. Weights may lie at any byte address. Kernels check nothing and
- * cannot fail: shapes are validated at load. Kernels do not thread; callers split outputs (rows or tokens) over
- * threads.
+ * on how many rows or tokens the call has, nor on alignment. `dot` and `matrix` share one order of float additions. All
+ * vector tables share it too, so their results are the same bits; `ref` has its own, in plain float32:
+ *
+ *   quantised weights   y = fma(d * a.d, S, y), then y = fma(-m * a.d, M, y) for types with a minimum; blocks
+ * ascending, S and M exact integer sums over the block float weights       y = fma(w, x, y), columns (in the other
+ * orientation rows) ascending ref                 y = y + w * x, columns ascending, w dequantised, x not quantised
+ *
+ * Vector tails use the body's functions. Compiled with -ffp-contract=off. Weights may lie at any byte address, and
+ * nothing beyond a row's last byte is read. Kernels check nothing and cannot fail: shapes are validated at load. They
+ * allocate nothing and use at most 64 KiB of stack. Kernels do not thread; callers split outputs (rows or tokens) over
+ * threads; shares that are multiples of 32 rows are fastest.
  */
 #ifndef ODMOE_KERNELS_KERNELS_H
 #define ODMOE_KERNELS_KERNELS_H
@@ -33,8 +39,8 @@ typedef struct kernel_ops {
     float (*dot)(const void *row, const void *act, int64_t cols);
 
     /* y[t * ldy + r] = sum_c w[r][c] * x[t][c] for r in [0, rows), t in [0, n). Weights (out, in): row r starts at
-     * weights + r * row_bytes. Activations: row t at act + t * act_bytes. Decodes a weight block once for many tokens.
-     */
+     * weights + r * row_bytes. Activations: row t at act + t * act_bytes. Decodes a weight block once for many tokens;
+     * with one token it is the matrix-vector product, several rows side by side, and faster than a `dot` a row. */
     void (*matrix)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act,
                    int64_t act_bytes, int64_t n, float *y, int64_t ldy);
 
@@ -67,7 +73,7 @@ typedef struct kernel_table {
     /* kv_store - head_dim floats to the cache's type. kv_bytes(type, head_dim) bytes; Q8_0 wants head_dim % 32 == 0. */
     void (*kv_store)(kv_type type, const float *x, void *out, int64_t head_dim);
     /* attend - one query head's attention over keys [first, last), accumulated over absolute blocks of ATTEND_BLOCK
-     * positions with an online softmax, so that the result depends on query, keys and the range alone.
+     * positions with an online softmax, so that the result depends on query, keys and the range alone; first < last.
      * q [head_dim] f32; key p at keys + p * stride, value p at values + p * stride; out [head_dim] f32, normalised. */
     void (*attend)(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
                    int64_t last, int64_t head_dim, float scale, float *out);
