@@ -303,7 +303,7 @@ static bool make_room(cache *c, int32_t id)
 }
 
 /* The same at the expense of experts that are wanted: the one that is wanted latest, else a whole region. */
-static bool force_room(cache *c, int32_t id)
+static bool force_room(cache *c, int32_t id, cache_force force)
 {
     int32_t latest = -1;
     for (int32_t slot = 0; slot < c->slab.slots; slot++) {
@@ -312,16 +312,18 @@ static bool force_room(cache *c, int32_t id)
             (latest < 0 || c->entry[other].turn > c->entry[latest].turn))
             latest = other;
     }
+    if (force == TAKE_LATER && (latest < 0 || c->entry[latest].turn <= c->entry[id].turn))
+        return false;
     if (latest < 0)
         return empty_any_region(c, id, true);
     evict(c, latest);
     return true;
 }
 
-bool cache_start(cache *c, int32_t id, bool force)
+bool cache_start(cache *c, int32_t id, cache_force force)
 {
     int32_t slot = slab_take(&c->slab, id);
-    if (slot < 0 && (make_room(c, id) || (force && force_room(c, id))))
+    if (slot < 0 && (make_room(c, id) || (force != TAKE_UNWANTED && force_room(c, id, force))))
         slot = slab_take(&c->slab, id);
     if (slot < 0)
         return false;

@@ -71,9 +71,16 @@ void cache_unwant(cache *c, int32_t id);
 void cache_enqueue(cache *c, int32_t id, read_class class_);
 void cache_dequeue(cache *c, int32_t id);
 
-/* cache_start - QUEUED -> READING: take a slot, evicting what nobody wants if need be; with `force` also what is
- * wanted but not pinned. False, and nothing evicted, when there is no room. */
-bool cache_start(cache *c, int32_t id, bool force);
+/* What may be evicted for a read: */
+typedef enum cache_force {
+    TAKE_UNWANTED, /* what nobody wants */
+    TAKE_LATER,    /* else what is wanted later in its batch, of the same size */
+    TAKE_WANTED    /* anything that is not pinned */
+} cache_force;
+
+/* cache_start - QUEUED -> READING: take a slot, evicting what `force` allows if need be. False, and nothing evicted,
+ * when there is no room. */
+bool cache_start(cache *c, int32_t id, cache_force force);
 
 /* The read is through. cache_arrived - READING -> READY (a doomed one is dropped, or queued again when wanted).
  * cache_failed - READING -> FAILED when somebody wants it, else EMPTY. cache_retry - READING -> QUEUED as demand. */

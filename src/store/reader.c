@@ -38,7 +38,7 @@ static int32_t start_ahead(store *s, read_class class_)
     uint64_t reading = s->cache.reading_bytes[class_];
     if (reading && reading + slab_slot_bytes(&s->cache.slab, id) > store_flight_cap(s, class_))
         return -1;
-    return cache_start(&s->cache, id, false) ? id : -1;
+    return cache_start(&s->cache, id, TAKE_UNWANTED) ? id : -1;
 }
 
 /* The next expert to read, READING now; -1: none, or no room. Somebody who waits comes first, at the expense of what is
@@ -51,7 +51,7 @@ static int32_t pick(store *s)
         return id;
     id = s->cache.queue[READ_DEMAND].first;
     if (id >= 0)
-        return cache_start(&s->cache, id, false) ? id : -1;
+        return cache_start(&s->cache, id, store_runs_short(s, id) ? TAKE_LATER : TAKE_UNWANTED) ? id : -1;
     id = start_ahead(s, READ_CERTAIN);
     return id >= 0 ? id : start_ahead(s, READ_SPECULATIVE);
 }

@@ -124,10 +124,10 @@ typedef struct player {
 } player;
 
 /* Read whatever there is room for, as the I/O thread does. */
-static void read_queued(player *p, bool force)
+static void read_queued(player *p, cache_force force)
 {
     for (int32_t id; (id = p->cache.queue[READ_DEMAND].first) >= 0 && cache_start(&p->cache, id, force);
-         force = false) {
+         force = TAKE_UNWANTED) {
         cache_arrived(&p->cache, id);
         p->result->bytes_read += p->t->expert_bytes[id / p->t->experts];
     }
@@ -152,7 +152,7 @@ static void play_batch(player *p, const trace_batch *b)
     p->result->decode_hits += b->prompt ? 0 : (uint64_t)hits;
     p->result->decode_fetched += b->prompt ? 0 : (uint64_t)b->n;
     for (bool stuck = false; left;) {
-        read_queued(p, stuck);
+        read_queued(p, stuck ? TAKE_WANTED : TAKE_UNWANTED);
         stuck = true;
         for (int32_t i = 0; i < b->n; i++) {
             int32_t id = base + list[i];

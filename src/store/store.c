@@ -8,6 +8,8 @@
 
 #define SPINS 200 /* some microseconds: a hand-over that is under way needs no sleep */
 
+#define AHEAD_LEAST 1 /* experts read ahead of the caller of a list, at the expense of hits later in it */
+
 #define FLIGHT_CERTAIN (32u << 20)    /* certain reads may delay a demand by some 20 ms: they are needed anyway */
 #define FLIGHT_SPECULATIVE (8u << 20) /* a wrong guess delays a demand by no more than some ms */
 
@@ -196,7 +198,7 @@ static void batch_add(store *s, store_batch *b, int position)
     if (e->state == CACHE_READING && e->class_ == READ_SPECULATIVE)
         s->totals.speculative_late++;
     b->pending[expert] = WANTED;
-    cache_want(&s->cache, id, position);
+    cache_want(&s->cache, id, b->order == FETCH_LISTED ? position : 0);
     if (hit)
         push_ready(b, expert);
 }
@@ -513,10 +515,24 @@ int32_t store_start_blocked(store *s, bool *waiting)
         if (id < 0)
             continue;
         *waiting = true;
-        if (cache_start(&s->cache, id, true))
+        if (cache_start(&s->cache, id, TAKE_WANTED))
             return id;
     }
     return -1;
+}
+
+bool store_runs_short(const store *s, int32_t id)
+{
+    int32_t expert = id % s->experts;
+    for (const store_batch *b = s->open; b; b = b->next) {
+        if (b->layer != id / s->experts || b->order != FETCH_LISTED || b->pending[expert] == GIVEN)
+            continue;
+        int ahead = 0;
+        for (int i = b->cursor; b->list[i] != expert && ahead < AHEAD_LEAST; i++)
+            ahead += b->pending[b->list[i]] != GIVEN;
+        return ahead < AHEAD_LEAST;
+    }
+    return false;
 }
 
 /* Nothing is in flight, so who waits now waits for pins: for the room that they hold, or for an invalidated expert that

@@ -106,6 +106,10 @@ void store_tell_stuck(store *s);
  * (READING now, with what force it takes) and return its id, -1 when there is no room for any. Lock held. */
 int32_t store_start_blocked(store *s, bool *waiting);
 
+/* store_runs_short - id is queued for a batch in listed order, and its turn comes so soon that the caller would have to
+ * wait if its read did not begin now. Lock held. */
+bool store_runs_short(const store *s, int32_t id);
+
 /* How many bytes of a class may be in flight, and queued + in flight + READY unused altogether. */
 uint64_t store_flight_cap(const store *s, read_class class_);
 uint64_t store_unused_cap(const store *s, read_class class_);

@@ -249,6 +249,25 @@ static void what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted(v
     world_free(&w);
 }
 
+static void hits_late_in_a_list_leave_room_to_read_ahead(void **state)
+{
+    world w;
+    world_make_room(&w, 4);
+    fetch(&w, 0, (int32_t[]){4, 5, 6, 7}, 4, FETCH_LISTED); /* the cache is full of hits to come */
+    fake_hold(&w.fake, true);
+    store_batch *b = begin(&w, 0, all, E, FETCH_LISTED);
+    fake_await_submitted(&w.fake, (4 + 1) * READS); /* nobody waits yet, still 0 is on its way */
+    fake_hold(&w.fake, false);
+    for (int i = 0; i < E; i++) {
+        expert_view view = next(&w, b);
+        store_release(b, &view);
+    }
+    store_end(b);
+    assert_int_equal(totals_of(&w).sum.hits, 4);
+    assert_true(fake_submitted(&w.fake) <= (4 + 4 + 2) * READS); /* 6 and 7 at most were read again */
+    world_free(&w);
+}
+
 static void two_open_batches_of_one_thread_both_get_through_with_room_for_one(void **state)
 {
     world w;
@@ -531,6 +550,7 @@ int main(void)
         cmocka_unit_test(pins_survive_pressure),
         cmocka_unit_test(a_cache_full_of_own_pins_is_an_error_not_a_hang),
         cmocka_unit_test(what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted),
+        cmocka_unit_test(hits_late_in_a_list_leave_room_to_read_ahead),
         cmocka_unit_test(two_open_batches_of_one_thread_both_get_through_with_room_for_one),
         cmocka_unit_test(lru_keeps_the_recently_used_and_evicts_the_oldest),
         cmocka_unit_test(a_read_ahead_is_a_hit_later),

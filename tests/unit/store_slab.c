@@ -176,7 +176,7 @@ static void one_step(directory *d, uint64_t *seed)
     case 4:
     case 5:
         if (e->state == CACHE_QUEUED)
-            cache_start(c, id, fixture_random(seed) % 2);
+            cache_start(c, id, (cache_force)(fixture_random(seed) % 3));
         break;
     case 6:
         if (e->state == CACHE_READING)
@@ -236,7 +236,7 @@ static void without_pins_and_reads_any_expert_finds_room(void **state)
             if (d.c.entry[id].state != CACHE_EMPTY)
                 continue;
             cache_want(&d.c, id, 0); /* it stays wanted: all the others are in the way of the next */
-            assert_true(cache_start(&d.c, id, true));
+            assert_true(cache_start(&d.c, id, TAKE_WANTED));
             cache_arrived(&d.c, id);
             if (step % 3)
                 cache_unwant(&d.c, id);
