@@ -72,9 +72,16 @@ typedef struct kernel_table {
 
     /* kv_store - head_dim floats to the cache's type. kv_bytes(type, head_dim) bytes; Q8_0 wants head_dim % 32 == 0. */
     void (*kv_store)(kv_type type, const float *x, void *out, int64_t head_dim);
-    /* attend - one query head's attention over keys [first, last), accumulated over absolute blocks of ATTEND_BLOCK
-     * positions with an online softmax, so that the result depends on query, keys and the range alone; first < last.
-     * q [head_dim] f32; key p at keys + p * stride, value p at values + p * stride; out [head_dim] f32, normalised. */
+    /* key_store - the same numbers as kv_store's, put at a position of a head's keys. Keys lie interleaved, so that
+     * scores of neighbouring positions are computed side by side as they come from memory: blocks of KEYS_ABREAST
+     * positions, KEYS_ABREAST * kv_bytes bytes each, in a block
+     *   F32, F16   [head_dim][KEYS_ABREAST] numbers
+     *   Q8_0       [head_dim / 32][KEYS_ABREAST] scales (f16), then [head_dim][KEYS_ABREAST] int8 */
+    void (*key_store)(kv_type type, const float *x, void *keys, int64_t position, int64_t head_dim);
+    /* attend - one query head's attention over positions [first, last), accumulated over absolute blocks of
+     * ATTEND_BLOCK positions with an online softmax, so that the result depends on query, keys and the range alone;
+     * first < last. q [head_dim] f32; keys as key_store left them, whole blocks readable; value p at values + p * stride;
+     * out [head_dim] f32, normalised. */
     void (*attend)(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
                    int64_t last, int64_t head_dim, float scale, float *out);
     /* attend_many - the same for m queries that share keys and values (heads of one group, or tokens): query i uses
@@ -86,6 +93,7 @@ typedef struct kernel_table {
 } kernel_table;
 
 #define ATTEND_BLOCK 64
+#define KEYS_ABREAST 32
 
 /* kernel_table_find - by name; "auto" is the best that this processor runs. NULL when unknown or when this machine
  * lacks it. Static; threads: any. */

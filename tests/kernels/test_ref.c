@@ -178,7 +178,7 @@ static void ref_attention_is_the_softmax_of_scaled_scores(void **state)
     const kernel_table *ref = kernel_table_find("ref");
     enum { N = 150, HEAD = 64 };
     static float q[HEAD], k[N][HEAD], v[N][HEAD], out[HEAD], score[N];
-    static uint8_t kc[N * HEAD * 4], vc[N * HEAD * 4];
+    static uint8_t kc[(N + ATTEND_BLOCK) * HEAD * 4], vc[N * HEAD * 4];
     for (int i = 0; i < HEAD; i++)
         q[i] = (float)uniform() * 3;
     fill(&k[0][0], N * HEAD);
@@ -191,7 +191,7 @@ static void ref_attention_is_the_softmax_of_scaled_scores(void **state)
         kv_type type = kinds[kind].type;
         size_t stride = kv_bytes(type, HEAD);
         for (int p = 0; p < N; p++) {
-            ref->kv_store(type, k[p], kc + (size_t)p * stride, HEAD);
+            ref->key_store(type, k[p], kc, p, HEAD);
             ref->kv_store(type, v[p], vc + (size_t)p * stride, HEAD);
         }
         for (int first = 0; first < N; first += 29) {

@@ -160,6 +160,7 @@ const kernel_table kernel_table_ref = {
     .silu_mul = ref_silu_mul,
     .add_scaled = ref_add_scaled,
     .kv_store = ref_kv_store,
+    .key_store = ref_key_store,
     .attend = ref_attend,
     .attend_many = ref_attend_many,
 };

@@ -1,17 +1,23 @@
-/* attend.h - attention over the cache, with the panels of floats.h: scores are keys (out, in) times queries, the result
- * is values (in, out) times weights.
+/* attend.h - attention over the cache, with the panels of floats.h: scores are keys, interleaved in the cache already,
+ * times queries; the result is values (in, out) times weights.
  *
  * A group of queries goes through the keys in absolute blocks of ATTEND_BLOCK positions with an online softmax. Keys
- * and values of a block are converted and interleaved once for the whole group. A query takes part with its own range
+ * and values of a block are converted once for the whole group. A query takes part with its own range
  * of the block, positions ascending, so its result is the same alone or in a group. */
 #ifndef ODMOE_KERNELS_SIMD_ATTEND_H
 #define ODMOE_KERNELS_SIMD_ATTEND_H
+
+#include <assert.h>
 
 #include "kernels/ref/ref.h"
 #include "kernels/simd/floats.h"
 #include "kernels/simd/vectors.h"
 
-enum { GROUP = 64 }; /* queries that share a block's keys and values: 16 KiB of scores */
+enum {
+    GROUP = 64, /* queries that share a block's keys and values: 16 KiB of scores */
+    VALUE_ROWS = 16,
+    VALUE_PANELS = PANEL_DEPTH / VALUE_ROWS /* they fill a panel's memory */
+};
 
 typedef struct attention {
     const uint8_t *keys, *values;
@@ -33,15 +39,34 @@ ALWAYS_INLINE void part_of_block(const attention *a, int64_t i, int64_t base, in
     *to = a->last[i] < base + ATTEND_BLOCK ? a->last[i] - base : ATTEND_BLOCK;
 }
 
-/* score[i][j] = q_i . key_j for positions base + [from, to) */
-ALWAYS_INLINE void scores_of_block(dtype t, attention *a, int64_t base, int64_t from, int64_t to)
+/* panel[k][i] = element c + k of the key at position j + i of a block of KEYS_ABREAST, k < depth. */
+ALWAYS_INLINE void panel_from_keys(kv_type type, const uint8_t *block, int64_t j, int64_t head_dim, int64_t c,
+                                   int64_t depth, float *out)
 {
-    for (int64_t j = from; j < to; j += PANEL_ROWS) {
-        int64_t height = to - j < PANEL_ROWS ? to - j : PANEL_ROWS;
+    const uint8_t *numbers = block + (type == KV_Q8_0 ? head_dim / 32 * KEYS_ABREAST * 2 : 0);
+    for (int64_t k = c; k < c + depth; k++, out += PANEL_ROWS)
+        for (int64_t i = 0; i < PANEL_ROWS; i += 16) {
+            int64_t at = k * KEYS_ABREAST + j + i;
+            f32x16 v = type == KV_Q8_0  ? f32x16_from_i8(numbers + at)
+                       : type == KV_F16 ? f32x16_from_f16(numbers + 2 * at)
+                                        : f32x16_load(numbers + 4 * at);
+            if (type == KV_Q8_0)
+                v = f32x16_mul(f32x16_from_f16(block + 2 * (k / 32 * KEYS_ABREAST + j + i)), v);
+            f32x16_store(out + i, v);
+        }
+}
+
+/* score[i][j] = q_i . key_j for positions base + [from, to), and for others of the panels that these lie in. */
+ALWAYS_INLINE void scores_of_block(kv_type type, attention *a, int64_t base, int64_t from, int64_t to)
+{
+    static_assert(KEYS_ABREAST % PANEL_ROWS == 0, "a panel lies in one block of keys");
+    for (int64_t j = from / PANEL_ROWS * PANEL_ROWS; j < to; j += PANEL_ROWS) {
+        int64_t first = (base + j) / KEYS_ABREAST * KEYS_ABREAST;
+        const uint8_t *block = a->keys + first * (int64_t)kv_bytes(type, a->head_dim);
         for (int64_t c = 0; c < a->head_dim; c += PANEL_DEPTH) {
             int64_t depth = a->head_dim - c < PANEL_DEPTH ? a->head_dim - c : PANEL_DEPTH;
-            panel_from_rows(t, a->keys + (base + j) * a->stride, a->stride, height, c, depth, a->p);
-            panel_multiply(a->p, depth, a->q + c, a->q_stride, a->m, &a->score[0][j], ATTEND_BLOCK, height, c == 0);
+            panel_from_keys(type, block, base + j - first, a->head_dim, c, depth, a->p);
+            panel_multiply(a->p, depth, a->q + c, a->q_stride, a->m, &a->score[0][j], ATTEND_BLOCK, PANEL_ROWS, c == 0);
         }
     }
 }
@@ -78,28 +103,48 @@ static void weights_of_block(attention *a, int64_t i, int64_t from, int64_t to)
         }
 }
 
-/* out_i += sum_j weight_j * value_j; neighbouring queries with the same range of the block go together. */
+/* out_i += sum_j weight_j * value_j for positions base + [from, to) and the columns of one panel; neighbouring queries
+ * with the same range of them go together. */
+ALWAYS_INLINE void add_panel(attention *a, const float *p, int64_t base, int64_t from, int64_t to, int64_t c,
+                             int64_t width)
+{
+    for (int64_t i = 0, next; i < a->m; i = next) {
+        int64_t f, l, f2, l2;
+        part_of_block(a, i, base, &f, &l);
+        for (next = i + 1; next < a->m; next++) {
+            part_of_block(a, next, base, &f2, &l2);
+            if (f2 != f || l2 != l)
+                break;
+        }
+        f = f > from ? f : from;
+        l = l < to ? l : to;
+        if (f < l)
+            panel_multiply(p + (f - from) * PANEL_ROWS, l - f, &a->score[i][f], ATTEND_BLOCK, next - i,
+                           a->out + i * a->out_stride + c, a->out_stride, width, false);
+    }
+}
+
+/* The same for all columns. Values are taken row by row, as they follow each other in memory: VALUE_PANELS side by
+ * side, VALUE_ROWS positions each. */
 ALWAYS_INLINE void values_of_block(dtype t, attention *a, int64_t base, int64_t from, int64_t to)
 {
-    for (int64_t c = 0; c < a->head_dim; c += PANEL_ROWS) {
-        int64_t width = a->head_dim - c < PANEL_ROWS ? a->head_dim - c : PANEL_ROWS;
-        panel_from_columns(t, a->values + (base + from) * a->stride, a->stride, c, width, to - from, a->p);
-        for (int64_t i = 0, next; i < a->m; i = next) {
-            int64_t f, l, f2, l2;
-            part_of_block(a, i, base, &f, &l);
-            for (next = i + 1; next < a->m; next++) {
-                part_of_block(a, next, base, &f2, &l2);
-                if (f2 != f || l2 != l)
-                    break;
-            }
-            if (f < l)
-                panel_multiply(a->p + (f - from) * PANEL_ROWS, l - f, &a->score[i][f], ATTEND_BLOCK, next - i,
-                               a->out + i * a->out_stride + c, a->out_stride, width, false);
+    for (int64_t c = 0; c < a->head_dim; c += VALUE_PANELS * PANEL_ROWS) {
+        int64_t columns = a->head_dim - c < VALUE_PANELS * PANEL_ROWS ? a->head_dim - c : VALUE_PANELS * PANEL_ROWS;
+        for (int64_t j = from; j < to; j += VALUE_ROWS) {
+            int64_t end = to - j < VALUE_ROWS ? to : j + VALUE_ROWS;
+            for (int64_t k = j; k < end; k++)
+                for (int64_t v = 0; v < columns; v += PANEL_ROWS)
+                    panel_from_columns(t, a->values + (base + k) * a->stride, 0, c + v,
+                                       columns - v < PANEL_ROWS ? columns - v : PANEL_ROWS, 1,
+                                       a->p + v * VALUE_ROWS + (k - j) * PANEL_ROWS);
+            for (int64_t v = 0; v < columns; v += PANEL_ROWS)
+                add_panel(a, a->p + v * VALUE_ROWS, base, j, end, c + v,
+                          columns - v < PANEL_ROWS ? columns - v : PANEL_ROWS);
         }
     }
 }
 
-ALWAYS_INLINE void attend_group_of(dtype t, attention *a)
+ALWAYS_INLINE void attend_group_of(kv_type type, dtype t, attention *a)
 {
     int64_t begin = a->first[0], end = a->last[0];
     for (int64_t i = 0; i < a->m; i++) {
@@ -111,7 +156,7 @@ ALWAYS_INLINE void attend_group_of(dtype t, attention *a)
     }
     for (int64_t base = begin / ATTEND_BLOCK * ATTEND_BLOCK; base < end; base += ATTEND_BLOCK) {
         int64_t from = base < begin ? begin - base : 0, to = end - base < ATTEND_BLOCK ? end - base : ATTEND_BLOCK;
-        scores_of_block(t, a, base, from, to);
+        scores_of_block(type, a, base, from, to);
         for (int64_t i = 0; i < a->m; i++) {
             int64_t f, l;
             part_of_block(a, i, base, &f, &l);
@@ -147,11 +192,11 @@ static void attend_many(kv_type type, const float *q, int64_t q_stride, int64_t 
         a.first = first + i;
         a.last = last + i;
         if (type == KV_F16)
-            attend_group_of(DTYPE_F16, &a);
+            attend_group_of(KV_F16, DTYPE_F16, &a);
         else if (type == KV_Q8_0)
-            attend_group_of(DTYPE_Q8_0, &a);
+            attend_group_of(KV_Q8_0, DTYPE_Q8_0, &a);
         else
-            attend_group_of(DTYPE_F32, &a);
+            attend_group_of(KV_F32, DTYPE_F32, &a);
     }
 }
 
@@ -172,6 +217,17 @@ static void kv_store(kv_type type, const float *x, void *out, int64_t head_dim)
         uint16_t lane[16];
         f32x16_to_f16(lane, load_padded(x + i, head_dim - i, 0));
         memcpy(half + i, lane, (head_dim - i < 16 ? (size_t)(head_dim - i) : 16) * sizeof *lane);
+    }
+}
+
+static void key_store(kv_type type, const float *x, void *keys, int64_t position, int64_t head_dim)
+{
+    enum { PIECE = 32 };
+    float stored[PIECE];
+    for (int64_t c = 0; c < head_dim; c += PIECE) {
+        int64_t n = head_dim - c < PIECE ? head_dim - c : PIECE;
+        kv_store(type, x + c, stored, n);
+        ref_key_place(type, stored, keys, position, c, n, head_dim);
     }
 }
 

@@ -1,7 +1,8 @@
 /* attention.c - grouped-query attention with a KV cache (Ainslie et al. 2023), sliding windows, q/k norm, biases.
  *
- * State of one layer:   keys   [kv_heads][context][kv_bytes(head_dim)]
- *                       values [kv_heads][context][kv_bytes(head_dim)]
+ * State of one layer, with room for `context` positions rounded up to whole blocks of ATTEND_BLOCK:
+ *   keys   [kv_heads][room positions, interleaved in blocks: kernels.h, key_store]
+ *   values [kv_heads][room][kv_bytes(head_dim)]
  * A key/value head is contiguous over positions, so that a query streams through it.
  */
 #include <math.h>
@@ -26,9 +27,14 @@ static size_t head_stride(const model_config *c, kv_type kv)
     return kv_bytes(kv, c->head_dim);
 }
 
+static size_t room_of(int64_t context)
+{
+    return (size_t)(context + ATTEND_BLOCK - 1) / ATTEND_BLOCK * ATTEND_BLOCK;
+}
+
 static uint64_t state_bytes(const model_config *c, kv_type kv, int64_t context)
 {
-    return 2 * (uint64_t)c->kv_heads * (uint64_t)context * head_stride(c, kv);
+    return 2 * (uint64_t)c->kv_heads * room_of(context) * head_stride(c, kv);
 }
 
 static void *layout(arena *a, const model_config *c, unsigned mask, int64_t max_rows, int threads)
@@ -48,15 +54,14 @@ static void *layout(arena *a, const model_config *c, unsigned mask, int64_t max_
     return at;
 }
 
-static char *key_at(const mixer_call *call, const mixer_row *row, int head, int64_t position)
+static char *keys_of(const mixer_call *call, const mixer_row *row, int head)
 {
-    size_t stride = head_stride(call->config, call->kv);
-    return (char *)row->state + ((size_t)head * (size_t)row->context + (size_t)position) * stride;
+    return (char *)row->state + (size_t)head * room_of(row->context) * head_stride(call->config, call->kv);
 }
 
-static char *value_at(const mixer_call *call, const mixer_row *row, int head, int64_t position)
+static char *values_of(const mixer_call *call, const mixer_row *row, int head)
 {
-    return key_at(call, row, call->config->kv_heads + head, position);
+    return keys_of(call, row, call->config->kv_heads + head);
 }
 
 static void add_bias(const resident *bias, float *x, int64_t n)
@@ -105,8 +110,9 @@ static void append_row(void *ctx, int64_t row, int worker)
     clip(v, config_kv_dim(c), c->clip_qkv);
     const mixer_row *r = &call->rows[row];
     for (int h = 0; h < c->kv_heads; h++) {
-        kernels->kv_store(call->kv, k + (int64_t)h * c->head_dim, key_at(call, r, h, r->position), c->head_dim);
-        kernels->kv_store(call->kv, v + (int64_t)h * c->head_dim, value_at(call, r, h, r->position), c->head_dim);
+        kernels->key_store(call->kv, k + (int64_t)h * c->head_dim, keys_of(call, r, h), r->position, c->head_dim);
+        kernels->kv_store(call->kv, v + (int64_t)h * c->head_dim,
+                          values_of(call, r, h) + (size_t)r->position * head_stride(c, call->kv), c->head_dim);
     }
 }
 
@@ -135,9 +141,9 @@ static void attend_task(void *ctx, int64_t task, int worker)
                 to[i * heads + h] = position + 1;
             }
         }
-        call->c->kernels->attend_many(call->kv, q, dim, rows * heads, key_at(call, r, head, 0),
-                                      value_at(call, r, head, 0), (int64_t)head_stride(c, call->kv), from, to, dim,
-                                      1.0f / sqrtf((float)dim), out, dim);
+        call->c->kernels->attend_many(call->kv, q, dim, rows * heads, keys_of(call, r, head), values_of(call, r, head),
+                                      (int64_t)head_stride(c, call->kv), from, to, dim, 1.0f / sqrtf((float)dim), out,
+                                      dim);
         for (int64_t i = 0; i < rows; i++)
             memcpy(w->out + (first_row + i) * q_dim + head * part + done * dim, out + i * heads * dim,
                    (size_t)(heads * dim) * sizeof *out);
@@ -181,9 +187,9 @@ static void copy(const model_config *c, kv_type kv, const void *from, int64_t fr
                  int64_t to_context, int64_t length)
 {
     size_t stride = head_stride(c, kv);
-    for (int h = 0; h < 2 * c->kv_heads; h++)
-        memcpy((char *)to + (size_t)h * (size_t)to_context * stride,
-               (const char *)from + (size_t)h * (size_t)from_context * stride, (size_t)length * stride);
+    for (size_t h = 0; h < 2 * (size_t)c->kv_heads; h++) /* whole blocks: what lies beyond length is never looked at */
+        memcpy((char *)to + h * room_of(to_context) * stride, (const char *)from + h * room_of(from_context) * stride,
+               room_of(length) * stride);
 }
 
 const mixer mixer_attention = {"attention", state_bytes, layout, forward, copy};
