@@ -4,17 +4,31 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "format/file.h"
 #include "format/gguf.h"
 #include "format/safetensors.h"
 
 #define NAME_BYTES_MAX 256
 #define SIDE_MAX (1 << 24) /* hidden and ffn: products of two stay far from overflow */
 
-static bool ends_with(const char *text, const char *end)
+/* Does the file begin as GGUF files do? What else it may be is for the safetensors reader to say. */
+static odmoe_status is_gguf(const char *path, bool *out, odmoe_error *err)
 {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && !strcmp(text + n - m, end);
+    char magic[4];
+    int fd;
+    uint64_t size;
+    odmoe_status status = file_open(path, false, &fd, &size, err);
+    if (status)
+        return status;
+    *out = false;
+    if (size >= sizeof magic) {
+        status = file_read_at(fd, path, 0, magic, sizeof magic, err);
+        *out = !status && !memcmp(magic, "GGUF", sizeof magic);
+    }
+    close(fd);
+    return status;
 }
 
 static odmoe_status open_tensors(const char *path, tensor_index **out, odmoe_error *err)
@@ -24,10 +38,13 @@ static odmoe_status open_tensors(const char *path, tensor_index **out, odmoe_err
         return err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))
         return safetensors_open_folder(path, out, err);
-    if (ends_with(path, ".safetensors"))
-        return safetensors_open_file(path, out, err);
+    bool gguf_file;
     gguf *g;
-    odmoe_status status = gguf_open(path, &g, err);
+    odmoe_status status = is_gguf(path, &gguf_file, err);
+    if (!status && !gguf_file)
+        return safetensors_open_file(path, out, err);
+    if (!status)
+        status = gguf_open(path, &g, err);
     if (status)
         return status;
     *out = gguf_take_tensors(g);
