@@ -82,7 +82,11 @@ static odmoe_status open_parts(store *s, const tensor_index *tensors, const stor
     if (!s->expert || !s->memory)
         return ODMOE_ERR_MEMORY;
     status = io_source_open(&s->source, s->index, tensors, options->io, options->io_depth, options->io_override, err);
-    return status ? status : reader_start(s, err);
+    if (!status)
+        status = reader_start(s, err);
+    if (!status)
+        populate_start(&s->populate, s->memory, s->cache_bytes);
+    return status;
 }
 
 odmoe_status store_open(const expert_index *index, const tensor_index *tensors, const store_options *options,
@@ -122,6 +126,7 @@ void store_close(store *s)
         batch_free(b);
     }
     cache_clear(&s->cache);
+    populate_stop(&s->populate);
     mem_pages_free(s->memory, s->cache_bytes);
     free(s->expert);
     pthread_cond_destroy(&s->new_work);

@@ -46,13 +46,15 @@ typedef struct expert_view {
 typedef struct store_options {
     uint64_t cache_bytes; /* the slab: every byte that cached experts and reads in flight will ever use */
     io_mode io;
-    const char *policy;          /* a name from policy.h */
-    int io_depth;                /* reads in flight at most; 0: the default */
+    const char *policy;          /* a name from policy.h; NULL or "auto": the best measured */
+    int io_depth;                /* requests in flight at most; 0: the default of the back end */
     const store_io *io_override; /* tests: an injected back end; NULL otherwise */
 } store_options;
 
 /* store_floor - the smallest cache_bytes with which store_open succeeds for this index: room for the largest expert,
- * alignment included. store_bytes_for(n) - what n of the largest experts need, alignment included. */
+ * alignment included; a batch that releases before it asks for the next gets through with it. store_bytes_for(n) - what
+ * n of the largest experts need, alignment included: n of one layer can then be pinned at the same time, if the layer's
+ * experts are of about equal size (README.md, "Room"). */
 uint64_t store_floor(const expert_index *index);
 uint64_t store_bytes_for(const expert_index *index, int64_t n);
 /* store_overhead - heap bytes besides the slab (directory, queues, back end) for a plan, before anything is opened. */
@@ -90,9 +92,10 @@ void store_release(store_batch *b, const expert_view *view);
  * All views must have been released. NULL is fine. */
 void store_end(store_batch *b);
 
-/* store_prefetch - read ahead, best first, in a class other than READ_DEMAND. Takes what fits under the class's caps,
- * skips what is cached or under way and ids that don't exist; never waits, never fails. store_cancel - take back what
- * is still QUEUED of that class and layer (-1: all layers). */
+/* store_prefetch - read ahead, best first, in a class other than READ_DEMAND. Takes what fits under the class's caps
+ * (README.md, "Classes"), skips what is cached or under way and ids that don't exist; never waits, never fails.
+ * store_cancel - take back what is still QUEUED of that class and layer (-1: all layers), and of what is being read the
+ * parts that have not been asked for yet; the rest completes, and its room counts until then. */
 void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_class class_);
 void store_cancel(store *s, int layer, read_class class_);
 
@@ -100,7 +103,7 @@ void store_cancel(store *s, int layer, read_class class_);
  * ones go when their last pin does. */
 void store_invalidate(store *s, int layer, int expert);
 
-/* store_resident_hint - does the cache have room for every expert (then nothing is ever evicted). */
+/* store_holds_all - does the cache have room for every expert (then nothing is ever evicted). */
 bool store_holds_all(const store *s);
 
 /* ---- telemetry: always on, counters only ---- */
@@ -126,6 +129,7 @@ typedef struct store_totals {
     const char *policy;
 } store_totals;
 
+/* store_note_uses - so many tokens use an expert that a batch has been given; the policy learns from it, too. */
 void store_note_uses(store *s, int layer, int expert, uint64_t uses);
 void store_totals_get(const store *s, store_totals *out);
 void store_counters_get(const store *s, int layer, int expert, store_counters *out);

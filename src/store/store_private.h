@@ -12,6 +12,7 @@
 #include "store/cache.h"
 #include "store/io.h"
 #include "store/layout.h"
+#include "store/populate.h"
 
 #define IO_ENDED (-1) /* an error code besides errno's: the file is shorter than it was */
 
@@ -68,6 +69,7 @@ struct store {
     int layers, experts;
     uint8_t *memory; /* the slab */
     uint64_t cache_bytes;
+    populate populate;
     io_source source;
 
     pthread_mutex_t lock;

@@ -1,0 +1,29 @@
+/* populate.h - gets the slab's pages from the kernel before reads need them.
+ *
+ * The first touch of a page costs time: the kernel clears it, and in a virtual machine the host may have to find it
+ * first (0.3 GB/s instead of 6, measured). A direct read touches inside the system call that submits it, one read after
+ * the other, and the disk idles meanwhile. A thread that walks ahead takes this out of the way; it ends when all is
+ * touched. Without it everything works the same, only the first reads are slower.
+ */
+#ifndef ODMOE_STORE_POPULATE_H
+#define ODMOE_STORE_POPULATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct populate {
+    unsigned char *memory;
+    size_t bytes;
+    pthread_t thread;
+    bool started;
+    atomic_bool stop;
+} populate;
+
+/* populate_start - in the background; quietly does nothing where the kernel can't. populate_stop - before the memory is
+ * freed; fine without a start. */
+void populate_start(populate *p, void *memory, size_t bytes);
+void populate_stop(populate *p);
+
+#endif
