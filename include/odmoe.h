@@ -487,6 +487,16 @@ typedef struct odmoe_layer_options {
 
 typedef struct odmoe_layer odmoe_layer;
 
+/* Predictors that ship: "frequency", "previous", "router", "router_low_rank" (src/shadow/README.md). */
+typedef struct odmoe_shadow odmoe_shadow;
+ODMOE_API const char *odmoe_shadow_at(int i); /* their names: i = 0, 1, ...; NULL at the end */
+/* odmoe_shadow_create - for a layer with these options (sizes, router weights, kernels; nothing else is looked at).
+ * odmoe_shadow_table - set predictor->size before; for the layer's options. Free it after the layer. */
+ODMOE_API odmoe_status odmoe_shadow_create(const char *kind, const odmoe_layer_options *layer, odmoe_shadow **shadow,
+                                           odmoe_error *err);
+ODMOE_API void odmoe_shadow_free(odmoe_shadow *shadow);
+ODMOE_API void odmoe_shadow_table(odmoe_shadow *shadow, odmoe_predictor *predictor);
+
 ODMOE_API void odmoe_layer_options_init(odmoe_layer_options *options);
 /* odmoe_layer_create - ERR_RANGE or ERR_ARG names what makes no sense; ERR_BUDGET: activation_bytes is too small for
  * one row, with the figure; ERR_UNSUPPORTED: kernels, activation or types; ERR_MEMORY. */

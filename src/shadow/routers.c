@@ -1,0 +1,172 @@
+/* routers.c - the next layer's router applied early, and its correction.
+ *
+ *   logits = R_next x + A (B x)        A (experts, RANK), B (RANK, hidden): one pair for each step from layer to layer
+ *
+ * What a layer sees differs from what the layer before saw by that one's output; most of it a router ignores, some of
+ * it is a linear map of few dimensions, which A B learns: when the next layer has chosen, a step down the gradient of
+ * the cross entropy between its weights and softmax(logits). A starts at zero, so that untrained it changes nothing. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "moe/router.h"
+#include "shadow/shadow.h"
+
+enum { RANK = 16 };
+#define RATE 0.02f
+
+typedef struct routers {
+    shadow_config config;
+    int layer;    /* whose rows are held; -1: none */
+    int64_t n;    /* of them */
+    float *x;     /* [AHEAD_ROWS, hidden] */
+    float *probs; /* [AHEAD_ROWS, experts] logits, then probabilities, of the layer after `layer` */
+    float *sums;  /* [experts] */
+    float *a, *b; /* [layers - 1] of [experts, RANK] and [RANK, hidden]; NULL: no correction */
+    float *inner; /* [AHEAD_ROWS, RANK] B x */
+} routers;
+
+static float *a_of(const routers *r, int layer)
+{
+    return r->a + (size_t)layer * (size_t)r->config.experts * RANK;
+}
+
+static float *b_of(const routers *r, int layer)
+{
+    return r->b + (size_t)layer * RANK * (size_t)r->config.hidden;
+}
+
+/* y [n, rows] = x [n, cols] W' for f32 rows side by side */
+static void product(const routers *r, const float *w, int64_t rows, int64_t cols, const float *x, int64_t n, float *y)
+{
+    const int64_t bytes = cols * (int64_t)sizeof(float);
+    r->config.kernels->ops[DTYPE_F32].matrix(w, bytes, rows, cols, x, bytes, n, y, rows);
+}
+
+/* Probabilities of the layer after the held rows' one. */
+static void guess(routers *r)
+{
+    int experts = r->config.experts;
+    product(r, r->config.routers[r->layer + 1], experts, r->config.hidden, r->x, r->n, r->probs);
+    if (r->a)
+        product(r, b_of(r, r->layer), RANK, r->config.hidden, r->x, r->n, r->inner);
+    for (int64_t row = 0; row < r->n; row++) {
+        float *p = r->probs + row * experts;
+        for (int e = 0; e < experts && r->a; e++)
+            for (int k = 0; k < RANK; k++)
+                p[e] += a_of(r, r->layer)[e * RANK + k] * r->inner[row * RANK + k];
+        r->config.kernels->softmax(p, experts);
+    }
+}
+
+/* The layer after the held rows' one has chosen for the same rows: one step for each. */
+static void learn(routers *r, const odmoe_observation *rows)
+{
+    int experts = r->config.experts, k = r->config.top_k;
+    int64_t hidden = r->config.hidden;
+    float *a = a_of(r, r->layer), *b = b_of(r, r->layer);
+    for (int64_t row = 0; row < r->n; row++) {
+        float *error = r->probs + row * experts, back[RANK] = {0}, total = 0, squares = 0;
+        const float *inner = r->inner + row * RANK, *x = r->x + row * hidden;
+        for (int i = 0; i < k; i++)
+            total += rows->topw[row * k + i];
+        for (int i = 0; i < k && total > 0; i++)
+            error[rows->topk[row * k + i]] -= rows->topw[row * k + i] / total;
+        for (int64_t h = 0; h < hidden; h++)
+            squares += x[h] * x[h];
+        for (int e = 0; e < experts; e++)
+            for (int j = 0; j < RANK; j++) {
+                back[j] += a[e * RANK + j] * error[e];
+                a[e * RANK + j] -= RATE * error[e] * inner[j];
+            }
+        /* B's step is divided by the row's size: inputs of any scale train alike */
+        float rate = squares > 0 ? RATE * (float)hidden / (squares + 1) : 0;
+        for (int j = 0; j < RANK; j++)
+            r->config.kernels->add_scaled(b + j * hidden, x, -rate * back[j] / (float)hidden, hidden);
+    }
+}
+
+static odmoe_status observe(void *ctx, int32_t layer, const odmoe_observation *rows, odmoe_error *err)
+{
+    routers *r = ctx;
+    if (r->a && r->layer >= 0 && r->layer + 1 == layer && r->n == rows->n)
+        learn(r, rows);
+    r->layer = layer;
+    r->n = rows->n < AHEAD_ROWS ? rows->n : AHEAD_ROWS;
+    memcpy(r->x, rows->x, (size_t)(r->n * r->config.hidden) * sizeof *r->x);
+    if (layer + 1 < r->config.layers)
+        guess(r);
+    else
+        r->layer = -1;
+    return ODMOE_OK;
+}
+
+static odmoe_status predict(void *ctx, int32_t next, int32_t *experts, float *scores, int32_t capacity, int32_t *n,
+                            odmoe_error *err)
+{
+    routers *r = ctx;
+    *n = 0;
+    if (next != r->layer + 1)
+        return ODMOE_OK;
+    memset(r->sums, 0, (size_t)r->config.experts * sizeof *r->sums);
+    for (int64_t row = 0; row < r->n; row++)
+        r->config.kernels->add_scaled(r->sums, r->probs + row * r->config.experts, 1, r->config.experts);
+    shadow_emit(r->sums, r->config.experts, experts, scores, n);
+    return ODMOE_OK;
+}
+
+static void release(void *ctx)
+{
+    routers *r = ctx;
+    free(r->x);
+    free(r->probs);
+    free(r->sums);
+    free(r->a);
+    free(r->b);
+    free(r->inner);
+    free(r);
+}
+
+static float *numbers(size_t n, odmoe_error *err)
+{
+    return mem_calloc(n, sizeof(float), "a predictor", err);
+}
+
+static odmoe_status create(const shadow_config *config, bool corrected, shadow *out, odmoe_error *err)
+{
+    size_t hidden = (size_t)config->hidden, experts = (size_t)config->experts;
+    size_t steps = config->layers > 1 ? (size_t)config->layers - 1 : 1;
+    routers *r = mem_calloc(1, sizeof *r, "a predictor", err);
+    if (!r)
+        return ODMOE_ERR_MEMORY;
+    r->config = *config;
+    r->layer = -1;
+    r->x = numbers(AHEAD_ROWS * hidden, err);
+    r->probs = numbers(AHEAD_ROWS * experts, err);
+    r->sums = numbers(experts, err);
+    r->inner = numbers((size_t)AHEAD_ROWS * RANK, err);
+    r->a = corrected ? numbers(steps * experts * RANK, err) : NULL;
+    r->b = corrected ? numbers(steps * RANK * hidden, err) : NULL;
+    if (!r->x || !r->probs || !r->sums || !r->inner || (corrected && (!r->a || !r->b))) {
+        release(r);
+        return ODMOE_ERR_MEMORY;
+    }
+    uint64_t random = 1; /* fixed: the same calls, the same guesses */
+    for (size_t i = 0; corrected && i < steps * RANK * hidden; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        r->b[i] = ((float)(random >> 40) * 0x1p-24f - 0.5f) * 3.4641016f / sqrtf((float)hidden);
+    }
+    *out = (shadow){{sizeof out->table, r, observe, predict}, release};
+    return ODMOE_OK;
+}
+
+odmoe_status shadow_router_create(const shadow_config *config, shadow *out, odmoe_error *err)
+{
+    return create(config, false, out, err);
+}
+
+odmoe_status shadow_low_rank_create(const shadow_config *config, shadow *out, odmoe_error *err)
+{
+    return create(config, true, out, err);
+}
