@@ -8,6 +8,8 @@
  *   A function that can fail returns an odmoe_status and fills the caller's odmoe_error (may be NULL).
  *   Out parameters are written only on ODMOE_OK unless a comment says otherwise.
  *   Structs whose first field is `size` grow at their end: the *_init function sets it, the library reads no further.
+ *   One whose size was never set is ERR_ARG.
+ *   Callbacks must not call functions of the same model or its sessions: a pass holds the model.
  *   Arrays are row-major; a shape [n, vocab] has vocab contiguous.
  *   Strings are UTF-8.
  */
@@ -173,7 +175,8 @@ ODMOE_API void odmoe_session_reset(odmoe_session *session); /* = truncate to 0 *
 ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, odmoe_error *err);
 /* odmoe_session_save - write tokens and KV cache to a file (new file, fsync, rename). odmoe_session_load - read it
  * back: ERR_FORMAT when the file is damaged or made with another model, KV type or kernel table; ERR_RANGE when it
- * holds more tokens than the session has room for; the session is unchanged on error. */
+ * holds more tokens than the session has room for; the session is unchanged on error, and empty after an ERR_IO that
+ * says so: the file changed between being checked and being read. */
 ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
 
@@ -205,7 +208,7 @@ typedef struct odmoe_pass {
     size_t size;           /* set by odmoe_pass_init */
     const odmoe_row *rows; /* [n] borrowed for the call */
     int64_t n;
-    float *logits; /* [rows that want them, vocab] in row order, caller-owned; or NULL */
+    float *logits; /* [rows that want them, vocab] in row order, caller-owned; or NULL. Undefined after an error. */
     /* or: called once for each row that wants logits, in row order; logits [vocab], valid during the call */
     void (*on_logits)(void *user, int64_t row, const float *logits);
     void (*on_tap)(void *user, const odmoe_tap *tap); /* may be NULL */
