@@ -1,0 +1,154 @@
+/* Rotary positions: the frequencies of every scaling, and what turning does to a head. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "model/blocks/rope.h"
+#include "support/golden.h"
+
+#define HALF_MOST 64
+
+static rope made(const model_config *c, float *room)
+{
+    rope r;
+    odmoe_error err = {0};
+    arena a = {.base = (uint8_t *)room};
+    rope_layout(&a, c, &r);
+    if (rope_fill(&r, c, NULL, &err))
+        fail_msg("%s", err.message);
+    return r;
+}
+
+static model_config plain(int dim, double theta)
+{
+    return (model_config){.head_dim = dim, .rope_dim = dim, .rope = {.theta = theta, .factor = 1}};
+}
+
+static void assert_near(double got, double want, double tolerance)
+{
+    if (!(fabs(got - want) <= tolerance * fabs(want)))
+        fail_msg("%.9g, expected %.9g", got, want);
+}
+
+static void frequencies_are_those_of_the_papers(void **state)
+{
+    FILE *f = fopen(test_path("rope/expected.txt"), "r");
+    assert_non_null(f);
+    char kind[16];
+    int cases = 0, dims, truncate;
+    rope_config rc;
+    while (fscanf(f, "%15s %lf %d %lf %ld %lf %lf %d %lf", kind, &rc.theta, &dims, &rc.factor, &rc.original_context,
+                  &rc.beta_fast, &rc.beta_slow, &truncate, &rc.attention_factor) == 9) {
+        float room[HALF_MOST];
+        double want;
+        rc.scaling = !strcmp(kind, "yarn") ? ROPE_YARN : (!strcmp(kind, "linear") ? ROPE_LINEAR : ROPE_NONE);
+        rc.truncate = truncate;
+        model_config c = {.head_dim = dims, .rope_dim = dims, .rope = rc};
+        rope r = made(&c, room);
+        assert_int_equal(r.half, dims / 2);
+        assert_int_equal(fscanf(f, "%lf", &want), 1);
+        assert_near(r.scale, want, 1e-6);
+        for (int i = 0; i < r.half; i++) {
+            assert_int_equal(fscanf(f, "%lf", &want), 1);
+            assert_near(r.inverse_freq[i], want, 1e-6);
+        }
+        cases++;
+    }
+    fclose(f);
+    assert_int_equal(cases, 8);
+}
+
+/* ---- turning ---- */
+
+static void turn(const rope *r, const float *head, int position, float *out, int n)
+{
+    float cosines[HALF_MOST], sines[HALF_MOST];
+    memcpy(out, head, (size_t)n * sizeof *out);
+    rope_angles(r, position, cosines, sines);
+    rope_turn(r, out, cosines, sines);
+}
+
+static double dot(const float *a, const float *b, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += (double)a[i] * b[i];
+    return sum;
+}
+
+static void position_zero_changes_nothing(void **state)
+{
+    const float head[8] = {1, -2, 3, -4, 5, -6, 7, -8};
+    for (int pairing = ROPE_HALVES; pairing <= ROPE_NEIGHBOURS; pairing++) {
+        float room[4], out[8];
+        model_config c = plain(8, 10000);
+        c.pairing = (rope_pairing)pairing;
+        rope r = made(&c, room);
+        turn(&r, head, 0, out, 8);
+        assert_memory_equal(out, head, sizeof head);
+    }
+}
+
+/* One step of the first pair is one radian. */
+static void the_pairs_are_halves_or_neighbours(void **state)
+{
+    const float head[4] = {1, 0, 0, 0};
+    for (int pairing = ROPE_HALVES; pairing <= ROPE_NEIGHBOURS; pairing++) {
+        float room[2], out[4];
+        model_config c = plain(4, 100);
+        c.pairing = (rope_pairing)pairing;
+        rope r = made(&c, room);
+        turn(&r, head, 1, out, 4);
+        int other = pairing == ROPE_HALVES ? 2 : 1;
+        assert_near(out[0], cos(1), 1e-6);
+        assert_near(out[other], sin(1), 1e-6);
+        assert_near(out[3] + out[3 - other], 0, 1e-6);
+    }
+}
+
+static void a_dot_product_depends_on_the_distance_alone(void **state)
+{
+    const float q[8] = {0.3f, -1, 2, 0.5f, -0.7f, 1.1f, 0.2f, -2}, k[8] = {1, 0.4f, -0.6f, 2, 0.1f, -1.5f, 0.8f, 0.9f};
+    for (int pairing = ROPE_HALVES; pairing <= ROPE_NEIGHBOURS; pairing++) {
+        float room[4], a[8], b[8];
+        model_config c = plain(8, 10000);
+        c.pairing = (rope_pairing)pairing;
+        rope r = made(&c, room);
+        turn(&r, q, 7, a, 8);
+        turn(&r, k, 3, b, 8);
+        double near = dot(a, b, 8);
+        turn(&r, q, 1007, a, 8);
+        turn(&r, k, 1003, b, 8);
+        assert_near(dot(a, b, 8), near, 1e-4);
+        assert_near(dot(a, a, 8), dot(q, q, 8), 1e-5);
+    }
+}
+
+static void only_the_leading_part_of_a_head_turns(void **state)
+{
+    const float head[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    float room[2], out[8];
+    model_config c = plain(8, 10000);
+    c.rope_dim = 4;
+    rope r = made(&c, room);
+    turn(&r, head, 5, out, 8);
+    assert_memory_equal(out + 4, head + 4, 4 * sizeof *head);
+    assert_true(out[0] != head[0]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frequencies_are_those_of_the_papers),
+        cmocka_unit_test(position_zero_changes_nothing),
+        cmocka_unit_test(the_pairs_are_halves_or_neighbours),
+        cmocka_unit_test(a_dot_product_depends_on_the_distance_alone),
+        cmocka_unit_test(only_the_leading_part_of_a_head_turns),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
