@@ -44,6 +44,7 @@ static char *make_header(const odmoe_tensor *tensors, int n, odmoe_error *err)
 {
     json_t *header = json_object();
     uint64_t at = 0, bytes;
+    bool whole = header;
     for (int i = 0; i < n; i++) {
         const odmoe_tensor *t = &tensors[i];
         if (tensor_bytes(t, &bytes, err)) {
@@ -52,13 +53,14 @@ static char *make_header(const odmoe_tensor *tensors, int n, odmoe_error *err)
         }
         json_t *shape = json_array();
         for (int d = 0; d < t->dims; d++)
-            json_array_append_new(shape, json_integer(t->shape[d]));
-        json_object_set_new(header, t->name,
-                            json_pack("{ss so s[II]}", "dtype", t->type, "shape", shape, "data_offsets", (json_int_t)at,
-                                      (json_int_t)(at + bytes)));
+            whole = !json_array_append_new(shape, json_integer(t->shape[d])) && whole;
+        whole = !json_object_set_new(header, t->name,
+                                     json_pack("{ss so s[II]}", "dtype", t->type, "shape", shape, "data_offsets",
+                                               (json_int_t)at, (json_int_t)(at + bytes))) &&
+                whole;
         at += bytes;
     }
-    char *text = json_dumps(header, JSON_COMPACT);
+    char *text = whole ? json_dumps(header, JSON_COMPACT) : NULL;
     json_decref(header);
     size_t length = text ? strlen(text) : 0, padded = (length + 8 + ALIGN - 1) / ALIGN * ALIGN - 8;
     char *out = text ? mem_calloc(padded + 1, 1, "the header of a safetensors file", err) : NULL;

@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,15 +59,16 @@ telemetry_figures telemetry_figures_of(const uint64_t *counts, int experts)
 char *telemetry_json(int layer, const odmoe_layer_stats *s, const uint64_t *counts, int experts, odmoe_error *err)
 {
     json_t *list = json_array();
-    for (int e = 0; e < experts; e++)
-        json_array_append_new(list, json_integer((json_int_t)counts[e]));
+    bool whole = list;
+    for (int e = 0; e < experts && whole; e++)
+        whole = !json_array_append_new(list, json_integer((json_int_t)counts[e]));
     json_t *object = json_pack(
         "{si sI sI sI sf sf sf sI sI sI sf sI sI so}", "layer", layer, "rows", (json_int_t)s->rows, "calls",
         (json_int_t)s->calls, "selections", (json_int_t)s->selections, "imbalance", s->imbalance, "max_violation",
         s->max_violation, "entropy", s->entropy, "hits", (json_int_t)s->hits, "misses", (json_int_t)s->misses, "bytes",
         (json_int_t)s->bytes, "stall_seconds", s->stall_seconds, "predictions", (json_int_t)s->predictions,
         "prediction_failures", (json_int_t)s->prediction_failures, "counts", list);
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = whole && object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     if (!text)
         err_set(err, ODMOE_ERR_MEMORY, "no memory for the telemetry of layer %d", layer);
