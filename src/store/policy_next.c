@@ -31,6 +31,7 @@ typedef struct cell {
 typedef struct next_policy {
     policy base;
     int32_t layers, experts, layer;
+    int32_t way;       /* 1: layers come in ascending order; -1: descending, a backward pass */
     double now;        /* passes, a prompt of T tokens counting as T */
     float decode_uses; /* uses of a layer by one token: the fewest seen */
     cell cell[AGES][HEATS];
@@ -97,6 +98,7 @@ static policy *next_create(const policy_ops *self, const policy_shape *shape, od
     p->layers = shape->layers;
     p->experts = shape->experts;
     p->layer = -1;
+    p->way = 1;
     p->decode_uses = (float)shape->experts;
     /* to begin with: the chance is the heat, and a recent use is worth something */
     for (int a = 0; a < AGES; a++)
@@ -156,7 +158,9 @@ static void next_begin(policy *base, int32_t layer)
     next_policy *p = (next_policy *)base;
     if (p->layer >= 0)
         settle(p);
-    p->now += layer <= p->layer;
+    if (p->layers > 2 && (layer == p->layer + 1 || layer == p->layer - 1))
+        p->way = layer - p->layer;
+    p->now += p->way > 0 ? layer <= p->layer : layer >= p->layer;
     p->layer = layer;
 }
 
@@ -211,7 +215,7 @@ static int32_t next_victim(policy *base, policy_may may, void *ctx)
     int32_t best = -1;
     float longest = -INFINITY;
     for (int32_t step = 0; step < p->layers; step++) { /* the layer whose turn it is comes last */
-        int32_t layer = (p->layer + p->layers - step) % p->layers;
+        int32_t layer = (p->layer + p->layers - p->way * step) % p->layers;
         float turn = 1 - (float)step / (float)p->layers;
         int32_t id = p->most[layer] + turn > longest ? layer_victim(p, layer, longest - turn, may, ctx) : -1;
         if (id >= 0) {

@@ -119,6 +119,20 @@ static void with_even_routing_no_room_makes_the_default_worse_than_lru_by_a_poin
     trace_clear(&t);
 }
 
+/* Forward and backward passes in turn, every expert of a layer needed: what was computed last is needed first. */
+static void a_backward_pass_finds_the_layers_just_passed(void **state)
+{
+    trace t;
+    assert_int_equal(replay_uniform(16, 8, 8, 100, 1, &t, NULL), ODMOE_OK);
+    for (size_t b = 0; b < t.batches; b++)
+        if (b / 16 % 2)
+            t.batch[b].layer = 15 - t.batch[b].layer;
+    double optimum = play(&t, 64 << 20, "belady", false).hit_pct_decode;
+    assert_true(optimum > 45);
+    assert_true(play(&t, 64 << 20, NULL, false).hit_pct_decode > optimum - 5);
+    trace_clear(&t);
+}
+
 static void room_for_all_reads_each_expert_once(void **state)
 {
     trace t;
@@ -219,6 +233,7 @@ int main(void)
         cmocka_unit_test(the_default_beats_lru_on_every_trace),
         cmocka_unit_test(below_one_tokens_working_set_the_default_hits_where_lru_cannot),
         cmocka_unit_test(with_even_routing_no_room_makes_the_default_worse_than_lru_by_a_point),
+        cmocka_unit_test(a_backward_pass_finds_the_layers_just_passed),
         cmocka_unit_test(room_for_all_reads_each_expert_once),
         cmocka_unit_test(the_same_trace_gives_the_same_figures),
         cmocka_unit_test(a_prompt_is_one_pass),
