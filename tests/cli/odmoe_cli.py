@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -61,10 +62,20 @@ class Terminal:
     def type(self, keys):
         os.write(self.fd, keys.encode())
 
-    def end(self):
+    def wait_for_prompt(self, seconds=120):
+        """Until the line editor reads: keys typed before are the terminal's own affair, and Ctrl-D would be lost."""
+        self.wait_for("> ", seconds)
+        end = time.monotonic() + seconds
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            if not self.read(0.01) or time.monotonic() > end:
+                raise AssertionError(f"nobody reads; shown: {self.shown!r}")
+
+    def end(self, seconds=120):
         """Wait for the program's end; its exit status."""
+        end = time.monotonic() + seconds
         while self.read(1):
-            pass
+            if time.monotonic() > end:
+                raise AssertionError(f"does not end; shown: {self.shown!r}")
         pid, self.pid = self.pid, 0
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
