@@ -1,6 +1,5 @@
 #!/bin/sh
-# All tests under ASan and UBSan; those without a model (threads, store, ...) under TSan too.
-# Arguments are passed to meson test.
+# All tests under ASan and UBSan; those of threads, the store and passes of several threads under TSan.
 set -eu
 cd "$(dirname "$0")/.."
 meson=${MESON:-meson}
@@ -8,10 +7,16 @@ meson=${MESON:-meson}
 setup() { # DIRECTORY SANITIZERS
     [ -f "$1/build.ninja" ] ||
         $meson setup "$1" -Db_sanitize="$2" -Dbuildtype=debugoptimized -Db_lundef=false -Dc_args=-fno-sanitize-recover=all
-    ninja -C "$1"
+}
+
+run() { # DIRECTORY WHICH...: builds what these tests need, and runs them
+    dir=$1
+    shift
+    $meson test -C "$dir" --print-errorlogs --timeout-multiplier 10 "$@"
 }
 
 setup build-asan address,undefined
-$meson test -C build-asan --print-errorlogs --timeout-multiplier 10 "$@"
+run build-asan
 setup build-tsan thread
-$meson test -C build-tsan --print-errorlogs --timeout-multiplier 10 --suite unit --suite fault "$@"
+run build-tsan --suite store
+run build-tsan threads api_pass
