@@ -62,8 +62,8 @@ static void finish(store *s, int32_t id)
     store_expert *x = &s->expert[id];
     const cache_entry *e = &s->cache.entry[id];
     if (x->error || x->cut) {
-        /* what was read ahead gets a second try when somebody came to wait for it */
-        if (e->wants && (x->error ? x->started_as != READ_DEMAND : x->cut)) {
+        /* what began for somebody else, or ahead, gets a second try when somebody came to wait for it */
+        if (e->wants && (x->error ? x->started_as != READ_DEMAND || x->joined : x->cut)) {
             cache_retry(&s->cache, id);
         } else {
             cache_failed(&s->cache, id, x->error);
@@ -96,7 +96,7 @@ static bool cursor_enter(store *s)
     if (id < 0)
         return false;
     store_expert *x = &s->expert[id];
-    x->error = x->cut = 0;
+    x->error = x->cut = x->joined = 0;
     x->started_as = s->cache.entry[id].class_;
     int n;
     const expert_piece *pieces = expert_index_pieces(s->index, id / s->experts, id % s->experts, &n);

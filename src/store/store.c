@@ -202,6 +202,8 @@ static void batch_add(store *s, store_batch *b, int position)
     *(hit ? &s->totals.sum.hits : &s->totals.sum.misses) += 1;
     if (e->state == CACHE_READING && e->class_ == READ_SPECULATIVE)
         s->totals.speculative_late++;
+    if (e->state == CACHE_READING && !e->wants)
+        s->expert[id].joined = true;
     b->pending[expert] = WANTED;
     cache_want(&s->cache, id, b->order == FETCH_LISTED ? position : 0);
     if (hit)

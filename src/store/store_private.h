@@ -31,6 +31,7 @@ typedef struct store_expert {
     int32_t error; /* of its read under way, 0: none yet */
     int32_t error_file;
     uint8_t started_as; /* read_class when the read began */
+    uint8_t joined;     /* somebody came to wait for a read that its batch had abandoned */
     uint8_t cut;        /* abandoned before all its parts were asked for: its bytes are not complete */
 } store_expert;
 

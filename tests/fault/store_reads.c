@@ -229,6 +229,29 @@ static void a_demand_repeats_the_speculation_that_failed(void **state)
     world_free(&w);
 }
 
+static void a_demand_repeats_the_abandoned_read_that_failed(void **state)
+{
+    world w;
+    odmoe_error err = {0};
+    world_make(&w, &small, 32);
+    w.fake.hold = true;
+    w.fake.bad_at = byte_of(&w, 0, 2, 0);
+    w.fake.bad_times = 1;
+    w.fake.bad_error = EIO;
+    store_batch *b;
+    expert_view view;
+    assert_int_equal(store_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    fake_await_submitted(&w.fake, 3);
+    store_end(b); /* as a batch does in which another read has failed */
+    assert_int_equal(store_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    fake_hold(&w.fake, false);
+    assert_int_equal(store_next(b, &view, &err), ODMOE_OK);
+    assert_true(fixture_view_is_right(&w.model, &view));
+    store_release(b, &view);
+    store_end(b);
+    world_free(&w);
+}
+
 static void a_speculation_that_fails_for_nobody_is_forgotten(void **state)
 {
     world w;
@@ -300,6 +323,7 @@ int main(void)
         cmocka_unit_test(neighbours_merge_into_one_request),
         cmocka_unit_test(an_error_in_a_merged_read_meets_the_one_expert_only),
         cmocka_unit_test(a_demand_repeats_the_speculation_that_failed),
+        cmocka_unit_test(a_demand_repeats_the_abandoned_read_that_failed),
         cmocka_unit_test(a_speculation_that_fails_for_nobody_is_forgotten),
         cmocka_unit_test(ending_a_batch_abandons_its_reads),
         cmocka_unit_test(what_is_shared_by_two_batches_is_read_once_and_fails_for_both),
