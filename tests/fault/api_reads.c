@@ -127,18 +127,26 @@ static void a_failed_read_ends_the_pass_and_nothing_else(void **state)
 {
     fixture f = start();
     float *want = fresh_logits(f.model, LENGTH + 7), *got = malloc((size_t)f.info.vocab * sizeof *got);
-    int failed = 0;
+    int failed = 0, repeated = 0;
     for (long k = 1;; k++) {
         inject(FAILS, k);
         odmoe_status status = odmoe_eval(f.session, text_tokens(LENGTH, 7), 7, got, &err);
+        long made = calls;
         inject(NO_FAULT, 0);
-        if (!status)
+        if (!status && made < k)
             break;
+        if (!status) { /* the fault met a read that the failed pass before had left under way: it is tried again */
+            assert_memory_equal(got, want, (size_t)f.info.vocab * sizeof *got);
+            assert_int_equal(odmoe_session_truncate(f.session, LENGTH, &err), ODMOE_OK);
+            repeated++;
+            continue;
+        }
         failed++;
         assert_read_error(&f, status);
         assert_int_equal(odmoe_session_length(f.session), LENGTH);
     }
-    assert_true(failed >= f.info.moe_layers * f.info.top_k);
+    assert_true(failed > 0);
+    assert_true(failed + repeated >= f.info.moe_layers * f.info.top_k);
     assert_memory_equal(got, want, (size_t)f.info.vocab * sizeof *got);
     assert_int_equal(odmoe_session_truncate(f.session, LENGTH, &err), ODMOE_OK);
     assert_goes_on(f.model, f.session, LENGTH);
