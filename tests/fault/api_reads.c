@@ -40,7 +40,7 @@ ssize_t __wrap_preadv(int fd, const struct iovec *iov, int n, off_t offset)
     long call = ++calls, at = fail_at;
     if (kind == NO_FAULT || (at >= 0 && call != at))
         return __real_preadv(fd, iov, n, offset);
-    switch (kind) {
+    switch ((fault)kind) {
     case COMES_SHORT:
         return half(fd, iov, offset);
     case IS_INTERRUPTED:

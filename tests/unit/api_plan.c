@@ -90,7 +90,7 @@ static void what_is_left_over_is_not_taken(void **state)
 {
     odmoe_options o = small_options();
     o.ram_bytes = 4096 * MiB;
-    odmoe_plan p = plan_of(test_path(models[0]), &o);
+    odmoe_plan p = plan_of(test_path("%s", models[0]), &o);
     assert_true(sum(&p) < 200 * MiB); /* everything resident, and no more */
     assert_true(p.cache_bytes >= p.experts_bytes);
 }
@@ -100,10 +100,10 @@ static void a_prompt_chunk_is_at_least_512_where_it_fits(void **state)
     odmoe_options o = small_options();
     o.context = 512;
     o.ram_bytes = 512 * MiB;
-    odmoe_plan p = plan_of(test_path(models[0]), &o);
+    odmoe_plan p = plan_of(test_path("%s", models[0]), &o);
     assert_true(p.chunk >= 512);
     o.context = 64; /* no longer than all that can ever be run */
-    p = plan_of(test_path(models[0]), &o);
+    p = plan_of(test_path("%s", models[0]), &o);
     assert_int_equal(p.chunk, 128);
 }
 
@@ -131,7 +131,7 @@ static void more_memory_never_gives_less(void **state)
 
 static void longer_contexts_more_sessions_and_wider_types_need_more(void **state)
 {
-    const char *path = test_path(models[0]);
+    const char *path = test_path("%s", models[0]);
     odmoe_options o = small_options();
     odmoe_plan base = plan_of(path, &o), p;
     o.context *= 2;
@@ -161,7 +161,8 @@ static void contexts_and_types_that_the_model_cannot_have_are_refused(void **sta
     odmoe_options o = small_options();
     odmoe_plan plan = {.size = sizeof plan};
     o.context = 513;
-    assert_error(&err, odmoe_plan_make(test_path(models[1]), &o, &plan, &err), ODMOE_ERR_RANGE, "513", "made for 512");
+    assert_error(&err, odmoe_plan_make(test_path("%s", models[1]), &o, &plan, &err), ODMOE_ERR_RANGE, "513",
+                 "made for 512");
     o = small_options();
     o.kv = "q8_0";
     assert_error(&err, odmoe_plan_make(test_path("models/mixtral"), &o, &plan, &err), ODMOE_ERR_UNSUPPORTED, "q8_0",
@@ -176,11 +177,11 @@ static void the_context_is_4096_or_the_models_own(void **state)
 {
     odmoe_options o = small_options();
     o.context = 0;
-    odmoe_plan p = plan_of(test_path(models[1]), &o);
+    odmoe_plan p = plan_of(test_path("%s", models[1]), &o);
     assert_int_equal(p.context, 512);
     odmoe_info info = {.size = sizeof info};
-    assert_int_equal(odmoe_inspect(test_path(models[0]), &info, &err), ODMOE_OK);
-    p = plan_of(test_path(models[0]), &o);
+    assert_int_equal(odmoe_inspect(test_path("%s", models[0]), &info, &err), ODMOE_OK);
+    p = plan_of(test_path("%s", models[0]), &o);
     assert_int_equal(p.context, info.context < 4096 ? info.context : 4096);
 }
 
@@ -217,6 +218,10 @@ static void the_floor_opens_and_a_byte_less_does_not(void **state)
             odmoe_options o = small_options();
             o.chunk = chunk;
             o.ram_bytes = plan_of(path, &o).floor_bytes;
+            odmoe_plan p = plan_of(path, &o);
+            odmoe_info info = {.size = sizeof info};
+            assert_int_equal(odmoe_inspect(path, &info, &err), ODMOE_OK);
+            assert_true(p.cache_bytes < info.expert_bytes_max + (64 << 10)); /* room for one, and alignment */
             opens_and_runs(path, &o);
             o.ram_bytes--;
             odmoe_model *model = NULL;
@@ -232,16 +237,16 @@ static void an_absurd_budget_or_request_is_refused_with_a_figure(void **state)
     odmoe_options o = small_options();
     odmoe_model *model = NULL;
     o.ram_bytes = 1;
-    assert_error(&err, odmoe_model_open(test_path(models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
+    assert_error(&err, odmoe_model_open(test_path("%s", models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
                  "too small");
     o = small_options();
     o.chunk = 1 << 20;
-    assert_error(&err, odmoe_model_open(test_path(models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
+    assert_error(&err, odmoe_model_open(test_path("%s", models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
                  "too small");
     o = small_options();
     o.sessions = 4096;
     o.context = 512;
-    assert_error(&err, odmoe_model_open(test_path(models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
+    assert_error(&err, odmoe_model_open(test_path("%s", models[0]), &o, &model, &err), ODMOE_ERR_BUDGET, "--ram",
                  "too small");
 }
 
