@@ -5,7 +5,7 @@ MESON ?= meson
 # Passed to meson setup, e.g. MESON_FLAGS=-Dwerror=true
 MESON_FLAGS ?=
 
-.PHONY: all deps demo test sanitize install format clean
+.PHONY: all deps demo test sanitize bench install format clean
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -29,6 +29,9 @@ sanitize:
 	@tools/install-deps.sh --check
 	tools/sanitize.sh
 
+bench: all
+	bench/run.sh $(BUILD)
+
 install: all
 	$(MESON) install -C $(BUILD)
 
@@ -36,4 +39,4 @@ format:
 	git ls-files '*.[ch]' | xargs clang-format -i
 
 clean:
-	rm -rf $(BUILD) build-asan build-tsan
+	rm -rf $(BUILD) build-ci build-asan build-tsan

@@ -7,7 +7,8 @@ import unittest
 
 from odmoe_cli import DATA, DEMO, CliTest, run, write_gguf
 
-COMMANDS = ["run", "chat", "plan", "inspect", "tokenize", "detokenize", "logits", "perplexity", "bench"]
+COMMANDS = ["run", "chat", "plan", "inspect", "tokenize", "detokenize", "logits", "perplexity", "bench",
+            "layer", "bench-layer"]
 
 
 class Usage(CliTest):
