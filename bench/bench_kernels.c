@@ -12,8 +12,9 @@
 #include "base/mem.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
+#include "limits.h"
 
-enum { COLS = 2048, BYTES = 256 << 20, TOKENS = 512, ROWS = 1024, MOST_THREADS = 64 };
+enum { COLS = 2048, BYTES = 256 << 20, TOKENS = 512, ROWS = 1024 };
 
 static double now(void)
 {
@@ -27,97 +28,6 @@ static void stop(const char *what)
     fprintf(stderr, "bench_kernels: %s\n", what);
     exit(1);
 }
-
-/* ---- the machine's limits ---- */
-
-/* A share of the sum of all bytes, in 32 KiB steps so that the compiler's vectors do it at memory speed. */
-typedef struct reading {
-    const uint64_t *data;
-    size_t words;
-    int threads;
-    uint64_t sum[MOST_THREADS];
-} reading;
-
-#if defined __x86_64__
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-static uint64_t
-sum_words(const uint64_t *p, size_t n)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += p[i];
-    return sum;
-}
-
-static void read_share(void *ctx, int64_t task, int worker)
-{
-    reading *r = ctx;
-    size_t share = r->words / (size_t)r->threads;
-    r->sum[task] = sum_words(r->data + (size_t)task * share, share);
-}
-
-/* GB/s; the best of several passes */
-static double memory_bandwidth(pool *p, const void *data, size_t bytes)
-{
-    reading r = {.data = data, .words = bytes / 8, .threads = pool_threads(p)};
-    double best = 1e9;
-    for (int i = 0; i < 5; i++) {
-        double start = now();
-        pool_run(p, r.threads, read_share, &r);
-        double t = now() - start;
-        best = t < best ? t : best;
-    }
-    return (double)bytes / best / 1e9;
-}
-
-/* Twelve independent chains of fused multiply-adds on vectors of 16 floats: enough to fill two units of latency 4 to 6
- * with registers to spare. They start from different numbers, or the compiler would run one for all. */
-typedef float sixteen __attribute__((vector_size(64)));
-enum { CHAINS = 12, STEPS = 2000000 };
-
-#if defined __x86_64__
-__attribute__((target_clones("avx512f", "arch=haswell", "default"), optimize("fp-contract=fast")))
-#endif
-static float
-multiply_adds(const float start[CHAINS])
-{
-    sixteen c[CHAINS], a = (sixteen){0} + 0.999f, b = (sixteen){0} + 1e-3f, sum = {0};
-#pragma GCC unroll 12
-    for (int k = 0; k < CHAINS; k++)
-        c[k] = (sixteen){0} + start[k];
-    for (int i = 0; i < STEPS; i++)
-#pragma GCC unroll 12
-        for (int k = 0; k < CHAINS; k++)
-            c[k] = c[k] * a + b;
-#pragma GCC unroll 12
-    for (int k = 0; k < CHAINS; k++)
-        sum += c[k];
-    return sum[0] + sum[5];
-}
-
-static void flops_task(void *ctx, int64_t task, int worker)
-{
-    float start[CHAINS];
-    for (int k = 0; k < CHAINS; k++)
-        start[k] = (float)k * 0.01f;
-    ((float *)ctx)[task] = multiply_adds(start);
-}
-
-static double peak_flops(pool *p) /* GFLOP/s */
-{
-    float result[MOST_THREADS];
-    double best = 1e9;
-    for (int i = 0; i < 3; i++) {
-        double start = now();
-        pool_run(p, pool_threads(p), flops_task, result);
-        double t = now() - start;
-        best = t < best ? t : best;
-    }
-    return 2.0 * 16 * CHAINS * (double)STEPS * pool_threads(p) / best / 1e9;
-}
-
-/* ---- kernels ---- */
 
 typedef struct work {
     const kernel_ops *ops;
@@ -202,7 +112,7 @@ int main(int argc, char **argv)
     }
     const char *only = at < argc ? argv[at++] : NULL;
     pool *p;
-    if (threads > MOST_THREADS || pool_create(threads, &p, &err))
+    if (pool_create(threads, &p, &err))
         stop("cannot start the threads");
     uint8_t *weights = mem_pages_alloc(BYTES, "weights", &err);
     if (!weights)
@@ -212,7 +122,7 @@ int main(int argc, char **argv)
         bits = bits * 1664525u + 1013904223u;
         weights[i] = (uint8_t)(bits >> 24 & 0x2f);
     }
-    double gbps = memory_bandwidth(p, weights, BYTES), peak = peak_flops(p);
+    double gbps = limits_memory(threads), peak = limits_gflops(threads);
     printf("%d threads: memory %.1f GB/s, peak %.1f GFLOP/s (float32)\n", threads, gbps, peak);
     printf("%-8s %-8s %18s %25s %23s %23s\n", "table", "type", "1 token", "8 tokens", "32 tokens", "512 tokens");
     const kernel_table *table;
