@@ -16,6 +16,7 @@ static const struct {
     {"logits", "logits and hidden states into a safetensors file", command_logits},
     {"perplexity", "how well a model predicts a text", command_perplexity},
     {"bench", "measure the speed on random tokens", command_bench},
+    {"replay", "what cache policies would have done on a routing trace", command_replay},
     {"layer", "one layer with experts: forward and gradients of a test case", command_layer},
     {"bench-layer", "measure one layer with random experts", command_bench_layer},
 };

@@ -99,7 +99,7 @@ const struct argp path_argp = {
     .parser = parse_path,
 };
 
-static uint64_t parse_size(const char *option, const char *text)
+uint64_t parse_size(const char *option, const char *text)
 {
     uint64_t bytes = 0;
     odmoe_error err;

@@ -31,4 +31,7 @@ void parse_options(const struct argp *argp, int argc, char **argv, void *input);
 /* Keys of options without a letter: each parser numbers its own from its base. */
 enum { KEY_COMMON = 0x100, KEY_SAMPLER = 0x200, KEY_COMMAND = 0x300 };
 
+/* parse_size - the bytes of a size option; a usage error ends the program. */
+uint64_t parse_size(const char *option, const char *text);
+
 #endif

@@ -301,6 +301,22 @@ ODMOE_API void odmoe_sampler_free(odmoe_sampler *sampler);
 ODMOE_API int32_t odmoe_sample(odmoe_sampler *sampler, const float *logits);
 ODMOE_API void odmoe_sampler_accept(odmoe_sampler *sampler, int32_t token);
 
+/* ---- replaying a routing trace ---------------------------------------------------------------------------- */
+
+/* odmoe_replay - send a routing trace through the expert cache's own code, without a model: what would a policy have
+ * hit? trace    a file of routing decisions: JSON lines (one token: the experts of each layer) or CSV (docs/cache.md)
+ * policy   one of odmoe_policy_at, "auto", or "belady": the optimum, which knows the future
+ * result   result->size set by the caller
+ * Errors   ERR_IO, ERR_FORMAT (file and line); ERR_ARG for an unknown policy; ERR_BUDGET: no room for one expert. */
+typedef struct odmoe_replay_result {
+    size_t size;
+    double hit_pct_cum, hit_pct_decode; /* of experts asked for: all, and without prompts */
+    uint64_t bytes_read;
+    char policy[24]; /* the one that was run */
+} odmoe_replay_result;
+ODMOE_API odmoe_status odmoe_replay(const char *trace, uint64_t cache_bytes, const char *policy,
+                                    odmoe_replay_result *result, odmoe_error *err);
+
 /* ---- telemetry -------------------------------------------------------------------------------------------- */
 
 typedef struct odmoe_stats {

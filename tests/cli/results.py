@@ -50,6 +50,16 @@ class Objects(CliTest):
         self.assertAlmostEqual(o["gen_tps"], 5 / o["gen_seconds"], delta=o["gen_tps"] * 1e-3)
         self.assertLess(o["peak_anon_bytes"], (24 << 20) + (16 << 20))
 
+    def test_replay_gives_every_policy_and_the_optimum(self):
+        trace = f"{DATA}/traces/olmoe_1b7b_299tok.jsonl"
+        everything = self.check_done(run("replay", trace, "--ram", "150MiB", "--json")).json()
+        self.assertLessEqual({"lru", "lfu", "belady"}, set(everything))
+        for o in everything.values():
+            self.assertEqual(set(o), {"hit_pct_cum", "hit_pct_decode", "bytes_read"})
+            self.assertLessEqual(o["hit_pct_decode"], everything["belady"]["hit_pct_decode"])
+        chosen = self.check_done(run("replay", trace, "--ram", "150MiB", "--policy", "lru", "--json")).json()
+        self.assertEqual(chosen, {name: everything[name] for name in ("lru", "belady")})
+
     def test_run_writes_the_same_object_to_its_stats_file(self):
         stats = self.folder / "stats.json"
         self.check_done(run("run", "-m", DEMO, "-p", PROMPT, "-n", "4", "--ignore-eos", "--stats", stats))
