@@ -29,8 +29,9 @@ sanitize:
 	@tools/install-deps.sh --check
 	tools/sanitize.sh
 
-bench: all
-	bench/run.sh $(BUILD)
+# Options of the script go into BENCH, e.g. BENCH="--quick --dir /var/tmp/models"
+bench: $(BUILD)/build.ninja
+	BUILD=$(abspath $(BUILD)) bench/run.sh $(BENCH)
 
 install: all
 	$(MESON) install -C $(BUILD)

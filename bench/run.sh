@@ -1,71 +1,174 @@
-#!/bin/sh
-# Measure this machine, the kernels, the store, the layer and a model, each beside its limit; one table of odmoe beside
-# llama.cpp where its Python package is at hand. Lines go to standard output and are meant for bench/RESULTS.md.
-# usage: run.sh BUILD [WORKDIR]      WORKDIR: on the disk to measure, some 6 GB free; default BUILD/bench-data
-# PYTHON: one with numpy and gguf makes the synthetic model (3.6 GiB), one with llama_cpp too measures that. Without the
-# former the demo model is measured alone.
-set -eu
-cd "$(dirname "$0")/.."
-build=$1
-data=${2:-$build/bench-data}
-python=${PYTHON:-python3}
-odmoe=$build/odmoe
-runs=3
-mkdir -p "$data"
-ninja -C "$build" bench/machine bench/bench_kernels bench/bench_store >/dev/null
+#!/bin/bash
+# Measure this machine, odmoe and llama.cpp, and compare them: the machine's limits first in every round, then both
+# programs in turn on each case, so that a disk or a neighbour that changes its speed changes it for everybody.
+set -euo pipefail
 
-have() { "$python" -c "import $1" 2>/dev/null; }
-
-# One figure of a JSON object on standard input, with three digits after the point.
-figure() { "$python" -c "import json, sys; print('%.3f' % json.load(sys.stdin)['$1'])"; }
-
-# TITLE FIELD COMMAND...: the field of each of three runs in one line.
-line() {
-    title=$1 field=$2 i=0 figures=
-    shift 2
-    while [ $i -lt $runs ]; do
-        figures="$figures $("$@" 2>/dev/null | tail -n 1 | figure "$field")"
-        i=$((i + 1))
-    done
-    echo "$title, $field:$figures"
+usage() {
+    cat <<'TEXT'
+usage: bench/run.sh [OPTION...]
+  --case NAME...   only these cases (names: see --list)
+  --big            the 16 GiB model too         --long   long prompts and contexts too, odmoe alone
+  --runs N         rounds; medians are shown (3)
+  --quick          one round, few tokens: does it work?, not how fast is it
+  --dir DIR        where the synthetic models are, or are made (/var/tmp/odmoe-bench; 4 GiB, with --big 20)
+  --limit SECONDS  a run that takes longer is stopped and counts as failed (900)
+  --threads N      for both programs (all processors)
+  --kernels NAME   of odmoe (auto)
+  --record         write the table into bench/RESULTS.md and the picture to docs/speed.svg
+  --list           show the cases and leave
+PYTHON chooses the interpreter, BUILD the build folder. Results: bench/out/*.json and speed.svg; the table on standard output.
+Cases under a cap need root and a memory control group: the page cache counts, and is cold at the start.
+TEXT
 }
 
-# SIZE COMMAND...: under a memory cap from a cold page cache where that is possible (root), else as it is.
-capped() {
-    if [ "$(id -u)" -eq 0 ] && [ -d /sys/fs/cgroup ]; then
-        bench/capped.sh "$@"
-    else
+# name           model        cap  --ram    prompt decode peer  more options of odmoe
+# Both programs get the same counts. Decoding under a cap starts from nothing, which also leaves the prompt out of the
+# time split. --ram is less than the cap by what the process needs besides (code, page tables, the kernel's share).
+cases='
+mid              mid          max  6GiB     512    64     peer
+mid-1G           mid          1G   800MiB   0      24     peer
+mid-2G           mid          2G   1700MiB  0      48     peer
+mid-1G-prompt    mid          1G   800MiB   512    0      peer
+big              qwen3moe30b  max  18GiB    256    32     peer
+big-8G           qwen3moe30b  8G   7600MiB  0      24     peer
+big-4G           qwen3moe30b  4G   3700MiB  0      8      peer
+big-4G-prompt    qwen3moe30b  4G   3700MiB  256    0      peer
+mid-1G-4k        mid          1G   800MiB   4096   0      alone
+mid-8k           mid          max  6GiB     8192   64     alone
+mid-8k-q8        mid          max  6GiB     8192   64     alone --kv q8_0
+mid-32k          mid          max  3GiB     32768  0      alone
+'
+
+say() { echo "run.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+build=$(realpath -m "${BUILD:-$root/build}")
+python=${PYTHON:-python3}
+dir=/var/tmp/odmoe-bench runs=3 limit=900 quick= big= long= record= chosen= kernels=auto threads=$(nproc)
+while [ $# -gt 0 ]; do
+    case $1 in
+    --case)
         shift
-        "$@"
+        while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do chosen="$chosen $1"; shift; done
+        [ -n "$chosen" ] || die "--case needs a name"
+        continue ;;
+    --runs | --limit | --dir | --threads | --kernels)
+        [ $# -ge 2 ] || die "$1 needs a value"
+        declare "${1#--}=$2"
+        shift ;;
+    --big) big=1 ;;
+    --long) long=1 ;;
+    --quick) quick=1 runs=1 ;;
+    --record) record=1 ;;
+    --list) echo "$cases"; exit 0 ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+[ -z "$record" ] || [ -z "$quick" ] || die "--quick is not worth recording"
+for name in $chosen; do
+    grep -q "^$name " <<<"$cases" || die "no case $name; --list shows them"
+done
+
+can_cap() {
+    local group=/sys/fs/cgroup
+    [ ! -d $group/memory ] || group=$group/memory
+    [ "$(id -u)" = 0 ] && [ -w $group ] && [ -w /proc/sys/vm/drop_caches ]
+}
+
+# Does this run include the case? name, peer column
+wanted() {
+    if [ -n "$chosen" ]; then
+        [[ " $chosen " == *" $1 "* ]]
+    elif [ "$2" = alone ]; then
+        [ -n "$long" ]
+    else
+        [[ $1 != big* ]] || [ -n "$big" ]
     fi
 }
 
-echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc) processors"
-model=models/demo.gguf
-if have gguf; then
-    model=$data/mid.gguf
-    [ -f "$model" ] || "$python" bench/make_big_gguf.py "$model" --preset mid
+modules() { # which of the modules does this Python lack?
+    "$python" - "$@" <<'PY'
+import importlib.util, sys
+print(*(m for m in sys.argv[1:] if importlib.util.find_spec(m) is None))
+PY
+}
+
+peer=1
+missing=$(modules llama_cpp numpy gguf safetensors) || die "no Python: set PYTHON to an interpreter"
+if [ -n "$missing" ]; then
+    say "$python lacks $missing: $python -m pip install llama-cpp-python==0.3.36 numpy gguf safetensors  (some 20 minutes)"
+    [[ " $missing " != *" llama_cpp "* && " $missing " != *" numpy "* ]] || { peer=; say "without them odmoe is measured alone"; }
 fi
-echo "== machine"
-"$build/bench/machine" "$model" "$(nproc)"
-echo "== kernels"
-best=$("$odmoe" --version | sed -n 's/^kernels: \([^ ]*\).*/\1/p')
-"$build/bench/bench_kernels" -t "$(nproc)" "$best" q4_k q6_k q8_0 bf16 f32
-echo "== layer"
-line "layer of 16 experts, 256 tokens" seconds "$odmoe" bench-layer --json
-echo "== $model"
-line "all in memory" gen_tps "$odmoe" bench -m "$model" -p 0 -n 32 --json
-line "all in memory" prompt_tps "$odmoe" bench -m "$model" -p 256 -n 0 --json
-if [ "$model" = models/demo.gguf ]; then
-    echo "(no synthetic model: PYTHON names no Python with numpy and gguf)"
-    exit 0
-fi
-line "cap 1 GiB, --ram 800MiB" gen_tps capped 1G "$odmoe" bench -m "$model" -p 0 -n 16 --ram 800MiB --json
-line "cap 2 GiB, --ram 1800MiB" gen_tps capped 2G "$odmoe" bench -m "$model" -p 0 -n 16 --ram 1800MiB --json
-if have llama_cpp; then
-    line "llama.cpp, all in memory" gen_tps "$python" bench/peer_llama.py bench "$model" -p 0 -n 32
-    line "llama.cpp, all in memory" prompt_tps "$python" bench/peer_llama.py bench "$model" -p 256 -n 0
-    line "llama.cpp, cap 2 GiB" gen_tps capped 2G "$python" bench/peer_llama.py bench "$model" -p 0 -n 8 --no-repack
-else
-    echo "(llama.cpp is not measured: PYTHON names no Python with llama_cpp; bench/peer_llama.py says how to get it)"
-fi
+
+capping=1
+can_cap || { capping=; say "cases under a cap are skipped: they need root and a writable /sys/fs/cgroup"; }
+
+plan=
+while read -r name model cap ram prompt decode with more; do
+    [ -n "$name" ] && wanted "$name" "$with" || continue
+    [ "$cap" = max ] || [ -n "$capping" ] || continue
+    [ -n "$peer" ] || with=alone
+    if [ -n "$quick" ]; then
+        prompt=$((prompt < 64 ? prompt : 64)) decode=$((decode < 4 ? decode : 4))
+    fi
+    plan="$plan$name $model $cap $ram $prompt $decode $with $more"$'\n'
+done <<<"$cases"
+[ -n "$plan" ] || die "no case is left to run"
+
+[ -f "$build/build.ninja" ] || make -C "$root" BUILD="$build" "$build/build.ninja" >&2
+ninja -C "$build" odmoe bench/machine >&2
+odmoe=$build/odmoe
+out=$here/out
+mkdir -p "$dir" "$out"
+rm -f "$out"/runs.jsonl "$out"/log
+
+for model in $(awk '{ print $2 }' <<<"$plan" | sort -u); do
+    file=$dir/$model.gguf
+    if [ ! -f "$file" ]; then
+        [[ " $missing " != *" gguf "* && " $missing " != *" numpy "* ]] || die "$file is missing, and making it needs gguf and numpy"
+        say "making $file"
+        "$python" "$here/make_big_gguf.py" "$file.part" --preset "$model"
+        mv "$file.part" "$file"
+    fi
+    "$odmoe" inspect "$file" --json >"$out/model-$model.json"
+done
+
+# measure - one line of runs.jsonl. Arguments: case, model, cap, program, round, command...
+# A program that failed, was killed for its memory or took too long leaves null: that is a result too.
+measure() {
+    local name=$1 model=$2 cap=$3 program=$4 round=$5 result
+    shift 5
+    set -- timeout --kill-after=10 "$limit" "$@"
+    [ "$cap" = max ] || set -- "$here/capped.sh" "$cap" "$@"
+    say "round $round: $name, $program"
+    echo "# round $round: $name, $program: $*" >>"$out/log"
+    result=$("$@" 2>>"$out/log" | tr -d '\n') && [ -n "$result" ] || { result=null; say "it failed or took more than $limit s: see $out/log"; }
+    printf '{"case": "%s", "model": "%s", "cap": "%s", "program": "%s", "round": %d, "result": %s}\n' \
+        "$name" "$model" "$cap" "$program" "$round" "$result" >>"$out/runs.jsonl"
+}
+
+for round in $(seq "$runs"); do
+    file=$dir/$(awk 'NR == 1 { print $2 }' <<<"$plan").gguf
+    measure machine - max machine "$round" "$build/bench/machine" "$file" "$threads"
+    while read -r name model cap ram prompt decode with more <&3; do
+        [ -n "$name" ] || continue
+        file=$dir/$model.gguf
+        # shellcheck disable=SC2086  # $more is a list of options
+        measure "$name" "$model" "$cap" odmoe "$round" "$odmoe" bench -m "$file" --ram "$ram" -p "$prompt" -n "$decode" \
+            -t "$threads" --kernels "$kernels" $more --json
+        [ "$with" = peer ] || continue
+        # Repacked weights are a copy in memory, which a cap doesn't leave room for.
+        set --
+        [ "$cap" = max ] || set -- --no-repack
+        measure "$name" "$model" "$cap" llama.cpp "$round" "$python" "$here/peer_llama.py" bench "$file" -p "$prompt" \
+            -n "$decode" -t "$threads" "$@"
+    done 3<<<"$plan"
+done
+
+set -- "$out"
+[ -z "$record" ] || set -- "$out" --results "$here/RESULTS.md" --picture "$root/docs/speed.svg"
+"$python" "$here/report.py" "$@"
