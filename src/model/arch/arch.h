@@ -45,9 +45,9 @@ odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char 
                            int *out, odmoe_error *err);
 odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
                              odmoe_error *err);
-/* arch_hf_sparse_layers - which layers are dense, from decoder_sparse_step and mlp_only_layers (the Qwen families). */
-odmoe_status arch_hf_sparse_layers(config_object json, model_config *c, odmoe_error *err);
-/* arch_hf_windows - sliding windows of the Qwen families: use_sliding_window, max_window_layers, layer_types. */
-odmoe_status arch_hf_windows(config_object json, model_config *c, odmoe_error *err);
+/* arch_hf_qwen - what the Qwen families add to arch_hf_common: widths of dense and expert FFNs, norm_topk_prob, which
+ * layers are dense (decoder_sparse_step, mlp_only_layers), sliding windows (use_sliding_window, max_window_layers,
+ * layer_types). */
+odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err);
 
 #endif

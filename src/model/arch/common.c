@@ -294,7 +294,7 @@ odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *er
     return ODMOE_OK;
 }
 
-odmoe_status arch_hf_sparse_layers(config_object json, model_config *c, odmoe_error *err)
+static odmoe_status sparse_layers(config_object json, model_config *c, odmoe_error *err)
 {
     int64_t step;
     odmoe_status status = config_int(json, "decoder_sparse_step", false, 1, MODEL_LAYERS_MAX, 1, &step, err);
@@ -314,7 +314,7 @@ odmoe_status arch_hf_sparse_layers(config_object json, model_config *c, odmoe_er
     return ODMOE_OK;
 }
 
-odmoe_status arch_hf_windows(config_object json, model_config *c, odmoe_error *err)
+static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
 {
     bool use;
     int64_t window, first;
@@ -332,4 +332,22 @@ odmoe_status arch_hf_windows(config_object json, model_config *c, odmoe_error *e
         c->window[l] = sliding ? (int)window : 0;
     }
     return ODMOE_OK;
+}
+
+odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err)
+{
+    int64_t dense, ffn;
+    odmoe_status status = arch_hf_common(json, c, err);
+    if (!status)
+        status = config_int(json, "intermediate_size", false, 1, MODEL_DIM_MAX, 0, &dense, err);
+    if (!status)
+        status = config_int(json, "moe_intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
+    if (!status)
+        status = config_bool(json, "norm_topk_prob", false, false, &c->router.renormalise, err);
+    if (status)
+        return status;
+    c->dense_ffn = (int)dense;
+    c->expert_ffn = (int)ffn;
+    status = sparse_layers(json, c, err);
+    return status ? status : windows(json, c, err);
 }

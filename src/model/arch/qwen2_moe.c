@@ -16,23 +16,13 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t dense, ffn, shared;
-    odmoe_status status = arch_hf_common(json, c, err);
-    if (!status)
-        status = config_int(json, "intermediate_size", false, 1, MODEL_DIM_MAX, 0, &dense, err);
-    if (!status)
-        status = config_int(json, "moe_intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
+    int64_t shared;
+    odmoe_status status = arch_hf_qwen(json, c, err);
     if (!status)
         status = config_int(json, "shared_expert_intermediate_size", true, 1, MODEL_DIM_MAX, 0, &shared, err);
     if (!status)
-        status = config_bool(json, "norm_topk_prob", false, false, &c->router.renormalise, err);
-    if (status)
-        return status;
-    c->dense_ffn = (int)dense;
-    c->expert_ffn = (int)ffn;
-    c->shared_ffn = (int)shared;
-    status = arch_hf_sparse_layers(json, c, err);
-    return status ? status : arch_hf_windows(json, c, err);
+        c->shared_ffn = (int)shared;
+    return status;
 }
 
 static const weight_rule shared[] = {

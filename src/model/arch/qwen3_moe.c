@@ -10,21 +10,8 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t dense, ffn;
-    odmoe_status status = arch_hf_common(json, c, err);
-    if (!status)
-        status = config_int(json, "intermediate_size", false, 1, MODEL_DIM_MAX, 0, &dense, err);
-    if (!status)
-        status = config_int(json, "moe_intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
-    if (!status)
-        status = config_bool(json, "norm_topk_prob", false, false, &c->router.renormalise, err);
-    if (status)
-        return status;
     c->norm_heads = true;
-    c->dense_ffn = (int)dense;
-    c->expert_ffn = (int)ffn;
-    status = arch_hf_sparse_layers(json, c, err);
-    return status ? status : arch_hf_windows(json, c, err);
+    return arch_hf_qwen(json, c, err);
 }
 
 static const weight_rule *const weights[] = {arch_weights_base, arch_weights_attention_bias, arch_weights_qk_norm,
