@@ -181,6 +181,8 @@ double limits_memory(int threads)
 
 /* ---- disk ---- */
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
 typedef struct disk_scan {
     int fd;
     bool direct;
@@ -196,9 +198,15 @@ typedef struct disk_scan {
 static void disk_member(void *ctx, int i)
 {
     disk_scan *s = ctx;
-    void *buffer = NULL;
-    if (posix_memalign(&buffer, 4096, s->block))
+    /* on huge pages, as the expert cache is: pinning 4 KiB pages for every read costs more than some disks */
+    size_t room = (s->block + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *buffer = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (buffer == MAP_FAILED) {
         s->failed = true;
+    } else {
+        madvise(buffer, room, MADV_HUGEPAGE);
+        memset(buffer, 0, room);
+    }
     for (uint32_t from = 0; from < s->count; from += s->burst) {
         uint32_t to = s->count - from < s->burst ? s->count : from + s->burst, n;
         while (!s->failed && (n = atomic_fetch_add(&s->next, 1)) < to) {
@@ -213,7 +221,8 @@ static void disk_member(void *ctx, int i)
             s->next = to;
         pthread_barrier_wait(&s->drained);
     }
-    free(buffer);
+    if (buffer != MAP_FAILED)
+        munmap(buffer, room);
 }
 
 static uint32_t *shuffled(uint32_t count)
