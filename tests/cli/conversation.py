@@ -33,8 +33,9 @@ class Chat(CliTest):
         terminal = self.terminal("chat", "-m", DEMO, "--temp", "1", "--kernels", "ref")
         terminal.wait_for_prompt()
         terminal.type("Tell me everything about rivers.\n")
-        terminal.wait_for("reading the prompt")
+        terminal.wait_for(r"rivers\.\r\n[\s\S]*[a-z]{3}")  # it reads the prompt, or has begun to answer
         terminal.type("\x03")
+        terminal.wait_for_prompt()
         terminal.type("/help\n")
         terminal.wait_for("/exit ")
         terminal.type("/exit\n")
