@@ -40,7 +40,6 @@ typedef struct bench_options {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     bench_options *o = state->input;
-    odmoe_error err;
     switch (key) {
     case KEY_HIDDEN:
         o->shape.hidden = (int32_t)parse_integer("--hidden", arg, 1, 1 << 20);
@@ -72,8 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->file = arg;
         return 0;
     case KEY_RAM:
-        if (odmoe_size_parse(arg, &o->ram, &err))
-            usage_error("--ram: %s", err.message);
+        o->ram = parse_size("--ram", arg);
         return 0;
     case KEY_KERNELS:
         o->kernels = arg;

@@ -22,7 +22,6 @@ typedef struct layer_options {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     layer_options *o = state->input;
-    odmoe_error err;
     switch (key) {
     case KEY_CASE:
         o->path = arg;
@@ -37,8 +36,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->kernels = arg;
         return 0;
     case KEY_RAM:
-        if (odmoe_size_parse(arg, &o->ram, &err))
-            usage_error("--ram: %s", err.message);
+        o->ram = parse_size("--ram", arg);
         return 0;
     case ARGP_KEY_END:
         if (!o->path || !o->out)

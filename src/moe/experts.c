@@ -356,8 +356,3 @@ odmoe_status experts_finish(experts_call *call, float *y, odmoe_error *err)
         add_kept(call, call->n * call->shape->top_k);
     return status;
 }
-
-void experts_abandon(experts_call *call)
-{
-    call->source->end(call->source->ctx, call->batch);
-}

@@ -117,7 +117,4 @@ odmoe_status experts_start(experts_call *call, const compute *c, const experts_s
  * Errors: the source's, with y undefined. */
 odmoe_status experts_finish(experts_call *call, float *y, odmoe_error *err);
 
-/* experts_abandon - end a started call without computing. */
-void experts_abandon(experts_call *call);
-
 #endif
