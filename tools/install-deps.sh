@@ -1,11 +1,24 @@
 #!/bin/sh
 # The Debian packages that odmoe is built from, in one place (docs/dependencies.md says what each is for).
-# usage: install-deps.sh           installs what is missing (as root), or says what to install
-#        install-deps.sh --check   installs nothing; says what to install and fails when something is missing
+# usage: install-deps.sh [--check] [--arm]
+#   Installs what is missing (as root), or says what to install.
+#   --check   installs nothing; fails when something is missing
+#   --arm     also what tools/test_neon.sh needs: a cross compiler and qemu-user. Nothing else needs these
 set -eu
 
 packages="gcc binutils libc6-dev meson ninja-build pkgconf python3 liburing-dev libjansson-dev libpcre2-dev libutf8proc-dev libedit-dev
 libcmocka-dev"
+check=
+for option in "$@"; do
+    case $option in
+    --check) check=yes ;;
+    --arm) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
+    *)
+        echo "usage: install-deps.sh [--check] [--arm]" >&2
+        exit 2
+        ;;
+    esac
+done
 
 if ! command -v dpkg-query >/dev/null; then
     # Another distribution: configuring says what is missing, by the names that pkg-config knows.
@@ -22,7 +35,7 @@ for package in $packages; do
 done
 [ -n "$missing" ] || exit 0
 
-if [ "${1-}" = --check ] || [ "$(id -u)" -ne 0 ]; then
+if [ -n "$check" ] || [ "$(id -u)" -ne 0 ]; then
     echo "odmoe: packages are missing. Install them with" >&2
     echo "    sudo apt-get install$missing" >&2
     exit 1
