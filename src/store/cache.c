@@ -175,10 +175,16 @@ static void evict(cache *c, int32_t id)
     drop(c, id);
 }
 
+/* Read ahead because it will be needed, and not needed yet: given up now, it would be read twice. */
+static bool is_kept(const cache_entry *e)
+{
+    return e->unused && e->class_ == READ_CERTAIN;
+}
+
 static bool may_go(const cache *c, int32_t id, bool force)
 {
     const cache_entry *e = &c->entry[id];
-    return e->state == CACHE_READY && !e->pins && (force || !e->wants);
+    return e->state == CACHE_READY && !e->pins && (force || (!e->wants && !is_kept(e)));
 }
 
 typedef struct victim_filter {
@@ -302,6 +308,13 @@ static bool make_room(cache *c, int32_t id)
     return true;
 }
 
+/* Is `a` to be given up rather than `b` (-1: nothing yet) when both are wanted? What was read ahead comes last. */
+static bool goes_before(const cache *c, int32_t a, int32_t b)
+{
+    const cache_entry *x = &c->entry[a], *y = b < 0 ? NULL : &c->entry[b];
+    return !y || (is_kept(x) != is_kept(y) ? is_kept(y) : x->turn > y->turn);
+}
+
 /* The same at the expense of experts that are wanted: the one that is wanted latest, else a whole region. */
 static bool force_room(cache *c, int32_t id, cache_force force)
 {
@@ -309,10 +322,11 @@ static bool force_room(cache *c, int32_t id, cache_force force)
     for (int32_t slot = 0; slot < c->slab.slots; slot++) {
         int32_t other = c->slab.owner[slot];
         if (other >= 0 && c->slab.class_of[other] == c->slab.class_of[id] && may_go(c, other, true) &&
-            (latest < 0 || c->entry[other].turn > c->entry[latest].turn))
+            goes_before(c, other, latest))
             latest = other;
     }
-    if (force == TAKE_LATER && (latest < 0 || c->entry[latest].turn <= c->entry[id].turn))
+    if (force == TAKE_LATER &&
+        (latest < 0 || is_kept(&c->entry[latest]) || c->entry[latest].turn <= c->entry[id].turn))
         return false;
     if (latest < 0)
         return empty_any_region(c, id, true);
