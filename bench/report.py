@@ -63,7 +63,10 @@ def rows_of(runs, models):
     """One row a case and phase, in the order of the runs. The rates of the machine are medians over the rounds."""
     cases = {}
     for run in runs:
-        case = cases.setdefault(run["case"], {"model": run["model"], "cap": run["cap"]})
+        case = cases.setdefault(run["case"], {"model": run["model"], "cap": run["cap"], "disk": {}})
+        if run["program"] == "disk":  # in the pattern of this round's run
+            case["disk"][run["round"]] = run["result"]
+            continue
         case.setdefault(run["program"], []).append(run["result"])
     measured = cases.pop("machine")["machine"]
     machine = {k: median(measured, k) for k in ("gflops", "memory_gbps", "disk_burst_gbps", "disk_stream_gbps")}
@@ -72,10 +75,12 @@ def rows_of(runs, models):
         model, capped = models[case["model"]], case["cap"] != "max"
         for phase in ("prompt", "gen"):
             samples = []
-            for run, limits in zip(case["odmoe"], measured):
+            for i, (run, limits) in enumerate(zip(case["odmoe"], measured)):
                 sample = phase_of(run, phase)
-                if sample:  # held against what the machine could do in the same round
-                    sample.update(limits_of(phase, sample, capped, limits or machine, model, resident.get(case["model"])))
+                if sample:  # held against what the machine could do in the same round, the disk in the run's own pattern
+                    limits = {**(limits or machine), **(case["disk"].get(i + 1) or {})}
+                    sample.update({k: limits.get(k) for k in ("burst_reads", "read_bytes", "disk_burst_gbps")})
+                    sample.update(limits_of(phase, sample, capped, limits, model, resident.get(case["model"])))
                     samples.append(sample)
             if not samples:
                 continue
@@ -106,15 +111,22 @@ def machine_line(machine, about):
             f"1 MiB, {number(machine['disk_stream_gbps'])} GB/s with a queue that never drains.")
 
 
+def bursts(row):
+    """The pattern of a run's reads, and what the disk gave in it."""
+    if not row["burst_reads"]:
+        return "–"
+    return f"{row['burst_reads']:.0f} x {row['read_bytes'] / 1e6:.2f} MB: {number(row['disk_burst_gbps'])} GB/s"
+
+
 def table(machine, rows, about):
     out = [machine_line(machine, about), "",
-           "| case | tokens | odmoe tok/s | llama.cpp tok/s | ratio | bound | reached | queue full | GB read | read s | "
-           "stall s | compute s |", "|---|---|---|---|---|---|---|---|---|---|---|---|"]
+           "| case | tokens | odmoe tok/s | llama.cpp tok/s | ratio | bound | reached | queue full | bursts | GB read | read s | "
+           "stall s | compute s |", "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for r in rows:
         peer = "failed" if r["peer"] is None and r["peer_samples"] else number(r["peer"])
         cells = [f"{r['case']}, {r['phase']}", f"{r['tokens']:.0f}", number(r["tps"]), peer,
                  "–" if r["ratio"] is None else number(r["ratio"]) + " x", r["bound"], percent(r["reached"]),
-                 percent(r["reached_stream"]), number(r["bytes_read"] / 1e9)]
+                 percent(r["reached_stream"]), bursts(r), number(r["bytes_read"] / 1e9)]
         cells += [number(r[k]) for k in ("read_seconds", "stall_seconds", "compute_seconds")]
         out.append("| " + " | ".join(cells) + " |")
     return "\n".join(out) + "\n"

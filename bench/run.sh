@@ -151,6 +151,19 @@ measure() {
         "$name" "$model" "$cap" "$program" "$round" "$result" >>"$out/runs.jsonl"
 }
 
+# burst_of MODEL - the bursts of the latest run: how many reads a layer and pass it had on average, and of what size.
+# Nothing when it read nothing.
+burst_of() {
+    "$python" - "$out/model-$1.json" "$out/runs.jsonl" <<'PY'
+import json, sys
+model = json.load(open(sys.argv[1]))
+run = json.loads(open(sys.argv[2]).readlines()[-1])["result"]
+if run and run["reads"]:
+    layers = (run["prompt_chunks"] + run["gen_tokens"]) * model["moe_layers"]
+    print(max(round(run["reads"] / layers), 1), run["bytes_read"] // run["reads"])
+PY
+}
+
 for round in $(seq "$runs"); do
     file=$dir/$(awk 'NR == 1 { print $2 }' <<<"$plan").gguf
     measure machine - max machine "$round" "$build/bench/machine" "$file" "$threads"
@@ -160,6 +173,12 @@ for round in $(seq "$runs"); do
         # shellcheck disable=SC2086  # $more is a list of options
         measure "$name" "$model" "$cap" odmoe "$round" "$odmoe" bench -m "$file" --ram "$ram" -p "$prompt" -n "$decode" \
             -t "$threads" --kernels "$kernels" $more --json
+        # The disk in the pattern that this run had, at once: that is what report.py holds it against.
+        if [ "$cap" != max ]; then
+            burst=$(burst_of "$model")
+            # shellcheck disable=SC2086  # two numbers
+            [ -z "$burst" ] || measure "$name" "$model" max disk "$round" "$build/bench/machine" "$file" --burst $burst
+        fi
         [ "$with" = peer ] || continue
         # Repacked weights are a copy in memory, which a cap doesn't leave room for.
         set --
