@@ -8,7 +8,7 @@
 
 #include "limits.h"
 
-#define DEPTH_MAX 32          /* as many reads as the store has in flight at most */
+#define DEPTH_MAX 32           /* as many reads as the store has in flight at most */
 #define BURST_TOTAL (1u << 30) /* bytes to read for one figure */
 
 static int wrong_usage(void)
@@ -20,9 +20,8 @@ static int wrong_usage(void)
 /* Reads and bytes as a run of a model had them on average; a direct read is a multiple of 4096. */
 static int burst_only(const char *path, const char *reads, const char *bytes)
 {
-    limits_pattern p = {.block = (strtoull(bytes, NULL, 10) + 4095) / 4096 * 4096,
-                        .burst = atoi(reads),
-                        .bytes = BURST_TOTAL};
+    limits_pattern p = {
+        .block = (strtoull(bytes, NULL, 10) + 4095) / 4096 * 4096, .burst = atoi(reads), .bytes = BURST_TOTAL};
     if (p.burst < 1 || !p.block || p.block > BURST_TOTAL)
         return wrong_usage();
     p.depth = p.burst < DEPTH_MAX ? p.burst : DEPTH_MAX;

@@ -325,8 +325,7 @@ static bool force_room(cache *c, int32_t id, cache_force force)
             goes_before(c, other, latest))
             latest = other;
     }
-    if (force == TAKE_LATER &&
-        (latest < 0 || is_kept(&c->entry[latest]) || c->entry[latest].turn <= c->entry[id].turn))
+    if (force == TAKE_LATER && (latest < 0 || is_kept(&c->entry[latest]) || c->entry[latest].turn <= c->entry[id].turn))
         return false;
     if (latest < 0)
         return empty_any_region(c, id, true);

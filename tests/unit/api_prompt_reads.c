@@ -1,5 +1,6 @@
-/* What a prompt reads: each expert at most once per layer and chunk, however small the budget. Counters of single experts
- * are compared with the experts' sizes in the file, which a run with room for all shows (there each is read once). */
+/* What a prompt reads: each expert at most once per layer and chunk, however small the budget. Counters of single
+ * experts are compared with the experts' sizes in the file, which a run with room for all shows (there each is read
+ * once). */
 #include "format_files.h"
 
 #include <stdio.h>

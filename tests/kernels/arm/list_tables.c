@@ -1,5 +1,5 @@
-/* The names of the tables that this processor runs, best first, on one line. tools/test_neon.sh compares them with those
- * that the emulated processor must have. */
+/* The names of the tables that this processor runs, best first, on one line. tools/test_neon.sh compares them with
+ * those that the emulated processor must have. */
 #include <stdio.h>
 
 #include "kernels/kernels.h"
