@@ -5,7 +5,9 @@
 
 #define ROUND_ROWS 256 /* (row, expert) pairs that are computed at a time: bounds the workspace */
 #define FEW_ENTRIES 64 /* up to this many (row, expert) pairs are kept apart and computed in arrival order */
-#define BLOCK 64       /* output columns of one task of many rows */
+#define BLOCK 64       /* output columns of one task of many rows, */
+#define BLOCK_SMALL 32 /* or of a small hidden size, so that threads find enough tasks: */
+#define BLOCK_TASKS 8  /* a thread */
 
 /* ---- validation at load ---- */
 
@@ -246,7 +248,8 @@ static void add_task(void *ctx, int64_t task, int worker)
 {
     const experts_call *call = ctx;
     experts_work *w = call->work;
-    int64_t hidden = call->shape->hidden, first = task * BLOCK, count = run_length(hidden, first, BLOCK);
+    int64_t hidden = call->shape->hidden, first = task * call->down_rows;
+    int64_t count = run_length(hidden, first, call->down_rows);
     float *block = w->block + worker * w->round_rows * BLOCK;
     for (int i = 0; i < call->count; i++) {
         const experts_slice *s = &call->slices[i];
@@ -266,11 +269,13 @@ static void run_round(experts_call *call)
     call->gate_rows = task_rows(call->c, call->count * ffn, rows_each);
     pool_run(call->c->pool, call->count * runs_of(ffn, call->gate_rows), gate_up_task, call);
     activations_fill(call->c, &w->mid, call->shape->mid_mask, w->gate, call->rows);
-    call->down_rows = call->few ? task_rows(call->c, call->count * hidden, rows_each) : BLOCK;
-    if (call->few)
+    if (call->few) {
+        call->down_rows = task_rows(call->c, call->count * hidden, rows_each);
         pool_run(call->c->pool, call->count * runs_of(hidden, call->down_rows), keep_task, call);
-    else
-        pool_run(call->c->pool, runs_of(hidden, BLOCK), add_task, call);
+    } else {
+        call->down_rows = hidden >= BLOCK_TASKS * pool_threads(call->c->pool) * BLOCK ? BLOCK : BLOCK_SMALL;
+        pool_run(call->c->pool, runs_of(hidden, call->down_rows), add_task, call);
+    }
     for (int i = 0; i < call->count; i++)
         if (call->slices[i].last)
             call->source->release(call->source->ctx, call->batch, &call->slices[i].view);
