@@ -72,24 +72,31 @@ ALWAYS_INLINE f32x16 f32x16_from_bf16_part(const void *p, int64_t n)
     return f32x16_from_bf16(half);
 }
 
-/* f32x16_exp - e^x within 1 ulp or so; 0 below -104, infinite above 88.73. x = n ln 2 + r with |r| <= ln 2 / 2; the
- * polynomial approximates e^r. */
+/* f32x16_exp_of - e^x of n <= 4 vectors in place, within 1 ulp or so; 0 below -104, infinite above 88.73. x = n ln 2 +
+ * r with |r| <= ln 2 / 2; the polynomial approximates e^r. One chain is long and waits for itself: several go side by
+ * side, step by step. */
+#define SIDE_BY_SIDE _Pragma("GCC unroll 4") for (int i = 0; i < n; i++)
+ALWAYS_INLINE void f32x16_exp_of(int n, f32x16 *x)
+{
+    /* 1/7!, 1/6! ... */
+    static const float factors[] = {0x1.6c16c2p-10f, 0x1.111112p-7f, 0x1.555556p-5f, 0x1.555556p-3f, 0.5f, 1.0f, 1.0f};
+    f32x16 k[4], r[4], p[4];
+    SIDE_BY_SIDE x[i] = f32x16_min(f32x16_set1(89.0f), f32x16_max(f32x16_set1(-104.0f), x[i]));
+    SIDE_BY_SIDE k[i] = f32x16_round(f32x16_mul(x[i], f32x16_set1(0x1.715476p+0f)));
+    SIDE_BY_SIDE r[i] = f32x16_fma(k[i], f32x16_set1(-0x1.62e4p-1f), x[i]);    /* ln 2 in two parts, */
+    SIDE_BY_SIDE r[i] = f32x16_fma(k[i], f32x16_set1(-0x1.7f7d1cp-20f), r[i]); /* k times the first is exact */
+    SIDE_BY_SIDE p[i] = f32x16_set1(0x1.a01a02p-13f);
+#pragma GCC unroll 8
+    for (int f = 0; f < 7; f++) {
+        SIDE_BY_SIDE p[i] = f32x16_fma(p[i], r[i], f32x16_set1(factors[f]));
+    }
+    SIDE_BY_SIDE x[i] = f32x16_ldexp(p[i], k[i]);
+}
+#undef SIDE_BY_SIDE
 ALWAYS_INLINE f32x16 f32x16_exp(f32x16 x)
 {
-    x = f32x16_max(f32x16_set1(-104.0f), x);
-    x = f32x16_min(f32x16_set1(89.0f), x);
-    f32x16 n = f32x16_round(f32x16_mul(x, f32x16_set1(0x1.715476p+0f)));
-    f32x16 r = f32x16_fma(n, f32x16_set1(-0x1.62e4p-1f), x); /* ln 2 in two parts, n times the first is exact */
-    r = f32x16_fma(n, f32x16_set1(-0x1.7f7d1cp-20f), r);
-    f32x16 p = f32x16_set1(0x1.a01a02p-13f); /* 1/7!, 1/6! … */
-    p = f32x16_fma(p, r, f32x16_set1(0x1.6c16c2p-10f));
-    p = f32x16_fma(p, r, f32x16_set1(0x1.111112p-7f));
-    p = f32x16_fma(p, r, f32x16_set1(0x1.555556p-5f));
-    p = f32x16_fma(p, r, f32x16_set1(0x1.555556p-3f));
-    p = f32x16_fma(p, r, f32x16_set1(0.5f));
-    p = f32x16_fma(p, r, f32x16_set1(1.0f));
-    p = f32x16_fma(p, r, f32x16_set1(1.0f));
-    return f32x16_ldexp(p, n);
+    f32x16_exp_of(1, &x);
+    return x;
 }
 
 #endif

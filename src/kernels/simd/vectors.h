@@ -57,20 +57,33 @@ static void softmax(float *x, int64_t n)
 }
 
 /* e^-gate overflows to infinity for a very negative gate; the quotient is then 0, as it should be. */
-ALWAYS_INLINE f32x16 silu(f32x16 gate)
+ALWAYS_INLINE void silu_mul_vectors(int n, const float *gate, const float *up, float *out)
 {
-    f32x16 e = f32x16_exp(f32x16_sub(f32x16_zero(), gate));
-    return f32x16_div(gate, f32x16_add(f32x16_set1(1.0f), e));
+    f32x16 e[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++)
+        e[i] = f32x16_sub(f32x16_zero(), f32x16_load(gate + 16 * i));
+    f32x16_exp_of(n, e);
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        f32x16 silu = f32x16_div(f32x16_load(gate + 16 * i), f32x16_add(f32x16_set1(1.0f), e[i]));
+        f32x16_store(out + 16 * i, f32x16_mul(silu, f32x16_load(up + 16 * i)));
+    }
 }
 
 static void silu_mul(const float *gate, const float *up, float *out, int64_t n)
 {
     int64_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        silu_mul_vectors(2, gate + i, up + i, out + i);
     for (; i + 16 <= n; i += 16)
-        f32x16_store(out + i, f32x16_mul(silu(f32x16_load(gate + i)), f32x16_load(up + i)));
+        silu_mul_vectors(1, gate + i, up + i, out + i);
     if (i < n) {
-        f32x16 v = silu(f32x16_load_part(gate + i, n - i));
-        f32x16_store_part(out + i, f32x16_mul(v, f32x16_load_part(up + i, n - i)), n - i);
+        float g[16] = {0}, u[16] = {0}, y[16];
+        memcpy(g, gate + i, (size_t)(n - i) * sizeof *g);
+        memcpy(u, up + i, (size_t)(n - i) * sizeof *u);
+        silu_mul_vectors(1, g, u, y);
+        memcpy(out + i, y, (size_t)(n - i) * sizeof *y);
     }
 }
 
