@@ -44,13 +44,21 @@ static odmoe_status check_options(const odmoe_layer_options *o, odmoe_error *err
     for (int l = 0; !status && l < o->layers; l++)
         if (!o->weights[l])
             status = err_set(err, ODMOE_ERR_ARG, "layer %d has no router weights", l);
-    if (!status && o->predictor && !o->predictor->predict)
+    return status;
+}
+
+/* The caller's predictor, which may be of an older, shorter version of the struct. */
+static odmoe_status take_predictor(const odmoe_predictor *from, odmoe_predictor *out, odmoe_error *err)
+{
+    odmoe_status status = copy_in(out, from, sizeof *out, "sizeof(odmoe_predictor)", err);
+    if (!status && !out->predict)
         status = err_set(err, ODMOE_ERR_ARG, "a predictor needs predict");
     return status;
 }
 
 static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o, odmoe_error *err)
 {
+    odmoe_predictor predictor = {0};
     layer_settings s = {.layers = o->layers,
                         .router = {.experts = o->experts,
                                    .top_k = o->top_k,
@@ -65,14 +73,15 @@ static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o,
                         .activation_bytes = o->activation_bytes ? o->activation_bytes : ACTIVATION_BYTES,
                         .weights = layer->routers,
                         .bias = o->bias ? layer->routers + o->layers : NULL,
-                        .predictor = o->predictor,
+                        .predictor = o->predictor ? &predictor : NULL,
                         .prefetch = o->prefetch ? o->prefetch : 2 * o->top_k};
     memcpy(layer->routers, o->weights, (size_t)o->layers * sizeof *layer->routers);
     if (o->bias)
         memcpy(layer->routers + o->layers, o->bias, (size_t)o->layers * sizeof *layer->routers);
     experts_shape shape = {.hidden = o->hidden, .ffn = o->ffn, .experts = o->experts, .top_k = o->top_k};
-    odmoe_predictor predictor = {0};
-    odmoe_status status = options_kernels(o->kernels, &s.kernels, err);
+    odmoe_status status = o->predictor ? take_predictor(o->predictor, &predictor, err) : ODMOE_OK;
+    if (!status)
+        status = options_kernels(o->kernels, &s.kernels, err);
     if (!status)
         status = table_source_init(&layer->source, o->source, s.kernels, &shape, err);
     if (!status) /* kept in the handle, so that a call allocates nothing */
@@ -82,10 +91,6 @@ static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o,
     s.in_mask = shape.in_mask;
     s.mid_mask = shape.mid_mask;
     s.source = table_source_of(&layer->source);
-    if (o->predictor) {
-        memcpy(&predictor, o->predictor, o->predictor->size < sizeof predictor ? o->predictor->size : sizeof predictor);
-        s.predictor = &predictor;
-    }
     return layer_open(&s, &layer->m, err);
 }
 
@@ -93,8 +98,9 @@ odmoe_status odmoe_layer_create(const odmoe_layer_options *options, odmoe_layer 
 {
     odmoe_layer_options o;
     odmoe_layer_options_init(&o);
-    memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
-    odmoe_status status = check_options(&o, err);
+    odmoe_status status = copy_in(&o, options, sizeof o, "odmoe_layer_options_init", err);
+    if (!status)
+        status = check_options(&o, err);
     if (status)
         return status;
     odmoe_layer *layer = mem_calloc(1, sizeof *layer, "a layer", err);
@@ -153,9 +159,9 @@ odmoe_status layer_run(odmoe_layer *layer, int32_t index, const float *x, int64_
     double z = 0;
     layer_outputs out = {0};
     odmoe_routing_init(&r);
-    if (routing)
-        memcpy(&r, routing, routing->size < sizeof r ? routing->size : sizeof r);
     odmoe_status status = check_call(layer, index, n, err);
+    if (!status && routing)
+        status = copy_in(&r, routing, sizeof r, "odmoe_routing_init", err);
     if (!status && r.balance && r.balance->b.experts != m->router.experts)
         status = err_set(err, ODMOE_ERR_RANGE, "a balance of %d experts for a layer of %d", r.balance->b.experts,
                          m->router.experts);

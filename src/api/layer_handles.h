@@ -20,6 +20,11 @@ typedef struct table_source {
         expert_piece pieces[PIECES_MAX];
     } lent[TABLE_LENT_MAX]; /* a view's slot is its place here */
     odmoe_error refused;    /* code not OK: poll was given something that cannot be, and next has to say so */
+    /* the batch */
+    const int32_t *experts; /* [n] asked for, ascending; the layer's own list */
+    int layer, n, given;
+    fetch_order order;
+    bool seen[ROUTER_EXPERTS_MAX]; /* in arrival order: experts[i] has been lent */
 } table_source;
 
 /* table_source_init - ops may be of an older, shorter version of the struct; shape's masks are filled from its types.

@@ -37,8 +37,9 @@ odmoe_status odmoe_shadow_create(const char *kind, const odmoe_layer_options *la
     const shadow_kind *found;
     shadow_config config;
     odmoe_layer_options_init(&o);
-    memcpy(&o, layer, layer->size < sizeof o ? layer->size : sizeof o);
-    odmoe_status status = find_kind(kind, &found, err);
+    odmoe_status status = copy_in(&o, layer, sizeof o, "odmoe_layer_options_init", err);
+    if (!status)
+        status = find_kind(kind, &found, err);
     if (!status && (o.layers < 1 || o.experts < 1 || o.experts > ROUTER_EXPERTS_MAX || o.top_k < 1 || o.hidden < 1))
         status = err_set(err, ODMOE_ERR_RANGE, "a predictor for %d layers of %d experts, top-k %d, hidden %d", o.layers,
                          o.experts, o.top_k, o.hidden);

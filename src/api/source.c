@@ -14,8 +14,40 @@ static odmoe_status table_begin(void *ctx, int layer, const int32_t *experts, in
 {
     table_source *ts = ctx;
     ts->refused.code = ODMOE_OK;
+    ts->experts = experts;
+    ts->n = n;
+    ts->layer = layer;
+    ts->given = 0;
+    ts->order = order;
+    memset(ts->seen, 0, sizeof ts->seen);
     return ts->ops.begin(ts->ops.ctx, layer, experts, n,
                          order == FETCH_LISTED ? ODMOE_ORDER_LISTED : ODMOE_ORDER_ARRIVAL, batch, err);
+}
+
+/* Is it one that was asked for, in its turn, for the first time? What is missing, doubled or out of turn would change
+ * the result without a word. */
+static bool is_due(table_source *ts, int32_t expert)
+{
+    if (ts->given == ts->n)
+        return false;
+    if (ts->order == FETCH_LISTED) {
+        if (expert != ts->experts[ts->given])
+            return false;
+    } else {
+        int low = 0, high = ts->n - 1; /* the list ascends */
+        while (low < high) {
+            int middle = (low + high) / 2;
+            if (ts->experts[middle] < expert)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (ts->experts[low] != expert || ts->seen[low])
+            return false;
+        ts->seen[low] = true;
+    }
+    ts->given++;
+    return true;
 }
 
 /* The pieces of the lent expert, checked: a program's mistake must not become a wild read. */
@@ -60,8 +92,9 @@ static odmoe_status take(table_source *ts, void *batch, table_get *get, expert_v
     *view = (expert_view){.layer = to->expert.layer, .expert = status ? -1 : to->expert.expert, .slot = slot};
     if (view->expert < 0)
         return status;
-    if (view->expert >= ts->shape.experts)
-        status = err_set(err, ODMOE_ERR_FORMAT, "there are %d experts", ts->shape.experts);
+    view->layer = ts->layer;
+    if (!is_due(ts, view->expert))
+        status = err_set(err, ODMOE_ERR_FORMAT, "the source lent it without being asked, twice or out of turn");
     else
         status = take_pieces(ts, to, view, err);
     to->used = !status;
@@ -77,7 +110,11 @@ static odmoe_status table_next(void *ctx, void *batch, expert_view *view, odmoe_
     table_source *ts = ctx;
     if (ts->refused.code)
         return err_set(err, ts->refused.code, "%s", ts->refused.message);
-    return take(ts, batch, ts->ops.next, view, err);
+    odmoe_status status = take(ts, batch, ts->ops.next, view, err);
+    if (!status && view->expert < 0 && ts->given < ts->n)
+        status = err_set(err, ODMOE_ERR_FORMAT, "layer %d: the source ended its batch after %d of %d experts",
+                         ts->layer, ts->given, ts->n);
+    return status;
 }
 
 static odmoe_status table_poll(void *ctx, void *batch, expert_view *view, odmoe_error *err)
@@ -120,7 +157,9 @@ odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, co
 {
     static const int32_t f32 = ODMOE_TYPE_F32;
     *ts = (table_source){.kernels = kernels};
-    memcpy(&ts->ops, ops, ops->size < sizeof ts->ops ? ops->size : sizeof ts->ops);
+    odmoe_status status = copy_in(&ts->ops, ops, sizeof ts->ops, "sizeof(odmoe_source_ops)", err);
+    if (status)
+        return status;
     if (!ts->ops.begin || !ts->ops.next || !ts->ops.release || !ts->ops.end)
         return err_set(err, ODMOE_ERR_ARG, "an expert source needs begin, next, release and end");
     int n = ts->ops.types ? ts->ops.n_types : 1;
@@ -281,11 +320,13 @@ odmoe_status odmoe_source_open(const odmoe_source_options *options, odmoe_source
 {
     odmoe_source_options o;
     odmoe_source_options_init(&o);
-    memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    odmoe_status status = copy_in(&o, options, sizeof o, "odmoe_source_options_init", err);
+    if (status)
+        return status;
     odmoe_source *s = mem_calloc(1, sizeof *s, "an expert source", err);
     if (!s)
         return ODMOE_ERR_MEMORY;
-    odmoe_status status = expert_files_open(&o, &s->files, err);
+    status = expert_files_open(&o, &s->files, err);
     if (!status) {
         note_types(s);
         status = open_store(s, &o, err);

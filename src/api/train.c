@@ -54,7 +54,9 @@ odmoe_status odmoe_layer_backward(odmoe_layer *layer, const odmoe_tape *tape, co
 {
     odmoe_backward b;
     odmoe_backward_init(&b);
-    memcpy(&b, backward, backward->size < sizeof b ? backward->size : sizeof b);
+    odmoe_status status = copy_in(&b, backward, sizeof b, "odmoe_backward_init", err);
+    if (status)
+        return status;
     if (!tape->t.n || tape->t.m != &layer->m)
         return err_set(err, ODMOE_ERR_STATE, "the tape holds no forward call of this layer");
     if (!b.dy)

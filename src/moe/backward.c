@@ -17,6 +17,9 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
     size_t rows = (size_t)n, pairs = rows * (size_t)m->router.top_k, ffn = (size_t)m->shape.ffn;
     const char *what = "a tape";
     t->n = 0;
+    if (n > INT32_MAX / m->router.top_k) /* backward groups all pairs at once, counted in 32 bits */
+        return err_set(err, ODMOE_ERR_RANGE, "%lld rows: a tape takes at most %d", (long long)n,
+                       INT32_MAX / m->router.top_k);
     odmoe_status status =
         mem_grow((void **)&t->logits, &t->logits_room, rows * (size_t)m->router.experts, sizeof(float), what, err);
     if (!status)
