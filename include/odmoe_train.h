@@ -63,6 +63,19 @@ typedef struct odmoe_tensor {
 } odmoe_tensor;
 ODMOE_API odmoe_status odmoe_tensors_save(const char *path, const odmoe_tensor *tensors, int32_t n, odmoe_error *err);
 
+/* odmoe_tensors_open - the other direction: a safetensors file, of which the header is read and checked against the
+ * file's size. ERR_IO, ERR_FORMAT (cut off, or no safetensors file) name it.
+ * odmoe_tensors_read - numbers first .. first + n - 1 of a tensor, counted through all its dimensions, to out.
+ * want      name, type, dims and shape that the tensor must have; its data is not looked at.
+ * Errors    ERR_FORMAT names the tensor and what it is instead; ERR_RANGE: beyond its numbers; ERR_IO. out is undefined
+ *           then. With n = 0 it checks and reads nothing.
+ * Threads   any. */
+typedef struct odmoe_tensor_file odmoe_tensor_file;
+ODMOE_API odmoe_status odmoe_tensors_open(const char *path, odmoe_tensor_file **file, odmoe_error *err);
+ODMOE_API void odmoe_tensors_close(odmoe_tensor_file *file);
+ODMOE_API odmoe_status odmoe_tensors_read(const odmoe_tensor_file *file, const odmoe_tensor *want, int64_t first,
+                                          int64_t n, void *out, odmoe_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -10,13 +10,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096 };
+enum { PATH_BYTES = 4096, SIDE_MAX = 1 << 24, PARTS = 7 };
 
 struct trainer {
     trainer_options o;
     size_t router_n, flat, experts_n; /* numbers: of the router, of one expert, of all */
     int64_t step;
     char path[PATH_BYTES]; /* the working copy */
+    bool written;          /* the working copy is there */
     int fd;
     off_t data; /* where its experts start */
     float *router, *router_gradient, *router_m, *router_v;
@@ -52,7 +53,7 @@ void trainer_options_init(trainer_options *options)
 
 /* ---- creating ---- */
 
-static odmoe_status allocate(trainer *t, const float *router, odmoe_error *err)
+static odmoe_status allocate(trainer *t, odmoe_error *err)
 {
     t->router = malloc(t->router_n * sizeof(float));
     t->router_gradient = malloc(t->router_n * sizeof(float));
@@ -62,7 +63,6 @@ static odmoe_status allocate(trainer *t, const float *router, odmoe_error *err)
     t->expert = malloc(t->flat * sizeof(float));
     if (!t->router || !t->router_gradient || !t->router_m || !t->router_v || !t->touched || !t->expert)
         return failed(err, ODMOE_ERR_MEMORY, "the trainer", NULL);
-    memcpy(t->router, router, t->router_n * sizeof(float));
     return ODMOE_OK;
 }
 
@@ -73,6 +73,7 @@ static odmoe_status write_copy(trainer *t, const float *experts, odmoe_error *er
     odmoe_status status = odmoe_tensors_save(t->path, &tensor, 1, err);
     if (status)
         return status;
+    t->written = true;
     unsigned char prefix[8];
     t->fd = open(t->path, O_RDWR | O_CLOEXEC);
     if (t->fd < 0 || pread(t->fd, prefix, 8, 0) != 8)
@@ -137,9 +138,24 @@ static odmoe_status open_layer(trainer *t, odmoe_error *err)
     return status ? status : odmoe_tape_create(t->o.keep_activations, &t->tape, err);
 }
 
-odmoe_status trainer_create(const trainer_options *options, const float *router, const float *experts, trainer **out,
-                            odmoe_error *err)
+static odmoe_status check_options(const trainer_options *o, odmoe_error *err)
 {
+    if (o->folder && o->hidden > 0 && o->ffn > 0 && o->experts > 0 && o->hidden <= SIDE_MAX && o->ffn <= SIDE_MAX)
+        return ODMOE_OK;
+    if (err) {
+        err->code = ODMOE_ERR_RANGE;
+        snprintf(err->message, sizeof err->message, "a trainer of hidden %d, ffn %d, %d experts in folder %.200s",
+                 o->hidden, o->ffn, o->experts, o->folder ? o->folder : "(none)");
+    }
+    return ODMOE_ERR_RANGE;
+}
+
+/* All but the weights: memory, gradients and moments, zeroed. */
+static odmoe_status make(const trainer_options *options, trainer **out, odmoe_error *err)
+{
+    odmoe_status status = check_options(options, err);
+    if (status)
+        return status;
     trainer *t = calloc(1, sizeof *t);
     if (!t)
         return failed(err, ODMOE_ERR_MEMORY, "the trainer", NULL);
@@ -149,11 +165,21 @@ odmoe_status trainer_create(const trainer_options *options, const float *router,
     t->flat = 3 * (size_t)options->hidden * (size_t)options->ffn;
     t->experts_n = (size_t)options->experts * t->flat;
     snprintf(t->path, sizeof t->path, "%s/working-%ld-%p.safetensors", options->folder, (long)getpid(), (void *)t);
-    odmoe_status status = allocate(t, router, err);
-    if (!status)
-        status = write_copy(t, experts, err);
+    status = allocate(t, err);
     if (!status)
         status = map_moments(t, err);
+    if (status)
+        trainer_free(t);
+    else
+        *out = t;
+    return status;
+}
+
+/* The last part: the working copy and the layer over it. */
+static odmoe_status finish(trainer *t, const float *experts, odmoe_status status, trainer **out, odmoe_error *err)
+{
+    if (!status)
+        status = write_copy(t, experts, err);
     if (!status)
         status = open_layer(t, err);
     if (status)
@@ -161,6 +187,17 @@ odmoe_status trainer_create(const trainer_options *options, const float *router,
     else
         *out = t;
     return status;
+}
+
+odmoe_status trainer_create(const trainer_options *options, const float *router, const float *experts, trainer **out,
+                            odmoe_error *err)
+{
+    trainer *t;
+    odmoe_status status = make(options, &t, err);
+    if (status)
+        return status;
+    memcpy(t->router, router, t->router_n * sizeof(float));
+    return finish(t, experts, ODMOE_OK, out, err);
 }
 
 void trainer_free(trainer *t)
@@ -172,10 +209,10 @@ void trainer_free(trainer *t)
     odmoe_source_close(t->source);
     if (t->mapped)
         munmap(t->mapped, t->mapped_bytes);
-    if (t->fd >= 0) {
+    if (t->fd >= 0)
         close(t->fd);
+    if (t->written)
         unlink(t->path);
-    }
     free(t->router);
     free(t->router_gradient);
     free(t->router_m);
@@ -300,20 +337,85 @@ const float *trainer_router(const trainer *t)
     return t->router;
 }
 
+/* ---- checkpoints ---- */
+
+/* What a checkpoint holds, in the order of its checksum; the experts' numbers are `experts`. */
+static void list_parts(trainer *t, const float *experts, odmoe_tensor parts[PARTS])
+{
+    int64_t E = t->o.experts, H = t->o.hidden, flat = (int64_t)t->flat;
+    const odmoe_tensor all[PARTS] = {
+        {"router", "F32", 2, {E, H}, t->router},     {"router.m", "F32", 2, {E, H}, t->router_m},
+        {"router.v", "F32", 2, {E, H}, t->router_v}, {"experts", "F32", 2, {E, flat}, experts},
+        {"experts.m", "F32", 2, {E, flat}, t->m},    {"experts.v", "F32", 2, {E, flat}, t->v},
+        {"step", "I64", 1, {1}, &t->step},
+    };
+    memcpy(parts, all, sizeof all);
+}
+
+static size_t numbers_of(const odmoe_tensor *t)
+{
+    return (size_t)t->shape[0] * (t->dims > 1 ? (size_t)t->shape[1] : 1);
+}
+
+/* FNV-1a over words of four bytes. A file that rots, or whose pages were never written, is not trained on. */
+static int64_t checksum(const odmoe_tensor parts[PARTS])
+{
+    uint64_t sum = 0xcbf29ce484222325ull;
+    for (int i = 0; i < PARTS; i++) {
+        size_t words = numbers_of(&parts[i]) * (strcmp(parts[i].type, "I64") ? 1 : 2);
+        const char *at = parts[i].data;
+        for (size_t w = 0; w < words; w++) {
+            uint32_t word;
+            memcpy(&word, at + 4 * w, 4);
+            sum = (sum ^ word) * 0x100000001b3ull;
+        }
+    }
+    return (int64_t)sum;
+}
+
 odmoe_status trainer_save(trainer *t, const char *path, odmoe_error *err)
 {
     size_t bytes = (size_t)t->data + t->experts_n * sizeof(float);
     char *copy = mmap(NULL, bytes, PROT_READ, MAP_SHARED, t->fd, 0);
     if (copy == MAP_FAILED)
         return failed(err, ODMOE_ERR_IO, "the working copy cannot be mapped", t->path);
-    int64_t E = t->o.experts, H = t->o.hidden, flat = (int64_t)t->flat;
-    const odmoe_tensor tensors[] = {
-        {"router", "F32", 2, {E, H}, t->router},     {"router.m", "F32", 2, {E, H}, t->router_m},
-        {"router.v", "F32", 2, {E, H}, t->router_v}, {"experts", "F32", 2, {E, flat}, copy + t->data},
-        {"experts.m", "F32", 2, {E, flat}, t->m},    {"experts.v", "F32", 2, {E, flat}, t->v},
-        {"step", "I64", 1, {1}, &t->step},
-    };
-    odmoe_status status = odmoe_tensors_save(path, tensors, sizeof tensors / sizeof *tensors, err);
+    odmoe_tensor parts[PARTS + 1];
+    list_parts(t, (const float *)(copy + t->data), parts);
+    int64_t sum = checksum(parts);
+    parts[PARTS] = (odmoe_tensor){"checksum", "I64", 1, {1}, &sum};
+    odmoe_status status = odmoe_tensors_save(path, parts, PARTS + 1, err);
     munmap(copy, bytes);
     return status;
+}
+
+/* All of a checkpoint into the trainer; its experts where gradients will be, which are not in use yet. */
+static odmoe_status read_checkpoint(trainer *t, const char *path, odmoe_error *err)
+{
+    odmoe_tensor_file *file;
+    odmoe_tensor parts[PARTS];
+    const odmoe_tensor last = {"checksum", "I64", 1, {1}, NULL};
+    int64_t sum = 0;
+    odmoe_status status = odmoe_tensors_open(path, &file, err);
+    if (status)
+        return status;
+    list_parts(t, t->gradient, parts);
+    for (int i = 0; i < PARTS && !status; i++)
+        status = odmoe_tensors_read(file, &parts[i], 0, (int64_t)numbers_of(&parts[i]), (void *)parts[i].data, err);
+    if (!status)
+        status = odmoe_tensors_read(file, &last, 0, 1, &sum, err);
+    odmoe_tensors_close(file);
+    if (status || (sum == checksum(parts) && t->step >= 0))
+        return status;
+    if (err) {
+        err->code = ODMOE_ERR_FORMAT;
+        snprintf(err->message, sizeof err->message, "%.300s: damaged: its numbers don't agree with its checksum", path);
+    }
+    return ODMOE_ERR_FORMAT;
+}
+
+odmoe_status trainer_resume(const trainer_options *options, const char *path, trainer **out, odmoe_error *err)
+{
+    trainer *t;
+    odmoe_status status = make(options, &t, err);
+    return status ? status : finish(t, t->gradient, read_checkpoint(t, path, err), out, err);
 }

@@ -26,7 +26,8 @@ void trainer_options_init(trainer_options *options);
 typedef struct trainer trainer;
 
 /* trainer_create - from a router [experts, hidden] and experts [experts, 3 * hidden * ffn] (w1 | w2 | w3), both copied.
- * Errors: the library's; ERR_IO names a file. trainer_free removes the working copy; NULL is fine. */
+ * Errors: the library's; ERR_RANGE: sizes that make no sense; ERR_IO names a file. trainer_free removes the working
+ * copy; NULL is fine. */
 odmoe_status trainer_create(const trainer_options *options, const float *router, const float *experts, trainer **out,
                             odmoe_error *err);
 void trainer_free(trainer *t);
@@ -51,7 +52,14 @@ odmoe_status trainer_forward(trainer *t, const float *x, int64_t n, float *y, od
 
 const float *trainer_router(const trainer *t); /* [experts, hidden] as it is now */
 
-/* trainer_save - a checkpoint: router, experts, their moments and the step, whole or not at all. */
+/* trainer_save - a checkpoint: router, experts, their moments, the step and a checksum of all; whole or not at all:
+ * what was there under this name before stays until the new one is on the disk. */
 odmoe_status trainer_save(trainer *t, const char *path, odmoe_error *err);
+
+/* trainer_resume - a trainer that goes on where a checkpoint was saved: with the same options and batches its steps
+ * give the same bytes as those of the trainer that saved it. The file is only read. Errors: trainer_create's;
+ * ERR_FORMAT: cut off, damaged, or not a checkpoint of a layer of this shape; *out is untouched then, and nothing is
+ * left behind. */
+odmoe_status trainer_resume(const trainer_options *options, const char *path, trainer **out, odmoe_error *err);
 
 #endif

@@ -15,7 +15,7 @@
 
 #define ALIGN 64 /* of the data: the header is padded with blanks */
 
-static size_t element_bytes(const char *type)
+size_t safetensors_element_bytes(const char *type)
 {
     static const struct {
         const char *name;
@@ -27,9 +27,9 @@ static size_t element_bytes(const char *type)
     return 0;
 }
 
-static odmoe_status tensor_bytes(const odmoe_tensor *t, uint64_t *out, odmoe_error *err)
+odmoe_status safetensors_bytes(const odmoe_tensor *t, uint64_t *out, odmoe_error *err)
 {
-    uint64_t bytes = element_bytes(t->type);
+    uint64_t bytes = safetensors_element_bytes(t->type);
     bool fits = bytes && t->dims >= 0 && t->dims <= 4;
     for (int d = 0; fits && d < t->dims; d++)
         fits = t->shape[d] >= 0 && mem_mul(bytes, (uint64_t)t->shape[d], &bytes) && bytes <= INT64_MAX;
@@ -47,7 +47,7 @@ static char *make_header(const odmoe_tensor *tensors, int n, odmoe_error *err)
     bool whole = header;
     for (int i = 0; i < n; i++) {
         const odmoe_tensor *t = &tensors[i];
-        if (tensor_bytes(t, &bytes, err)) {
+        if (safetensors_bytes(t, &bytes, err)) {
             json_decref(header);
             return NULL;
         }
@@ -101,7 +101,7 @@ static bool put_all(int fd, const char *header, const odmoe_tensor *tensors, int
     if (!put(fd, prefix, 8) || !put(fd, header, length))
         return false;
     for (int i = 0; i < n; i++)
-        if (tensor_bytes(&tensors[i], &bytes, NULL) || !put(fd, tensors[i].data, bytes))
+        if (safetensors_bytes(&tensors[i], &bytes, NULL) || !put(fd, tensors[i].data, bytes))
             return false;
     return true;
 }
