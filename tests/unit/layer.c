@@ -41,6 +41,38 @@ static void output_equals_the_naive_loop_over_tokens(void **state)
     check_naive(24, 40, 7, 3, 50, 0);
 }
 
+/* Sizes of 1, no multiples of any vector, all experts chosen; few rows and many. */
+static void odd_sizes_equal_the_naive_loop(void **state)
+{
+    static const int32_t sizes[][4] = {{1, 1, 1, 1},   {1, 3, 2, 2},    {3, 1, 5, 1},   {17, 33, 1, 1},
+                                       {33, 17, 9, 9}, {65, 130, 3, 2}, {15, 16, 4, 4}, {31, 7, 64, 3}};
+    static const int64_t rows[] = {1, 2, 5, 63, 300};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+            check_naive(sizes[s][0], sizes[s][1], sizes[s][2], sizes[s][3], rows[r], 0);
+}
+
+static void the_number_of_threads_and_of_other_rows_changes_no_byte(void **state)
+{
+    layer_fixture f;
+    fixture_make(&f, 1, 37, 53, 7, 3, 700);
+    float *expected = NULL;
+    for (int threads = 1; threads <= 5; threads++) {
+        f.options.threads = threads;
+        odmoe_layer *layer = fixture_layer(&f);
+        float *y = run(&f, layer, f.n, NULL), *some = run(&f, layer, 130, NULL);
+        expected = expected ? expected : y;
+        assert_memory_equal(y, expected, (size_t)(f.n * f.H) * sizeof *y);
+        assert_memory_equal(some, expected, (size_t)(130 * f.H) * sizeof *y);
+        if (y != expected)
+            free(y);
+        free(some);
+        odmoe_layer_free(layer);
+    }
+    free(expected);
+    fixture_free(&f);
+}
+
 static void one_token(void **state)
 {
     check_naive(24, 40, 7, 3, 1, 0);
@@ -388,6 +420,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(output_equals_the_naive_loop_over_tokens),
+        cmocka_unit_test(odd_sizes_equal_the_naive_loop),
+        cmocka_unit_test(the_number_of_threads_and_of_other_rows_changes_no_byte),
         cmocka_unit_test(one_token),
         cmocka_unit_test(more_rows_than_a_chunk_give_the_same_bytes),
         cmocka_unit_test(a_budget_too_small_for_one_row_is_refused_with_the_figure),

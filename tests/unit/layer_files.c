@@ -309,6 +309,46 @@ static void an_invalidated_expert_is_read_anew(void **state)
     fixture_free(&f);
 }
 
+static void hits_misses_bytes_and_stall_of_a_layer_are_counted_and_reset(void **state)
+{
+    layer_fixture f;
+    char path[64];
+    odmoe_source_ops ops;
+    setup_files(&f, path);
+    odmoe_source *source = small_cache(path, E, &ops);
+    f.options.source = &ops;
+    odmoe_layer *layer = fixture_layer(&f);
+    float *y = malloc(N * H * sizeof *y);
+    uint64_t counts[E];
+    odmoe_layer_stats s = {.size = sizeof s};
+    for (uint64_t call = 0; call < 2; call++) { /* all experts have rows: read once, found the second time */
+        assert_int_equal(odmoe_layer_forward(layer, 0, f.x, N, y, NULL, &f.err), ODMOE_OK);
+        assert_int_equal(odmoe_layer_stats_get(layer, 0, &s, counts, &f.err), ODMOE_OK);
+        for (int e = 0; e < E; e++)
+            assert_true(counts[e] > 0);
+        assert_int_equal(s.misses, E);
+        assert_int_equal(s.hits, call * E);
+        assert_int_equal(s.bytes, E * 3 * H * F * sizeof(float));
+        assert_int_equal(s.rows, (call + 1) * N);
+        assert_int_equal(s.calls, call + 1);
+    }
+    assert_true(s.stall_seconds >= 0 && s.stall_seconds < 60);
+    char *json, expected[64];
+    assert_int_equal(odmoe_layer_stats_json(layer, 0, &json, &f.err), ODMOE_OK);
+    snprintf(expected, sizeof expected, "\"hits\":%d,\"misses\":%d,\"bytes\":%zu,", E, E,
+             E * 3 * H * F * sizeof(float));
+    assert_non_null(strstr(json, expected));
+    odmoe_string_free(json);
+    odmoe_layer_stats_reset(layer);
+    assert_int_equal(odmoe_layer_stats_get(layer, 0, &s, NULL, &f.err), ODMOE_OK);
+    assert_true(s.hits == 0 && s.misses == 0 && s.bytes == 0 && s.stall_seconds == 0 && s.rows == 0 && s.calls == 0);
+    free(y);
+    odmoe_layer_free(layer);
+    odmoe_source_close(source);
+    unlink(path);
+    fixture_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +358,7 @@ int main(void)
         cmocka_unit_test(lru_keeps_the_recently_used_and_evicts_the_oldest),
         cmocka_unit_test(pins_survive_pressure),
         cmocka_unit_test(an_invalidated_expert_is_read_anew),
+        cmocka_unit_test(hits_misses_bytes_and_stall_of_a_layer_are_counted_and_reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
