@@ -124,7 +124,7 @@ def write_gguf(path, metadata):
 
 
 def read_safetensors(path):
-    """{name: (shape, flat list of values)} of a file's F32 and I32 tensors."""
+    """{name: (shape, flat list of values)} of a file's F32, I32 and I64 tensors."""
     data = pathlib.Path(path).read_bytes()
     (length,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8:8 + length])
@@ -132,6 +132,7 @@ def read_safetensors(path):
     for name, t in header.items():
         if name != "__metadata__":
             begin, end = t["data_offsets"]
-            code = {"F32": "f", "I32": "i"}[t["dtype"]]
-            tensors[name] = (t["shape"], list(struct.unpack_from(f"<{(end - begin) // 4}{code}", data, 8 + length + begin)))
+            code = {"F32": "f", "I32": "i", "I64": "q"}[t["dtype"]]
+            count = (end - begin) // struct.calcsize(f"<{code}")
+            tensors[name] = (t["shape"], list(struct.unpack_from(f"<{count}{code}", data, 8 + length + begin)))
     return tensors
