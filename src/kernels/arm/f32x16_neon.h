@@ -38,6 +38,11 @@ ALWAYS_INLINE float32x4_t ldexp4(float32x4_t v, float32x4_t n)
     float32x4_t second = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vsubq_s32(e, half), bias), 23));
     return vmulq_f32(vmulq_f32(v, first), second);
 }
+#define F32X16_TIMES_POWER
+ALWAYS_INLINE float32x4_t times_power4(float32x4_t v, float32x4_t n)
+{
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(v), vshlq_n_s32(vcvtq_s32_f32(n), 23)));
+}
 
 F32X16_UNARY(abs, vabsq_f32)
 F32X16_UNARY(round, vrndnq_f32)
@@ -48,6 +53,7 @@ F32X16_BINARY(div, vdivq_f32)
 F32X16_BINARY(max, max_or_second)
 F32X16_BINARY(min, min_or_second)
 F32X16_BINARY(ldexp, ldexp4)
+F32X16_BINARY(times_power, times_power4)
 
 ALWAYS_INLINE f32x16 f32x16_fma(f32x16 x, f32x16 y, f32x16 z)
 {

@@ -16,6 +16,11 @@
  *   store_i8(p, v)                           integral values in -128..127
  *   transpose(v[16])                         lane j of v[i] <-> lane i of v[j]
  *
+ * those below where it has something faster, with a macro of that name defined:
+ *
+ *   times_power(v, n), F32X16_TIMES_POWER    ldexp where v and the result are normal numbers
+ *   scaled_i8(p, d), F32X16_SCALED_I8        sixteen stored numbers times d, lane by lane; d: halves as floats, finite
+ *
  * and the shape of the matrix kernels: TILE_VECTORS (rows / 16 of a panel) and TILE_TOKENS, so that a tile's sums stay
  * in registers. */
 #ifndef ODMOE_KERNELS_F32X16_H
@@ -35,6 +40,19 @@
 #include "kernels/x86/f32x16_avx2.h"
 #elif defined __ARM_NEON
 #include "kernels/arm/f32x16_neon.h"
+#endif
+
+#ifndef F32X16_TIMES_POWER
+ALWAYS_INLINE f32x16 f32x16_times_power(f32x16 v, f32x16 n)
+{
+    return f32x16_ldexp(v, n);
+}
+#endif
+#ifndef F32X16_SCALED_I8
+ALWAYS_INLINE f32x16 f32x16_scaled_i8(const void *p, f32x16 d)
+{
+    return f32x16_mul(d, f32x16_from_i8(p));
+}
 #endif
 
 /* The sum of all lanes: i with i + 8, i + 4, i + 2, i + 1. */
@@ -97,6 +115,22 @@ ALWAYS_INLINE f32x16 f32x16_exp(f32x16 x)
 {
     f32x16_exp_of(1, &x);
     return x;
+}
+
+/* f32x16_exp2 - 2^x within 1 ulp or so, for x of at most 127; 2^-125 below -125, so that no number is subnormal. Exactly
+ * 1 for 0. */
+ALWAYS_INLINE f32x16 f32x16_exp2(f32x16 x)
+{
+    x = f32x16_max(f32x16_set1(-125.0f), x);
+    f32x16 n = f32x16_round(x), r = f32x16_sub(x, n);
+    f32x16 p = f32x16_set1(0x1.44138ap-13f); /* of 2^r at Chebyshev's points of [-1/2, 1/2] */
+    p = f32x16_fma(p, r, f32x16_set1(0x1.5f089p-10f));
+    p = f32x16_fma(p, r, f32x16_set1(0x1.3b2a54p-7f));
+    p = f32x16_fma(p, r, f32x16_set1(0x1.c6af6cp-5f));
+    p = f32x16_fma(p, r, f32x16_set1(0x1.ebfbep-3f));
+    p = f32x16_fma(p, r, f32x16_set1(0x1.62e43p-1f));
+    p = f32x16_fma(p, r, f32x16_set1(1.0f));
+    return f32x16_times_power(p, n);
 }
 
 #endif

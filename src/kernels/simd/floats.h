@@ -44,26 +44,10 @@ ALWAYS_INLINE f32x16 row_load(dtype t, const uint8_t *row, int64_t c)
         return f32x16_from_bf16(row + 2 * c);
     case DTYPE_Q8_0:
         memcpy(&d, block, 2);
-        return f32x16_mul(f32x16_set1(f32x16_half(d)), f32x16_from_i8(block + 2 + c % 32));
+        return f32x16_scaled_i8(block + 2 + c % 32, f32x16_set1(f32x16_half(d)));
     default:
         return f32x16_load(row + 4 * c);
     }
-}
-
-/* TILE_VECTORS times sixteen columns of a row from c on, c a multiple of as many: those of a block share its scale. */
-ALWAYS_INLINE void row_load_tile(dtype t, const uint8_t *row, int64_t c, f32x16 v[TILE_VECTORS])
-{
-    const uint8_t *block = row + c / 32 * 34;
-    f32x16 scale = f32x16_zero();
-    uint16_t d;
-    if (t == DTYPE_Q8_0) {
-        memcpy(&d, block, 2);
-        scale = f32x16_set1(f32x16_half(d));
-    }
-#pragma GCC unroll 2
-    for (int i = 0; i < TILE_VECTORS; i++)
-        v[i] = t == DTYPE_Q8_0 ? f32x16_mul(scale, f32x16_from_i8(block + 2 + c % 32 + 16 * i))
-                               : row_load(t, row, c + 16 * i);
 }
 
 /* The same for n < 16 columns, the others 0; not for Q8_0, whose rows are whole blocks. */

@@ -45,8 +45,8 @@ ALWAYS_INLINE float f32x16_half(uint16_t h)
 }
 ALWAYS_INLINE f32x16 f32x16_from_f16(const void *p)
 {
-    __m256i h = _mm256_loadu_si256(p);
-    return (f32x16){_mm256_cvtph_ps(_mm256_castsi256_si128(h)), _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+    const __m128i *h = p;
+    return (f32x16){_mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1))};
 }
 ALWAYS_INLINE f32x16 f32x16_from_bf16(const void *p)
 {
@@ -60,6 +60,20 @@ ALWAYS_INLINE f32x16 f32x16_from_i8(const void *p)
     __m128i v = _mm_loadu_si128(p);
     return (f32x16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
                     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
+}
+#define F32X16_SCALED_I8
+/* A byte q, its sign flipped, goes to bits 8 to 15 of a float of 2^15, which becomes 2^15 + 128 + q. Then one multiply-add
+ * scales it and takes the offset back: exactly, as 2^15 + 128 has 9 bits and d 11. Converting integers takes longer. */
+ALWAYS_INLINE __m256 scaled_bytes(__m256i bytes, __m256i order, __m256 d)
+{
+    __m256i biased = _mm256_xor_si256(_mm256_shuffle_epi8(bytes, order), _mm256_set1_epi32(0x47008000));
+    return _mm256_fmadd_ps(_mm256_castsi256_ps(biased), d, _mm256_mul_ps(d, _mm256_set1_ps(-0x1p15f - 128)));
+}
+ALWAYS_INLINE f32x16 f32x16_scaled_i8(const void *p, f32x16 d)
+{
+    __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128(p)), next = _mm256_set1_epi32(8 << 8);
+    __m256i order = _mm256_setr_epi32(-0xff01, -0xfe01, -0xfd01, -0xfc01, -0xfb01, -0xfa01, -0xf901, -0xf801); /* byte i of 16 to word i; the words' other bytes are 0 */
+    return (f32x16){scaled_bytes(v, order, d.a), scaled_bytes(v, _mm256_add_epi32(order, next), d.b)};
 }
 /* The lower or upper halves of 16 words to float. */
 ALWAYS_INLINE f32x16 halves_to_float(__m256i a, __m256i b)
@@ -137,6 +151,17 @@ ALWAYS_INLINE __m256 ldexp8(__m256 v, __m256 n)
 ALWAYS_INLINE f32x16 f32x16_ldexp(f32x16 v, f32x16 n)
 {
     return (f32x16){ldexp8(v.a, n.a), ldexp8(v.b, n.b)};
+}
+#define F32X16_TIMES_POWER
+/* n to the lowest bits of a float's, from there to the exponent's place. */
+ALWAYS_INLINE __m256 times_power8(__m256 v, __m256 n)
+{
+    __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(_mm256_add_ps(n, _mm256_set1_ps(0x1.8p23f))), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), exponent));
+}
+ALWAYS_INLINE f32x16 f32x16_times_power(f32x16 v, f32x16 n)
+{
+    return (f32x16){times_power8(v.a, n.a), times_power8(v.b, n.b)};
 }
 ALWAYS_INLINE void f32x16_store_i8(void *p, f32x16 v)
 {
