@@ -5,8 +5,8 @@
  *
  * The cache is that of a model of 16 layers with 4 key/value heads of 128. Decode: 1, 4 or 8 queries (the heads that
  * share keys and values) over the whole cache, which is larger than the processor's, layer after layer as a token does
- * it; in ms a token and GB/s of keys and values. Prompt: many queries over causal ranges of the first 2,048 positions of
- * a head, in GFLOP/s of the products within the ranges. The best of RUNS. */
+ * it; in ms a token and GB/s of keys and values. Prompt: many queries over causal ranges of the first 2,048 positions
+ * of a head, in GFLOP/s of the products within the ranges. The best of RUNS. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -406,6 +406,29 @@ static void attention_is_near_refs_and_the_same_alone_or_in_a_group(void **state
             }
 }
 
+/* Position 0 has score 0 and position 1 a negative one; the second column of the result over the first is the weight.
+ */
+static void weights_of_attention_are_accurate_exponentials(void **state)
+{
+    enum { HEAD = 32 };
+    static float keys[ATTEND_BLOCK * HEAD], values[2 * HEAD];
+    float q[HEAD] = {0}, key[HEAD] = {0}, out[HEAD];
+    const kernel_table *table;
+    q[0] = 1;
+    values[0] = values[HEAD + 1] = 1;
+    for (int i = 0; (table = vector_table(i)); i++)
+        for (int k = 0; k < 20000; k++) {
+            float x = (float)uniform() * (k % 2 ? 3 : 42) - (k % 2 ? 3 : 42);
+            memset(keys, 0, sizeof keys);
+            key[0] = x;
+            table->key_store(KV_F32, key, keys, 1, HEAD);
+            table->attend(KV_F32, q, keys, values, HEAD * sizeof *values, 0, 2, HEAD, 1, out);
+            double exact = exp((double)x), got = (double)out[1] / (double)out[0];
+            /* roundings: of the weight and of two quotients; of log2 e and of the exponent of 2, which grow with |x| */
+            assert_true(fabs(got / exact - 1) <= (4 + fabs((double)x)) * 0x1p-23);
+        }
+}
+
 static void caches_hold_the_same_bytes_in_every_table(void **state)
 {
     const kernel_table *ref = kernel_table_find("ref"), *table;
@@ -497,6 +520,7 @@ int main(void)
         cmocka_unit_test(products_are_near_refs),
         cmocka_unit_test(the_other_orientation_is_a_chain_over_rows),
         cmocka_unit_test(attention_is_near_refs_and_the_same_alone_or_in_a_group),
+        cmocka_unit_test(weights_of_attention_are_accurate_exponentials),
         cmocka_unit_test(caches_hold_the_same_bytes_in_every_table),
         cmocka_unit_test(exponentials_are_accurate_in_bodies_and_tails),
         cmocka_unit_test(elements_of_vectors_do_not_depend_on_their_place),

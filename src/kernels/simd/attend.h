@@ -3,7 +3,8 @@
  *
  * A group of queries goes through the keys in absolute blocks of ATTEND_BLOCK positions with an online softmax: weights
  * are powers of 2, relative to the largest score so far. A query takes part with its own range of the block, positions
- * ascending in one chain of fused multiply-adds for each of its columns, so its result is the same alone or in a group. */
+ * ascending in one chain of fused multiply-adds for each of its columns, so its result is the same alone or in a group.
+ */
 #ifndef ODMOE_KERNELS_SIMD_ATTEND_H
 #define ODMOE_KERNELS_SIMD_ATTEND_H
 

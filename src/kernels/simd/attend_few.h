@@ -1,5 +1,5 @@
-/* attend_few.h - attention of few queries (the heads that share a token's keys and values, in decoding): keys and values
- * are used as they come from memory, converted in registers. What comes next is fetched meanwhile. */
+/* attend_few.h - attention of few queries (the heads that share a token's keys and values, in decoding): keys and
+ * values are used as they come from memory, converted in registers. What comes next is fetched meanwhile. */
 #ifndef ODMOE_KERNELS_SIMD_ATTEND_FEW_H
 #define ODMOE_KERNELS_SIMD_ATTEND_FEW_H
 
@@ -84,8 +84,8 @@ ALWAYS_INLINE f32x16 load_value(dtype t, const attention *a, const uint8_t *row,
     return row_load(t, row, c);
 }
 
-/* out += weight * value for `queries` queries from i on, a constant, over positions [from, to), and 16 * vectors columns
- * from c on. */
+/* out += weight * value for `queries` queries from i on, a constant, over positions [from, to), and 16 * vectors
+ * columns from c on. */
 ALWAYS_INLINE void few_values(dtype t, int queries, int vectors, attention *a, int64_t i, int64_t from, int64_t to,
                               int64_t c)
 {

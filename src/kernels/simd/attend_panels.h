@@ -1,5 +1,5 @@
-/* attend_panels.h - attention of many queries (a prompt's): keys and values of a block are converted once, into panels in
- * the first cache, for all queries of a group. */
+/* attend_panels.h - attention of many queries (a prompt's): keys and values of a block are converted once, into panels
+ * in the first cache, for all queries of a group. */
 #ifndef ODMOE_KERNELS_SIMD_ATTEND_PANELS_H
 #define ODMOE_KERNELS_SIMD_ATTEND_PANELS_H
 

@@ -117,8 +117,8 @@ ALWAYS_INLINE f32x16 f32x16_exp(f32x16 x)
     return x;
 }
 
-/* f32x16_exp2 - 2^x within 1 ulp or so, for x of at most 127; 2^-125 below -125, so that no number is subnormal. Exactly
- * 1 for 0. */
+/* f32x16_exp2 - 2^x within 1 ulp or so, for x of at most 127; 2^-125 below -125, so that no number is subnormal.
+ * Exactly 1 for 0. */
 ALWAYS_INLINE f32x16 f32x16_exp2(f32x16 x)
 {
     x = f32x16_max(f32x16_set1(-125.0f), x);

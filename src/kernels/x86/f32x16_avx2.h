@@ -62,8 +62,9 @@ ALWAYS_INLINE f32x16 f32x16_from_i8(const void *p)
                     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
 }
 #define F32X16_SCALED_I8
-/* A byte q, its sign flipped, goes to bits 8 to 15 of a float of 2^15, which becomes 2^15 + 128 + q. Then one multiply-add
- * scales it and takes the offset back: exactly, as 2^15 + 128 has 9 bits and d 11. Converting integers takes longer. */
+/* A byte q, its sign flipped, goes to bits 8 to 15 of a float of 2^15, which becomes 2^15 + 128 + q. Then one
+ * multiply-add scales it and takes the offset back: exactly, as 2^15 + 128 has 9 bits and d 11. Converting integers
+ * takes longer. */
 ALWAYS_INLINE __m256 scaled_bytes(__m256i bytes, __m256i order, __m256 d)
 {
     __m256i biased = _mm256_xor_si256(_mm256_shuffle_epi8(bytes, order), _mm256_set1_epi32(0x47008000));
@@ -72,7 +73,8 @@ ALWAYS_INLINE __m256 scaled_bytes(__m256i bytes, __m256i order, __m256 d)
 ALWAYS_INLINE f32x16 f32x16_scaled_i8(const void *p, f32x16 d)
 {
     __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128(p)), next = _mm256_set1_epi32(8 << 8);
-    __m256i order = _mm256_setr_epi32(-0xff01, -0xfe01, -0xfd01, -0xfc01, -0xfb01, -0xfa01, -0xf901, -0xf801); /* byte i of 16 to word i; the words' other bytes are 0 */
+    __m256i order = _mm256_setr_epi32(-0xff01, -0xfe01, -0xfd01, -0xfc01, -0xfb01, -0xfa01, -0xf901,
+                                      -0xf801); /* byte i of 16 to word i; the words' other bytes are 0 */
     return (f32x16){scaled_bytes(v, order, d.a), scaled_bytes(v, _mm256_add_epi32(order, next), d.b)};
 }
 /* The lower or upper halves of 16 words to float. */

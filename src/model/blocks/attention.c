@@ -10,8 +10,10 @@
 
 #include "model/mixer.h"
 
-/* Rows of one sequence that share a pass over the keys. Bounds the scratch; each row's result does not depend on it. */
-#define TILE_ROWS 16
+/* Rows of one sequence that share a pass over the keys, at most. Bounds the scratch; a row's result does not depend on
+ * it. With 4 heads to a key/value head, 32 rows are the 128 queries that a kernel takes at once. */
+#define TILE_ROWS 32
+#define TASKS_A_THREAD 4 /* at least so many where there are rows enough: tiles take unequal time */
 
 typedef struct attention_work {
     float *q;        /* [max_rows, heads * head_dim] */
@@ -154,9 +156,10 @@ static void attend_task(void *ctx, int64_t task, int worker)
 static int64_t cut_tiles(const mixer_call *call)
 {
     attention_work *w = call->work;
-    int64_t tiles = 0;
+    int64_t tiles = 0, most = call->n * call->config->kv_heads / (TASKS_A_THREAD * pool_threads(call->c->pool));
+    most = most > TILE_ROWS ? TILE_ROWS : most > 1 ? most : 1;
     for (int64_t row = 0; row < call->n; row++)
-        if (row == 0 || call->rows[row].state != call->rows[row - 1].state || row - w->tiles[tiles - 1] == TILE_ROWS)
+        if (row == 0 || call->rows[row].state != call->rows[row - 1].state || row - w->tiles[tiles - 1] == most)
             w->tiles[tiles++] = row;
     w->tiles[tiles] = call->n;
     return tiles;
