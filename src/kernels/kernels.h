@@ -80,8 +80,8 @@ typedef struct kernel_table {
     void (*key_store)(kv_type type, const float *x, void *keys, int64_t position, int64_t head_dim);
     /* attend - one query head's attention over positions [first, last), accumulated over absolute blocks of
      * ATTEND_BLOCK positions with an online softmax, so that the result depends on query, keys and the range alone;
-     * first < last. q [head_dim] f32; keys as key_store left them, whole blocks readable; value p at values + p * stride;
-     * out [head_dim] f32, normalised. */
+     * first < last, scale > 0. q [head_dim] f32; keys as key_store left them, whole blocks readable; value p at
+     * values + p * stride; out [head_dim] f32, normalised. */
     void (*attend)(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
                    int64_t last, int64_t head_dim, float scale, float *out);
     /* attend_many - the same for m queries that share keys and values (heads of one group, or tokens): query i uses
