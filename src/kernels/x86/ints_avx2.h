@@ -34,34 +34,181 @@ ALWAYS_INLINE __m256i byte_pairs(bool is_signed, __m256i w, __m256i a)
     return _mm256_maddubs_epi16(w, a);
 }
 
-/* ---- few tokens ---- */
+/* ---- few tokens ----
+ *
+ * Multiplying 16-bit sums by their scales is what a core does least of at a time, and a scale has to be spread over the
+ * lanes first. So sums of several sub-blocks are brought together in one register before, as long as 16 bits hold them:
+ * halves of a register are added, registers interleaved and added, and each such step halves what is left to multiply.
+ */
 
-/* Lanes that add up to the sum of scale * weight * activation over the block. */
-ALWAYS_INLINE __m256i sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+typedef __m128i row_sums; /* lanes that add up to a row's sum over a block */
+
+ALWAYS_INLINE row_sums row_sums_zero(void)
+{
+    return _mm_setzero_si128();
+}
+ALWAYS_INLINE __m128i add_halves_16(__m256i v)
+{
+    return _mm_add_epi16(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+}
+ALWAYS_INLINE __m128i add_halves_32(__m256i v)
+{
+    return _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+}
+ALWAYS_INLINE row_sums row_min_sums(quant_kind kind, __m256i min, const act_q8k *a)
+{
+    return kind.sub == 16 ? add_halves_32(times_sums(kind, min, a)) : _mm256_castsi256_si128(times_sums(kind, min, a));
+}
+
+/* out[i] = sum of the lanes of v[i] */
+ALWAYS_INLINE __m128i fold_four(const row_sums v[4])
+{
+    __m128i a = _mm_add_epi32(_mm_unpacklo_epi32(v[0], v[1]), _mm_unpackhi_epi32(v[0], v[1]));
+    __m128i b = _mm_add_epi32(_mm_unpacklo_epi32(v[2], v[3]), _mm_unpackhi_epi32(v[2], v[3]));
+    return _mm_add_epi32(_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b));
+}
+ALWAYS_INLINE __m256i fold_eight(const row_sums v[8])
+{
+    return _mm256_set_m128i(fold_four(v + 4), fold_four(v));
+}
+
+/* Registers a and b interleaved by `bytes`, halves added: twice the sub-blocks in as many lanes. */
+ALWAYS_INLINE __m128i merge(int bytes, __m128i a, __m128i b)
+{
+    if (bytes == 2)
+        return _mm_add_epi16(_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b));
+    if (bytes == 4)
+        return _mm_add_epi16(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
+    return _mm_add_epi16(_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b));
+}
+ALWAYS_INLINE __m256i merge_halves(int bytes, __m256i a, __m256i b) /* the same in each half */
+{
+    if (bytes == 2)
+        return _mm256_add_epi16(_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b));
+    if (bytes == 4)
+        return _mm256_add_epi16(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    return _mm256_add_epi16(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+}
+
+/* How often two of a kind's 16-bit sums of two products may be added. */
+ALWAYS_INLINE int merges_of(quant_kind kind)
+{
+    return kind.largest <= 16 ? 3 : kind.largest <= 32 ? 2 : kind.largest <= 64 ? 1 : 0;
+}
+
+/* Bytes of a shuffle that repeats `count` 16-bit lanes from lane `first` on, `step` apart, over eight lanes. */
+ALWAYS_INLINE __m128i repeat_lanes(int first, int count, int step)
+{
+    int lane[8];
+    for (int i = 0; i < 8; i++)
+        lane[i] = (first + i % count * step) * 0x202 + 0x100;
+    return _mm_setr_epi16((short)lane[0], (short)lane[1], (short)lane[2], (short)lane[3], (short)lane[4],
+                          (short)lane[5], (short)lane[6], (short)lane[7]);
+}
+
+/* The sum of scale * pairs over the lanes of `count` registers; `each` sub-blocks (of 32), or twice as many (of 16), in
+ * a register */
+ALWAYS_INLINE __m256i scaled_pairs(int sub, int first, __m256i pairs, __m128i low, __m128i high, int each)
+{
+    int lane = sub == 16 ? 2 * first : first;
+    __m128i half = lane < 8 ? low : high;
+    __m256i twice = _mm256_set_m128i(half, half);
+    __m256i lanes = sub == 16 ? _mm256_set_m128i(repeat_lanes(lane % 8 + 1, each, 2), repeat_lanes(lane % 8, each, 2))
+                              : _mm256_set_m128i(repeat_lanes(lane, each, 1), repeat_lanes(lane, each, 1));
+    return _mm256_madd_epi16(pairs, _mm256_shuffle_epi8(twice, lanes));
+}
+
+/* s0 s2 … s14 | s1 s3 … s15 */
+ALWAYS_INLINE __m256i even_then_odd(__m256i scale)
+{
+    const __m128i even = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    __m128i low = _mm_shuffle_epi8(_mm256_castsi256_si128(scale), even);
+    __m128i high = _mm_shuffle_epi8(_mm256_extracti128_si256(scale, 1), even);
+    return _mm256_set_m128i(_mm_unpackhi_epi64(low, high), _mm_unpacklo_epi64(low, high));
+}
+
+/* Lanes that add up to the sum of scale * weight * activation over a block of sub-blocks of 32 whose sums may be merged
+ * at least twice. */
+ALWAYS_INLINE row_sums merged_32(dtype t, const uint8_t *block, const unpacked *u, const act_q8k *a)
+{
+    __m128i two[4], scale = _mm256_castsi256_si128(u->scale), sum = _mm_setzero_si128();
+    int merges = merges_of(kind_of(t));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m256i q[2], x0 = load32((const uint8_t *)a->q + 64 * j), x1 = load32((const uint8_t *)a->q + 64 * j + 32);
+        unpack_pair(t, block, j, q);
+        two[j] = merge(2, add_halves_16(byte_pairs(false, q[0], x0)), add_halves_16(byte_pairs(false, q[1], x1)));
+        if (merges == 2)
+            sum = _mm_add_epi32(sum, _mm_madd_epi16(two[j], _mm_shuffle_epi8(scale, repeat_lanes(2 * j, 2, 1))));
+        else if (j % 2)
+            sum = _mm_add_epi32(sum, _mm_madd_epi16(merge(4, two[j - 1], two[j]),
+                                                    _mm_shuffle_epi8(scale, repeat_lanes(2 * j - 2, 4, 1))));
+    }
+    return sum;
+}
+
+/* The same for sub-blocks of 16, merged once or three times. */
+ALWAYS_INLINE row_sums merged_16(dtype t, const uint8_t *block, const unpacked *u, const act_q8k *a)
+{
+    __m256i two[4], four[2], sum = _mm256_setzero_si256();
+    int merges = merges_of(kind_of(t));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m256i q[2], x0 = load32((const uint8_t *)a->q + 64 * j), x1 = load32((const uint8_t *)a->q + 64 * j + 32);
+        unpack_pair(t, block, j, q);
+        two[j] = merge_halves(2, byte_pairs(false, q[0], x0), byte_pairs(false, q[1], x1));
+        if (merges == 1)
+            sum = _mm256_add_epi32(sum, scaled_pairs(16, 2 * j, two[j], _mm256_castsi256_si128(u->scale),
+                                                     _mm256_extracti128_si256(u->scale, 1), 2));
+        else if (j % 2)
+            four[j / 2] = merge_halves(4, two[j - 1], two[j]);
+    }
+    if (merges == 3)
+        sum = _mm256_madd_epi16(merge_halves(8, four[0], four[1]), even_then_odd(u->scale));
+    return add_halves_32(sum);
+}
+
+/* The same for types that are unpacked as a whole. */
+ALWAYS_INLINE row_sums scaled_whole(quant_kind kind, const unpacked *u, const act_q8k *a)
 {
     __m256i sum = _mm256_setzero_si256();
-    __m256i low = _mm256_permute4x64_epi64(u->scale, 0x44), high = _mm256_permute4x64_epi64(u->scale, 0xee);
+    __m128i low = _mm256_castsi256_si128(u->scale), high = _mm256_extracti128_si256(u->scale, 1);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        __m256i pairs = byte_pairs(kind.is_signed, u->q[j], _mm256_loadu_si256((const __m256i *)(a->q + 32 * j)));
-        /* 16-bit lane numbers within a half of `low` or `high`, as bytes: 2 i, 2 i + 1 */
-        int first = kind.sub == 16 ? 2 * j % 8 : j, second = kind.sub == 16 ? first + 1 : j;
-        __m256i lanes = _mm256_set_m128i(_mm_set1_epi16((short)(second * 0x202 + 0x100)),
-                                         _mm_set1_epi16((short)(first * 0x202 + 0x100)));
-        __m256i scale = _mm256_shuffle_epi8(kind.sub == 16 && j >= 4 ? high : low, lanes);
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, scale));
+        __m256i pairs = byte_pairs(kind.is_signed, u->q[j], load32((const uint8_t *)a->q + 32 * j));
+        sum = _mm256_add_epi32(sum, scaled_pairs(kind.sub, j, pairs, low, high, 1));
     }
-    if (!kind.offset)
-        return sum;
-    return _mm256_sub_epi32(
-        sum, _mm256_slli_epi32(times_sums(kind, u->scale, a), __builtin_ctz((unsigned)panel_offset(kind))));
+    return add_halves_32(sum);
+}
+
+/* Sums over a block of scale * weight * activation and, where there is one, minimum * activation. */
+ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, const act_q8k *a, row_sums *sum, row_sums *min)
+{
+    quant_kind kind = kind_of(t);
+    unpacked u;
+    /* Rows use the same activations: the compiler would keep them in registers, of which there are too few. */
+    __asm__ volatile("" : "+r"(a));
+    if (has_pairs(t)) {
+        unpack_scales(t, block, &u);
+        *sum = kind.sub == 16 ? merged_16(t, block, &u, a) : merged_32(t, block, &u, a);
+    } else {
+        unpack_256(t, block, &u);
+        *sum = scaled_whole(kind, &u, a);
+    }
+    if (kind.offset)
+        *sum = _mm_sub_epi32(
+            *sum, _mm_slli_epi32(row_min_sums(kind, u.scale, a), __builtin_ctz((unsigned)panel_offset(kind))));
+    if (kind.has_min)
+        *min = row_min_sums(kind, u.min, a);
 }
 
 /* Lanes that add up to the sum of (weight + panel_offset) * activation. */
-ALWAYS_INLINE __m256i sum_32(quant_kind kind, __m256i q, const act_q8 *a)
+ALWAYS_INLINE row_sums sum_32(quant_kind kind, __m256i q, const act_q8 *a)
 {
-    return _mm256_madd_epi16(byte_pairs(kind.is_signed, q, _mm256_loadu_si256((const __m256i *)a->q)),
-                             _mm256_set1_epi16(1));
+    __m256i pairs = byte_pairs(kind.is_signed, q, _mm256_loadu_si256((const __m256i *)a->q));
+    if (merges_of(kind) > 0)
+        return _mm_madd_epi16(add_halves_16(pairs), _mm_set1_epi16(1));
+    return add_halves_32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 /* ---- many tokens ---- */

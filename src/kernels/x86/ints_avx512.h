@@ -29,8 +29,22 @@ ALWAYS_INLINE void panel_scales(quant_kind kind, __m256i scale, uint32_t *out)
 
 /* ---- few tokens ---- */
 
+typedef __m256i row_sums; /* lanes that add up to a row's sum over a block */
+
+ALWAYS_INLINE row_sums row_sums_zero(void)
+{
+    return _mm256_setzero_si256();
+}
+/* out[i] = sum of the lanes of v[i] */
+ALWAYS_INLINE __m256i fold_eight(const row_sums v[8])
+{
+    __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+}
+
 /* Lanes that add up to the sum of scale * weight * activation over the block. */
-ALWAYS_INLINE __m256i sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
 {
     __m512i sum = _mm512_setzero_si512(), lanes = _mm512_setzero_si512(), each;
     __m512i scale = kind.sub == 16 ? _mm512_cvtepi16_epi32(u->scale)
@@ -55,8 +69,18 @@ ALWAYS_INLINE __m256i sums_256(quant_kind kind, const unpacked *u, const act_q8k
     return _mm256_sub_epi32(half, _mm256_slli_epi32(sums, __builtin_ctz((unsigned)panel_offset(kind))));
 }
 
+ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, const act_q8k *a, row_sums *sum, row_sums *min)
+{
+    quant_kind kind = kind_of(t);
+    unpacked u;
+    unpack_256(t, block, &u);
+    *sum = sums_256(kind, &u, a);
+    if (kind.has_min)
+        *min = times_sums(kind, u.min, a);
+}
+
 /* Lanes that add up to the sum of (weight + panel_offset) * activation. */
-ALWAYS_INLINE __m256i sum_32(quant_kind kind, __m256i q, const act_q8 *a)
+ALWAYS_INLINE row_sums sum_32(quant_kind kind, __m256i q, const act_q8 *a)
 {
     return _mm256_dpbusd_epi32(_mm256_setzero_si256(), panel_bytes(kind, q), _mm256_loadu_si256((const __m256i *)a->q));
 }

@@ -25,14 +25,6 @@
 
 enum { PANEL_TOKENS = 3 }; /* from here on a panel pays */
 
-/* out[i] = sum of the lanes of v[i] */
-ALWAYS_INLINE __m256i fold_eight(const __m256i v[8])
-{
-    __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-    __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
-}
-
 /* ---- few tokens ---- */
 
 /* out[i] = row i times the activations, for `rows` = 8 rows or 1, a constant. While at it, the rows after them are
@@ -45,20 +37,16 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, const uint8_t *weights, int64_t r
     __m256 sum = _mm256_setzero_ps();
     for (int64_t c = 0; c < cols; c += 256, a++, weights += block_bytes) {
         const uint8_t *b[8];
-        __m256i s[8], m[8];
+        row_sums s[8], m[8];
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
-            s[i] = m[i] = _mm256_setzero_si256();
+            s[i] = m[i] = row_sums_zero();
             if (i >= rows)
                 continue;
             for (int64_t line = 0; line < block_bytes; line += 64)
                 _mm_prefetch((const char *)b[i] + rows * row_bytes + line, _MM_HINT_T0);
-            unpacked u;
-            unpack_256(t, b[i], &u);
-            s[i] = sums_256(kind, &u, a);
-            if (kind.has_min)
-                m[i] = times_sums(kind, u.min, a);
+            row_sums_256(t, b[i], a, &s[i], &m[i]);
         }
         __m256 scale = _mm256_set1_ps(a->d), d = _mm256_mul_ps(eight_scales_256(t, b), scale);
         sum = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(fold_eight(s)), sum);
@@ -79,11 +67,11 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, const uint8_t *weights, int64_t ro
     __m256 sum = _mm256_setzero_ps();
     for (int64_t c = 0; c < cols; c += 32, a++, weights += block_bytes) {
         const uint8_t *b[8];
-        __m256i s[8];
+        row_sums s[8];
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
-            s[i] = _mm256_setzero_si256();
+            s[i] = row_sums_zero();
             if (i >= rows)
                 continue;
             _mm_prefetch((const char *)b[i] + rows * row_bytes, _MM_HINT_T0);

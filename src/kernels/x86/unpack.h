@@ -234,7 +234,7 @@ ALWAYS_INLINE __m256i odd_nibble_scales(const uint8_t *p)
     return widen_16(_mm_add_epi8(_mm_add_epi8(v, v), _mm_set1_epi8(1)));
 }
 
-ALWAYS_INLINE void unpack_k_header(const uint8_t *b, unpacked *u)
+ALWAYS_INLINE void scales_q45_k(const uint8_t *b, unpacked *u)
 {
     uint32_t s = block_u32(b + 4), m = block_u32(b + 8), h = block_u32(b + 12);
     uint64_t scale = (uint64_t)((h & 0x0f0f0f0f) | (s >> 2 & 0x30303030)) << 32 | (s & 0x3f3f3f3f);
@@ -243,76 +243,122 @@ ALWAYS_INLINE void unpack_k_header(const uint8_t *b, unpacked *u)
     u->min = widen_8(min);
 }
 
-ALWAYS_INLINE void unpack_q4_k(const uint8_t *b, unpacked *u)
+/* Sub-blocks 2 j and 2 j + 1 (of 32 weights) of the K types: weights that shift and mask give. The numbers of a pair
+ * are all that a caller has to keep in registers. */
+ALWAYS_INLINE void pair_q4_k(const uint8_t *b, int j, __m256i q[2])
 {
-    __m256i low = _mm256_set1_epi8(15);
-    unpack_k_header(b, u);
-    for (int i = 0; i < 4; i++) {
-        __m256i v = load32(b + 16 + 32 * i);
-        u->q[2 * i] = _mm256_and_si256(v, low);
-        u->q[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
-    }
+    __m256i low = _mm256_set1_epi8(15), v = load32(b + 16 + 32 * j);
+    q[0] = _mm256_and_si256(v, low);
+    q[1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
 }
 
-ALWAYS_INLINE void unpack_q5_k(const uint8_t *b, unpacked *u)
+/* lane >> right, or << -right */
+ALWAYS_INLINE __m256i shifted(__m256i v, int right)
 {
-    __m256i low = _mm256_set1_epi8(15), fifth = _mm256_set1_epi8(16), h = load32(b + 16);
-    unpack_k_header(b, u);
-    for (int i = 0; i < 4; i++) {
-        __m256i v = load32(b + 48 + 32 * i);
-        __m256i h0 = i < 2 ? _mm256_slli_epi16(h, 4 - 2 * i) : _mm256_srli_epi16(h, 2 * i - 4);
-        __m256i h1 = i < 2 ? _mm256_slli_epi16(h, 3 - 2 * i) : _mm256_srli_epi16(h, 2 * i - 3);
-        u->q[2 * i] = _mm256_or_si256(_mm256_and_si256(v, low), _mm256_and_si256(h0, fifth));
-        u->q[2 * i + 1] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(v, 4), low), _mm256_and_si256(h1, fifth));
-    }
+    return right < 0 ? _mm256_slli_epi16(v, -right) : _mm256_srli_epi16(v, right);
 }
 
-ALWAYS_INLINE void unpack_q6_k(const uint8_t *b, unpacked *u)
+ALWAYS_INLINE void pair_q5_k(const uint8_t *b, int j, __m256i q[2])
 {
-    __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(0x30);
-    u->scale = widen_16(load16(b + 192));
-    for (int half = 0; half < 2; half++) {
-        __m256i l0 = load32(b + 64 * half), l1 = load32(b + 64 * half + 32), h = load32(b + 128 + 32 * half);
-        __m256i *q = u->q + 4 * half;
-        q[0] = _mm256_or_si256(_mm256_and_si256(l0, low), _mm256_and_si256(_mm256_slli_epi16(h, 4), high));
-        q[1] = _mm256_or_si256(_mm256_and_si256(l1, low), _mm256_and_si256(_mm256_slli_epi16(h, 2), high));
-        q[2] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l0, 4), low), _mm256_and_si256(h, high));
-        q[3] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(l1, 4), low),
-                               _mm256_and_si256(_mm256_srli_epi16(h, 2), high));
+    __m256i low = _mm256_set1_epi8(15), fifth = _mm256_set1_epi8(16), h = load32(b + 16), v = load32(b + 48 + 32 * j);
+    q[0] = _mm256_or_si256(_mm256_and_si256(v, low), _mm256_and_si256(shifted(h, 2 * j - 4), fifth));
+    q[1] =
+        _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(v, 4), low), _mm256_and_si256(shifted(h, 2 * j - 3), fifth));
+}
+
+ALWAYS_INLINE void pair_q6_k(const uint8_t *b, int j, __m256i q[2])
+{
+    __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(0x30), h = load32(b + 128 + j / 2 * 32);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        __m256i v = load32(b + j / 2 * 64 + i * 32);
+        q[i] = _mm256_or_si256(_mm256_and_si256(shifted(v, j % 2 * 4), low),
+                               _mm256_and_si256(shifted(h, j % 2 * 4 + 2 * i - 4), high));
     }
 }
 
 /* 64 bytes of two bits */
-ALWAYS_INLINE void unpack_two_bits(const uint8_t *b, __m256i q[8])
+ALWAYS_INLINE void pair_two_bits(const uint8_t *b, int j, __m256i q[2])
 {
-    __m256i low = _mm256_set1_epi8(3);
-    for (int half = 0; half < 2; half++) {
-        __m256i v = load32(b + 32 * half);
-        for (int k = 0; k < 4; k++)
-            q[4 * half + k] = _mm256_and_si256(_mm256_srli_epi16(v, 2 * k), low);
-    }
+    __m256i low = _mm256_set1_epi8(3), v = load32(b + j / 2 * 32);
+    q[0] = _mm256_and_si256(shifted(v, j % 2 * 4), low);
+    q[1] = _mm256_and_si256(shifted(v, j % 2 * 4 + 2), low);
 }
 
-ALWAYS_INLINE void unpack_q2_k(const uint8_t *b, unpacked *u)
+ALWAYS_INLINE void pair_q3_k(const uint8_t *b, int j, __m256i q[2])
+{
+    __m256i third = _mm256_set1_epi8(4), h = load32(b);
+    pair_two_bits(b + 32, j, q);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+        q[i] = _mm256_or_si256(q[i], _mm256_and_si256(shifted(h, 2 * j + i - 2), third));
+}
+
+ALWAYS_INLINE void scales_q2_k(const uint8_t *b, unpacked *u)
 {
     __m128i v = load16(b), low = _mm_set1_epi8(15);
     u->scale = widen_16(_mm_and_si128(v, low));
     u->min = widen_16(_mm_and_si128(_mm_srli_epi16(v, 4), low));
-    unpack_two_bits(b + 16, u->q);
 }
 
-ALWAYS_INLINE void unpack_q3_k(const uint8_t *b, unpacked *u)
+ALWAYS_INLINE void scales_q3_k(const uint8_t *b, unpacked *u)
 {
     __m128i low = _mm_loadl_epi64((const __m128i *)(b + 96)), high = _mm_set1_epi32((int)block_u32(b + 104));
     low = _mm_and_si128(_mm_unpacklo_epi64(low, _mm_srli_epi16(low, 4)), _mm_set1_epi8(15));
     high = _mm_and_si128(_mm_srlv_epi32(high, _mm_setr_epi32(0, 2, 4, 6)), _mm_set1_epi8(3));
     __m128i scale = _mm_or_si128(low, _mm_slli_epi16(high, 4));
     u->scale = widen_16(_mm_sub_epi8(scale, _mm_set1_epi8(32)));
-    __m256i third = _mm256_set1_epi8(4), h = load32(b);
-    unpack_two_bits(b + 32, u->q);
-    for (int k = 0; k < 8; k++) {
-        __m256i bit = k < 2 ? _mm256_slli_epi16(h, 2 - k) : _mm256_srli_epi16(h, k - 2);
-        u->q[k] = _mm256_or_si256(u->q[k], _mm256_and_si256(bit, third));
+}
+
+/* Can a type be unpacked pair by pair (unpack_pair)? */
+ALWAYS_INLINE bool has_pairs(dtype t)
+{
+    return t == DTYPE_Q2_K || t == DTYPE_Q3_K || t == DTYPE_Q4_K || t == DTYPE_Q5_K || t == DTYPE_Q6_K ||
+           t == DTYPE_TQ2_0;
+}
+
+ALWAYS_INLINE void unpack_pair(dtype t, const uint8_t *b, int j, __m256i q[2])
+{
+    switch (t) {
+    case DTYPE_Q2_K:
+        pair_two_bits(b + 16, j, q);
+        break;
+    case DTYPE_Q3_K:
+        pair_q3_k(b, j, q);
+        break;
+    case DTYPE_Q4_K:
+        pair_q4_k(b, j, q);
+        break;
+    case DTYPE_Q5_K:
+        pair_q5_k(b, j, q);
+        break;
+    case DTYPE_Q6_K:
+        pair_q6_k(b, j, q);
+        break;
+    default: /* TQ2_0 */
+        pair_two_bits(b, j, q);
+    }
+}
+
+/* The scales and minimums of types that have_pairs. */
+ALWAYS_INLINE void unpack_scales(dtype t, const uint8_t *b, unpacked *u)
+{
+    switch (t) {
+    case DTYPE_Q2_K:
+        scales_q2_k(b, u);
+        break;
+    case DTYPE_Q3_K:
+        scales_q3_k(b, u);
+        break;
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K:
+        scales_q45_k(b, u);
+        break;
+    case DTYPE_Q6_K:
+        u->scale = widen_16(load16(b + 192));
+        break;
+    default: /* TQ2_0 */
+        u->scale = _mm256_set1_epi16(1);
     }
 }
 
@@ -357,12 +403,6 @@ ALWAYS_INLINE void unpack_tq1_0(const uint8_t *b, unpacked *u)
     u->q[6] = _mm256_set_m128i(digit[3], digit[2]);
     u->q[7] = _mm256_set_m128i(
         _mm_unpacklo_epi64(_mm_unpacklo_epi32(four[0], four[1]), _mm_unpacklo_epi32(four[2], four[3])), digit[4]);
-    u->scale = _mm256_set1_epi16(1);
-}
-
-ALWAYS_INLINE void unpack_tq2_0(const uint8_t *b, unpacked *u)
-{
-    unpack_two_bits(b, u->q);
     u->scale = _mm256_set1_epi16(1);
 }
 
@@ -488,22 +528,14 @@ ALWAYS_INLINE void unpack_iq1_m(const uint8_t *b, unpacked *u)
 
 ALWAYS_INLINE void unpack_256(dtype t, const uint8_t *b, unpacked *u)
 {
+    if (has_pairs(t)) {
+        unpack_scales(t, b, u);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            unpack_pair(t, b, j, u->q + 2 * j);
+        return;
+    }
     switch (t) {
-    case DTYPE_Q2_K:
-        unpack_q2_k(b, u);
-        break;
-    case DTYPE_Q3_K:
-        unpack_q3_k(b, u);
-        break;
-    case DTYPE_Q4_K:
-        unpack_q4_k(b, u);
-        break;
-    case DTYPE_Q5_K:
-        unpack_q5_k(b, u);
-        break;
-    case DTYPE_Q6_K:
-        unpack_q6_k(b, u);
-        break;
     case DTYPE_IQ2_XXS:
         unpack_iq2_xxs(b, u);
         break;
@@ -527,9 +559,6 @@ ALWAYS_INLINE void unpack_256(dtype t, const uint8_t *b, unpacked *u)
         break;
     case DTYPE_TQ1_0:
         unpack_tq1_0(b, u);
-        break;
-    case DTYPE_TQ2_0:
-        unpack_tq2_0(b, u);
         break;
     default:
         unpack_iq4_xs(b, u);
