@@ -27,15 +27,23 @@ enum { PANEL_TOKENS = 3 }; /* from here on a panel pays */
 
 /* ---- few tokens ---- */
 
-/* out[i] = row i times the activations, for `rows` = 8 rows or 1, a constant. While at it, the rows after them are
- * called into the cache. */
+/* While `rows` rows are multiplied block by block, the rows after them are called into the cache, in the order of
+ * memory and not of use, so that memory sees one stream: share i of what follows `ahead`, each line once. */
+ALWAYS_INLINE void call_ahead(const uint8_t *ahead, int i, int64_t block_bytes)
+{
+    for (int64_t line = (i * block_bytes + 63) / 64 * 64; line < (i + 1) * block_bytes; line += 64)
+        _mm_prefetch((const char *)ahead + line, _MM_HINT_T0);
+}
+
+/* out[i] = row i times the activations, for `rows` = 8 rows or 1, a constant. */
 ALWAYS_INLINE void rows_256(dtype t, int rows, const uint8_t *weights, int64_t row_bytes, int64_t cols,
                             const act_q8k *a, float *out)
 {
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
+    const uint8_t *ahead = weights + rows * row_bytes;
     __m256 sum = _mm256_setzero_ps();
-    for (int64_t c = 0; c < cols; c += 256, a++, weights += block_bytes) {
+    for (int64_t c = 0; c < cols; c += 256, a++, weights += block_bytes, ahead += rows * block_bytes) {
         const uint8_t *b[8];
         row_sums s[8], m[8];
 #pragma GCC unroll 8
@@ -44,8 +52,7 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, const uint8_t *weights, int64_t r
             s[i] = m[i] = row_sums_zero();
             if (i >= rows)
                 continue;
-            for (int64_t line = 0; line < block_bytes; line += 64)
-                _mm_prefetch((const char *)b[i] + rows * row_bytes + line, _MM_HINT_T0);
+            call_ahead(ahead, i, block_bytes);
             row_sums_256(t, b[i], a, &s[i], &m[i]);
         }
         __m256 scale = _mm256_set1_ps(a->d), d = _mm256_mul_ps(eight_scales_256(t, b), scale);
@@ -64,8 +71,9 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, const uint8_t *weights, int64_t ro
 {
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
+    const uint8_t *ahead = weights + rows * row_bytes;
     __m256 sum = _mm256_setzero_ps();
-    for (int64_t c = 0; c < cols; c += 32, a++, weights += block_bytes) {
+    for (int64_t c = 0; c < cols; c += 32, a++, weights += block_bytes, ahead += rows * block_bytes) {
         const uint8_t *b[8];
         row_sums s[8];
 #pragma GCC unroll 8
@@ -74,7 +82,7 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, const uint8_t *weights, int64_t ro
             s[i] = row_sums_zero();
             if (i >= rows)
                 continue;
-            _mm_prefetch((const char *)b[i] + rows * row_bytes, _MM_HINT_T0);
+            call_ahead(ahead, i, block_bytes);
             s[i] = sum_32(kind, unpack_32(t, b[i]), a);
         }
         __m256 scale = _mm256_set1_ps(a->d), d = _mm256_mul_ps(eight_scales_32(t, b), scale);
