@@ -41,6 +41,14 @@ ALWAYS_INLINE __m256i byte_pairs(bool is_signed, __m256i w, __m256i a)
  * halves of a register are added, registers interleaved and added, and each such step halves what is left to multiply.
  */
 
+enum { ROW_TOKENS = 2 }; /* that rows are multiplied with at a time */
+
+/* From here on a panel pays. */
+ALWAYS_INLINE int panel_tokens(dtype t)
+{
+    return has_pairs(t) ? 9 : block_size[t].length == 32 && t != DTYPE_MXFP4 ? 6 : 3;
+}
+
 typedef __m128i row_sums; /* lanes that add up to a row's sum over a block */
 
 ALWAYS_INLINE row_sums row_sums_zero(void)
@@ -106,12 +114,11 @@ ALWAYS_INLINE __m128i repeat_lanes(int first, int count, int step)
                           (short)lane[5], (short)lane[6], (short)lane[7]);
 }
 
-/* The sum of scale * pairs over the lanes of `count` registers; `each` sub-blocks (of 32), or twice as many (of 16), in
- * a register */
-ALWAYS_INLINE __m256i scaled_pairs(int sub, int first, __m256i pairs, __m128i low, __m128i high, int each)
+/* Sums of `each` sub-blocks (of 16: twice as many) from number `first` on, times their scales. */
+ALWAYS_INLINE __m256i scaled_pairs(int sub, int first, __m256i pairs, __m256i scales, int each)
 {
     int lane = sub == 16 ? 2 * first : first;
-    __m128i half = lane < 8 ? low : high;
+    __m128i half = lane < 8 ? _mm256_castsi256_si128(scales) : _mm256_extracti128_si256(scales, 1);
     __m256i twice = _mm256_set_m128i(half, half);
     __m256i lanes = sub == 16 ? _mm256_set_m128i(repeat_lanes(lane % 8 + 1, each, 2), repeat_lanes(lane % 8, each, 2))
                               : _mm256_set_m128i(repeat_lanes(lane, each, 1), repeat_lanes(lane, each, 1));
@@ -127,79 +134,116 @@ ALWAYS_INLINE __m256i even_then_odd(__m256i scale)
     return _mm256_set_m128i(_mm_unpackhi_epi64(low, high), _mm_unpacklo_epi64(low, high));
 }
 
-/* Lanes that add up to the sum of scale * weight * activation over a block of sub-blocks of 32 whose sums may be merged
- * at least twice. */
-ALWAYS_INLINE row_sums merged_32(dtype t, const uint8_t *block, const unpacked *u, const act_q8k *a)
+ALWAYS_INLINE __m256i token_bytes(const char *act, int j)
 {
-    __m128i two[4], scale = _mm256_castsi256_si128(u->scale), sum = _mm_setzero_si128();
+    return load32((const uint8_t *)((const act_q8k *)act)->q + 32 * j);
+}
+
+/* sum[k] = lanes that add up to the sum of scale * weight * activation over a block, for each token k. Sub-blocks of 32
+ * whose sums may be merged at least twice. */
+ALWAYS_INLINE void merged_32(dtype t, const uint8_t *block, __m256i scales, int tokens, const char *act,
+                             int64_t act_row, row_sums sum[ROW_TOKENS])
+{
+    __m128i two[ROW_TOKENS][4], scale = _mm256_castsi256_si128(scales);
     int merges = merges_of(kind_of(t));
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        __m256i q[2], x0 = load32((const uint8_t *)a->q + 64 * j), x1 = load32((const uint8_t *)a->q + 64 * j + 32);
+        __m256i q[2];
         unpack_pair(t, block, j, q);
-        two[j] = merge(2, add_halves_16(byte_pairs(false, q[0], x0)), add_halves_16(byte_pairs(false, q[1], x1)));
-        if (merges == 2)
-            sum = _mm_add_epi32(sum, _mm_madd_epi16(two[j], _mm_shuffle_epi8(scale, repeat_lanes(2 * j, 2, 1))));
-        else if (j % 2)
-            sum = _mm_add_epi32(sum, _mm_madd_epi16(merge(4, two[j - 1], two[j]),
-                                                    _mm_shuffle_epi8(scale, repeat_lanes(2 * j - 2, 4, 1))));
+#pragma GCC unroll 4
+        for (int k = 0; k < tokens; k++) {
+            const char *a = act + k * act_row;
+            two[k][j] = merge(2, add_halves_16(byte_pairs(false, q[0], token_bytes(a, 2 * j))),
+                              add_halves_16(byte_pairs(false, q[1], token_bytes(a, 2 * j + 1))));
+            if (merges == 2)
+                sum[k] = _mm_add_epi32(sum[k],
+                                       _mm_madd_epi16(two[k][j], _mm_shuffle_epi8(scale, repeat_lanes(2 * j, 2, 1))));
+            else if (j % 2)
+                sum[k] = _mm_add_epi32(sum[k], _mm_madd_epi16(merge(4, two[k][j - 1], two[k][j]),
+                                                              _mm_shuffle_epi8(scale, repeat_lanes(2 * j - 2, 4, 1))));
+        }
     }
-    return sum;
 }
 
 /* The same for sub-blocks of 16, merged once or three times. */
-ALWAYS_INLINE row_sums merged_16(dtype t, const uint8_t *block, const unpacked *u, const act_q8k *a)
+ALWAYS_INLINE void merged_16(dtype t, const uint8_t *block, __m256i scales, int tokens, const char *act,
+                             int64_t act_row, row_sums sum[ROW_TOKENS])
 {
-    __m256i two[4], four[2], sum = _mm256_setzero_si256();
+    __m256i two[ROW_TOKENS][4], four[ROW_TOKENS][2], total[ROW_TOKENS];
     int merges = merges_of(kind_of(t));
 #pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++)
+        total[k] = _mm256_setzero_si256();
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        __m256i q[2], x0 = load32((const uint8_t *)a->q + 64 * j), x1 = load32((const uint8_t *)a->q + 64 * j + 32);
+        __m256i q[2];
         unpack_pair(t, block, j, q);
-        two[j] = merge_halves(2, byte_pairs(false, q[0], x0), byte_pairs(false, q[1], x1));
-        if (merges == 1)
-            sum = _mm256_add_epi32(sum, scaled_pairs(16, 2 * j, two[j], _mm256_castsi256_si128(u->scale),
-                                                     _mm256_extracti128_si256(u->scale, 1), 2));
-        else if (j % 2)
-            four[j / 2] = merge_halves(4, two[j - 1], two[j]);
+#pragma GCC unroll 4
+        for (int k = 0; k < tokens; k++) {
+            const char *a = act + k * act_row;
+            two[k][j] = merge_halves(2, byte_pairs(false, q[0], token_bytes(a, 2 * j)),
+                                     byte_pairs(false, q[1], token_bytes(a, 2 * j + 1)));
+            if (merges == 1)
+                total[k] = _mm256_add_epi32(total[k], scaled_pairs(16, 2 * j, two[k][j], scales, 2));
+            else if (j % 2)
+                four[k][j / 2] = merge_halves(4, two[k][j - 1], two[k][j]);
+        }
     }
-    if (merges == 3)
-        sum = _mm256_madd_epi16(merge_halves(8, four[0], four[1]), even_then_odd(u->scale));
-    return add_halves_32(sum);
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++) {
+        if (merges == 3)
+            total[k] = _mm256_madd_epi16(merge_halves(8, four[k][0], four[k][1]), even_then_odd(scales));
+        sum[k] = add_halves_32(total[k]);
+    }
 }
 
 /* The same for types that are unpacked as a whole. */
-ALWAYS_INLINE row_sums scaled_whole(quant_kind kind, const unpacked *u, const act_q8k *a)
+ALWAYS_INLINE row_sums scaled_whole(quant_kind kind, const unpacked *u, const char *act)
 {
     __m256i sum = _mm256_setzero_si256();
-    __m128i low = _mm256_castsi256_si128(u->scale), high = _mm256_extracti128_si256(u->scale, 1);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        __m256i pairs = byte_pairs(kind.is_signed, u->q[j], load32((const uint8_t *)a->q + 32 * j));
-        sum = _mm256_add_epi32(sum, scaled_pairs(kind.sub, j, pairs, low, high, 1));
+        __m256i pairs = byte_pairs(kind.is_signed, u->q[j], token_bytes(act, j));
+        sum = _mm256_add_epi32(sum, scaled_pairs(kind.sub, j, pairs, u->scale, 1));
     }
     return add_halves_32(sum);
 }
 
-/* Sums over a block of scale * weight * activation and, where there is one, minimum * activation. */
-ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, const act_q8k *a, row_sums *sum, row_sums *min)
+/* Row i's sums over a block of scale * weight * activation and, where there is one, minimum * activation, for each
+ * token. */
+ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, int tokens, const char *act, int64_t act_row, int i,
+                                row_sums sum[ROW_TOKENS][8], row_sums min[ROW_TOKENS][8])
 {
     quant_kind kind = kind_of(t);
+    row_sums s[ROW_TOKENS];
     unpacked u;
     /* Rows use the same activations: the compiler would keep them in registers, of which there are too few. */
-    __asm__ volatile("" : "+r"(a));
+    __asm__ volatile("" : "+r"(act));
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++)
+        s[k] = row_sums_zero();
     if (has_pairs(t)) {
         unpack_scales(t, block, &u);
-        *sum = kind.sub == 16 ? merged_16(t, block, &u, a) : merged_32(t, block, &u, a);
+        if (kind.sub == 16)
+            merged_16(t, block, u.scale, tokens, act, act_row, s);
+        else
+            merged_32(t, block, u.scale, tokens, act, act_row, s);
     } else {
         unpack_256(t, block, &u);
-        *sum = scaled_whole(kind, &u, a);
+#pragma GCC unroll 4
+        for (int k = 0; k < tokens; k++)
+            s[k] = scaled_whole(kind, &u, act + k * act_row);
     }
-    if (kind.offset)
-        *sum = _mm_sub_epi32(
-            *sum, _mm_slli_epi32(row_min_sums(kind, u.scale, a), __builtin_ctz((unsigned)panel_offset(kind))));
-    if (kind.has_min)
-        *min = row_min_sums(kind, u.min, a);
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++) {
+        const act_q8k *a = (const act_q8k *)(act + k * act_row);
+        if (kind.offset)
+            s[k] = _mm_sub_epi32(
+                s[k], _mm_slli_epi32(row_min_sums(kind, u.scale, a), __builtin_ctz((unsigned)panel_offset(kind))));
+        sum[k][i] = s[k];
+        if (kind.has_min)
+            min[k][i] = row_min_sums(kind, u.min, a);
+    }
 }
 
 /* Lanes that add up to the sum of (weight + panel_offset) * activation. */

@@ -29,6 +29,14 @@ ALWAYS_INLINE void panel_scales(quant_kind kind, __m256i scale, uint32_t *out)
 
 /* ---- few tokens ---- */
 
+enum { ROW_TOKENS = 1 }; /* that rows are multiplied with at a time */
+
+/* From here on a panel pays. */
+ALWAYS_INLINE int panel_tokens(dtype t)
+{
+    return 3;
+}
+
 typedef __m256i row_sums; /* lanes that add up to a row's sum over a block */
 
 ALWAYS_INLINE row_sums row_sums_zero(void)
@@ -69,14 +77,19 @@ ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8
     return _mm256_sub_epi32(half, _mm256_slli_epi32(sums, __builtin_ctz((unsigned)panel_offset(kind))));
 }
 
-ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, const act_q8k *a, row_sums *sum, row_sums *min)
+/* Row i's sums over a block, for each token. */
+ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, int tokens, const char *act, int64_t act_row, int i,
+                                row_sums sum[ROW_TOKENS][8], row_sums min[ROW_TOKENS][8])
 {
     quant_kind kind = kind_of(t);
     unpacked u;
     unpack_256(t, block, &u);
-    *sum = sums_256(kind, &u, a);
-    if (kind.has_min)
-        *min = times_sums(kind, u.min, a);
+    for (int k = 0; k < tokens; k++) {
+        const act_q8k *a = (const act_q8k *)(act + k * act_row);
+        sum[k][i] = sums_256(kind, &u, a);
+        if (kind.has_min)
+            min[k][i] = times_sums(kind, u.min, a);
+    }
 }
 
 /* Lanes that add up to the sum of (weight + panel_offset) * activation. */

@@ -18,12 +18,10 @@
  * A bias multiplies the sum of a sub-block's activations: the minimum, or what the weights' offset makes of the scale.
  *
  * The arithmetic that differs between the two instruction sets is in ints_avx2.h and ints_avx512.h, included first:
- * sums_256, sum_32 (few tokens), panel_bytes, panel_scales, panel_offset (how records are written), tiles_256,
- * tiles_32 (many tokens). */
+ * ROW_TOKENS, row_sums, row_sums_256, sum_32, fold_eight (few tokens), panel_tokens (from how many on), panel_bytes,
+ * panel_scales, panel_offset (how records are written), tiles_256, tiles_32 (many tokens). */
 #ifndef ODMOE_KERNELS_X86_QUANTS_H
 #define ODMOE_KERNELS_X86_QUANTS_H
-
-enum { PANEL_TOKENS = 3 }; /* from here on a panel pays */
 
 /* ---- few tokens ---- */
 
@@ -35,74 +33,99 @@ ALWAYS_INLINE void call_ahead(const uint8_t *ahead, int i, int64_t block_bytes)
         _mm_prefetch((const char *)ahead + line, _MM_HINT_T0);
 }
 
-/* out[i] = row i times the activations, for `rows` = 8 rows or 1, a constant. */
-ALWAYS_INLINE void rows_256(dtype t, int rows, const uint8_t *weights, int64_t row_bytes, int64_t cols,
-                            const act_q8k *a, float *out)
+/* out[k][i] = row i times token k, for `rows` = 8 rows or 1 and `tokens` <= ROW_TOKENS, constants. A block is unpacked
+ * once for all tokens. */
+ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weights, int64_t row_bytes, int64_t cols,
+                            const char *act, int64_t act_row, float out[ROW_TOKENS][8])
 {
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
     const uint8_t *ahead = weights + rows * row_bytes;
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t c = 0; c < cols; c += 256, a++, weights += block_bytes, ahead += rows * block_bytes) {
+    __m256 sum[ROW_TOKENS];
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++)
+        sum[k] = _mm256_setzero_ps();
+    for (int64_t c = 0; c < cols;
+         c += 256, act += sizeof(act_q8k), weights += block_bytes, ahead += rows * block_bytes) {
         const uint8_t *b[8];
-        row_sums s[8], m[8];
+        row_sums s[ROW_TOKENS][8], m[ROW_TOKENS][8];
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
-            s[i] = m[i] = row_sums_zero();
+#pragma GCC unroll 4
+            for (int k = 0; k < tokens; k++)
+                s[k][i] = m[k][i] = row_sums_zero();
             if (i >= rows)
                 continue;
             call_ahead(ahead, i, block_bytes);
-            row_sums_256(t, b[i], a, &s[i], &m[i]);
+            row_sums_256(t, b[i], tokens, act, act_row, i, s, m);
         }
-        __m256 scale = _mm256_set1_ps(a->d), d = _mm256_mul_ps(eight_scales_256(t, b), scale);
-        sum = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(fold_eight(s)), sum);
-        if (kind.has_min) {
-            d = _mm256_mul_ps(eight_halves(b, m_at(t)), scale);
-            sum = _mm256_fnmadd_ps(d, _mm256_cvtepi32_ps(fold_eight(m)), sum);
+        __m256 d = eight_scales_256(t, b), least = kind.has_min ? eight_halves(b, m_at(t)) : d;
+#pragma GCC unroll 4
+        for (int k = 0; k < tokens; k++) {
+            __m256 scale = _mm256_set1_ps(((const act_q8k *)(act + k * act_row))->d);
+            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(fold_eight(s[k])), sum[k]);
+            if (kind.has_min)
+                sum[k] = _mm256_fnmadd_ps(_mm256_mul_ps(least, scale), _mm256_cvtepi32_ps(fold_eight(m[k])), sum[k]);
         }
     }
-    _mm256_storeu_ps(out, sum);
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++)
+        _mm256_storeu_ps(out[k], sum[k]);
 }
 
 /* The same for blocks of 32. */
-ALWAYS_INLINE void rows_32(dtype t, int rows, const uint8_t *weights, int64_t row_bytes, int64_t cols, const act_q8 *a,
-                           float *out)
+ALWAYS_INLINE void rows_32(dtype t, int rows, int tokens, const uint8_t *weights, int64_t row_bytes, int64_t cols,
+                           const char *act, int64_t act_row, float out[ROW_TOKENS][8])
 {
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
     const uint8_t *ahead = weights + rows * row_bytes;
-    __m256 sum = _mm256_setzero_ps();
-    for (int64_t c = 0; c < cols; c += 32, a++, weights += block_bytes, ahead += rows * block_bytes) {
+    __m256 sum[ROW_TOKENS];
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++)
+        sum[k] = _mm256_setzero_ps();
+    for (int64_t c = 0; c < cols; c += 32, act += sizeof(act_q8), weights += block_bytes, ahead += rows * block_bytes) {
         const uint8_t *b[8];
-        row_sums s[8];
+        row_sums s[ROW_TOKENS][8];
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
-            s[i] = row_sums_zero();
-            if (i >= rows)
-                continue;
-            call_ahead(ahead, i, block_bytes);
-            s[i] = sum_32(kind, unpack_32(t, b[i]), a);
+            if (i < rows)
+                call_ahead(ahead, i, block_bytes);
+            __m256i q = unpack_32(t, b[i]);
+#pragma GCC unroll 4
+            for (int k = 0; k < tokens; k++)
+                s[k][i] = i < rows ? sum_32(kind, q, (const act_q8 *)(act + k * act_row)) : row_sums_zero();
         }
-        __m256 scale = _mm256_set1_ps(a->d), d = _mm256_mul_ps(eight_scales_32(t, b), scale);
-        __m256i total = _mm256_sub_epi32(fold_eight(s), _mm256_set1_epi32(panel_offset(kind) * a->sum));
-        sum = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(total), sum);
-        if (kind.has_min) {
-            d = _mm256_mul_ps(eight_added_32(b), scale);
-            sum = _mm256_fmadd_ps(d, _mm256_set1_ps((float)a->sum), sum);
+        __m256 d = eight_scales_32(t, b), added = kind.has_min ? eight_added_32(b) : d;
+#pragma GCC unroll 4
+        for (int k = 0; k < tokens; k++) {
+            const act_q8 *a = (const act_q8 *)(act + k * act_row);
+            __m256 scale = _mm256_set1_ps(a->d);
+            __m256i total = _mm256_sub_epi32(fold_eight(s[k]), _mm256_set1_epi32(panel_offset(kind) * a->sum));
+            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(total), sum[k]);
+            if (kind.has_min)
+                sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(added, scale), _mm256_set1_ps((float)a->sum), sum[k]);
         }
     }
-    _mm256_storeu_ps(out, sum);
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++)
+        _mm256_storeu_ps(out[k], sum[k]);
 }
 
-ALWAYS_INLINE void rows_any(dtype t, int rows, const uint8_t *weights, int64_t row_bytes, int64_t cols, const void *act,
-                            float *out)
+/* y[k * ldy + i] for `rows` = 8 rows or 1 and `tokens` tokens, constants */
+ALWAYS_INLINE void rows_any(dtype t, int rows, int tokens, const uint8_t *weights, int64_t row_bytes, int64_t cols,
+                            const char *act, int64_t act_row, float *y, int64_t ldy)
 {
+    float out[ROW_TOKENS][8];
     if (block_size[t].length == 32)
-        rows_32(t, rows, weights, row_bytes, cols, act, out);
+        rows_32(t, rows, tokens, weights, row_bytes, cols, act, act_row, out);
     else
-        rows_256(t, rows, weights, row_bytes, cols, act, out);
+        rows_256(t, rows, tokens, weights, row_bytes, cols, act, act_row, out);
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++)
+        memcpy(y + k * ldy, out[k], (size_t)rows * sizeof(float));
 }
 
 /* ---- many tokens ---- */
@@ -203,29 +226,30 @@ ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, in
 ALWAYS_INLINE void quant_matrix(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
                                 const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
 {
-    if (n >= PANEL_TOKENS) {
+    if (n >= panel_tokens(t)) {
         panels(t, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);
         return;
     }
-    float out[8];
-    int64_t r = 0;
-    for (; r + 8 <= rows; r += 8)
-        for (int64_t token = 0; token < n; token++) {
-            rows_any(t, 8, weights + r * row_bytes, row_bytes, cols, act + token * act_row, out);
-            memcpy(y + token * ldy + r, out, sizeof out);
-        }
-    for (; r < rows; r++)
-        for (int64_t token = 0; token < n; token++) {
-            rows_any(t, 1, weights + r * row_bytes, 0, cols, act + token * act_row, out);
-            y[token * ldy + r] = out[0];
-        }
+    for (int64_t r = 0; r + 8 <= rows; r += 8) {
+        int64_t token = 0;
+        for (; token + ROW_TOKENS <= n; token += ROW_TOKENS)
+            rows_any(t, 8, ROW_TOKENS, weights + r * row_bytes, row_bytes, cols, act + token * act_row, act_row,
+                     y + token * ldy + r, ldy);
+        for (; token < n; token++)
+            rows_any(t, 8, 1, weights + r * row_bytes, row_bytes, cols, act + token * act_row, act_row,
+                     y + token * ldy + r, ldy);
+    }
+    for (int64_t r = rows / 8 * 8; r < rows; r++)
+        for (int64_t token = 0; token < n; token++)
+            rows_any(t, 1, 1, weights + r * row_bytes, 0, cols, act + token * act_row, act_row, y + token * ldy + r,
+                     ldy);
 }
 
 ALWAYS_INLINE float quant_dot(dtype t, const void *row, const void *act, int64_t cols)
 {
-    float out[8];
-    rows_any(t, 1, row, 0, cols, act, out);
-    return out[0];
+    float y;
+    rows_any(t, 1, 1, row, 0, cols, act, 0, &y, 1);
+    return y;
 }
 
 #endif
