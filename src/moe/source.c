@@ -40,6 +40,11 @@ static void cancel(void *ctx, int layer, read_class class_)
     store_cancel(ctx, layer, class_);
 }
 
+static bool missing(void *ctx, int layer, int expert)
+{
+    return store_missing(ctx, layer, expert);
+}
+
 static void note_uses(void *ctx, int layer, int expert, uint64_t uses)
 {
     store_note_uses(ctx, layer, expert, uses);
@@ -56,6 +61,7 @@ expert_source source_from_store(store *s)
         .end = end,
         .prefetch = prefetch,
         .cancel = cancel,
+        .missing = missing,
         .note_uses = note_uses,
     };
 }

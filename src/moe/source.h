@@ -19,6 +19,8 @@ typedef struct expert_source {
      * may be NULL. */
     void (*prefetch)(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_class class_);
     void (*cancel)(void *ctx, int layer, read_class class_);
+    /* As store_missing; NULL where the source cannot tell. */
+    bool (*missing)(void *ctx, int layer, int expert);
     /* (token, expert) pairs for the telemetry; NULL where nobody counts. */
     void (*note_uses)(void *ctx, int layer, int expert, uint64_t uses);
 } expert_source;

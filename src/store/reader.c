@@ -18,6 +18,9 @@
 #define PART_BYTES                                                                                          \
     (1024u << 10)      /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
                         */
+/* A guess's parts are only asked for while less is in flight, for whomever: enough to keep the disk busy, and little for
+ * a demand to wait behind. */
+#define GUESS_BESIDE (2u << 20)
 #define RETRIES_MAX 64 /* EINTR, EAGAIN or a short read without progress, in a row */
 
 uint64_t store_now_ns(void)
@@ -74,8 +77,11 @@ static void finish(store *s, int32_t id)
     uint64_t bytes = expert_index_bytes(s->index, id / s->experts, id % s->experts);
     x->counters.bytes += bytes;
     s->totals.bytes_read += bytes;
-    if (x->started_as == READ_SPECULATIVE)
+    if (x->started_as == READ_SPECULATIVE) {
         s->totals.speculative_bytes += bytes;
+        if (e->class_ == READ_DEMAND) /* somebody has come for it meanwhile */
+            s->totals.speculative_used_bytes += bytes;
+    }
     cache_arrived(&s->cache, id);
     if (cache_is_ready(&s->cache, id))
         store_tell_ready(s, id);
@@ -108,12 +114,21 @@ static bool cursor_enter(store *s)
     return true;
 }
 
-/* Nobody wants the rest of it: a demand whose batch has ended, a cancelled read ahead; or it is no use. */
+/* A guess that nobody has come for yet is being read. */
+static bool cursor_guesses(const store *s)
+{
+    const cache_entry *e = &s->cache.entry[s->cursor.id];
+    return !e->wants && e->class_ == READ_SPECULATIVE;
+}
+
+/* Nobody wants the rest of it: a demand whose batch has ended, a cancelled read ahead, a guess that is in the way of
+ * somebody who waits; or it is no use. */
 static bool cursor_abandoned(const store *s)
 {
     const cache_entry *e = &s->cache.entry[s->cursor.id];
     return s->expert[s->cursor.id].error || e->doomed ||
-           (!e->wants && (e->class_ == READ_DEMAND || s->cursor.cancelled));
+           (!e->wants && (e->class_ == READ_DEMAND || s->cursor.cancelled)) ||
+           (cursor_guesses(s) && s->cache.queue[READ_DEMAND].first >= 0);
 }
 
 /* ---- requests ---- */
@@ -167,6 +182,15 @@ static request *next_part(store *s, request *last)
     return r;
 }
 
+/* Bytes in flight, those of the outbox's n requests included. */
+static uint64_t flying(const store *s, int n)
+{
+    uint64_t sum = s->flying;
+    for (int i = 0; i < n; i++)
+        sum += request_bytes((const request *)s->outbox[i]);
+    return sum;
+}
+
 /* Fill the outbox with what the back end can take; how many. */
 static int pump(store *s)
 {
@@ -179,6 +203,8 @@ static int pump(store *s)
         if (s->cursor.id >= 0 && cursor_abandoned(s))
             cursor_leave(s, true);
         if (s->cursor.id < 0 && (!s->free_requests || !cursor_enter(s)))
+            break;
+        if (cursor_guesses(s) && flying(s, n) >= GUESS_BESIDE)
             break;
         request *r = next_part(s, last);
         if (!r)
@@ -321,6 +347,7 @@ static void exchange(store *s, int n)
 {
     int before = s->in_flight;
     s->in_flight += n;
+    s->flying = flying(s, n);
     clock_reads(s, before);
     s->work = false;
     s->reaping = true;
@@ -333,6 +360,8 @@ static void exchange(store *s, int n)
     before = s->in_flight;
     s->in_flight -= done;
     clock_reads(s, before);
+    for (int i = 0; i < done; i++)
+        s->flying -= request_bytes((const request *)s->inbox[i]);
     for (int i = 0; i < done; i++)
         request_done(s, (request *)s->inbox[i]);
 }

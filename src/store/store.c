@@ -592,6 +592,16 @@ void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_cla
     pthread_mutex_unlock(&s->lock);
 }
 
+bool store_missing(store *s, int layer, int expert)
+{
+    if (layer < 0 || layer >= s->layers || expert < 0 || expert >= s->experts)
+        return false;
+    pthread_mutex_lock(&s->lock);
+    bool missing = s->cache.entry[layer * s->experts + expert].state == CACHE_EMPTY;
+    pthread_mutex_unlock(&s->lock);
+    return missing;
+}
+
 void store_cancel(store *s, int layer, read_class class_)
 {
     if (class_ != READ_CERTAIN && class_ != READ_SPECULATIVE)

@@ -99,6 +99,10 @@ void store_end(store_batch *b);
 void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_class class_);
 void store_cancel(store *s, int layer, read_class class_);
 
+/* store_missing - would this expert have to be read: it exists, and is neither cached nor asked for. It may change at
+ * once; for those who think about reading ahead. */
+bool store_missing(store *s, int layer, int expert);
+
 /* store_invalidate - forget what is cached of an expert, or of all (expert -1, layer -1): the file has changed. Pinned
  * ones go when their last pin does. */
 void store_invalidate(store *s, int layer, int expert);
@@ -121,7 +125,9 @@ typedef struct store_totals {
     uint64_t bytes_transferred; /* with alignment */
     uint64_t read_ns;           /* time during which at least one read was in flight */
     uint64_t stall_ns;
-    uint64_t speculative_bytes, speculative_used_bytes, speculative_late; /* late: demanded while still being read */
+    uint64_t speculative_bytes, speculative_used_bytes, speculative_late; /* used: a batch asked for it before
+                                                                            it was evicted; late: while it was
+                                                                            still being read */
     uint64_t evictions;
     uint64_t cache_bytes; /* slab */
     uint64_t used_bytes;  /* READY and READING now */

@@ -373,6 +373,34 @@ static void a_demand_goes_before_queued_speculations_and_joins_what_is_under_way
     world_free(&w);
 }
 
+/* Experts of six parts of 0.7 MB: a guess is asked for bit by bit. */
+static void a_guess_that_is_half_asked_for_gives_way_to_a_demand(void **state)
+{
+    static const fixture_sizes large = {
+        .layers = 2, .experts = 4, .halves = {{700000, 700000, 700000}, {700000, 700000, 700000}}, .gap = 20000};
+    world w;
+    fixture_make(&w.model, &large, false);
+    fake_init(&w.fake, &w.model);
+    w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 8), "lru");
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, all, 1, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, 3); /* 2 MiB are in flight: enough for a guess */
+    store_batch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL);
+    fake_await_submitted(&w.fake, 3 + 6);
+    fake_hold(&w.fake, false);
+    expert_view view = next(&w, b);
+    store_release(b, &view);
+    store_end(b);
+    assert_int_equal(totals_of(&w).speculative_bytes, 0);
+    assert_int_equal(fake_submitted(&w.fake), 3 + 6);
+    assert_true(store_missing(w.s, 1, 0));
+    fetch(&w, 1, all, 1, FETCH_ARRIVAL); /* from the beginning */
+    assert_int_equal(totals_of(&w).sum.misses, 2);
+    assert_false(store_missing(w.s, 1, 0));
+    assert_false(store_missing(w.s, 2, 0) || store_missing(w.s, 0, -1)); /* what does not exist */
+    world_free(&w);
+}
+
 static void cancelling_takes_back_what_is_queued(void **state)
 {
     model_fixture m;
@@ -556,6 +584,7 @@ int main(void)
         cmocka_unit_test(a_read_ahead_is_a_hit_later),
         cmocka_unit_test(a_read_ahead_returns_while_reads_are_blocked),
         cmocka_unit_test(reads_ahead_stay_within_the_cap_of_their_class),
+        cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand),
         cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
         cmocka_unit_test(cancelling_takes_back_what_is_queued),
         cmocka_unit_test(invalidated_experts_are_read_again),
