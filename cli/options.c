@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_HELP = KEY_COMMON, KEY_RAM, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_JSON };
+enum { KEY_HELP = KEY_COMMON, KEY_RAM, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_AHEAD, KEY_JSON };
 
 /* The option that `arg` (as typed) names, in argp and its children; NULL when there is none. */
 static const struct argp_option *find_option(const struct argp *argp, const char *arg)
@@ -141,6 +141,9 @@ static error_t parse_model(int key, char *arg, struct argp_state *state)
     case KEY_POLICY:
         o->lib.policy = arg;
         return 0;
+    case KEY_AHEAD:
+        o->lib.ahead = arg;
+        return 0;
     case KEY_JSON:
         o->json = true;
         return 0;
@@ -166,6 +169,8 @@ const struct argp model_argp = {
             {"kv", KEY_KV, "TYPE", 0, "type of the KV cache: f32, f16 or q8_0; default f16", 0},
             {"io", KEY_IO, "MODE", 0, "how experts are read: auto, uring, pread or buffered", 0},
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},
+            {"ahead", KEY_AHEAD, "MODE", 0,
+             "auto: in decoding, read the next layer's likely experts ahead where that pays; off: never", 0},
             {"json", KEY_JSON, NULL, 0, "one JSON object on standard output", 0},
             {"verbose", 'v', NULL, 0, "the summary on stderr, even when that is no terminal", 0},
             {0}},

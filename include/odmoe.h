@@ -99,6 +99,8 @@ typedef struct odmoe_options {
      * leaves everything as it was before. May be NULL. */
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
+    const char *ahead; /* "auto": in decoding, read the next layer's likely experts ahead where that pays; "off".
+                          NULL: auto */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */
@@ -333,6 +335,8 @@ typedef struct odmoe_stats {
     uint64_t peak_rss_bytes, peak_anon_bytes; /* of the process; sampled at every chunk and layer */
     const char *io, *kernels, *kv, *policy;   /* in use; static strings */
     int32_t threads;
+    uint64_t ahead_bytes_read, ahead_bytes_used; /* of bytes_read: guessed before the router spoke; and those of them
+                                                    that it then asked for */
 } odmoe_stats;
 ODMOE_API void odmoe_stats_get(odmoe_model *model, odmoe_stats *stats);
 

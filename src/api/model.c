@@ -137,7 +137,9 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
                        .kernels = m->settings.kernels->name,
                        .kv = kv_names[m->settings.kv],
                        .policy = t.policy,
-                       .threads = m->settings.threads};
+                       .threads = m->settings.threads,
+                       .ahead_bytes_read = t.speculative_bytes,
+                       .ahead_bytes_used = t.speculative_used_bytes};
     pthread_mutex_unlock(&m->lock);
     copy_out(stats, &all, sizeof all);
 }

@@ -100,6 +100,8 @@ static odmoe_status open_store(model *m, odmoe_error *err)
     odmoe_status status = store_open(m->weights.experts, m->files.tensors, &options, &m->store, err);
     if (!status)
         m->source = source_from_store(m->store);
+    guess_init(&m->guess,
+               !status && m->settings.ahead && config_moe_layers(&m->config) > 1 && !store_holds_all(m->store));
     return status;
 }
 

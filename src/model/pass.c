@@ -40,7 +40,7 @@ void pass_layout(arena *a, const model *m, const experts_shape *shape, const mod
 {
     static const weight_role in_roles[] = {
         W_Q, W_K, W_V, W_ROUTER, W_SHARED_GATE, W_SHARED_UP, W_SHARED_ROUTER, W_DENSE_GATE, W_DENSE_UP};
-    static const weight_role mixer_out[] = {W_O}, ffn_out[] = {W_SHARED_DOWN, W_DENSE_DOWN};
+    static const weight_role routers[] = {W_ROUTER}, mixer_out[] = {W_O}, ffn_out[] = {W_SHARED_DOWN, W_DENSE_DOWN};
     const model_config *c = &m->config;
     const kernel_table *k = s->kernels;
     size_t rows = (size_t)max_rows, hidden = (size_t)c->hidden, experts = (size_t)c->router.experts;
@@ -65,6 +65,8 @@ void pass_layout(arena *a, const model *m, const experts_shape *shape, const mod
     out->mixer = m->mixer->layout(a, c, mask_over_layers(m, k, mixer_out, 1), max_rows, s->threads);
     experts_layout(a, shape, max_rows, s->threads, &out->experts);
     out->all_experts = arena_take(a, experts, sizeof *out->all_experts);
+    if (s->ahead)
+        guess_layout(a, c, mask_over_layers(m, k, routers, 1), max_rows, &out->guess);
     if (c->shared_ffn || any_dense)
         ffn_layout(a, ffn, mask_over_layers(m, k, ffn_out, 2), max_rows, &out->ffn);
     activations_layout(a, &out->out, mask_of(k, output_of(m)), out->logits_rows, c->hidden);
@@ -140,16 +142,6 @@ static void add_row(void *ctx, int64_t row, int worker)
     add_y(m, row);
 }
 
-static void select_row(void *ctx, int64_t row, int worker)
-{
-    const chunk_run *r = ctx;
-    model *m = r->m;
-    const router_config *rc = &m->config.router;
-    router_select(rc, row_of(m->work.router, row, rc->experts), m->weights.layers[r->layer][W_ROUTER_BIAS].w.data,
-                  row_of(m->work.probs, worker, rc->experts), m->work.topk + row * rc->top_k,
-                  m->work.topw + row * rc->top_k);
-}
-
 static void run_mixer(chunk_run *r)
 {
     model *m = r->m;
@@ -207,6 +199,25 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
     m->source.prefetch(m->source.ctx, next, m->work.all_experts, NULL, experts, READ_CERTAIN);
 }
 
+/* Few rows: the disk would idle from this layer's last arrival to the next router's word, so that one's likely choices
+ * are read behind this layer's. After the last layer nobody is asked. */
+static void guess_next_layer(chunk_run *r, int moe_layer)
+{
+    model *m = r->m;
+    int next = r->layer + 1;
+    while (next < m->config.layers && config_moe_layer(&m->config, next) < 0)
+        next++;
+    if (next == m->config.layers || !guess_wanted(&m->guess, &m->work.guess, r->n))
+        return;
+    guess_call call = {.c = &m->compute,
+                       .config = &m->config,
+                       .source = &m->source,
+                       .weights = m->weights.layers[next],
+                       .layer = moe_layer + 1,
+                       .probs = m->work.probs};
+    guess_next(&m->guess, &m->work.guess, &call, m->work.x, r->n);
+}
+
 static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
 {
     model *m = r->m;
@@ -216,15 +227,17 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
                      m->shape.in_mask | mask_of(k, &weights[W_ROUTER]) | mask_of(k, &weights[W_SHARED_GATE]) |
                          mask_of(k, &weights[W_SHARED_UP]) | mask_of(k, &weights[W_SHARED_ROUTER]),
                      m->work.norm, r->n);
-    linear_job job = {&weights[W_ROUTER].w, &m->work.in, m->work.router, m->config.router.experts};
-    linear_run(&m->compute, &job, 1, r->n);
-    rows_run(&m->compute, r->n, select_row, r);
+    route_out chosen = {m->work.router, m->work.topk, m->work.topw};
+    route_run(&m->compute, &m->config.router, weights, &m->work.in, r->n, m->work.probs, &chosen);
     experts_call call;
     odmoe_status status = experts_start(&call, &m->compute, &m->shape, &m->work.experts, &m->source, moe_layer,
                                         &m->work.in, r->n, m->work.topk, m->work.topw, err);
     if (status)
         return status;
-    if (!call.few)
+    guess_judge(&m->guess, &m->work.guess, &m->source, m->weights.experts, moe_layer, m->work.experts.counts);
+    if (call.few)
+        guess_next_layer(r, moe_layer);
+    else
         read_next_layer(r, &call);
     run_shared(r);
     return experts_finish(&call, m->work.y, err);
@@ -373,6 +386,16 @@ static void commit(const stack_pass *pass)
     }
 }
 
+/* A chunk of few rows is over: does reading ahead pay? */
+static void settle_guess(model *m, int64_t n)
+{
+    if (!m->guess.possible || n > m->work.guess.max_rows)
+        return;
+    store_totals t;
+    store_totals_get(m->store, &t);
+    guess_settle(&m->guess, &(guess_costs){t.stall_ns, t.bytes_read - t.speculative_bytes});
+}
+
 odmoe_status pass_run(model *m, const stack_pass *pass, odmoe_error *err)
 {
     if (pass->n < 1)
@@ -388,6 +411,7 @@ odmoe_status pass_run(model *m, const stack_pass *pass, odmoe_error *err)
         r.steps_before = i * m->config.layers;
         r.steps = chunks * m->config.layers;
         status = run_chunk(&r, err);
+        settle_guess(m, r.n);
         uint64_t anon = sysmem_anonymous("");
         m->peak_anon = anon > m->peak_anon ? anon : m->peak_anon;
     }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define ROUND_ROWS 256 /* (row, expert) pairs that are computed at a time: bounds the workspace */
-#define FEW_ENTRIES 64 /* up to this many (row, expert) pairs are kept apart and computed in arrival order */
 #define BLOCK 64       /* output columns of one task of many rows, */
 #define BLOCK_SMALL 32 /* or of a small hidden size, so that threads find enough tasks: */
 #define BLOCK_TASKS 8  /* a thread */
@@ -92,7 +91,7 @@ void experts_layout_groups(arena *a, const experts_shape *shape, int64_t max_row
 void experts_layout(arena *a, const experts_shape *shape, int64_t max_rows, int threads, experts_work *out)
 {
     size_t rows = (size_t)max_rows, entries = rows * (size_t)shape->top_k;
-    size_t few = entries < FEW_ENTRIES ? entries : FEW_ENTRIES, round = rows < ROUND_ROWS ? rows : ROUND_ROWS;
+    size_t few = entries < EXPERTS_FEW ? entries : EXPERTS_FEW, round = rows < ROUND_ROWS ? rows : ROUND_ROWS;
     size_t hidden = (size_t)shape->hidden, ffn = (size_t)shape->ffn;
     round = round < few ? few : round;
     experts_layout_groups(a, shape, max_rows, out);
@@ -334,7 +333,7 @@ odmoe_status experts_start(experts_call *call, const compute *c, const experts_s
                            const float *topw, odmoe_error *err)
 {
     *call = (experts_call){.c = c, .shape = shape, .work = work, .source = source, .layer = layer, .x = x, .n = n};
-    call->few = n * shape->top_k <= FEW_ENTRIES;
+    call->few = n * shape->top_k <= EXPERTS_FEW;
     call->needed = experts_group(shape, work, n, topk, topw);
     odmoe_status status = source->begin(source->ctx, layer, work->needed, call->needed,
                                         call->few ? FETCH_ARRIVAL : FETCH_LISTED, &call->batch, err);

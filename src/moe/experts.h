@@ -80,6 +80,7 @@ typedef struct experts_slice {
     int64_t base;        /* their first row in the round's workspace */
 } experts_slice;
 
+#define EXPERTS_FEW 64       /* up to so many (row, expert) pairs are kept apart and computed in arrival order */
 #define EXPERTS_ROUND_MAX 16 /* slices of a round */
 
 /* One call, between experts_start and experts_finish. */

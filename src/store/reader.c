@@ -15,11 +15,11 @@
 
 #include "base/mem.h"
 
-#define PART_BYTES                                                                                          \
-    (1024u << 10)      /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
-                        */
-/* A guess's parts are only asked for while less is in flight, for whomever: enough to keep the disk busy, and little for
- * a demand to wait behind. */
+#define PART_BYTES                                                                                     \
+    (1024u << 10) /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
+                   */
+/* A guess's parts are only asked for while less is in flight, for whomever: enough to keep the disk busy, and little
+ * for a demand to wait behind. */
 #define GUESS_BESIDE (2u << 20)
 #define RETRIES_MAX 64 /* EINTR, EAGAIN or a short read without progress, in a row */
 

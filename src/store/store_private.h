@@ -87,7 +87,7 @@ struct store {
     io_request **outbox, **inbox; /* [depth] */
     request *again;               /* to be given to the back end once more */
     int in_flight;
-    uint64_t flying; /* bytes of the requests in flight */
+    uint64_t flying;     /* bytes of the requests in flight */
     uint64_t busy_since; /* ns */
     read_cursor cursor;
 };

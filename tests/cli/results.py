@@ -8,7 +8,7 @@ from odmoe_cli import DATA, DEMO, CliTest, read_safetensors, run
 PROMPT = "In the beginning God created the heaven and the earth. And the"
 STATS = set("""prompt_tokens prompt_chunks prompt_seconds prompt_tps prompt_bytes_read gen_tokens gen_seconds gen_tps
 gen_bytes_read first_token_seconds bytes_read reads read_seconds stall_seconds compute_seconds expert_uses cache_hits
-cache_misses ram_bytes peak_rss_bytes peak_anon_bytes io kernels kv policy threads""".split())
+cache_misses ram_bytes peak_rss_bytes peak_anon_bytes io kernels kv policy threads ahead_bytes_read ahead_bytes_used""".split())
 
 
 def half_of_the_experts():

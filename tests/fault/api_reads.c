@@ -192,6 +192,38 @@ static void a_failed_read_leaves_every_session_of_the_pass_as_it_was(void **stat
     odmoe_model_close(f.model);
 }
 
+/* Decoding with guesses read ahead; the k-th read of a token fails. One that was a guess leaves the token as it is. */
+static void a_guess_that_cannot_be_read_costs_nothing_but_time(void **state)
+{
+    odmoe_options o = small_options();
+    o.io = "pread";
+    odmoe_plan plan = {.size = sizeof plan};
+    assert_int_equal(odmoe_plan_make(test_path("/models/demo.gguf"), &o, &plan, &err), ODMOE_OK);
+    o.ram_bytes = plan.floor_bytes + plan.experts_bytes / 4;
+    odmoe_model *model = must_open(test_path("/models/demo.gguf"), &o);
+    odmoe_session *session = must_create(model, 40);
+    size_t vocab = (size_t)vocab_of(model);
+    float *want = fresh_logits(model, LENGTH + 1), *got = malloc(vocab * sizeof *got);
+    must_eval(session, text_tokens(0, LENGTH), LENGTH, NULL);
+    for (long k = 1; k <= 40; k++) {
+        inject(FAILS, k);
+        odmoe_status status = odmoe_eval(session, text_tokens(LENGTH, 1), 1, got, &err);
+        inject(NO_FAULT, 0);
+        if (status) {
+            assert_error(&err, status, ODMOE_ERR_IO, "layer", "expert");
+            assert_int_equal(odmoe_session_length(session), LENGTH);
+            continue;
+        }
+        assert_memory_equal(got, want, vocab * sizeof *got);
+        assert_int_equal(odmoe_session_truncate(session, LENGTH, &err), ODMOE_OK);
+    }
+    assert_goes_on(model, session, LENGTH);
+    free(want);
+    free(got);
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+}
+
 static void short_and_interrupted_reads_are_continued(void **state)
 {
     const fault faults[] = {COMES_SHORT, IS_INTERRUPTED};
@@ -260,6 +292,7 @@ int main(void)
         cmocka_unit_test(a_failed_read_ends_the_pass_and_nothing_else),
         cmocka_unit_test(a_disk_that_is_gone_fails_every_pass_until_it_is_back),
         cmocka_unit_test(a_failed_read_leaves_every_session_of_the_pass_as_it_was),
+        cmocka_unit_test(a_guess_that_cannot_be_read_costs_nothing_but_time),
         cmocka_unit_test(short_and_interrupted_reads_are_continued),
         cmocka_unit_test(a_read_that_ends_early_is_an_error),
         cmocka_unit_test(a_file_cut_short_under_an_open_model_is_an_error_until_it_is_whole_again),

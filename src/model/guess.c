@@ -1,0 +1,189 @@
+#include "model/guess.h"
+
+#include <time.h>
+
+#include "moe/experts.h"
+
+/* A rank is read ahead from this share of right guesses on; so a wrong byte counts as WRONG_COSTS right ones. Reading
+ * takes memory bandwidth from computing and may be in the way of a demand, also where the disk would have idled: at a
+ * share of 0.46 decoding became 5% slower (bench/RESULTS.md, "Reading ahead in decoding"). */
+#define LIKELY 0.6f
+#define WRONG_COSTS (LIKELY / (1 - LIKELY))
+/* To begin with each rank counts as if it had been seen so often, and right just too seldom. */
+#define FIRST_SEEN 6.0f
+#define FIRST_RIGHT 0.45f
+#define FADE 64.0f /* counts are halved here, so that they follow a change of text */
+
+#define TRIAL_PASSES 8
+#define TRIALS_TO_COMPARE 16 /* that paid in a row: then a pause shows what it is like without */
+#define PAUSE_LEAST 32
+#define PAUSE_MOST 1024
+
+void guess_layout(arena *a, const model_config *c, unsigned mask, int64_t max_rows, guess_work *out)
+{
+    int64_t few = EXPERTS_FEW / c->router.top_k;
+    out->max_rows = max_rows < few ? max_rows : few;
+    size_t rows = (size_t)out->max_rows, choices = rows * (size_t)c->router.top_k;
+    out->norm = arena_take(a, rows * (size_t)c->hidden, sizeof *out->norm);
+    activations_layout(a, &out->in, mask, out->max_rows, c->hidden);
+    out->said.logits = arena_take(a, rows * (size_t)c->router.experts, sizeof(float));
+    out->said.topk = arena_take(a, choices, sizeof(int32_t));
+    out->said.topw = arena_take(a, choices, sizeof(float));
+    out->experts = arena_take(a, choices, sizeof *out->experts);
+    out->rank = arena_take(a, choices, sizeof *out->rank);
+    out->scores = arena_take(a, choices, sizeof *out->scores);
+}
+
+void guess_init(guess_state *g, bool possible)
+{
+    *g = (guess_state){.possible = possible,
+                       .layer = -1,
+                       .running = true,
+                       .left = TRIAL_PASSES,
+                       .next_pause = PAUSE_LEAST,
+                       .stall_a_byte = -1};
+    for (int rank = 0; rank < ROUTER_TOP_K_MAX; rank++) {
+        g->seen[rank] = FIRST_SEEN;
+        g->right[rank] = FIRST_SEEN * FIRST_RIGHT;
+    }
+}
+
+bool guess_wanted(const guess_state *g, const guess_work *w, int64_t n)
+{
+    return g->possible && g->running && n <= w->max_rows;
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+typedef struct norm_job {
+    const guess_call *call;
+    const float *x;
+    float *out;
+} norm_job;
+
+static void norm_row(void *ctx, int64_t row, int worker)
+{
+    const norm_job *job = ctx;
+    int64_t hidden = job->call->config->hidden;
+    job->call->c->kernels->rms_norm(job->x + row * hidden, job->call->weights[W_FFN_NORM].w.data,
+                                    job->call->config->rms_eps, job->out + row * hidden, hidden);
+}
+
+static float likelihood(const guess_state *g, int rank)
+{
+    return g->right[rank] / g->seen[rank];
+}
+
+/* All rows' choices that would have to be read, the likeliest first. */
+static void list_missing(guess_state *g, guess_work *w, const guess_call *call, int64_t n)
+{
+    const router_config *rc = &call->config->router;
+    const int32_t *topk = w->said.topk;
+    int count = 0;
+    for (int rank = 0; rank < rc->top_k; rank++) /* first choices of all rows, then second ones, ... */
+        for (int64_t row = 0; row < n; row++) {
+            int32_t e = topk[row * rc->top_k + rank];
+            bool there = !call->source->missing(call->source->ctx, call->layer, e);
+            for (int i = 0; i < count && !there; i++)
+                there = w->experts[i] == e;
+            if (there)
+                continue;
+            float score = likelihood(g, rank);
+            int at = count++;
+            for (; at > 0 && w->scores[at - 1] < score; at--) {
+                w->experts[at] = w->experts[at - 1];
+                w->scores[at] = w->scores[at - 1];
+                w->rank[at] = w->rank[at - 1];
+            }
+            w->experts[at] = e;
+            w->scores[at] = score;
+            w->rank[at] = (uint8_t)rank;
+        }
+    g->n = count;
+}
+
+void guess_next(guess_state *g, guess_work *w, const guess_call *call, const float *x, int64_t n)
+{
+    uint64_t start = now_ns();
+    norm_job job = {call, x, w->norm};
+    rows_run(call->c, n, norm_row, &job);
+    unsigned mask = activation_mask(call->c->kernels, call->weights[W_ROUTER].w.type);
+    activations_fill(call->c, &w->in, mask, w->norm, n);
+    route_run(call->c, &call->config->router, call->weights, &w->in, n, call->probs, &w->said);
+    list_missing(g, w, call, n);
+    g->layer = call->layer;
+    g->asked = 0;
+    while (g->asked < g->n && w->scores[g->asked] >= LIKELY)
+        g->asked++;
+    if (g->asked)
+        call->source->prefetch(call->source->ctx, call->layer, w->experts, w->scores, g->asked, READ_SPECULATIVE);
+    g->guess_ns += now_ns() - start;
+}
+
+void guess_judge(guess_state *g, const guess_work *w, const expert_source *source, const expert_index *index, int layer,
+                 const int32_t *counts)
+{
+    if (g->layer != layer)
+        return;
+    if (g->asked && source->cancel)
+        source->cancel(source->ctx, layer, READ_SPECULATIVE);
+    for (int i = 0; i < g->n; i++) {
+        int rank = w->rank[i];
+        bool right = counts[w->experts[i]] > 0;
+        g->seen[rank] += 1;
+        g->right[rank] += right;
+        if (g->seen[rank] > FADE) {
+            g->seen[rank] /= 2;
+            g->right[rank] /= 2;
+        }
+        if (i < g->asked)
+            *(right ? &g->right_bytes : &g->wrong_bytes) += expert_index_bytes(index, layer, w->experts[i]);
+    }
+    g->layer = -1;
+}
+
+/* The phase that ran is over: the next one is `length` passes long. */
+static void begin_phase(guess_state *g, bool running, int length, const guess_costs *now)
+{
+    g->running = running;
+    g->left = length;
+    g->since = *now;
+    g->right_bytes = g->wrong_bytes = g->guess_ns = 0;
+}
+
+static void end_trial(guess_state *g, const guess_costs *now)
+{
+    double bytes = (double)g->right_bytes - (double)WRONG_COSTS * (double)g->wrong_bytes;
+    bool pays = g->stall_a_byte < 0 || bytes * g->stall_a_byte > (double)g->guess_ns;
+    g->trials = pays ? g->trials + 1 : 0;
+    if (pays) {
+        bool compare = g->stall_a_byte < 0 || g->trials % TRIALS_TO_COMPARE == 0;
+        g->next_pause = PAUSE_LEAST;
+        begin_phase(g, !compare, TRIAL_PASSES, now);
+        return;
+    }
+    begin_phase(g, false, g->next_pause, now);
+    g->next_pause = 2 * g->next_pause < PAUSE_MOST ? 2 * g->next_pause : PAUSE_MOST;
+}
+
+void guess_settle(guess_state *g, const guess_costs *now)
+{
+    g->layer = -1; /* a pass that failed left its last guess unjudged */
+    if (!g->possible || --g->left > 0)
+        return;
+    if (g->running) {
+        end_trial(g, now);
+        return;
+    }
+    /* counters that somebody has set to zero meanwhile say nothing */
+    if (now->stall_ns >= g->since.stall_ns && now->bytes >= g->since.bytes)
+        g->stall_a_byte = now->bytes > g->since.bytes
+                              ? (double)(now->stall_ns - g->since.stall_ns) / (double)(now->bytes - g->since.bytes)
+                              : 0;
+    begin_phase(g, true, TRIAL_PASSES, now);
+}

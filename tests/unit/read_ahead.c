@@ -1,0 +1,220 @@
+/* Reading ahead in decoding: whom it asks, for what, and when it stops asking. */
+#include "api/handles.h"
+
+#include "format_files.h"
+#include "support/golden.h"
+#include "support/models.h"
+
+#define MODEL "/models/demo.gguf"
+
+/* ---- a source that notes what is read ahead, and hands it on ---- */
+
+typedef struct spy {
+    expert_source real;
+    int asked[64];  /* by layer */
+    int calls, bad; /* bad: not a speculation, an expert that doesn't exist, scores that rise */
+    bool lost;      /* nothing is handed on */
+} spy;
+
+static spy watch;
+
+static void spy_prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_class class_)
+{
+    watch.calls++;
+    if (layer >= 0 && layer < 64)
+        watch.asked[layer]++;
+    watch.bad += class_ != READ_SPECULATIVE || layer < 0 || layer >= 64 || n < 1;
+    for (int i = 0; i < n; i++)
+        watch.bad += experts[i] < 0 || experts[i] >= 32 || (i > 0 && scores[i] > scores[i - 1]);
+    if (!watch.lost)
+        watch.real.prefetch(ctx, layer, experts, scores, n, class_);
+}
+
+/* A share of all experts fits, in twelfths; 12: all do. */
+static odmoe_model *open_with(int twelfths, const char *ahead)
+{
+    odmoe_options o = small_options();
+    odmoe_plan plan = {.size = sizeof plan};
+    odmoe_error err;
+    o.ahead = ahead;
+    if (odmoe_plan_make(test_path(MODEL), &o, &plan, &err))
+        fail_msg("%s", err.message);
+    o.ram_bytes = twelfths == 12 ? 256u << 20 : plan.floor_bytes + plan.experts_bytes * (uint64_t)twelfths / 12;
+    odmoe_model *m = must_open(test_path(MODEL), &o);
+    watch = (spy){.real = m->m.source};
+    m->m.source.prefetch = spy_prefetch;
+    return m;
+}
+
+/* Tokens one by one. */
+static void decode(odmoe_session *session, int first, int n)
+{
+    for (int i = first; i < first + n; i++)
+        must_eval(session, text_tokens(i, 1), 1, NULL);
+}
+
+static void decode_in(odmoe_model *m, int n)
+{
+    odmoe_session *session = must_create(m, 64);
+    decode(session, 0, n);
+    odmoe_session_free(session);
+}
+
+static void every_layer_but_the_first_is_read_ahead_and_none_past_the_last(void **state)
+{
+    odmoe_model *m = open_with(4, "auto");
+    decode_in(m, 8);
+    assert_int_equal(watch.bad, 0);
+    assert_int_equal(watch.asked[0], 0);
+    for (int l = 1; l < 6; l++)
+        assert_true(watch.asked[l] > 0);
+    for (int l = 6; l < 64; l++)
+        assert_int_equal(watch.asked[l], 0);
+    odmoe_model_close(m);
+}
+
+static void what_is_read_ahead_is_counted(void **state)
+{
+    odmoe_model *m = open_with(4, NULL);
+    decode_in(m, 8);
+    odmoe_stats stats = {.size = sizeof stats};
+    odmoe_stats_get(m, &stats);
+    assert_true(stats.ahead_bytes_read <= stats.bytes_read);
+    assert_true(stats.ahead_bytes_used <= stats.ahead_bytes_read);
+    odmoe_model_close(m);
+}
+
+static void nobody_is_asked_when_all_experts_fit_or_it_is_off(void **state)
+{
+    static const struct {
+        int twelfths;
+        const char *ahead;
+    } cases[] = {{12, "auto"}, {4, "off"}, {0, "off"}};
+    for (int i = 0; i < 3; i++) {
+        odmoe_model *m = open_with(cases[i].twelfths, cases[i].ahead);
+        decode_in(m, 8);
+        assert_int_equal(watch.calls, 0);
+        odmoe_stats stats = {.size = sizeof stats};
+        odmoe_stats_get(m, &stats);
+        assert_int_equal(stats.ahead_bytes_read, 0);
+        odmoe_model_close(m);
+    }
+}
+
+static void with_room_for_one_expert_decoding_goes_on(void **state)
+{
+    odmoe_model *m = open_with(0, "auto");
+    odmoe_session *session = must_create(m, 40);
+    decode(session, 0, 20);
+    assert_int_equal(watch.bad, 0);
+    assert_goes_on(m, session, 20);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void reads_ahead_that_get_lost_cost_nothing_but_time(void **state)
+{
+    odmoe_model *m = open_with(4, "auto");
+    watch.lost = true;
+    odmoe_session *session = must_create(m, 40);
+    decode(session, 0, 20);
+    assert_true(watch.calls > 0);
+    assert_goes_on(m, session, 20);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void a_prompt_asks_nobody(void **state)
+{
+    odmoe_model *m = open_with(4, "auto");
+    odmoe_session *session = must_create(m, 40);
+    must_eval(session, text_tokens(0, 32), 32, NULL);
+    for (int l = 0; l < 64; l++)
+        assert_int_equal(watch.asked[l], 0);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+/* ---- does it pay ---- */
+
+/* Passes until guessing is wanted, or no longer wanted; each costs so many ns of stall and bytes. */
+static int passes_until(guess_state *g, bool wanted, guess_costs *now, guess_costs each, int most)
+{
+    const guess_work w = {.max_rows = 1};
+    int n = 0;
+    for (; n < most && guess_wanted(g, &w, 1) != wanted; n++) {
+        now->stall_ns += each.stall_ns;
+        now->bytes += each.bytes;
+        guess_settle(g, now);
+    }
+    return n;
+}
+
+static void guesses_that_do_not_pay_stop_and_are_tried_again_later_and_later(void **state)
+{
+    guess_state g;
+    guess_costs now = {0}, each = {1000, 1000}; /* a missed byte costs a nanosecond */
+    guess_init(&g, true);
+    assert_true(passes_until(&g, false, &now, each, 100) < 100); /* a look at what it is like without */
+    int before = 0;
+    for (int i = 0; i < 4; i++) {
+        int pause = passes_until(&g, true, &now, each, 2000);
+        assert_true(pause > before && pause < 2000);
+        g.wrong_bytes = 1000;
+        g.right_bytes = 1000; /* as many wrong as right */
+        before = i ? pause : 0;
+        assert_true(passes_until(&g, false, &now, each, 100) < 100);
+    }
+    for (int i = 0; i < 20; i++) { /* but there always is a next time */
+        assert_true(passes_until(&g, true, &now, each, 2000) < 2000);
+        assert_true(passes_until(&g, false, &now, each, 100) < 100);
+    }
+}
+
+static void guesses_that_pay_go_on(void **state)
+{
+    guess_state g;
+    guess_costs now = {0}, each = {1000, 1000};
+    guess_init(&g, true);
+    passes_until(&g, false, &now, each, 100);
+    passes_until(&g, true, &now, each, 100);
+    int trials = 0;
+    const guess_work w = {.max_rows = 1};
+    for (int pass = 0; pass < 60; pass++) {
+        assert_true(guess_wanted(&g, &w, 1));
+        g.right_bytes += 900;
+        g.wrong_bytes += 100;
+        g.guess_ns += 100;
+        guess_settle(&g, &now);
+        trials = g.trials;
+    }
+    assert_true(trials > 1);
+}
+
+static void nothing_is_worth_guessing_where_nobody_waits(void **state)
+{
+    guess_state g;
+    guess_costs now = {0}, each = {0, 1000}; /* reads, but all of them hidden */
+    guess_init(&g, true);
+    passes_until(&g, false, &now, each, 100);
+    passes_until(&g, true, &now, each, 100);
+    g.right_bytes = 1000000;
+    g.guess_ns = 1;
+    assert_true(passes_until(&g, false, &now, each, 100) < 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_layer_but_the_first_is_read_ahead_and_none_past_the_last),
+        cmocka_unit_test(what_is_read_ahead_is_counted),
+        cmocka_unit_test(nobody_is_asked_when_all_experts_fit_or_it_is_off),
+        cmocka_unit_test(with_room_for_one_expert_decoding_goes_on),
+        cmocka_unit_test(reads_ahead_that_get_lost_cost_nothing_but_time),
+        cmocka_unit_test(a_prompt_asks_nobody),
+        cmocka_unit_test(guesses_that_do_not_pay_stop_and_are_tried_again_later_and_later),
+        cmocka_unit_test(guesses_that_pay_go_on),
+        cmocka_unit_test(nothing_is_worth_guessing_where_nobody_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
