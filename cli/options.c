@@ -170,7 +170,7 @@ const struct argp model_argp = {
             {"io", KEY_IO, "MODE", 0, "how experts are read: auto, uring, pread or buffered", 0},
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},
             {"ahead", KEY_AHEAD, "MODE", 0,
-             "auto: in decoding, read the next layer's likely experts ahead where that pays; off: never", 0},
+             "auto: in decoding, read the next layer's likely experts ahead where that pays; default off", 0},
             {"json", KEY_JSON, NULL, 0, "one JSON object on standard output", 0},
             {"verbose", 'v', NULL, 0, "the summary on stderr, even when that is no terminal", 0},
             {0}},

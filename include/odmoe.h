@@ -100,7 +100,7 @@ typedef struct odmoe_options {
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
     const char *ahead; /* "auto": in decoding, read the next layer's likely experts ahead where that pays; "off".
-                          NULL: auto */
+                          NULL: off */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */

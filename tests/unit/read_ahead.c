@@ -75,7 +75,7 @@ static void every_layer_but_the_first_is_read_ahead_and_none_past_the_last(void 
 
 static void what_is_read_ahead_is_counted(void **state)
 {
-    odmoe_model *m = open_with(4, NULL);
+    odmoe_model *m = open_with(4, "auto");
     decode_in(m, 8);
     odmoe_stats stats = {.size = sizeof stats};
     odmoe_stats_get(m, &stats);
@@ -89,8 +89,8 @@ static void nobody_is_asked_when_all_experts_fit_or_it_is_off(void **state)
     static const struct {
         int twelfths;
         const char *ahead;
-    } cases[] = {{12, "auto"}, {4, "off"}, {0, "off"}};
-    for (int i = 0; i < 3; i++) {
+    } cases[] = {{12, "auto"}, {4, "off"}, {4, NULL}, {0, "off"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         odmoe_model *m = open_with(cases[i].twelfths, cases[i].ahead);
         decode_in(m, 8);
         assert_int_equal(watch.calls, 0);
