@@ -3,35 +3,79 @@
 #include <sched.h>
 #include <sys/mman.h>
 
-#define STEP ((size_t)2 << 20) /* between two looks at `stop`; a huge page */
+#define STEP ((size_t)2 << 20)    /* between two looks at `stop`; a huge page */
+#define AHEAD ((size_t)256 << 20) /* of what reads have reached: more than one token's misses, and soon touched */
+
+#ifdef MADV_POPULATE_WRITE
+
+/* Wait until the step at `at` is near enough to what reads have reached; false: stop. */
+static bool is_wanted(populate *p, size_t at)
+{
+    pthread_mutex_lock(&p->lock);
+    while (!p->stop && at >= AHEAD && at - AHEAD >= p->reached)
+        pthread_cond_wait(&p->more, &p->lock);
+    bool wanted = !p->stop;
+    pthread_mutex_unlock(&p->lock);
+    return wanted;
+}
 
 static void *walk(void *ctx)
 {
-#ifdef MADV_POPULATE_WRITE
     populate *p = ctx;
     struct sched_param none = {0};
     pthread_setschedparam(pthread_self(), SCHED_IDLE, &none); /* only what compute and reads leave over */
-    for (size_t at = 0; at < p->bytes && !atomic_load(&p->stop); at += STEP)
+    for (size_t at = 0; at < p->bytes && is_wanted(p, at); at += STEP)
         if (madvise(p->memory + at, p->bytes - at < STEP ? p->bytes - at : STEP, MADV_POPULATE_WRITE))
             break; /* an older kernel, or no memory left: the reads will see */
-#else
-    (void)ctx;
-#endif
     return NULL;
 }
 
 void populate_start(populate *p, void *memory, size_t bytes)
 {
-    p->memory = memory;
-    p->bytes = bytes;
-    atomic_init(&p->stop, false);
+    *p = (populate){.memory = memory, .bytes = bytes};
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->more, NULL);
     p->started = !pthread_create(&p->thread, NULL, walk, p);
+}
+
+void populate_reach(populate *p, size_t end)
+{
+    if (!p->started || end <= p->reached) /* only this function's caller changes it */
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->reached = end;
+    pthread_cond_signal(&p->more);
+    pthread_mutex_unlock(&p->lock);
 }
 
 void populate_stop(populate *p)
 {
-    atomic_store(&p->stop, true);
+    if (!p->memory)
+        return;
+    pthread_mutex_lock(&p->lock);
+    p->stop = true;
+    pthread_cond_signal(&p->more);
+    pthread_mutex_unlock(&p->lock);
     if (p->started)
         pthread_join(p->thread, NULL);
-    p->started = false;
+    pthread_cond_destroy(&p->more);
+    pthread_mutex_destroy(&p->lock);
+    *p = (populate){0};
 }
+
+#else
+
+void populate_start(populate *p, void *memory, size_t bytes)
+{
+    *p = (populate){0};
+}
+
+void populate_reach(populate *p, size_t end)
+{
+}
+
+void populate_stop(populate *p)
+{
+}
+
+#endif

@@ -111,6 +111,8 @@ static bool cursor_enter(store *s)
     s->cursor.extent = 0;
     s->cursor.done = 0;
     layout_of(pieces, n, &s->cursor.layout);
+    populate_reach(&s->populate,
+                   slab_at(&s->cache.slab, s->cache.entry[id].slot) + slab_slot_bytes(&s->cache.slab, id));
     return true;
 }
 
