@@ -11,29 +11,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
+#include "bench.h"
 #include "limits.h"
 
 enum { LAYERS = 16, HEADS = 4, DIM = 128, MOST = 512, SPAN = 2048, WORKERS = 64 };
 
 static const char *const kv_names[KV_COUNT] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8_0] = "q8_0"};
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void stop(const char *what)
-{
-    fprintf(stderr, "bench_attend: %s\n", what);
-    exit(1);
-}
 
 typedef struct work {
     const kernel_table *table;
@@ -143,20 +130,20 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[at], "-r"))
             runs = value;
         else
-            stop("unknown option");
+            stop("bench_attend", "unknown option");
     }
     if (threads < 1 || threads > WORKERS || positions < MOST / HEADS || positions % ATTEND_BLOCK || runs < 1)
-        stop("1 to 64 threads, whole blocks of 64 positions, at least 128 of them, at least one run");
+        stop("bench_attend", "1 to 64 threads, whole blocks of 64 positions, at least 128 of them, at least one run");
     const char *only = at < argc ? argv[at++] : NULL;
     odmoe_error err;
     pool *p;
     if (pool_create(threads, &p, &err))
-        stop("cannot start the threads");
+        stop("bench_attend", "cannot start the threads");
     size_t most = 2 * LAYERS * HEADS * (size_t)positions * kv_bytes(KV_F32, DIM);
     static work w;
     w.cache = mem_pages_alloc(most, "the cache", &err);
     if (!w.cache)
-        stop("out of memory");
+        stop("bench_attend", "out of memory");
     for (int64_t i = 0; i < MOST * DIM; i++)
         w.q[i / DIM][i % DIM] = (float)(i * 7919 % 2001 - 1000) * 1e-3f;
     double gbps = limits_memory(threads), peak = limits_gflops(threads);

@@ -7,27 +7,14 @@
  * float32 multiply-adds. Both on THREADS threads, each with rows of its own, as the model does it. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/mem.h"
 #include "base/threads.h"
 #include "kernels/kernels.h"
+#include "bench.h"
 #include "limits.h"
 
 enum { COLS = 2048, BYTES = 256 << 20, TOKENS = 512, ROWS = 1024 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void stop(const char *what)
-{
-    fprintf(stderr, "bench_kernels: %s\n", what);
-    exit(1);
-}
 
 typedef struct work {
     const kernel_ops *ops;
@@ -68,7 +55,7 @@ static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *wei
     char *act = malloc((size_t)(TOKENS * act_row));
     float *y = malloc((size_t)(rows > TOKENS * ROWS ? rows : TOKENS * ROWS) * sizeof *y);
     if (!act || !y)
-        stop("out of memory");
+        stop("bench_kernels", "out of memory");
     for (int i = 0; i < TOKENS; i++) {
         for (int c = 0; c < COLS; c++)
             x[i][c] = (float)((i + 7) * (c + 11) % 2001 - 1000) * 1e-3f;
@@ -113,10 +100,10 @@ int main(int argc, char **argv)
     const char *only = at < argc ? argv[at++] : NULL;
     pool *p;
     if (pool_create(threads, &p, &err))
-        stop("cannot start the threads");
+        stop("bench_kernels", "cannot start the threads");
     uint8_t *weights = mem_pages_alloc(BYTES, "weights", &err);
     if (!weights)
-        stop("out of memory");
+        stop("bench_kernels", "out of memory");
     uint32_t bits = 1;
     for (size_t i = 0; i < BYTES; i++) { /* random bytes whose halves are small numbers of one sign */
         bits = bits * 1664525u + 1013904223u;

@@ -16,9 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "store/store.h"
 
 enum { LAYERS = 8, EXPERTS = 64, PIECES = 3, BURST = 8, RUNS = 5 };
@@ -30,13 +30,6 @@ typedef struct span {
     uint64_t offset, bytes;
     uint8_t *to;
 } span;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static uint64_t piece_offset(int layer, int expert, int piece)
 {
