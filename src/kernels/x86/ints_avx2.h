@@ -80,16 +80,14 @@ ALWAYS_INLINE __m256i fold_eight(const row_sums v[8])
     return _mm256_set_m128i(fold_four(v + 4), fold_four(v));
 }
 
-/* Registers a and b interleaved by `bytes`, halves added: twice the sub-blocks in as many lanes. */
+/* Registers a and b interleaved by `bytes`, 2 or 4, halves added: twice the sub-blocks in as many lanes. */
 ALWAYS_INLINE __m128i merge(int bytes, __m128i a, __m128i b)
 {
     if (bytes == 2)
         return _mm_add_epi16(_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b));
-    if (bytes == 4)
-        return _mm_add_epi16(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
-    return _mm_add_epi16(_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b));
+    return _mm_add_epi16(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
 }
-ALWAYS_INLINE __m256i merge_halves(int bytes, __m256i a, __m256i b) /* the same in each half */
+ALWAYS_INLINE __m256i merge_halves(int bytes, __m256i a, __m256i b) /* the same in each half; 8 too */
 {
     if (bytes == 2)
         return _mm256_add_epi16(_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b));
