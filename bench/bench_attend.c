@@ -109,14 +109,6 @@ static void bench(pool *p, work *w, int64_t positions, int runs, double gbps, do
     fflush(stdout);
 }
 
-static int chosen(int argc, char **argv, const char *name)
-{
-    for (int i = 0; i < argc; i++)
-        if (!strcmp(argv[i], name))
-            return 1;
-    return argc == 0;
-}
-
 int main(int argc, char **argv)
 {
     int threads = 2, at = 1, runs = 3;

@@ -81,14 +81,6 @@ static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *wei
     free(y);
 }
 
-static int chosen(int argc, char **argv, const char *name)
-{
-    for (int i = 0; i < argc; i++)
-        if (!strcmp(argv[i], name))
-            return 1;
-    return argc == 0;
-}
-
 int main(int argc, char **argv)
 {
     int threads = 2, at = 1;
