@@ -1,9 +1,9 @@
 #!/bin/sh
 # The Debian packages that odmoe is built from, in one place (docs/dependencies.md says what each is for).
-# usage: install-deps.sh [--check] [--arm]
+# usage: install-deps.sh [--check] [--emulators]
 #   Installs what is missing (as root), or says what to install.
 #   --check   installs nothing; fails when something is missing
-#   --arm     also what tools/test_neon.sh needs: a cross compiler and qemu-user. Nothing else needs these
+#   --emulators   also what tools/test_neon.sh and tools/test_avx512.sh need, and nothing else
 set -eu
 
 packages="gcc binutils libc6-dev meson ninja-build pkgconf python3 liburing-dev libjansson-dev libpcre2-dev libutf8proc-dev libedit-dev
@@ -12,9 +12,9 @@ check=
 for option in "$@"; do
     case $option in
     --check) check=yes ;;
-    --arm) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" ;;
+    --emulators) packages="$packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libsimde-dev" ;;
     *)
-        echo "usage: install-deps.sh [--check] [--arm]" >&2
+        echo "usage: install-deps.sh [--check] [--emulators]" >&2
         exit 2
         ;;
     esac

@@ -2,7 +2,7 @@
 # Build the NEON kernels and their test with a cross compiler and run them under qemu-user: once with dot product
 # instructions (every table runs), once on a processor without (cortex-a53: all but neon_dot.c's).
 # Ends with the lines "Ok: N" and "Fail: N", as meson's runs do; .ci/run adds them up.
-# usage: tools/test_neon.sh [BUILD_DIR]      tools/install-deps.sh --arm installs what it needs
+# usage: tools/test_neon.sh [BUILD_DIR]      tools/install-deps.sh --emulators installs what it needs
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-build/neon}
@@ -11,7 +11,7 @@ flags="-std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -Wno-unused-parameter 
 mkdir -p "$out"
 for tool in "$cc" qemu-aarch64; do
     command -v "$tool" >/dev/null || {
-        echo "tools/test_neon.sh: $tool is missing; tools/install-deps.sh --arm installs it" >&2
+        echo "tools/test_neon.sh: $tool is missing; tools/install-deps.sh --emulators installs it" >&2
         exit 1
     }
 done
