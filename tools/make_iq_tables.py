@@ -14,6 +14,13 @@ print("""/* iq_tables.c - the lattice points that GGUF's IQ types index: constan
  * -1, 0, 1) as bytes, the first weight in the lowest byte. */
 #include "kernels/iq_tables.h"
 """)
+print("/* Seven stored signs, and an eighth that makes their number even, as bytes: -1 or 1. */")
+print("const uint64_t kernel_iq_signs[128] = {")
+signs = [seven | (bin(seven).count("1") & 1) << 7 for seven in range(128)]
+words = ["0x" + "".join("ff" if s >> i & 1 else "01" for i in range(7, -1, -1)) for s in signs]
+for i in range(0, 128, 6):
+    print("    " + ", ".join(words[i:i + 6]) + ",")
+print("};\n")
 for name, cls in TABLES:
     cls.init_grid()
     grid = cls.grid.reshape(cls.grid_shape)

@@ -17,6 +17,12 @@ static inline uint32_t block_u32(const uint8_t *p)
     memcpy(&v, p, 4);
     return v;
 }
+static inline uint64_t block_u64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
 
 void block_decode_iq1_s(const uint8_t *b, block_ints *out);
 void block_decode_iq1_m(const uint8_t *b, block_ints *out);

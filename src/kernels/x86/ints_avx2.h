@@ -42,11 +42,25 @@ ALWAYS_INLINE __m256i byte_pairs(bool is_signed, __m256i w, __m256i a)
  */
 
 enum { ROW_TOKENS = 2 }; /* that rows are multiplied with at a time */
+enum { ROW_UNROLL = 1 }; /* rows side by side in the code; more of the larger types would not fit its cache */
 
-/* From here on a panel pays. */
+/* From here on a panel pays: the sooner, the more it takes to unpack a block. */
 ALWAYS_INLINE int panel_tokens(dtype t)
 {
-    return has_pairs(t) ? 9 : block_size[t].length == 32 && t != DTYPE_MXFP4 ? 6 : 3;
+    switch (t) {
+    case DTYPE_MXFP4:
+    case DTYPE_TQ1_0:
+        return 3;
+    case DTYPE_IQ1_S:
+    case DTYPE_IQ1_M:
+    case DTYPE_IQ3_S:
+        return 4;
+    case DTYPE_IQ2_S:
+    case DTYPE_IQ3_XXS:
+        return 5;
+    default:
+        return block_size[t].length == 32 ? 6 : 9;
+    }
 }
 
 typedef __m128i row_sums; /* lanes that add up to a row's sum over a block */
@@ -137,22 +151,29 @@ ALWAYS_INLINE __m256i token_bytes(const char *act, int j)
     return load32((const uint8_t *)((const act_q8k *)act)->q + 32 * j);
 }
 
+/* Products of sub-block i of a pair with its 32 activations, two each in 16 bits. */
+ALWAYS_INLINE __m256i pair_products(quant_kind kind, const weight_pair *p, int i, __m256i a)
+{
+    return _mm256_maddubs_epi16(p->q[i], kind.is_signed ? _mm256_sign_epi8(a, p->s[i]) : a);
+}
+
 /* sum[k] = lanes that add up to the sum of scale * weight * activation over a block, for each token k. Sub-blocks of 32
  * whose sums may be merged at least twice. */
 ALWAYS_INLINE void merged_32(dtype t, const uint8_t *block, __m256i scales, int tokens, const char *act,
                              int64_t act_row, row_sums sum[ROW_TOKENS])
 {
     __m128i two[ROW_TOKENS][4], scale = _mm256_castsi256_si128(scales);
-    int merges = merges_of(kind_of(t));
+    quant_kind kind = kind_of(t);
+    int merges = merges_of(kind);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        __m256i q[2];
-        unpack_pair(t, block, j, q);
+        weight_pair p;
+        unpack_pair(t, block, j, &p);
 #pragma GCC unroll 4
         for (int k = 0; k < tokens; k++) {
             const char *a = act + k * act_row;
-            two[k][j] = merge(2, add_halves_16(byte_pairs(false, q[0], token_bytes(a, 2 * j))),
-                              add_halves_16(byte_pairs(false, q[1], token_bytes(a, 2 * j + 1))));
+            two[k][j] = merge(2, add_halves_16(pair_products(kind, &p, 0, token_bytes(a, 2 * j))),
+                              add_halves_16(pair_products(kind, &p, 1, token_bytes(a, 2 * j + 1))));
             if (merges == 2)
                 sum[k] = _mm_add_epi32(sum[k],
                                        _mm_madd_epi16(two[k][j], _mm_shuffle_epi8(scale, repeat_lanes(2 * j, 2, 1))));
@@ -163,26 +184,34 @@ ALWAYS_INLINE void merged_32(dtype t, const uint8_t *block, __m256i scales, int 
     }
 }
 
-/* The same for sub-blocks of 16, merged once or three times. */
-ALWAYS_INLINE void merged_16(dtype t, const uint8_t *block, __m256i scales, int tokens, const char *act,
-                             int64_t act_row, row_sums sum[ROW_TOKENS])
+/* The same where halves of registers have scales of their own (sub-blocks of 16), or sums may be merged once at most.
+ */
+ALWAYS_INLINE void merged_halves(dtype t, const uint8_t *block, __m256i scales, int tokens, const char *act,
+                                 int64_t act_row, row_sums sum[ROW_TOKENS])
 {
     __m256i two[ROW_TOKENS][4], four[ROW_TOKENS][2], total[ROW_TOKENS];
-    int merges = merges_of(kind_of(t));
+    quant_kind kind = kind_of(t);
+    int sub = kind.sub, merges = merges_of(kind);
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
         total[k] = _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
-        __m256i q[2];
-        unpack_pair(t, block, j, q);
+        weight_pair p;
+        unpack_pair(t, block, j, &p);
 #pragma GCC unroll 4
         for (int k = 0; k < tokens; k++) {
             const char *a = act + k * act_row;
-            two[k][j] = merge_halves(2, byte_pairs(false, q[0], token_bytes(a, 2 * j)),
-                                     byte_pairs(false, q[1], token_bytes(a, 2 * j + 1)));
-            if (merges == 1)
-                total[k] = _mm256_add_epi32(total[k], scaled_pairs(16, 2 * j, two[k][j], scales, 2));
+            __m256i x = pair_products(kind, &p, 0, token_bytes(a, 2 * j));
+            __m256i y = pair_products(kind, &p, 1, token_bytes(a, 2 * j + 1));
+            if (!merges) {
+                total[k] = _mm256_add_epi32(total[k], scaled_pairs(sub, 2 * j, x, scales, 1));
+                total[k] = _mm256_add_epi32(total[k], scaled_pairs(sub, 2 * j + 1, y, scales, 1));
+                continue;
+            }
+            two[k][j] = merge_halves(2, x, y);
+            if (merges < 3)
+                total[k] = _mm256_add_epi32(total[k], scaled_pairs(sub, 2 * j, two[k][j], scales, 2));
             else if (j % 2)
                 four[k][j / 2] = merge_halves(4, two[k][j - 1], two[k][j]);
         }
@@ -222,10 +251,10 @@ ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, int tokens, const
         s[k] = row_sums_zero();
     if (has_pairs(t)) {
         unpack_scales(t, block, &u);
-        if (kind.sub == 16)
-            merged_16(t, block, u.scale, tokens, act, act_row, s);
-        else
+        if (kind.sub == 32 && merges_of(kind) >= 2)
             merged_32(t, block, u.scale, tokens, act, act_row, s);
+        else
+            merged_halves(t, block, u.scale, tokens, act, act_row, s);
     } else {
         unpack_256(t, block, &u);
 #pragma GCC unroll 4

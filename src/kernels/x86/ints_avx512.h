@@ -30,6 +30,7 @@ ALWAYS_INLINE void panel_scales(quant_kind kind, __m256i scale, uint32_t *out)
 /* ---- few tokens ---- */
 
 enum { ROW_TOKENS = 1 }; /* that rows are multiplied with at a time */
+enum { ROW_UNROLL = 8 }; /* rows side by side in the code */
 
 /* From here on a panel pays. */
 ALWAYS_INLINE int panel_tokens(dtype t)

@@ -18,8 +18,8 @@
  * A bias multiplies the sum of a sub-block's activations: the minimum, or what the weights' offset makes of the scale.
  *
  * The arithmetic that differs between the two instruction sets is in ints_avx2.h and ints_avx512.h, included first:
- * ROW_TOKENS, row_sums, row_sums_256, sum_32, fold_eight (few tokens), panel_tokens (from how many on), panel_bytes,
- * panel_scales, panel_offset (how records are written), tiles_256, tiles_32 (many tokens). */
+ * ROW_TOKENS, ROW_UNROLL, row_sums, row_sums_256, sum_32, fold_eight (few tokens), panel_tokens (from how many on),
+ * panel_bytes, panel_scales, panel_offset (how records are written), tiles_256, tiles_32 (many tokens). */
 #ifndef ODMOE_KERNELS_X86_QUANTS_H
 #define ODMOE_KERNELS_X86_QUANTS_H
 
@@ -49,7 +49,7 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weight
          c += 256, act += sizeof(act_q8k), weights += block_bytes, ahead += rows * block_bytes) {
         const uint8_t *b[8];
         row_sums s[ROW_TOKENS][8], m[ROW_TOKENS][8];
-#pragma GCC unroll 8
+#pragma GCC unroll ROW_UNROLL
         for (int i = 0; i < 8; i++) {
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
 #pragma GCC unroll 4

@@ -6,20 +6,16 @@
 #ifndef ODMOE_KERNELS_X86_UNPACK_H
 #define ODMOE_KERNELS_X86_UNPACK_H
 
-#include <immintrin.h>
-
 #include "kernels/act.h"
-#include "kernels/blocks_iq.h"
-#include "kernels/iq_tables.h"
-#include "kernels/simd/f32x16.h"
 #include "kernels/tables.h"
+#include "kernels/x86/unpack_iq.h"
 
 /* What there is to know of a type besides its layout; constant for a constant type. */
 typedef struct quant_kind {
     int sub;        /* weights that share a scale: 16, 32; blocks of 32 have one scale anyway */
     int offset;     /* unpacked byte = weight + offset; 0 for signed bytes too */
     int largest;    /* unpacked byte at most this (signed: magnitude) */
-    bool is_signed; /* bytes are int8 */
+    bool is_signed; /* bytes are int8; in a weight_pair magnitudes, with signs apart */
     bool has_min;   /* the type has a minimum */
     float d_factor; /* the stored scale times this is block_ints.d */
 } quant_kind;
@@ -50,49 +46,22 @@ ALWAYS_INLINE quant_kind kind_of(dtype t)
     case DTYPE_TQ1_0:
     case DTYPE_TQ2_0:
         return (quant_kind){32, 1, 2, false, false, 1};
-    case DTYPE_IQ2_XXS:
     case DTYPE_IQ1_S:
-        return (quant_kind){32, 0, 128, true, false, 0.125f};
+        return (quant_kind){32, 16, 25, false, false, 0.125f};
+    case DTYPE_IQ1_M:
+        return (quant_kind){16, 16, 25, false, false, 0.125f};
+    case DTYPE_IQ2_XXS:
+        return (quant_kind){32, 0, 43, true, false, 0.125f};
     case DTYPE_IQ2_XS:
     case DTYPE_IQ2_S:
-    case DTYPE_IQ1_M:
-        return (quant_kind){16, 0, 128, true, false, 0.125f};
+        return (quant_kind){16, 0, 43, true, false, 0.125f};
     case DTYPE_IQ3_XXS:
-        return (quant_kind){32, 0, 128, true, false, 0.25f};
-    default: /* Q8_0, IQ4_NL, IQ4_XS, IQ3_S */
+        return (quant_kind){32, 0, 62, true, false, 0.25f};
+    case DTYPE_IQ3_S:
+        return (quant_kind){32, 0, 15, true, false, 1};
+    default: /* Q8_0, IQ4_NL, IQ4_XS */
         return (quant_kind){32, 0, 128, true, false, 1};
     }
-}
-
-ALWAYS_INLINE __m256i load32(const uint8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-ALWAYS_INLINE __m128i load16(const uint8_t *p)
-{
-    return _mm_loadu_si128((const __m128i *)p);
-}
-
-/* 16 bytes of nibbles: low ones first */
-ALWAYS_INLINE __m256i nibbles(const uint8_t *p)
-{
-    __m128i v = load16(p);
-    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
-}
-
-/* byte i = -1 where bit i is set */
-ALWAYS_INLINE __m256i bits_to_bytes(uint32_t bits)
-{
-    __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    __m256i one = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    __m256i v = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), spread), one);
-    return _mm256_cmpeq_epi8(v, one);
-}
-
-ALWAYS_INLINE __m256i negate_where(__m256i q, uint32_t signs)
-{
-    __m256i mask = bits_to_bytes(signs);
-    return _mm256_sub_epi8(_mm256_xor_si256(q, mask), mask);
 }
 
 /* ---- blocks of 32 ---- */
@@ -154,12 +123,6 @@ ALWAYS_INLINE __m256 eight_added_32(const uint8_t *const b[8])
 
 /* ---- blocks of 256 ---- */
 
-typedef struct unpacked {
-    __m256i q[8];  /* bytes, 32 weights each */
-    __m256i scale; /* int16: 16 of them, or (sub == 32) 8 in the lower half */
-    __m256i min;   /* the same; types with a minimum */
-} unpacked;
-
 /* Where a type keeps its d; IQ1_M's is spread, see block_d. */
 ALWAYS_INLINE int d_at(dtype t)
 {
@@ -202,38 +165,6 @@ ALWAYS_INLINE __m256 eight_scales_256(dtype t, const uint8_t *const b[8])
     return _mm256_mul_ps(eight_halves(b, d_at(t)), _mm256_set1_ps(kind_of(t).d_factor));
 }
 
-/* 8 or 16 bytes to int16 */
-ALWAYS_INLINE __m256i widen_8(uint64_t bytes)
-{
-    return _mm256_castsi128_si256(_mm_cvtepi8_epi16(_mm_cvtsi64_si128((int64_t)bytes)));
-}
-ALWAYS_INLINE __m256i widen_16(__m128i bytes)
-{
-    return _mm256_cvtepi8_epi16(bytes);
-}
-
-/* 8 fields of 4 or 2 bits to bytes */
-ALWAYS_INLINE uint64_t spread_nibbles(uint64_t x)
-{
-    x = (x | x << 16) & 0x0000ffff0000ffff;
-    x = (x | x << 8) & 0x00ff00ff00ff00ff;
-    return (x | x << 4) & 0x0f0f0f0f0f0f0f0f;
-}
-ALWAYS_INLINE uint64_t spread_pairs(uint64_t x)
-{
-    x = (x | x << 24) & 0x000000ff000000ff;
-    x = (x | x << 12) & 0x000f000f000f000f;
-    return (x | x << 6) & 0x0303030303030303;
-}
-
-/* 16 scales of 4 bits in 8 bytes, as 2 s + 1 */
-ALWAYS_INLINE __m256i odd_nibble_scales(const uint8_t *p)
-{
-    __m128i v = _mm_loadl_epi64((const __m128i *)p);
-    v = _mm_and_si128(_mm_unpacklo_epi8(v, _mm_srli_epi16(v, 4)), _mm_set1_epi8(15));
-    return widen_16(_mm_add_epi8(_mm_add_epi8(v, v), _mm_set1_epi8(1)));
-}
-
 ALWAYS_INLINE void scales_q45_k(const uint8_t *b, unpacked *u)
 {
     uint32_t s = block_u32(b + 4), m = block_u32(b + 8), h = block_u32(b + 12);
@@ -250,12 +181,6 @@ ALWAYS_INLINE void pair_q4_k(const uint8_t *b, int j, __m256i q[2])
     __m256i low = _mm256_set1_epi8(15), v = load32(b + 16 + 32 * j);
     q[0] = _mm256_and_si256(v, low);
     q[1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
-}
-
-/* lane >> right, or << -right */
-ALWAYS_INLINE __m256i shifted(__m256i v, int right)
-{
-    return right < 0 ? _mm256_slli_epi16(v, -right) : _mm256_srli_epi16(v, right);
 }
 
 ALWAYS_INLINE void pair_q5_k(const uint8_t *b, int j, __m256i q[2])
@@ -310,33 +235,53 @@ ALWAYS_INLINE void scales_q3_k(const uint8_t *b, unpacked *u)
     u->scale = widen_16(_mm_sub_epi8(scale, _mm_set1_epi8(32)));
 }
 
+ALWAYS_INLINE __m256i scales_iq4_xs(const uint8_t *b)
+{
+    uint64_t scale = spread_nibbles(block_u32(b + 4)) | spread_pairs(block_u16(b + 2)) << 4;
+    return _mm256_sub_epi16(widen_8(scale), _mm256_set1_epi16(32));
+}
+ALWAYS_INLINE void pair_iq4_xs(const uint8_t *b, int j, weight_pair *p)
+{
+    __m256i values = _mm256_broadcastsi128_si256(load16((const uint8_t *)kernel_iq4_values));
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        p->s[i] = _mm256_shuffle_epi8(values, nibbles(b + 8 + 32 * j + 16 * i));
+        p->q[i] = _mm256_abs_epi8(p->s[i]);
+    }
+}
+
 /* Can a type be unpacked pair by pair (unpack_pair)? */
 ALWAYS_INLINE bool has_pairs(dtype t)
 {
-    return t == DTYPE_Q2_K || t == DTYPE_Q3_K || t == DTYPE_Q4_K || t == DTYPE_Q5_K || t == DTYPE_Q6_K ||
-           t == DTYPE_TQ2_0;
+    return t != DTYPE_TQ1_0;
 }
 
-ALWAYS_INLINE void unpack_pair(dtype t, const uint8_t *b, int j, __m256i q[2])
+ALWAYS_INLINE void unpack_pair(dtype t, const uint8_t *b, int j, weight_pair *p)
 {
     switch (t) {
     case DTYPE_Q2_K:
-        pair_two_bits(b + 16, j, q);
+        pair_two_bits(b + 16, j, p->q);
         break;
     case DTYPE_Q3_K:
-        pair_q3_k(b, j, q);
+        pair_q3_k(b, j, p->q);
         break;
     case DTYPE_Q4_K:
-        pair_q4_k(b, j, q);
+        pair_q4_k(b, j, p->q);
         break;
     case DTYPE_Q5_K:
-        pair_q5_k(b, j, q);
+        pair_q5_k(b, j, p->q);
         break;
     case DTYPE_Q6_K:
-        pair_q6_k(b, j, q);
+        pair_q6_k(b, j, p->q);
         break;
-    default: /* TQ2_0 */
-        pair_two_bits(b, j, q);
+    case DTYPE_TQ2_0:
+        pair_two_bits(b, j, p->q);
+        break;
+    case DTYPE_IQ4_XS:
+        pair_iq4_xs(b, j, p);
+        break;
+    default:
+        pair_iq(t, b, j, p);
     }
 }
 
@@ -357,24 +302,14 @@ ALWAYS_INLINE void unpack_scales(dtype t, const uint8_t *b, unpacked *u)
     case DTYPE_Q6_K:
         u->scale = widen_16(load16(b + 192));
         break;
-    default: /* TQ2_0 */
+    case DTYPE_TQ2_0:
         u->scale = _mm256_set1_epi16(1);
-    }
-}
-
-ALWAYS_INLINE void unpack_iq4_xs(const uint8_t *b, unpacked *u)
-{
-    __m256i values = _mm256_broadcastsi128_si256(load16((const uint8_t *)kernel_iq4_values));
-    uint64_t scale = spread_nibbles(block_u32(b + 4)) | spread_pairs(block_u16(b + 2)) << 4;
-    u->scale = _mm256_sub_epi16(widen_8(scale), _mm256_set1_epi16(32));
-    __m256i mask = _mm256_set1_epi8(15);
-    for (int j = 0; j < 8; j += 2) { /* the low nibbles of two sub-blocks, the high ones */
-        __m256i v = load32(b + 8 + 16 * j), low = _mm256_and_si256(v, mask);
-        __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
-        low = _mm256_shuffle_epi8(values, low);
-        high = _mm256_shuffle_epi8(values, high);
-        u->q[j] = _mm256_permute2x128_si256(low, high, 0x20);
-        u->q[j + 1] = _mm256_permute2x128_si256(low, high, 0x31);
+        break;
+    case DTYPE_IQ4_XS:
+        u->scale = scales_iq4_xs(b);
+        break;
+    default:
+        u->scale = scales_iq(t, b);
     }
 }
 
@@ -406,162 +341,20 @@ ALWAYS_INLINE void unpack_tq1_0(const uint8_t *b, unpacked *u)
     u->scale = _mm256_set1_epi16(1);
 }
 
-/* Four groups of seven signs to four bytes; the eighth sign makes their number even. */
-ALWAYS_INLINE uint32_t even_signs_32(uint32_t x)
-{
-    x = (x & 0x7f) | (x << 1 & 0x7f00) | (x << 2 & 0x7f0000) | (x << 3 & 0x7f000000);
-    uint32_t parity = x ^ x >> 4; /* folded within each byte's low bits */
-    parity ^= parity >> 2;
-    parity ^= parity >> 1;
-    return x | (parity & 0x01010101) << 7;
-}
-
-ALWAYS_INLINE __m256i points_8(const uint64_t *grid, unsigned i0, unsigned i1, unsigned i2, unsigned i3)
-{
-    return _mm256_setr_epi64x((int64_t)grid[i0], (int64_t)grid[i1], (int64_t)grid[i2], (int64_t)grid[i3]);
-}
-
-ALWAYS_INLINE void unpack_iq2_xxs(const uint8_t *b, unpacked *u)
-{
-    uint64_t scale = 0;
-    for (int j = 0; j < 8; j++) {
-        const uint8_t *part = b + 2 + 8 * j;
-        uint32_t signs = block_u32(part + 4);
-        scale |= (uint64_t)(2 * (signs >> 28) + 1) << (8 * j);
-        u->q[j] = negate_where(points_8(kernel_iq2xxs_grid, part[0], part[1], part[2], part[3]), even_signs_32(signs));
-    }
-    u->scale = widen_8(scale);
-}
-
-ALWAYS_INLINE void unpack_iq2_xs(const uint8_t *b, unpacked *u)
-{
-    for (int j = 0; j < 8; j++) {
-        unsigned w[4];
-        for (int g = 0; g < 4; g++)
-            w[g] = block_u16(b + 2 + 8 * j + 2 * g);
-        uint32_t signs = w[0] >> 9 | w[1] >> 9 << 7 | w[2] >> 9 << 14 | w[3] >> 9 << 21;
-        u->q[j] = negate_where(points_8(kernel_iq2xs_grid, w[0] & 511, w[1] & 511, w[2] & 511, w[3] & 511),
-                               even_signs_32(signs));
-    }
-    u->scale = odd_nibble_scales(b + 66);
-}
-
-ALWAYS_INLINE void unpack_iq2_s(const uint8_t *b, unpacked *u)
-{
-    for (int j = 0; j < 8; j++) {
-        const uint8_t *low = b + 2 + 4 * j;
-        unsigned high = b[66 + j];
-        u->q[j] = negate_where(points_8(kernel_iq2s_grid, low[0] | (high & 3) << 8, low[1] | (high & 12) << 6,
-                                        low[2] | (high & 48) << 4, low[3] | (high & 192) << 2),
-                               block_u32(b + 34 + 4 * j));
-    }
-    u->scale = odd_nibble_scales(b + 74);
-}
-
-ALWAYS_INLINE void unpack_iq3_xxs(const uint8_t *b, unpacked *u)
-{
-    const uint32_t *grid = kernel_iq3xxs_grid;
-    uint64_t scale = 0;
-    for (int j = 0; j < 8; j++) {
-        const uint8_t *i = b + 2 + 8 * j;
-        uint32_t signs = block_u32(b + 66 + 4 * j);
-        scale |= (uint64_t)(2 * (signs >> 28) + 1) << (8 * j);
-        __m256i q = _mm256_setr_epi32((int)grid[i[0]], (int)grid[i[1]], (int)grid[i[2]], (int)grid[i[3]],
-                                      (int)grid[i[4]], (int)grid[i[5]], (int)grid[i[6]], (int)grid[i[7]]);
-        u->q[j] = negate_where(q, even_signs_32(signs));
-    }
-    u->scale = widen_8(scale);
-}
-
-ALWAYS_INLINE void unpack_iq3_s(const uint8_t *b, unpacked *u)
-{
-    for (int j = 0; j < 8; j++) {
-        const uint8_t *low = b + 2 + 8 * j;
-        unsigned high = b[66 + j];
-        uint32_t p[8];
-        for (int g = 0; g < 8; g++)
-            p[g] = kernel_iq3s_grid[low[g] | (high << (8 - g) & 256)];
-        __m256i q =
-            _mm256_setr_epi32((int)p[0], (int)p[1], (int)p[2], (int)p[3], (int)p[4], (int)p[5], (int)p[6], (int)p[7]);
-        u->q[j] = negate_where(q, block_u32(b + 74 + 4 * j));
-    }
-    uint64_t scale = spread_nibbles(block_u32(b + 106));
-    u->scale = widen_8(2 * scale + 0x0101010101010101);
-}
-
-/* Points of -1, 0, 1 to eighths: times eight, in bytes. */
-ALWAYS_INLINE __m256i eighths(__m256i points)
-{
-    return _mm256_and_si256(_mm256_slli_epi16(points, 3), _mm256_set1_epi8((char)0xf8));
-}
-
-ALWAYS_INLINE void unpack_iq1_s(const uint8_t *b, unpacked *u)
-{
-    uint64_t scale = 0;
-    for (int j = 0; j < 8; j++) {
-        const uint8_t *low = b + 2 + 4 * j;
-        unsigned high = block_u16(b + 34 + 2 * j);
-        scale |= (uint64_t)(2 * (high >> 12 & 7) + 1) << (8 * j);
-        __m256i p = points_8(kernel_iq1_grid, low[0] | (high & 7) << 8, low[1] | (high & 0x38) << 5,
-                             low[2] | (high & 0x1c0) << 2, low[3] | (high >> 1 & 0x700));
-        u->q[j] = _mm256_add_epi8(eighths(p), _mm256_set1_epi8(high >> 15 ? -1 : 1));
-    }
-    u->scale = widen_8(scale);
-}
-
-ALWAYS_INLINE void unpack_iq1_m(const uint8_t *b, unpacked *u)
-{
-    for (int j = 0; j < 8; j++) {
-        const uint8_t *low = b + 4 * j;
-        unsigned high = block_u16(b + 32 + 2 * j);
-        __m256i p = points_8(kernel_iq1_grid, low[0] | (high & 7) << 8, low[1] | (high & 0x70) << 4,
-                             low[2] | (high & 0x700), low[3] | (high >> 4 & 0x700));
-        uint32_t shift = (high >> 3 & 1) * 0xffu | (high >> 7 & 1) * 0xff00u | (high >> 11 & 1) * 0xff0000u |
-                         (high >> 15 & 1) * 0xff000000u; /* down where set */
-        u->q[j] = _mm256_add_epi8(eighths(p), _mm256_or_si256(bits_to_bytes(shift), _mm256_set1_epi8(1)));
-    }
-    uint16_t scale[16];
-    for (int j = 0; j < 16; j++)
-        scale[j] = (uint16_t)(2 * (block_u16(b + 48 + j / 4 * 2) >> (j % 4 * 3) & 7) + 1);
-    u->scale = load32((const uint8_t *)scale);
-}
-
 ALWAYS_INLINE void unpack_256(dtype t, const uint8_t *b, unpacked *u)
 {
-    if (has_pairs(t)) {
-        unpack_scales(t, b, u);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++)
-            unpack_pair(t, b, j, u->q + 2 * j);
+    if (!has_pairs(t)) {
+        unpack_tq1_0(b, u);
         return;
     }
-    switch (t) {
-    case DTYPE_IQ2_XXS:
-        unpack_iq2_xxs(b, u);
-        break;
-    case DTYPE_IQ2_XS:
-        unpack_iq2_xs(b, u);
-        break;
-    case DTYPE_IQ2_S:
-        unpack_iq2_s(b, u);
-        break;
-    case DTYPE_IQ3_XXS:
-        unpack_iq3_xxs(b, u);
-        break;
-    case DTYPE_IQ3_S:
-        unpack_iq3_s(b, u);
-        break;
-    case DTYPE_IQ1_S:
-        unpack_iq1_s(b, u);
-        break;
-    case DTYPE_IQ1_M:
-        unpack_iq1_m(b, u);
-        break;
-    case DTYPE_TQ1_0:
-        unpack_tq1_0(b, u);
-        break;
-    default:
-        unpack_iq4_xs(b, u);
+    unpack_scales(t, b, u);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        weight_pair p;
+        unpack_pair(t, b, j, &p);
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++)
+            u->q[2 * j + i] = kind_of(t).is_signed ? _mm256_sign_epi8(p.q[i], p.s[i]) : p.q[i];
     }
 }
 
