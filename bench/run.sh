@@ -14,6 +14,7 @@ usage: bench/run.sh [OPTION...]
   --limit SECONDS  a run that takes longer is stopped and counts as failed (900)
   --threads N      for both programs (all processors)
   --kernels NAME   of odmoe (auto)
+  --disk GBPS      odmoe alone, with the disk held to this rate (slow_disk.c): for a machine whose disk is too fast for its processor
   --record         write the table into bench/RESULTS.md and the picture to docs/speed.svg
   --list           show the cases and leave
 PYTHON chooses the interpreter, BUILD the build folder. Results: bench/out/*.json and speed.svg; the table on standard output.
@@ -46,7 +47,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 build=$(realpath -m "${BUILD:-$root/build}")
 python=${PYTHON:-python3}
-dir=/var/tmp/odmoe-bench runs=3 limit=900 quick= big= long= record= chosen= kernels=auto threads=$(nproc)
+dir=/var/tmp/odmoe-bench runs=3 limit=900 quick= big= long= record= chosen= kernels=auto disk= threads=$(nproc)
 while [ $# -gt 0 ]; do
     case $1 in
     --case)
@@ -54,7 +55,7 @@ while [ $# -gt 0 ]; do
         while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do chosen="$chosen $1"; shift; done
         [ -n "$chosen" ] || die "--case needs a name"
         continue ;;
-    --runs | --limit | --dir | --threads | --kernels)
+    --runs | --limit | --dir | --threads | --kernels | --disk)
         [ $# -ge 2 ] || die "$1 needs a value"
         declare "${1#--}=$2"
         shift ;;
@@ -104,6 +105,8 @@ if [ -n "$missing" ]; then
     [[ " $missing " != *" llama_cpp "* && " $missing " != *" numpy "* ]] || { peer=; say "without them odmoe is measured alone"; }
 fi
 
+[ -z "$disk" ] || peer=
+
 capping=1
 can_cap || { capping=; say "cases under a cap are skipped: they need root and a writable /sys/fs/cgroup"; }
 
@@ -120,7 +123,7 @@ done <<<"$cases"
 [ -n "$plan" ] || die "no case is left to run"
 
 [ -f "$build/build.ninja" ] || make -C "$root" BUILD="$build" "$build/build.ninja" >&2
-ninja -C "$build" odmoe bench/machine >&2
+ninja -C "$build" odmoe bench/machine bench/slow_disk.so >&2
 odmoe=$build/odmoe
 out=$here/out
 mkdir -p "$dir" "$out"
@@ -142,6 +145,7 @@ done
 measure() {
     local name=$1 model=$2 cap=$3 program=$4 round=$5 result
     shift 5
+    [ -z "$disk" ] || set -- env SLOW_DISK_GBPS="$disk" LD_PRELOAD="$build/bench/slow_disk.so" "$@"
     set -- timeout --kill-after=10 "$limit" "$@"
     [ "$cap" = max ] || set -- "$here/capped.sh" "$cap" "$@"
     say "round $round: $name, $program"
@@ -172,7 +176,7 @@ for round in $(seq "$runs"); do
         file=$dir/$model.gguf
         # shellcheck disable=SC2086  # $more is a list of options
         measure "$name" "$model" "$cap" odmoe "$round" "$odmoe" bench -m "$file" --ram "$ram" -p "$prompt" -n "$decode" \
-            -t "$threads" --kernels "$kernels" $more --json
+            -t "$threads" --kernels "$kernels" ${disk:+--io pread} $more --json
         # The disk in the pattern that this run had, at once: that is what report.py holds it against.
         if [ "$cap" != max ]; then
             burst=$(burst_of "$model")

@@ -1,23 +1,20 @@
 #include "model/guess.h"
 
-#include <time.h>
-
 #include "moe/experts.h"
 
-/* A rank is read ahead from this share of right guesses on; so a wrong byte counts as WRONG_COSTS right ones. Reading
- * takes memory bandwidth from computing and may be in the way of a demand, also where the disk would have idled: at a
- * share of 0.46 decoding became 5% slower (bench/RESULTS.md, "Reading ahead in decoding"). */
+/* A rank is read ahead from this share of right guesses on. Reading takes memory bandwidth from computing and may be in
+ * the way of a demand, also where the disk would have idled: at a share of 0.46 decoding became 5% slower
+ * (bench/RESULTS.md, "Reading ahead in decoding"). */
 #define LIKELY 0.6f
-#define WRONG_COSTS (LIKELY / (1 - LIKELY))
 /* To begin with each rank counts as if it had been seen so often, and right just too seldom. */
 #define FIRST_SEEN 6.0f
 #define FIRST_RIGHT 0.45f
 #define FADE 64.0f /* counts are halved here, so that they follow a change of text */
 
-#define TRIAL_PASSES 8
-#define TRIALS_TO_COMPARE 16 /* that paid in a row: then a pause shows what it is like without */
-#define PAUSE_LEAST 32
-#define PAUSE_MOST 1024
+#define WARM_UP 8       /* passes that fill the cache and let ranks prove themselves; their time says nothing */
+#define SEEN_TO_TELL 24 /* passes of a kind before the kinds are compared */
+#define SEEN_MOST 128
+#define OTHER_EVERY 16 /* then every so many passes are of the slower kind: things change */
 
 void guess_layout(arena *a, const model_config *c, unsigned mask, int64_t max_rows, guess_work *out)
 {
@@ -36,12 +33,7 @@ void guess_layout(arena *a, const model_config *c, unsigned mask, int64_t max_ro
 
 void guess_init(guess_state *g, bool possible)
 {
-    *g = (guess_state){.possible = possible,
-                       .layer = -1,
-                       .running = true,
-                       .left = TRIAL_PASSES,
-                       .next_pause = PAUSE_LEAST,
-                       .stall_a_byte = -1};
+    *g = (guess_state){.possible = possible, .layer = -1, .running = true};
     for (int rank = 0; rank < ROUTER_TOP_K_MAX; rank++) {
         g->seen[rank] = FIRST_SEEN;
         g->right[rank] = FIRST_SEEN * FIRST_RIGHT;
@@ -51,13 +43,6 @@ void guess_init(guess_state *g, bool possible)
 bool guess_wanted(const guess_state *g, const guess_work *w, int64_t n)
 {
     return g->possible && g->running && n <= w->max_rows;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 typedef struct norm_job {
@@ -109,7 +94,6 @@ static void list_missing(guess_state *g, guess_work *w, const guess_call *call, 
 
 void guess_next(guess_state *g, guess_work *w, const guess_call *call, const float *x, int64_t n)
 {
-    uint64_t start = now_ns();
     norm_job job = {call, x, w->norm};
     rows_run(call->c, n, norm_row, &job);
     unsigned mask = activation_mask(call->c->kernels, call->weights[W_ROUTER].w.type);
@@ -122,11 +106,9 @@ void guess_next(guess_state *g, guess_work *w, const guess_call *call, const flo
         g->asked++;
     if (g->asked)
         call->source->prefetch(call->source->ctx, call->layer, w->experts, w->scores, g->asked, READ_SPECULATIVE);
-    g->guess_ns += now_ns() - start;
 }
 
-void guess_judge(guess_state *g, const guess_work *w, const expert_source *source, const expert_index *index, int layer,
-                 const int32_t *counts)
+void guess_judge(guess_state *g, const guess_work *w, const expert_source *source, int layer, const int32_t *counts)
 {
     if (g->layer != layer)
         return;
@@ -141,49 +123,29 @@ void guess_judge(guess_state *g, const guess_work *w, const expert_source *sourc
             g->seen[rank] /= 2;
             g->right[rank] /= 2;
         }
-        if (i < g->asked)
-            *(right ? &g->right_bytes : &g->wrong_bytes) += expert_index_bytes(index, layer, w->experts[i]);
     }
     g->layer = -1;
 }
 
-/* The phase that ran is over: the next one is `length` passes long. */
-static void begin_phase(guess_state *g, bool running, int length, const guess_costs *now)
+/* A pass that takes very long (the first after a prompt, a busy machine) counts as twice the mean. */
+static void mean_add(guess_mean *m, double ns)
 {
-    g->running = running;
-    g->left = length;
-    g->since = *now;
-    g->right_bytes = g->wrong_bytes = g->guess_ns = 0;
+    if (m->seen >= SEEN_TO_TELL / 2 && ns > 2 * m->ns)
+        ns = 2 * m->ns;
+    m->seen += m->seen < SEEN_MOST;
+    m->ns += (ns - m->ns) / m->seen;
 }
 
-static void end_trial(guess_state *g, const guess_costs *now)
-{
-    double bytes = (double)g->right_bytes - (double)WRONG_COSTS * (double)g->wrong_bytes;
-    bool pays = g->stall_a_byte < 0 || bytes * g->stall_a_byte > (double)g->guess_ns;
-    g->trials = pays ? g->trials + 1 : 0;
-    if (pays) {
-        bool compare = g->stall_a_byte < 0 || g->trials % TRIALS_TO_COMPARE == 0;
-        g->next_pause = PAUSE_LEAST;
-        begin_phase(g, !compare, TRIAL_PASSES, now);
-        return;
-    }
-    begin_phase(g, false, g->next_pause, now);
-    g->next_pause = 2 * g->next_pause < PAUSE_MOST ? 2 * g->next_pause : PAUSE_MOST;
-}
-
-void guess_settle(guess_state *g, const guess_costs *now)
+void guess_settle(guess_state *g, double ns)
 {
     g->layer = -1; /* a pass that failed left its last guess unjudged */
-    if (!g->possible || --g->left > 0)
+    if (!g->possible)
         return;
-    if (g->running) {
-        end_trial(g, now);
+    if (++g->passes <= WARM_UP)
         return;
-    }
-    /* counters that somebody has set to zero meanwhile say nothing */
-    if (now->stall_ns >= g->since.stall_ns && now->bytes >= g->since.bytes)
-        g->stall_a_byte = now->bytes > g->since.bytes
-                              ? (double)(now->stall_ns - g->since.stall_ns) / (double)(now->bytes - g->since.bytes)
-                              : 0;
-    begin_phase(g, true, TRIAL_PASSES, now);
+    mean_add(g->running ? &g->with : &g->without, ns);
+    if (g->with.seen >= SEEN_TO_TELL && g->without.seen >= SEEN_TO_TELL)
+        g->running = (g->with.ns < g->without.ns) != (g->passes % OTHER_EVERY == 0);
+    else
+        g->running = (g->passes & 3) == 1 || (g->passes & 3) == 2; /* two with, two without: a drift meets both */
 }

@@ -4,13 +4,14 @@
  *   layer l's reads are in flight -> guess_next: norm and router of l + 1 on the stream as it is now; of its choices,
  *                                    those that are not cached and likely enough -> source.prefetch
  *   layer l + 1's reads begin     -> guess_judge: which were right? What was wrong and is not read yet is taken back
- *   the pass is over              -> guess_settle: does it pay?
+ *   the pass is over              -> guess_settle: with guesses or without, which is faster?
  *
  * A guess can cost reads and time, never change a result. How likely one is right is learned from what the router then
  * chose, by its rank (a row's first choice, its second, ...), and for experts that are not cached only: those that are
  * wanted often are there anyway, and the rest is harder to guess. Judging needs no read, so a rank proves itself before
- * it reads a byte. When what right guesses hide is less than what the wrong ones and the guessing cost, nobody is asked
- * for a while (README.md, "Reading ahead").
+ * it reads a byte. Whether all this pays depends on the disk, the processor and the text, and what a byte saves cannot
+ * be told from counters: a disk that is busy anyway does not get faster by being asked early. So passes with and
+ * without guesses are timed, and the faster way is taken, the other one now and then (README.md, "Reading ahead").
  */
 #ifndef ODMOE_MODEL_GUESS_H
 #define ODMOE_MODEL_GUESS_H
@@ -29,27 +30,21 @@ typedef struct guess_work {
     float *scores;    /* [max_rows * top_k] how likely it is right */
 } guess_work;
 
-/* What reads have cost so far. */
-typedef struct guess_costs {
-    uint64_t stall_ns, bytes; /* waiting for demands, and what they read */
-} guess_costs;
+/* How long a row takes, a mean that follows the latest passes. */
+typedef struct guess_mean {
+    double ns;
+    int seen; /* passes, at most a number from which on old ones fade */
+} guess_mean;
 
-/* What has been learned, and whether it pays: lives as long as the model.
- *
- *   trial --did not pay--> pause, twice as long each time --> trial
- *     `--paid----> trial, and now and then a short pause, to see what a missed byte costs without guesses */
+/* What has been learned, and whether it pays: lives as long as the model. */
 typedef struct guess_state {
     bool possible; /* false: switched off, everything fits, or one layer: nobody is ever asked */
     int layer;     /* MoE layer that the guess in the workspace is for; -1: none */
     int n, asked;  /* its experts; the first so many have been given to the source */
     float seen[ROUTER_TOP_K_MAX], right[ROUTER_TOP_K_MAX]; /* guesses of each rank, old ones fading */
-    bool running;                                          /* a trial, not a pause */
-    int left;                                              /* passes of it */
-    int trials;                                            /* that paid, in a row */
-    int next_pause;                                        /* passes, after a trial that does not pay */
-    double stall_a_byte; /* ns waited for a byte that was missed, in the last pause; -1: there was none yet */
-    guess_costs since;   /* when the trial or pause began */
-    uint64_t right_bytes, wrong_bytes, guess_ns; /* of the trial */
+    bool running;                                          /* this pass guesses */
+    unsigned passes;                                       /* of few rows, so far */
+    guess_mean with, without;
 } guess_state;
 
 /* Who asks: borrowed for the call. */
@@ -73,11 +68,10 @@ bool guess_wanted(const guess_state *g, const guess_work *w, int64_t n);
 void guess_next(guess_state *g, guess_work *w, const guess_call *call, const float *x, int64_t n);
 
 /* guess_judge - MoE layer `layer` has begun to fetch its experts, those with counts[e] > 0: learn, and take back what
- * has not been read of the others. `index`: their sizes. */
-void guess_judge(guess_state *g, const guess_work *w, const expert_source *source, const expert_index *index, int layer,
-                 const int32_t *counts);
+ * has not been read of the others. */
+void guess_judge(guess_state *g, const guess_work *w, const expert_source *source, int layer, const int32_t *counts);
 
-/* guess_settle - a pass of few rows is over, failed ones too. At the end of a trial: go on, or pause. */
-void guess_settle(guess_state *g, const guess_costs *now);
+/* guess_settle - a pass of few rows, failed ones too, has taken so many ns a row: shall the next one guess? */
+void guess_settle(guess_state *g, double ns);
 
 #endif

@@ -234,7 +234,7 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
                                         &m->work.in, r->n, m->work.topk, m->work.topw, err);
     if (status)
         return status;
-    guess_judge(&m->guess, &m->work.guess, &m->source, m->weights.experts, moe_layer, m->work.experts.counts);
+    guess_judge(&m->guess, &m->work.guess, &m->source, moe_layer, m->work.experts.counts);
     if (call.few)
         guess_next_layer(r, moe_layer);
     else
@@ -386,16 +386,6 @@ static void commit(const stack_pass *pass)
     }
 }
 
-/* A chunk of few rows is over: does reading ahead pay? */
-static void settle_guess(model *m, int64_t n)
-{
-    if (!m->guess.possible || n > m->work.guess.max_rows)
-        return;
-    store_totals t;
-    store_totals_get(m->store, &t);
-    guess_settle(&m->guess, &(guess_costs){t.stall_ns, t.bytes_read - t.speculative_bytes});
-}
-
 odmoe_status pass_run(model *m, const stack_pass *pass, odmoe_error *err)
 {
     if (pass->n < 1)
@@ -410,8 +400,10 @@ odmoe_status pass_run(model *m, const stack_pass *pass, odmoe_error *err)
         r.n = pass->n - r.first < chunk ? pass->n - r.first : chunk;
         r.steps_before = i * m->config.layers;
         r.steps = chunks * m->config.layers;
+        double chunk_start = now();
         status = run_chunk(&r, err);
-        settle_guess(m, r.n);
+        if (r.n <= m->work.guess.max_rows)
+            guess_settle(&m->guess, 1e9 * (now() - chunk_start) / (double)r.n);
         uint64_t anon = sysmem_anonymous("");
         m->peak_anon = anon > m->peak_anon ? anon : m->peak_anon;
     }

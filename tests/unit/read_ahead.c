@@ -137,70 +137,55 @@ static void a_prompt_asks_nobody(void **state)
 
 /* ---- does it pay ---- */
 
-/* Passes until guessing is wanted, or no longer wanted; each costs so many ns of stall and bytes. */
-static int passes_until(guess_state *g, bool wanted, guess_costs *now, guess_costs each, int most)
+/* Settle so many passes, of which those that guess take `with` ns; how many did. */
+static int settle(guess_state *g, int passes, double with, double without)
 {
     const guess_work w = {.max_rows = 1};
-    int n = 0;
-    for (; n < most && guess_wanted(g, &w, 1) != wanted; n++) {
-        now->stall_ns += each.stall_ns;
-        now->bytes += each.bytes;
-        guess_settle(g, now);
+    int guessed = 0;
+    for (int i = 0; i < passes; i++) {
+        bool guesses = guess_wanted(g, &w, 1);
+        guessed += guesses;
+        guess_settle(g, guesses ? with : without);
     }
-    return n;
+    return guessed;
 }
 
-static void guesses_that_do_not_pay_stop_and_are_tried_again_later_and_later(void **state)
+static void guesses_that_make_passes_longer_stop_but_for_a_look_now_and_then(void **state)
 {
     guess_state g;
-    guess_costs now = {0}, each = {1000, 1000}; /* a missed byte costs a nanosecond */
     guess_init(&g, true);
-    assert_true(passes_until(&g, false, &now, each, 100) < 100); /* a look at what it is like without */
-    int before = 0;
-    for (int i = 0; i < 4; i++) {
-        int pause = passes_until(&g, true, &now, each, 2000);
-        assert_true(pause > before && pause < 2000);
-        g.wrong_bytes = 1000;
-        g.right_bytes = 1000; /* as many wrong as right */
-        before = i ? pause : 0;
-        assert_true(passes_until(&g, false, &now, each, 100) < 100);
-    }
-    for (int i = 0; i < 20; i++) { /* but there always is a next time */
-        assert_true(passes_until(&g, true, &now, each, 2000) < 2000);
-        assert_true(passes_until(&g, false, &now, each, 100) < 100);
-    }
+    settle(&g, 100, 1.05, 1);
+    int guessed = settle(&g, 1000, 1.05, 1);
+    assert_in_range(guessed, 1, 100);
 }
 
-static void guesses_that_pay_go_on(void **state)
+static void guesses_that_make_passes_shorter_go_on(void **state)
 {
     guess_state g;
-    guess_costs now = {0}, each = {1000, 1000};
     guess_init(&g, true);
-    passes_until(&g, false, &now, each, 100);
-    passes_until(&g, true, &now, each, 100);
-    int trials = 0;
-    const guess_work w = {.max_rows = 1};
-    for (int pass = 0; pass < 60; pass++) {
-        assert_true(guess_wanted(&g, &w, 1));
-        g.right_bytes += 900;
-        g.wrong_bytes += 100;
-        g.guess_ns += 100;
-        guess_settle(&g, &now);
-        trials = g.trials;
-    }
-    assert_true(trials > 1);
+    settle(&g, 100, 0.95, 1);
+    assert_in_range(settle(&g, 1000, 0.95, 1), 900, 999);
 }
 
-static void nothing_is_worth_guessing_where_nobody_waits(void **state)
+static void a_change_is_noticed(void **state)
 {
     guess_state g;
-    guess_costs now = {0}, each = {0, 1000}; /* reads, but all of them hidden */
     guess_init(&g, true);
-    passes_until(&g, false, &now, each, 100);
-    passes_until(&g, true, &now, each, 100);
-    g.right_bytes = 1000000;
-    g.guess_ns = 1;
-    assert_true(passes_until(&g, false, &now, each, 100) < 100);
+    settle(&g, 1000, 1.2, 1);
+    settle(&g, 2000, 0.8, 1);
+    assert_in_range(settle(&g, 1000, 0.8, 1), 900, 999);
+}
+
+static void slow_passes_between_decide_nothing(void **state)
+{
+    guess_state g;
+    guess_init(&g, true);
+    settle(&g, 8, 100, 100); /* an empty cache */
+    settle(&g, 200, 0.95, 1);
+    for (int i = 0; i < 10; i++) {
+        guess_settle(&g, 50); /* the first after a prompt */
+        assert_in_range(settle(&g, 100, 0.95, 1), 80, 100);
+    }
 }
 
 int main(void)
@@ -212,9 +197,10 @@ int main(void)
         cmocka_unit_test(with_room_for_one_expert_decoding_goes_on),
         cmocka_unit_test(reads_ahead_that_get_lost_cost_nothing_but_time),
         cmocka_unit_test(a_prompt_asks_nobody),
-        cmocka_unit_test(guesses_that_do_not_pay_stop_and_are_tried_again_later_and_later),
-        cmocka_unit_test(guesses_that_pay_go_on),
-        cmocka_unit_test(nothing_is_worth_guessing_where_nobody_waits),
+        cmocka_unit_test(guesses_that_make_passes_longer_stop_but_for_a_look_now_and_then),
+        cmocka_unit_test(guesses_that_make_passes_shorter_go_on),
+        cmocka_unit_test(a_change_is_noticed),
+        cmocka_unit_test(slow_passes_between_decide_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
