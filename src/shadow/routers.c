@@ -10,8 +10,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "moe/router.h"
-#include "shadow/shadow.h"
+#include "shadow/learn.h"
 
 enum { RANK = 16 };
 #define RATE 0.02f
@@ -37,26 +36,20 @@ static float *b_of(const routers *r, int layer)
     return r->b + (size_t)layer * RANK * (size_t)r->config.hidden;
 }
 
-/* y [n, rows] = x [n, cols] W' for f32 rows side by side */
-static void product(const routers *r, const float *w, int64_t rows, int64_t cols, const float *x, int64_t n, float *y)
-{
-    const int64_t bytes = cols * (int64_t)sizeof(float);
-    r->config.kernels->ops[DTYPE_F32].matrix(w, bytes, rows, cols, x, bytes, n, y, rows);
-}
-
 /* Probabilities of the layer after the held rows' one. */
 static void guess(routers *r)
 {
     int experts = r->config.experts;
-    product(r, r->config.routers[r->layer + 1], experts, r->config.hidden, r->x, r->n, r->probs);
+    const kernel_table *kernels = r->config.kernels;
+    shadow_product(kernels, r->config.routers[r->layer + 1], experts, r->config.hidden, r->x, r->n, r->probs, experts);
     if (r->a)
-        product(r, b_of(r, r->layer), RANK, r->config.hidden, r->x, r->n, r->inner);
+        shadow_product(kernels, b_of(r, r->layer), RANK, r->config.hidden, r->x, r->n, r->inner, RANK);
     for (int64_t row = 0; row < r->n; row++) {
         float *p = r->probs + row * experts;
         for (int e = 0; e < experts && r->a; e++)
             for (int k = 0; k < RANK; k++)
                 p[e] += a_of(r, r->layer)[e * RANK + k] * r->inner[row * RANK + k];
-        r->config.kernels->softmax(p, experts);
+        kernels->softmax(p, experts);
     }
 }
 
@@ -67,12 +60,10 @@ static void learn(routers *r, const odmoe_observation *rows)
     int64_t hidden = r->config.hidden;
     float *a = a_of(r, r->layer), *b = b_of(r, r->layer);
     for (int64_t row = 0; row < r->n; row++) {
-        float *error = r->probs + row * experts, back[RANK] = {0}, total = 0, squares = 0;
+        float *error = r->probs + row * experts, back[RANK] = {0}, squares = 0;
         const float *inner = r->inner + row * RANK, *x = r->x + row * hidden;
-        for (int i = 0; i < k; i++)
-            total += rows->topw[row * k + i];
-        for (int i = 0; i < k && total > 0; i++)
-            error[rows->topk[row * k + i]] -= rows->topw[row * k + i] / total;
+        if (!shadow_error(error, experts, rows->topk + row * k, rows->topw + row * k, k))
+            continue;
         for (int64_t h = 0; h < hidden; h++)
             squares += x[h] * x[h];
         for (int e = 0; e < experts; e++)
@@ -128,11 +119,6 @@ static void release(void *ctx)
     free(r);
 }
 
-static float *numbers(size_t n, odmoe_error *err)
-{
-    return mem_calloc(n, sizeof(float), "a predictor", err);
-}
-
 static odmoe_status create(const shadow_config *config, bool corrected, shadow *out, odmoe_error *err)
 {
     size_t hidden = (size_t)config->hidden, experts = (size_t)config->experts;
@@ -142,21 +128,18 @@ static odmoe_status create(const shadow_config *config, bool corrected, shadow *
         return ODMOE_ERR_MEMORY;
     r->config = *config;
     r->layer = -1;
-    r->x = numbers(AHEAD_ROWS * hidden, err);
-    r->probs = numbers(AHEAD_ROWS * experts, err);
-    r->sums = numbers(experts, err);
-    r->inner = numbers((size_t)AHEAD_ROWS * RANK, err);
-    r->a = corrected ? numbers(steps * experts * RANK, err) : NULL;
-    r->b = corrected ? numbers(steps * RANK * hidden, err) : NULL;
+    r->x = shadow_numbers(1, AHEAD_ROWS, hidden, err);
+    r->probs = shadow_numbers(1, AHEAD_ROWS, experts, err);
+    r->sums = shadow_numbers(1, 1, experts, err);
+    r->inner = shadow_numbers(1, AHEAD_ROWS, RANK, err);
+    r->a = corrected ? shadow_numbers(steps, experts, RANK, err) : NULL;
+    r->b = corrected ? shadow_numbers(steps, RANK, hidden, err) : NULL;
     if (!r->x || !r->probs || !r->sums || !r->inner || (corrected && (!r->a || !r->b))) {
         release(r);
         return ODMOE_ERR_MEMORY;
     }
-    uint64_t random = 1; /* fixed: the same calls, the same guesses */
-    for (size_t i = 0; corrected && i < steps * RANK * hidden; i++) {
-        random = random * 6364136223846793005u + 1442695040888963407u;
-        r->b[i] = ((float)(random >> 40) * 0x1p-24f - 0.5f) * 3.4641016f / sqrtf((float)hidden);
-    }
+    if (corrected)
+        shadow_scatter(r->b, steps * RANK * hidden, 1 / sqrtf((float)hidden));
     *out = (shadow){{sizeof out->table, r, observe, predict}, release};
     return ODMOE_OK;
 }
