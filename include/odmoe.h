@@ -510,7 +510,7 @@ typedef struct odmoe_layer_options {
 
 typedef struct odmoe_layer odmoe_layer;
 
-/* Predictors that ship: "frequency", "previous", "router", "router_low_rank" (src/shadow/README.md). */
+/* Predictors that ship: "frequency", "previous", "router", "router_low_rank", "network" (src/shadow/README.md). */
 typedef struct odmoe_shadow odmoe_shadow;
 ODMOE_API const char *odmoe_shadow_at(int i); /* their names: i = 0, 1, ...; NULL at the end */
 /* odmoe_shadow_create - for a layer with these options (sizes, router weights, kernels; nothing else is looked at).
@@ -519,6 +519,16 @@ ODMOE_API odmoe_status odmoe_shadow_create(const char *kind, const odmoe_layer_o
                                            odmoe_error *err);
 ODMOE_API void odmoe_shadow_free(odmoe_shadow *shadow);
 ODMOE_API void odmoe_shadow_table(odmoe_shadow *shadow, odmoe_predictor *predictor);
+/* odmoe_shadow_freeze - 1: stop learning, 0: go on. Kinds that learn nothing take no notice.
+ * odmoe_shadow_save - what router_low_rank or network has learned, to a safetensors file: a new file, fsync, rename.
+ * odmoe_shadow_load - the same back, into one of the same kind, made for the same sizes.
+ * Errors   ERR_ARG: another kind, there is nothing to keep; ERR_IO; ERR_FORMAT names the tensor that is missing, of
+ *          another shape or type, or not finite; ERR_MEMORY. What was learned is unchanged then, but for an error of
+ *          reading after all had been checked.
+ * Threads  any, also while a layer works: its thread waits, and what it would have guessed meanwhile is not read. */
+ODMOE_API void odmoe_shadow_freeze(odmoe_shadow *shadow, int frozen);
+ODMOE_API odmoe_status odmoe_shadow_save(odmoe_shadow *shadow, const char *path, odmoe_error *err);
+ODMOE_API odmoe_status odmoe_shadow_load(odmoe_shadow *shadow, const char *path, odmoe_error *err);
 
 ODMOE_API void odmoe_layer_options_init(odmoe_layer_options *options);
 /* odmoe_layer_create - ERR_RANGE or ERR_ARG names what makes no sense; ERR_BUDGET: activation_bytes is too small for

@@ -43,7 +43,7 @@ static odmoe_status create(const shadow_config *config, float keeps, shadow *out
     c->experts = config->experts;
     c->top_k = config->top_k;
     c->keeps = keeps;
-    *out = (shadow){{sizeof out->table, c, observe, predict}, free};
+    *out = (shadow){.table = {sizeof out->table, c, observe, predict}, .free = free};
     return ODMOE_OK;
 }
 

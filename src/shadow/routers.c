@@ -17,6 +17,7 @@ enum { RANK = 16 };
 
 typedef struct routers {
     shadow_config config;
+    bool frozen;
     int layer;    /* whose rows are held; -1: none */
     int64_t n;    /* of them */
     float *x;     /* [AHEAD_ROWS, hidden] */
@@ -81,7 +82,7 @@ static void learn(routers *r, const odmoe_observation *rows)
 static odmoe_status observe(void *ctx, int32_t layer, const odmoe_observation *rows, odmoe_error *err)
 {
     routers *r = ctx;
-    if (r->a && r->layer >= 0 && r->layer + 1 == layer && r->n == rows->n)
+    if (r->a && !r->frozen && r->layer >= 0 && r->layer + 1 == layer && r->n == rows->n)
         learn(r, rows);
     r->layer = layer;
     r->n = rows->n < AHEAD_ROWS ? rows->n : AHEAD_ROWS;
@@ -138,9 +139,14 @@ static odmoe_status create(const shadow_config *config, bool corrected, shadow *
         release(r);
         return ODMOE_ERR_MEMORY;
     }
-    if (corrected)
+    *out = (shadow){.table = {sizeof out->table, r, observe, predict}, .free = release};
+    if (corrected) {
         shadow_scatter(r->b, steps * RANK * hidden, 1 / sqrtf((float)hidden));
-    *out = (shadow){{sizeof out->table, r, observe, predict}, release};
+        out->n_arrays = 2;
+        out->arrays[0] = (shadow_array){"router_low_rank.a", {(int64_t)steps, config->experts, RANK}, r->a};
+        out->arrays[1] = (shadow_array){"router_low_rank.b", {(int64_t)steps, RANK, config->hidden}, r->b};
+        out->frozen = &r->frozen;
+    }
     return ODMOE_OK;
 }
 

@@ -1,10 +1,9 @@
 #include "shadow/shadow.h"
 
 static const shadow_kind kinds[] = {
-    {"frequency", false, shadow_frequency_create},
-    {"previous", false, shadow_previous_create},
-    {"router", true, shadow_router_create},
-    {"router_low_rank", true, shadow_low_rank_create},
+    {"frequency", false, shadow_frequency_create}, {"previous", false, shadow_previous_create},
+    {"router", true, shadow_router_create},        {"router_low_rank", true, shadow_low_rank_create},
+    {"network", false, shadow_network_create},
 };
 
 const shadow_kind *shadow_kind_at(int i)

@@ -15,7 +15,7 @@ static odmoe_status train_once(const void *ctx, odmoe_error *err)
     odmoe_layer *layer = NULL;
     odmoe_tape *tape = NULL;
     odmoe_balance *balance = NULL;
-    odmoe_shadow *shadow = NULL;
+    odmoe_shadow *shadow = NULL, *network = NULL;
     char *json = NULL;
     float y[60];
     odmoe_source_options so;
@@ -30,6 +30,8 @@ static odmoe_status train_once(const void *ctx, odmoe_error *err)
     odmoe_status status = odmoe_source_open(&so, &source, err);
     if (!status)
         status = odmoe_shadow_create("router_low_rank", &f->options, &shadow, err);
+    if (!status)
+        status = odmoe_shadow_create("network", &f->options, &network, err);
     if (!status) {
         odmoe_source_ops ops = {.size = sizeof ops};
         odmoe_predictor predictor = {.size = sizeof predictor};
@@ -66,6 +68,7 @@ static odmoe_status train_once(const void *ctx, odmoe_error *err)
     odmoe_balance_free(balance);
     odmoe_layer_free(layer);
     odmoe_shadow_free(shadow);
+    odmoe_shadow_free(network);
     odmoe_source_close(source);
     return status;
 }
