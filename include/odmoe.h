@@ -204,6 +204,7 @@ typedef struct odmoe_tap {
     const float *router; /* [n, experts] router logits, or NULL */
     const int32_t *topk; /* [n, top_k] by falling weight, or NULL */
     const float *topw;   /* [n, top_k] as applied to the expert outputs, or NULL */
+    const float *input;  /* [n, hidden] what the router saw, or NULL */
 } odmoe_tap;
 
 typedef struct odmoe_pass {

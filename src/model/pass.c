@@ -262,6 +262,7 @@ static void tap(const chunk_run *r, const float *hidden, bool routed)
         t.router = w->router;
         t.topk = w->topk;
         t.topw = w->topw;
+        t.input = w->norm;
     }
     if (r->pass->on_tap)
         r->pass->on_tap(r->pass->user, &t);

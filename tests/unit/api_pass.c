@@ -186,7 +186,7 @@ static void note_tap(void *user, const odmoe_tap *tap)
     taps *t = user;
     assert_true(t->n < 64);
     assert_int_equal(tap->size, sizeof *tap);
-    assert_true(!tap->router == !tap->topk && !tap->router == !tap->topw);
+    assert_true(!tap->router == !tap->topk && !tap->router == !tap->topw && !tap->router == !tap->input);
     t->at[t->n].layer = tap->layer;
     t->at[t->n].first = tap->first;
     t->at[t->n].n = tap->n;
