@@ -1,0 +1,330 @@
+/* bench_shadow.c - how often each kind of predictor is right on a model's own routers, and how long a guess takes.
+ *
+ * usage: bench_shadow [-n TOKENS] MODEL TEXT...
+ *        default: all tokens of the texts
+ *
+ * The first three quarters of each text are for learning, in turn a piece of each; then learning is stopped and the
+ * last quarters are guessed. The model runs over pieces of 512 tokens; its rows do not depend on how many go together,
+ * so predictors are then shown them as decoding would: token by token, and of a token layer by layer. Prints tables in
+ * Markdown, for bench/RESULTS.md and bench/plot_predictors.py:
+ *
+ *   of a later layer's top-k, the share that is among the best k, or 2k, of what was named one to four layers before
+ *   microseconds of `observe` and `predict` for the next layer, on one thread, while learning and then
+ *   the share among the best k of the next layer while learning, over what has been seen so far */
+#include "api/handles.h"
+#include "bench.h"
+
+enum { PIECE = 512, KINDS = 8, SPAN = 4, PARTS = 8 };
+
+typedef struct text {
+    int32_t *tokens;
+    int64_t n, held_out; /* where the last quarter begins */
+} text;
+
+/* One kind, and what has come of it. */
+typedef struct contestant {
+    odmoe_shadow *shadow;
+    odmoe_predictor p;
+    double asked[SPAN], right[SPAN], right2[SPAN], named[SPAN]; /* by how many layers ahead */
+    double seconds, guesses;
+} contestant;
+
+typedef struct bench {
+    odmoe_model *model;
+    odmoe_session *session;
+    int layers, experts, top_k; /* layers with experts */
+    int64_t hidden;
+    float *x;      /* [layers, PIECE, hidden] what routers saw of this piece */
+    int32_t *topk; /* [layers, PIECE, top_k] */
+    float *topw;
+    int kinds;
+    contestant kind[KINDS];
+} bench;
+
+static void check(odmoe_status status, const odmoe_error *err)
+{
+    if (status)
+        stop("bench_shadow", err->message);
+}
+
+static void *room(size_t n, size_t bytes)
+{
+    void *p = calloc(n ? n : 1, bytes);
+    if (!p)
+        stop("bench_shadow", "no memory");
+    return p;
+}
+
+static void keep(void *user, const odmoe_tap *tap)
+{
+    bench *b = user;
+    if (!tap->input)
+        return;
+    size_t at = (size_t)config_moe_layer(&b->model->m.config, tap->layer) * PIECE + (size_t)tap->first;
+    size_t n = (size_t)tap->n, hidden = (size_t)b->hidden, k = (size_t)b->top_k;
+    memcpy(b->x + at * hidden, tap->input, n * hidden * sizeof *b->x);
+    memcpy(b->topk + at * k, tap->topk, n * k * sizeof *b->topk);
+    memcpy(b->topw + at * k, tap->topw, n * k * sizeof *b->topw);
+}
+
+static void run_model(bench *b, const int32_t *tokens, int64_t n)
+{
+    odmoe_row rows[PIECE];
+    odmoe_pass pass;
+    odmoe_error err;
+    odmoe_session_reset(b->session);
+    for (int i = 0; i < n; i++)
+        rows[i] = (odmoe_row){b->session, i, tokens[i], 0};
+    odmoe_pass_init(&pass);
+    pass.rows = rows;
+    pass.n = n;
+    pass.on_tap = keep;
+    pass.user = b;
+    check(odmoe_pass_run(b->model, &pass, &err), &err);
+}
+
+/* What a guess for `layer` says of a token's choice there. */
+static void judge(const bench *b, contestant *c, int ahead, const int32_t *topk, const int32_t *experts, float *scores,
+                  int n)
+{
+    c->asked[ahead] += b->top_k;
+    c->named[ahead] += n;
+    for (int rank = 0; rank < 2 * b->top_k && rank < n; rank++) {
+        int best = 0;
+        for (int i = 1; i < n; i++)
+            if (scores[i] > scores[best])
+                best = i;
+        scores[best] = -1;
+        for (int i = 0; i < b->top_k; i++)
+            if (topk[i] == experts[best]) {
+                c->right[ahead] += rank < b->top_k;
+                c->right2[ahead]++;
+            }
+    }
+}
+
+/* One token's rows through one predictor. */
+static void follow(bench *b, contestant *c, int64_t token)
+{
+    int32_t experts[ROUTER_EXPERTS_MAX], n;
+    float scores[ROUTER_EXPERTS_MAX];
+    odmoe_error err;
+    for (int l = 0; l < b->layers; l++) {
+        int64_t at = (int64_t)l * PIECE + token;
+        const odmoe_observation seen = {sizeof seen, 1, b->x + at * b->hidden, b->topk + at * b->top_k,
+                                        b->topw + at * b->top_k};
+        double start = now();
+        check(c->p.observe(c->p.ctx, l, &seen, &err), &err);
+        for (int ahead = 0; ahead < SPAN && l + 1 + ahead < b->layers; ahead++) {
+            check(c->p.predict(c->p.ctx, l + 1 + ahead, experts, scores, b->experts, &n, &err), &err);
+            if (!ahead)
+                c->seconds += now() - start;
+            judge(b, c, ahead, b->topk + (at + (1 + ahead) * PIECE) * b->top_k, experts, scores, n);
+        }
+        c->guesses += l + 1 < b->layers;
+    }
+}
+
+/* The texts' first or held-out parts, a piece of each in turn, without the first `done` tokens and until `most` have
+ * been run; how many. */
+static int64_t run_texts(bench *b, const text *texts, int n, bool held_out, int64_t done, int64_t most)
+{
+    int64_t passed = 0, run = 0;
+    bool more = true;
+    for (int64_t piece = 0; more && run < most; piece++) {
+        more = false;
+        for (int i = 0; i < n && run < most; i++) {
+            int64_t first = (held_out ? texts[i].held_out : 0) + piece * PIECE;
+            int64_t end = held_out ? texts[i].n : texts[i].held_out, count = end - first < PIECE ? end - first : PIECE;
+            if (count <= 0)
+                continue;
+            more = true;
+            passed += count;
+            if (passed <= done)
+                continue;
+            run_model(b, texts[i].tokens + first, count);
+            for (int k = 0; k < b->kinds; k++)
+                for (int64_t token = 0; token < count; token++)
+                    follow(b, &b->kind[k], token);
+            run += count;
+        }
+    }
+    return run;
+}
+
+static void forget_counts(bench *b)
+{
+    for (int k = 0; k < b->kinds; k++) {
+        contestant *c = &b->kind[k];
+        *c = (contestant){.shadow = c->shadow, .p = c->p};
+    }
+}
+
+static text read_text(const bench *b, const char *path, int64_t most)
+{
+    const odmoe_tokenizer *t = odmoe_model_tokenizer(b->model);
+    FILE *f = fopen(path, "rb");
+    odmoe_error err;
+    size_t n, bytes = 1 << 24;
+    if (!f || !t)
+        stop(path, f ? "the model has no tokenizer" : "cannot be read");
+    char *chars = room(bytes, 1);
+    bytes = fread(chars, 1, bytes, f);
+    fclose(f);
+    check(odmoe_tokenize(t, chars, bytes, 0, NULL, 0, &n, &err), &err);
+    int32_t *tokens = room(n, sizeof *tokens);
+    check(odmoe_tokenize(t, chars, bytes, 0, tokens, n, &n, &err), &err);
+    free(chars);
+    int64_t used = (int64_t)n < most ? (int64_t)n : most;
+    return (text){tokens, used, used / 4 * 3};
+}
+
+static void open_model(bench *b, const char *path)
+{
+    odmoe_options o;
+    odmoe_error err;
+    odmoe_options_init(&o);
+    o.context = PIECE;
+    check(odmoe_model_open(path, &o, &b->model, &err), &err);
+    check(odmoe_session_create(b->model, PIECE, &b->session, &err), &err);
+    const model_config *c = &b->model->m.config;
+    b->layers = config_moe_layers(c);
+    b->experts = c->router.experts;
+    b->top_k = c->router.top_k;
+    b->hidden = c->hidden;
+    size_t rows = (size_t)b->layers * PIECE;
+    b->x = room(rows * (size_t)b->hidden, sizeof *b->x);
+    b->topk = room(rows * (size_t)b->top_k, sizeof *b->topk);
+    b->topw = room(rows * (size_t)b->top_k, sizeof *b->topw);
+}
+
+/* Every kind, over the model's own routers. */
+static void make_predictors(bench *b, float **routers)
+{
+    const model *m = &b->model->m;
+    odmoe_layer_options o;
+    odmoe_error err;
+    for (int l = 0; l < m->config.layers; l++) {
+        int at = config_moe_layer(&m->config, l);
+        if (at < 0)
+            continue;
+        const weight *w = &m->weights.layers[l][W_ROUTER].w;
+        routers[at] = room((size_t)(w->rows * w->cols), sizeof **routers);
+        m->compute.kernels->ops[w->type].dequantise(w->data, routers[at], w->rows * w->cols);
+    }
+    odmoe_layer_options_init(&o);
+    o.layers = b->layers;
+    o.experts = b->experts;
+    o.top_k = b->top_k;
+    o.hidden = (int32_t)b->hidden;
+    o.weights = (const float *const *)routers;
+    for (; b->kinds < KINDS && odmoe_shadow_at(b->kinds); b->kinds++) {
+        contestant *c = &b->kind[b->kinds];
+        check(odmoe_shadow_create(odmoe_shadow_at(b->kinds), &o, &c->shadow, &err), &err);
+        c->p.size = sizeof c->p;
+        odmoe_shadow_table(c->shadow, &c->p);
+    }
+}
+
+static void print_share(const contestant *c, const double *right, int ahead)
+{
+    if (c->named[ahead] > 0)
+        printf(" %.1f%% |", 100 * right[ahead] / c->asked[ahead]);
+    else
+        printf(" – |");
+}
+
+static void print_head(const char *first, const char *const *columns, int n)
+{
+    printf("| %s |", first);
+    for (int i = 0; i < n; i++)
+        printf(" %s |", columns[i]);
+    printf("\n|---|");
+    for (int i = 0; i < n; i++)
+        printf("---|");
+    printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+    int64_t most = INT64_MAX, learn = 0, learned = 0;
+    bench b = {0};
+    if (argc > 2 && !strcmp(argv[1], "-n")) {
+        most = atoll(argv[2]);
+        argv += 2;
+        argc -= 2;
+    }
+    if (argc < 3)
+        stop("bench_shadow", "usage: bench_shadow [-n TOKENS] MODEL TEXT...");
+    int n = argc - 2;
+    open_model(&b, argv[1]);
+    float **routers = room((size_t)b.layers, sizeof *routers);
+    text *texts = room((size_t)n, sizeof *texts);
+    make_predictors(&b, routers);
+    for (int i = 0; i < n; i++) {
+        texts[i] = read_text(&b, argv[2 + i], most / n);
+        learn += texts[i].held_out;
+    }
+
+    double shares[KINDS][PARTS], learning[KINDS];
+    int64_t seen[PARTS];
+    int n_parts = 0;
+    for (; n_parts < PARTS && learned < learn; n_parts++) {
+        int part = n_parts;
+        forget_counts(&b);
+        learned += run_texts(&b, texts, n, false, learned, learn / PARTS + 1);
+        seen[part] = learned;
+        for (int k = 0; k < b.kinds; k++) {
+            shares[k][part] = 100 * b.kind[k].right[0] / b.kind[k].asked[0];
+            learning[k] = 1e6 * b.kind[k].seconds / b.kind[k].guesses;
+        }
+    }
+    forget_counts(&b);
+    for (int k = 0; k < b.kinds; k++)
+        odmoe_shadow_freeze(b.kind[k].shadow, 1);
+    int64_t tokens = run_texts(&b, texts, n, true, 0, INT64_MAX);
+
+    static const char *const columns[] = {"1 ahead, k", "2k",         "2 ahead, k", "2k",         "3 ahead, k",
+                                          "2k",         "4 ahead, k", "2k",         "us a guess", "us, learning"};
+    printf("%d layers, %d experts, top-k %d; kernels %s; %lld tokens for learning, then %lld held out\n\n", b.layers,
+           b.experts, b.top_k, b.model->m.compute.kernels->name, (long long)learned, (long long)tokens);
+    print_head("kind", columns, 10);
+    for (int k = 0; k < b.kinds; k++) {
+        const contestant *c = &b.kind[k];
+        printf("| %s |", odmoe_shadow_at(k));
+        for (int ahead = 0; ahead < SPAN; ahead++) {
+            print_share(c, c->right, ahead);
+            print_share(c, c->right2, ahead);
+        }
+        printf(" %.1f | %.1f |\n", 1e6 * c->seconds / c->guesses, learning[k]);
+    }
+    char numbers[PARTS][24];
+    const char *parts[PARTS];
+    for (int part = 0; part < n_parts; part++) {
+        snprintf(numbers[part], sizeof numbers[part], "%lld", (long long)seen[part]);
+        parts[part] = numbers[part];
+    }
+    printf("\n");
+    print_head("learning, tokens seen", parts, n_parts);
+    for (int k = 0; k < b.kinds; k++) {
+        printf("| %s |", odmoe_shadow_at(k));
+        for (int part = 0; part < n_parts; part++)
+            printf(" %.1f%% |", shares[k][part]);
+        printf("\n");
+    }
+
+    for (int k = 0; k < b.kinds; k++)
+        odmoe_shadow_free(b.kind[k].shadow);
+    for (int l = 0; l < b.layers; l++)
+        free(routers[l]);
+    for (int i = 0; i < n; i++)
+        free(texts[i].tokens);
+    free(routers);
+    free(texts);
+    free(b.x);
+    free(b.topk);
+    free(b.topw);
+    odmoe_session_free(b.session);
+    odmoe_model_close(b.model);
+    return 0;
+}
