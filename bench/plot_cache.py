@@ -5,12 +5,13 @@ usage: plot_cache.py [ODMOE [PICTURE]]     build/odmoe, docs/cache.svg
 
 Runs `odmoe replay` on the traces in tests/data/traces. Exact: the same picture comes out on every machine.
 """
-import html
 import json
 import math
 import os
 import subprocess
 import sys
+
+from picture import Picture
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # trace, title, MiB or experts (traces without sizes count 1 MiB an expert), one token's working set, sizes
@@ -34,15 +35,9 @@ def replay(odmoe, trace, size):
 
 def main():
     odmoe = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "odmoe")
-    picture = sys.argv[2] if len(sys.argv) > 2 else os.path.join(ROOT, "docs", "cache.svg")
-    out = []
-
-    def text(x, y, s, extra=""):
-        out.append(f'<text x="{x:.1f}" y="{y:.1f}" fill="#222" {extra}>{html.escape(s)}</text>')
-
-    def line(points, colour, extra=""):
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" {extra}/>')
+    path = sys.argv[2] if len(sys.argv) > 2 else os.path.join(ROOT, "docs", "cache.svg")
+    picture = Picture("Hit rate in decoding, by size of the expert cache", LEFT, LEFT + 3 * STEP_X - 20, TOP + 2 * STEP_Y - 20)
+    text, line = picture.text, picture.line
 
     def panel(left, top, trace, title, unit, token, sizes):
         curves = {}
@@ -84,11 +79,7 @@ def main():
         line([(left, y), (left + 30, y)], COLOURS.get(name, "#00aaaa"), f'stroke-width="{2.6 if name == "next" else 1.6}"{dashed}')
         text(left + 40, y + 4, {"next": "next (default)", "belady": "optimum (Belady)"}.get(name, name))
     text(left, top + 22 * len(names) + 8, "dotted: what one token uses", 'font-size="11"')
-    head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + 3 * STEP_X - 20} {TOP + 2 * STEP_Y - 20}" '
-            'font-family="sans-serif" font-size="12">\n<rect width="100%" height="100%" fill="#fff"/>\n')
-    text(LEFT, 24, "Hit rate in decoding, by size of the expert cache", 'font-size="15" font-weight="bold"')
-    with open(picture, "w") as f:
-        f.write(head + "\n".join(out) + "\n</svg>\n")
+    picture.write(path)
 
 
 main()

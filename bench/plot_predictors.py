@@ -3,9 +3,10 @@
 
 usage: bench_shadow MODEL TEXT... | plot_predictors.py [PICTURE]      docs/predictors.svg
 """
-import html
 import os
 import sys
+
+from picture import Picture
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLOURS = {"network": "#1f6fb2", "router_low_rank": "#4c9a6a", "router": "#8cbf3f", "previous": "#d98b2b", "frequency": "#9aa0a6"}
@@ -31,16 +32,10 @@ def share(cell):
 
 
 def main():
-    picture = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "docs", "predictors.svg")
+    path = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "docs", "predictors.svg")
     held_out, learning = tables(sys.stdin)
-    out = []
-
-    def text(x, y, s, extra=""):
-        out.append(f'<text x="{x:.1f}" y="{y:.1f}" fill="#222" {extra}>{html.escape(s)}</text>')
-
-    def line(points, colour, extra=""):
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" {extra}/>')
+    picture = Picture("Of a layer's experts, the share among a predictor's best k", LEFT, LEFT + 2 * STEP + 120, TOP + HEIGHT + 50)
+    text, line = picture.text, picture.line
 
     def panel(number, title, below, ticks, curves):
         left, most = LEFT + number * STEP, max(x for x, _ in ticks)
@@ -59,7 +54,7 @@ def main():
             points = [at(x, y) for x, y in points if y is not None]
             line(points, COLOURS.get(kind, "#00aaaa"), 'stroke-width="2"')
             for x, y in points:
-                out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{COLOURS.get(kind, "#00aaaa")}"/>')
+                picture.dot(x, y, COLOURS.get(kind, "#00aaaa"))
 
     ahead = range(1, 5)
     panel(0, "Held-out text", "layers ahead", [(d, str(d)) for d in ahead],
@@ -71,11 +66,7 @@ def main():
     for i, r in enumerate(held_out[1:]):
         line([(left, TOP + 22 * i), (left + 30, TOP + 22 * i)], COLOURS.get(r[0], "#00aaaa"), 'stroke-width="2"')
         text(left + 40, TOP + 22 * i + 4, r[0])
-    head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + 2 * STEP + 120} {TOP + HEIGHT + 50}" '
-            'font-family="sans-serif" font-size="12">\n<rect width="100%" height="100%" fill="#fff"/>\n')
-    text(LEFT, 24, "Of a layer's experts, the share among a predictor's best k", 'font-size="15" font-weight="bold"')
-    with open(picture, "w") as f:
-        f.write(head + "\n".join(out) + "\n</svg>\n")
+    picture.write(path)
 
 
 main()
