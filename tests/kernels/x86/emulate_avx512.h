@@ -43,6 +43,8 @@ CONVERT_LANES(cvtps_epi32, __m512, float, __m512i, int32_t,
 CONVERT_LANES(cvtph_ps, __m256i, uint16_t, __m512, float, _cvtsh_ss(x))
 CONVERT_LANES(cvtps_nearest_ph, __m512, float, __m256i, uint16_t, _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT))
 
+#undef _mm512_cvtps_ph /* without optimisation gcc's own is a macro */
+
 #define _mm512_cvtepi16_epi32 emulated_cvtepi16_epi32
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
 #define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
