@@ -115,7 +115,9 @@ static void follow(bench *b, contestant *c, int64_t token)
                                         b->topw + at * b->top_k};
         double start = now();
         check(c->p.observe(c->p.ctx, l, &seen, &err), &err);
+        c->seconds += now() - start;
         for (int ahead = 0; ahead < SPAN && l + 1 + ahead < b->layers; ahead++) {
+            start = now();
             check(c->p.predict(c->p.ctx, l + 1 + ahead, experts, scores, b->experts, &n, &err), &err);
             if (!ahead)
                 c->seconds += now() - start;

@@ -63,16 +63,20 @@ static void learn(routers *r, const odmoe_observation *rows)
     for (int64_t row = 0; row < r->n; row++) {
         float *error = r->probs + row * experts, back[RANK] = {0}, squares = 0;
         const float *inner = r->inner + row * RANK, *x = r->x + row * hidden;
+        float size = 0;
         if (!shadow_error(error, experts, rows->topk + row * k, rows->topw + row * k, k))
             continue;
         for (int64_t h = 0; h < hidden; h++)
             squares += x[h] * x[h];
+        for (int j = 0; j < RANK; j++)
+            size += inner[j] * inner[j];
+        float rate_a = 2 * RATE / (1 + size / RANK);
         for (int e = 0; e < experts; e++)
             for (int j = 0; j < RANK; j++) {
                 back[j] += a[e * RANK + j] * error[e];
-                a[e * RANK + j] -= RATE * error[e] * inner[j];
+                a[e * RANK + j] -= rate_a * error[e] * inner[j];
             }
-        /* B's step is divided by the row's size: inputs of any scale train alike */
+        /* steps are divided by the size of what they multiply: no row, however large, spoils what was learned */
         float rate = squares > 0 ? RATE * (float)hidden / (squares + 1) : 0;
         for (int j = 0; j < RANK; j++)
             r->config.kernels->add_scaled(b + j * hidden, x, -rate * back[j] / (float)hidden, hidden);

@@ -253,6 +253,26 @@ static void inputs_that_are_no_numbers_do_no_harm(void **state)
     }
 }
 
+static void one_huge_row_does_not_spoil_what_was_learned(void **state)
+{
+    const char *kinds[] = {"network", "router_low_rank"};
+    for (int i = 0; i < 2; i++) {
+        learner l;
+        double before[AHEAD], after[AHEAD];
+        make(&l, kinds[i]);
+        live(&l, 1500, 1, NULL);
+        odmoe_shadow_freeze(l.shadow, 1);
+        live(&l, 200, 1, before);
+        odmoe_shadow_freeze(l.shadow, 0);
+        live(&l, 1, 1e6f, NULL);
+        odmoe_shadow_freeze(l.shadow, 1);
+        live(&l, 200, 1, after);
+        if (after[0] < before[0] - 0.1)
+            fail_msg("%s: %.2f of the choices named, %.2f before", kinds[i], after[0], before[0]);
+        drop(&l);
+    }
+}
+
 static void what_was_kept_guesses_the_same(void **state)
 {
     const char *kinds[] = {"network", "router_low_rank"};
@@ -375,6 +395,7 @@ int main(void)
         cmocka_unit_test(the_same_calls_learn_the_same),
         cmocka_unit_test(what_cannot_be_matched_teaches_nothing),
         cmocka_unit_test(inputs_that_are_no_numbers_do_no_harm),
+        cmocka_unit_test(one_huge_row_does_not_spoil_what_was_learned),
         cmocka_unit_test(what_was_kept_guesses_the_same),
         cmocka_unit_test(frozen_it_guesses_and_learns_no_more),
         cmocka_unit_test(kinds_that_learn_nothing_say_so),
