@@ -13,18 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
+
 #define SHOWN __attribute__((visibility("default")))
 #define SMALLEST (16 * 1024)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static double rate, free_at; /* bytes a second; when the disk has done all that was asked so far */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 __attribute__((constructor)) static void start(void)
 {

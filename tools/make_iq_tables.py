@@ -14,20 +14,22 @@ print("""/* iq_tables.c - the lattice points that GGUF's IQ types index: constan
  * -1, 0, 1) as bytes, the first weight in the lowest byte. */
 #include "kernels/iq_tables.h"
 """)
-print("/* Seven stored signs, and an eighth that makes their number even, as bytes: -1 or 1. */")
-print("const uint64_t kernel_iq_signs[128] = {")
-signs = [seven | (bin(seven).count("1") & 1) << 7 for seven in range(128)]
-words = ["0x" + "".join("ff" if s >> i & 1 else "01" for i in range(7, -1, -1)) for s in signs]
-for i in range(0, 128, 6):
-    print("    " + ", ".join(words[i:i + 6]) + ",")
-print("};\n")
-for name, cls in TABLES:
-    cls.init_grid()
-    grid = cls.grid.reshape(cls.grid_shape)
-    bits = 64 if grid.shape[1] == 8 else 32
-    print(f"const uint{bits}_t kernel_{name}_grid[{len(grid)}] = {{")
+
+
+def table(name, rows):
+    """One 64- or 32-bit word a row of bytes, the first byte lowest."""
+    bits = 8 * len(rows[0])
     per_line = 6 if bits == 64 else 10
-    words = ["0x" + "".join(f"{int(v) & 255:02x}" for v in reversed(row)) for row in grid]
+    words = ["0x" + "".join(f"{int(v) & 255:02x}" for v in reversed(row)) for row in rows]
+    print(f"const uint{bits}_t kernel_{name}[{len(words)}] = {{")
     for i in range(0, len(words), per_line):
         print("    " + ", ".join(words[i:i + per_line]) + ",")
     print("};\n")
+
+
+print("/* Seven stored signs, and an eighth that makes their number even, as bytes: -1 or 1. */")
+even = [seven | (bin(seven).count("1") & 1) << 7 for seven in range(128)]
+table("iq_signs", [[-1 if signs >> i & 1 else 1 for i in range(8)] for signs in even])
+for name, cls in TABLES:
+    cls.init_grid()
+    table(f"{name}_grid", cls.grid.reshape(cls.grid_shape))

@@ -197,7 +197,7 @@ static bool allocate(network *s, odmoe_error *err)
     }
     s->ones = shadow_numbers(1, 1, UNITS, err);
     s->back = shadow_numbers(1, AHEAD_ROWS, UNITS, err);
-    s->sums = shadow_numbers(1, 1, outputs, err);
+    s->sums = shadow_numbers(1, 1, (size_t)s->config.experts, err);
     s->w1 = shadow_numbers(steps, UNITS, hidden, err);
     s->w2 = shadow_numbers(steps, outputs, UNITS, err);
     if (!s->ones || !s->back || !s->sums || !s->w1 || !s->w2)

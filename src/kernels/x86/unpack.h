@@ -228,7 +228,7 @@ ALWAYS_INLINE void scales_q2_k(const uint8_t *b, unpacked *u)
 
 ALWAYS_INLINE void scales_q3_k(const uint8_t *b, unpacked *u)
 {
-    __m128i low = _mm_loadl_epi64((const __m128i *)(b + 96)), high = _mm_set1_epi32((int)block_u32(b + 104));
+    __m128i low = load8(b + 96), high = _mm_set1_epi32((int)block_u32(b + 104));
     low = _mm_and_si128(_mm_unpacklo_epi64(low, _mm_srli_epi16(low, 4)), _mm_set1_epi8(15));
     high = _mm_and_si128(_mm_srlv_epi32(high, _mm_setr_epi32(0, 2, 4, 6)), _mm_set1_epi8(3));
     __m128i scale = _mm_or_si128(low, _mm_slli_epi16(high, 4));

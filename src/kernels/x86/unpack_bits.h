@@ -27,6 +27,10 @@ ALWAYS_INLINE __m128i load16(const uint8_t *p)
 {
     return _mm_loadu_si128((const __m128i *)p);
 }
+ALWAYS_INLINE __m128i load8(const uint8_t *p)
+{
+    return _mm_loadl_epi64((const __m128i *)p);
+}
 
 /* 16 bytes of nibbles: low ones first */
 ALWAYS_INLINE __m256i nibbles(const uint8_t *p)
@@ -77,7 +81,7 @@ ALWAYS_INLINE uint64_t spread_pairs(uint64_t x)
 /* 16 fields of 4 bits, low ones first */
 ALWAYS_INLINE __m256i nibbles_16(const uint8_t *p)
 {
-    __m128i v = _mm_loadl_epi64((const __m128i *)p);
+    __m128i v = load8(p);
     return widen_16(_mm_and_si128(_mm_unpacklo_epi8(v, _mm_srli_epi16(v, 4)), _mm_set1_epi8(15)));
 }
 

@@ -78,10 +78,6 @@ ALWAYS_INLINE indices eight_indices(__m128i low_bytes, __m128i high)
     __asm__("" : "+m"(x));
     return x;
 }
-ALWAYS_INLINE __m128i load8(const uint8_t *p)
-{
-    return _mm_loadl_epi64((const __m128i *)p);
-}
 ALWAYS_INLINE void points_of(const uint64_t *grid, const indices *x, __m256i q[2])
 {
     q[0] = eight_each(grid, x->i[0], x->i[1], x->i[2], x->i[3]);
@@ -151,7 +147,7 @@ ALWAYS_INLINE void pair_iq1_m(const uint8_t *b, int j, weight_pair *p)
 }
 ALWAYS_INLINE __m256i scales_iq1_m(const uint8_t *b) /* 4 x 16 bits, of each the lower four times three */
 {
-    __m128i w = _mm_loadl_epi64((const __m128i *)(b + 48));
+    __m128i w = load8(b + 48);
     w = _mm_unpacklo_epi16(w, w);
     __m256i each = _mm256_set_m128i(_mm_unpackhi_epi32(w, w), _mm_unpacklo_epi32(w, w));
     __m256i top = _mm256_setr_epi16(1 << 13, 1 << 10, 1 << 7, 1 << 4, 1 << 13, 1 << 10, 1 << 7, 1 << 4, 1 << 13,
