@@ -1,0 +1,193 @@
+/* Reads ahead: what they may hold, what goes before them, when they are given up. */
+#include "store_world.h"
+
+static void a_read_ahead_is_a_hit_later(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    store_prefetch(w.s, 2, (int32_t[]){1, 2, 99, -4, 1}, 5, READ_CERTAIN); /* unknown ids are skipped */
+    fake_await_submitted(&w.fake, 2 * READS);
+    while (totals_of(&w).bytes_read < 2 * expert_index_bytes(w.model.index, 2, 1))
+        ;
+    fetch(&w, 2, (int32_t[]){1, 2}, 2, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.hits, 2);
+    assert_int_equal(fake_submitted(&w.fake), 2 * READS);
+    world_free(&w);
+}
+
+/* Two experts of layer 1 read ahead, the oldest in a cache of four, then six others one by one: how many hits when their
+ * layer comes? */
+static uint64_t hits_after_pressure(read_class class_)
+{
+    world w;
+    world_make_room(&w, class_ == READ_CERTAIN ? 4 : 16); /* an eighth, or half, is theirs */
+    uint64_t others = class_ == READ_CERTAIN ? 6 : 16;
+    store_prefetch(w.s, 1, all, 2, class_);
+    while (totals_of(&w).bytes_read < 2 * expert_index_bytes(w.model.index, 1, 0))
+        ;
+    for (uint64_t i = 0; i < others; i++)
+        fetch(&w, i < E ? 0 : 2, &all[i % E], 1, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.hits, 0);
+    fetch(&w, 1, all, 2, FETCH_ARRIVAL);
+    uint64_t hits = totals_of(&w).sum.hits;
+    assert_int_equal(fake_submitted(&w.fake), (2 + others + 2 - hits) * READS);
+    world_free(&w);
+    return hits;
+}
+
+static void what_will_be_needed_stays_until_its_layer_comes_a_guess_does_not(void **state)
+{
+    assert_int_equal(hits_after_pressure(READ_CERTAIN), 2);
+    assert_int_equal(hits_after_pressure(READ_SPECULATIVE), 0);
+}
+
+static void what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room(void **state)
+{
+    world w;
+    world_make_room(&w, 4);
+    store_prefetch(w.s, 1, all, 2, READ_CERTAIN);
+    while (totals_of(&w).bytes_read < 2 * expert_index_bytes(w.model.index, 1, 0))
+        ;
+    store_batch *b = begin(&w, 0, all, 3, FETCH_LISTED);
+    expert_view view[3];
+    for (int i = 0; i < 3; i++)
+        view[i] = next(&w, b);
+    assert_int_equal(totals_of(&w).evictions, 1);
+    for (int i = 0; i < 3; i++)
+        store_release(b, &view[i]);
+    store_end(b);
+    fetch(&w, 1, all, 2, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.hits, 1);
+    world_free(&w);
+}
+
+static void a_read_ahead_returns_while_reads_are_blocked(void **state)
+{
+    world w;
+    world_make_room(&w, 8);
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, all, E, READ_CERTAIN);
+    store_prefetch(w.s, 2, all, E, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, READS);
+    fake_hold(&w.fake, false);
+    world_free(&w);
+}
+
+static void reads_ahead_stay_within_the_cap_of_their_class(void **state)
+{
+    world w;
+    world_make_room(&w, 16);
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, all, E, READ_SPECULATIVE);
+    fake_await_in_flight(&w.fake, 2 * READS); /* an eighth of 16 */
+    store_prefetch(w.s, 2, all, E, READ_CERTAIN);
+    fake_await_in_flight(&w.fake, (2 + 8) * READS); /* half of 16 */
+    store_prefetch(w.s, 0, all, E, READ_CERTAIN);
+    fake_hold(&w.fake, false);
+    fetch(&w, 0, all, 4, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.misses, 4);
+    assert_int_equal(fake_submitted(&w.fake), (2 + 8 + 4) * READS);
+    /* layer 1 has come and gone: its guesses give their allowance back, right or wrong */
+    fetch(&w, 1, all, 1, FETCH_ARRIVAL);
+    store_totals t = totals_of(&w);
+    assert_int_equal(t.sum.hits, 1);
+    assert_int_equal(t.speculative_used_bytes, expert_index_bytes(w.model.index, 1, 0));
+    store_prefetch(w.s, 1, all, E, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, (2 + 8 + 4 + 2) * READS);
+    world_free(&w);
+}
+
+static void a_demand_goes_before_queued_speculations_and_joins_what_is_under_way(void **state)
+{
+    world w;
+    world_make_room(&w, 16);
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, (int32_t[]){0, 1}, 2, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, 2 * READS);
+    store_batch *b = begin(&w, 1, (int32_t[]){1, 2}, 2, FETCH_LISTED);
+    fake_await_submitted(&w.fake, 3 * READS);
+    fake_hold(&w.fake, false);
+    expert_view view = next(&w, b);
+    store_release(b, &view);
+    view = next(&w, b);
+    store_release(b, &view);
+    store_end(b);
+    store_totals t = totals_of(&w);
+    assert_int_equal(t.speculative_late, 1);
+    assert_int_equal(t.sum.misses, 2);
+    assert_int_equal(fake_submitted(&w.fake), 3 * READS); /* 1 was not read twice */
+    world_free(&w);
+}
+
+/* Experts of six parts of 0.7 MB: a guess is asked for bit by bit. */
+static void a_guess_that_is_half_asked_for_gives_way_to_a_demand(void **state)
+{
+    static const fixture_sizes large = {
+        .layers = 2, .experts = 4, .halves = {{700000, 700000, 700000}, {700000, 700000, 700000}}, .gap = 20000};
+    world w;
+    fixture_make(&w.model, &large, false);
+    fake_init(&w.fake, &w.model);
+    w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 8), "lru");
+    w.fake.hold = true;
+    store_prefetch(w.s, 1, all, 1, READ_SPECULATIVE);
+    fake_await_submitted(&w.fake, 3); /* 2 MiB are in flight: enough for a guess */
+    store_batch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL);
+    fake_await_submitted(&w.fake, 3 + 6);
+    fake_hold(&w.fake, false);
+    expert_view view = next(&w, b);
+    store_release(b, &view);
+    store_end(b);
+    assert_int_equal(totals_of(&w).speculative_bytes, 0);
+    assert_int_equal(fake_submitted(&w.fake), 3 + 6);
+    assert_true(store_missing(w.s, 1, 0));
+    fetch(&w, 1, all, 1, FETCH_ARRIVAL); /* from the beginning */
+    assert_int_equal(totals_of(&w).sum.misses, 2);
+    assert_false(store_missing(w.s, 1, 0));
+    assert_false(store_missing(w.s, 2, 0) || store_missing(w.s, 0, -1)); /* what does not exist */
+    world_free(&w);
+}
+
+static void cancelling_takes_back_what_is_queued(void **state)
+{
+    model_fixture m;
+    fake_io f;
+    store *s;
+    fixture_make(&m, &equal, false);
+    fake_init(&f, &m);
+    f.hold = true;
+    store_options options = {
+        .cache_bytes = store_bytes_for(m.index, 32), .policy = "lru", .io_override = &f.io, .io_depth = READS};
+    assert_int_equal(store_open(m.index, m.tensors, &options, &s, NULL), ODMOE_OK);
+    store_prefetch(s, 1, all, 4, READ_CERTAIN); /* one is under way, three wait for the back end */
+    fake_await_submitted(&f, READS);
+    store_cancel(s, 0, READ_CERTAIN);     /* another layer */
+    store_cancel(s, 1, READ_SPECULATIVE); /* another class */
+    fake_let_through(&f, READS);
+    fake_await_submitted(&f, 2 * READS);
+    store_cancel(s, -1, READ_CERTAIN);
+    fake_hold(&f, false);
+    store_batch *b;
+    expert_view view;
+    assert_int_equal(store_begin(s, 2, all, 1, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
+    assert_int_equal(store_next(b, &view, NULL), ODMOE_OK);
+    store_release(b, &view);
+    store_end(b);
+    assert_int_equal(fake_submitted(&f), 3 * READS);
+    store_close(s);
+    fixture_free(&m, false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_read_ahead_is_a_hit_later),
+        cmocka_unit_test(what_will_be_needed_stays_until_its_layer_comes_a_guess_does_not),
+        cmocka_unit_test(what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room),
+        cmocka_unit_test(a_read_ahead_returns_while_reads_are_blocked),
+        cmocka_unit_test(reads_ahead_stay_within_the_cap_of_their_class),
+        cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand),
+        cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
+        cmocka_unit_test(cancelling_takes_back_what_is_queued),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
