@@ -1,7 +1,9 @@
 /* bench_shadow.c - how often each kind of predictor is right on a model's own routers, and how long a guess takes.
  *
- * usage: bench_shadow [-n TOKENS] MODEL TEXT...
- *        default: all tokens of the texts
+ * usage: bench_shadow [-n TOKENS] [--stall CACHE] MODEL TEXT...
+ *        -n       default: all tokens of the texts
+ *        --stall  then the held-out tokens once more, their experts read from the file (GGUF) into CACHE bytes: what
+ *                 guesses are worth (shadow_stall.c)
  *
  * The first three quarters of each text are for learning, in turn a piece of each; then learning is stopped and the
  * last quarters are guessed. The model runs over pieces of 512 tokens; its rows do not depend on how many go together,
@@ -11,49 +13,16 @@
  *   of a later layer's top-k, the share that is among the best k, or 2k, of what was named one to four layers before
  *   microseconds of `observe` and `predict` for the next layer, on one thread, while learning and then
  *   the share among the best k of the next layer while learning, over what has been seen so far */
-#include "api/handles.h"
-#include "bench.h"
+#include "bench_shadow.h"
 
-enum { PIECE = 512, KINDS = 8, SPAN = 4, PARTS = 8 };
+#define USAGE "usage: bench_shadow [-n TOKENS] [--stall BYTES] MODEL TEXT..."
+
+enum { PARTS = 8 };
 
 typedef struct text {
     int32_t *tokens;
     int64_t n, held_out; /* where the last quarter begins */
 } text;
-
-/* One kind, and what has come of it. */
-typedef struct contestant {
-    odmoe_shadow *shadow;
-    odmoe_predictor p;
-    double asked[SPAN], right[SPAN], right2[SPAN], named[SPAN]; /* by how many layers ahead */
-    double seconds, guesses;
-} contestant;
-
-typedef struct bench {
-    odmoe_model *model;
-    odmoe_session *session;
-    int layers, experts, top_k; /* layers with experts */
-    int64_t hidden;
-    float *x;      /* [layers, PIECE, hidden] what routers saw of this piece */
-    int32_t *topk; /* [layers, PIECE, top_k] */
-    float *topw;
-    int kinds;
-    contestant kind[KINDS];
-} bench;
-
-static void check(odmoe_status status, const odmoe_error *err)
-{
-    if (status)
-        stop("bench_shadow", err->message);
-}
-
-static void *room(size_t n, size_t bytes)
-{
-    void *p = calloc(n ? n : 1, bytes);
-    if (!p)
-        stop("bench_shadow", "no memory");
-    return p;
-}
 
 static void keep(void *user, const odmoe_tap *tap)
 {
@@ -128,8 +97,9 @@ static void follow(bench *b, contestant *c, int64_t token)
 }
 
 /* The texts' first or held-out parts, a piece of each in turn, without the first `done` tokens and until `most` have
- * been run; how many. */
-static int64_t run_texts(bench *b, const text *texts, int n, bool held_out, int64_t done, int64_t most)
+ * been run; how many. stall: NULL, or measure that with them instead. */
+static int64_t run_texts(bench *b, const text *texts, int n, bool held_out, int64_t done, int64_t most,
+                         stall_bench *stall)
 {
     int64_t passed = 0, run = 0;
     bool more = true;
@@ -145,7 +115,9 @@ static int64_t run_texts(bench *b, const text *texts, int n, bool held_out, int6
             if (passed <= done)
                 continue;
             run_model(b, texts[i].tokens + first, count);
-            for (int k = 0; k < b->kinds; k++)
+            if (stall)
+                stall_piece(stall, b, count);
+            for (int k = 0; !stall && k < b->kinds; k++)
                 for (int64_t token = 0; token < count; token++)
                     follow(b, &b->kind[k], token);
             run += count;
@@ -181,13 +153,13 @@ static text read_text(const bench *b, const char *path, int64_t most)
     return (text){tokens, used, used / 4 * 3};
 }
 
-static void open_model(bench *b, const char *path)
+static void open_model(bench *b)
 {
     odmoe_options o;
     odmoe_error err;
     odmoe_options_init(&o);
     o.context = PIECE;
-    check(odmoe_model_open(path, &o, &b->model, &err), &err);
+    check(odmoe_model_open(b->path, &o, &b->model, &err), &err);
     check(odmoe_session_create(b->model, PIECE, &b->session, &err), &err);
     const model_config *c = &b->model->m.config;
     b->layers = config_moe_layers(c);
@@ -201,25 +173,26 @@ static void open_model(bench *b, const char *path)
 }
 
 /* Every kind, over the model's own routers. */
-static void make_predictors(bench *b, float **routers)
+static void make_predictors(bench *b)
 {
     const model *m = &b->model->m;
     odmoe_layer_options o;
     odmoe_error err;
+    b->routers = room((size_t)b->layers, sizeof *b->routers);
     for (int l = 0; l < m->config.layers; l++) {
         int at = config_moe_layer(&m->config, l);
         if (at < 0)
             continue;
         const weight *w = &m->weights.layers[l][W_ROUTER].w;
-        routers[at] = room((size_t)(w->rows * w->cols), sizeof **routers);
-        m->compute.kernels->ops[w->type].dequantise(w->data, routers[at], w->rows * w->cols);
+        b->routers[at] = room((size_t)(w->rows * w->cols), sizeof **b->routers);
+        m->compute.kernels->ops[w->type].dequantise(w->data, b->routers[at], w->rows * w->cols);
     }
     odmoe_layer_options_init(&o);
     o.layers = b->layers;
     o.experts = b->experts;
     o.top_k = b->top_k;
     o.hidden = (int32_t)b->hidden;
-    o.weights = (const float *const *)routers;
+    o.weights = (const float *const *)b->routers;
     for (; b->kinds < KINDS && odmoe_shadow_at(b->kinds); b->kinds++) {
         contestant *c = &b->kind[b->kinds];
         check(odmoe_shadow_create(odmoe_shadow_at(b->kinds), &o, &c->shadow, &err), &err);
@@ -250,19 +223,23 @@ static void print_head(const char *first, const char *const *columns, int n)
 int main(int argc, char **argv)
 {
     int64_t most = INT64_MAX, learn = 0, learned = 0;
+    uint64_t cache = 0;
     bench b = {0};
-    if (argc > 2 && !strcmp(argv[1], "-n")) {
-        most = atoll(argv[2]);
-        argv += 2;
-        argc -= 2;
+    for (; argc > 2 && argv[1][0] == '-'; argv += 2, argc -= 2) {
+        if (!strcmp(argv[1], "-n"))
+            most = atoll(argv[2]);
+        else if (!strcmp(argv[1], "--stall"))
+            cache = strtoull(argv[2], NULL, 10);
+        else
+            stop("bench_shadow", USAGE);
     }
     if (argc < 3)
-        stop("bench_shadow", "usage: bench_shadow [-n TOKENS] MODEL TEXT...");
+        stop("bench_shadow", USAGE);
     int n = argc - 2;
-    open_model(&b, argv[1]);
-    float **routers = room((size_t)b.layers, sizeof *routers);
+    b.path = argv[1];
+    open_model(&b);
     text *texts = room((size_t)n, sizeof *texts);
-    make_predictors(&b, routers);
+    make_predictors(&b);
     for (int i = 0; i < n; i++) {
         texts[i] = read_text(&b, argv[2 + i], most / n);
         learn += texts[i].held_out;
@@ -274,7 +251,7 @@ int main(int argc, char **argv)
     for (; n_parts < PARTS && learned < learn; n_parts++) {
         int part = n_parts;
         forget_counts(&b);
-        learned += run_texts(&b, texts, n, false, learned, learn / PARTS + 1);
+        learned += run_texts(&b, texts, n, false, learned, learn / PARTS + 1, NULL);
         seen[part] = learned;
         for (int k = 0; k < b.kinds; k++) {
             shares[k][part] = 100 * b.kind[k].right[0] / b.kind[k].asked[0];
@@ -284,7 +261,7 @@ int main(int argc, char **argv)
     forget_counts(&b);
     for (int k = 0; k < b.kinds; k++)
         odmoe_shadow_freeze(b.kind[k].shadow, 1);
-    int64_t tokens = run_texts(&b, texts, n, true, 0, INT64_MAX);
+    int64_t tokens = run_texts(&b, texts, n, true, 0, INT64_MAX, NULL);
 
     static const char *const columns[] = {"1 ahead, k", "2k",         "2 ahead, k", "2k",         "3 ahead, k",
                                           "2k",         "4 ahead, k", "2k",         "us a guess", "us, learning"};
@@ -315,13 +292,20 @@ int main(int argc, char **argv)
         printf("\n");
     }
 
+    if (cache) {
+        stall_bench *stall = stall_open(&b, cache);
+        run_texts(&b, texts, n, true, 0, INT64_MAX, stall);
+        stall_print(stall);
+        stall_close(stall);
+    }
+
     for (int k = 0; k < b.kinds; k++)
         odmoe_shadow_free(b.kind[k].shadow);
     for (int l = 0; l < b.layers; l++)
-        free(routers[l]);
+        free(b.routers[l]);
     for (int i = 0; i < n; i++)
         free(texts[i].tokens);
-    free(routers);
+    free(b.routers);
     free(texts);
     free(b.x);
     free(b.topk);

@@ -149,10 +149,24 @@ measure() {
     set -- timeout --kill-after=10 "$limit" "$@"
     [ "$cap" = max ] || set -- "$here/capped.sh" "$cap" "$@"
     say "round $round: $name, $program"
+    [ "$cap" = max ] || { sync; echo 3 >/proc/sys/vm/drop_caches; } # capped.sh drops them as well, and frees nothing then
+    [[ $program != odmoe && $program != llama.cpp ]] || touch_memory "$cap" "$model"
     echo "# round $round: $name, $program: $*" >>"$out/log"
     result=$("$@" 2>>"$out/log" | tr -d '\n') && [ -n "$result" ] || { result=null; say "it failed or took more than $limit s: see $out/log"; }
     printf '{"case": "%s", "model": "%s", "cap": "%s", "program": "%s", "round": %d, "result": %s}\n' \
         "$name" "$model" "$cap" "$program" "$round" "$result" >>"$out/runs.jsonl"
+}
+
+# touch_memory CAP MODEL - Memory that has lain free for seconds, the host of a virtual machine takes back, and gives anew at less than the disk's
+# rate, when it is written first. So write what a run will use just before it, for both programs alike: what is measured is the program.
+touch_memory() {
+    "$python" - "$1" "$dir/$2.gguf" <<'PY'
+import os, sys
+available = next(int(l.split()[1]) << 10 for l in open("/proc/meminfo") if l.startswith("MemAvailable"))
+cap = 1 << 50 if sys.argv[1] == "max" else int(sys.argv[1][:-1]) << 30
+wanted = min(cap, 2 * os.path.getsize(sys.argv[2])) + (1 << 30)
+bytes(b"\1") * min(wanted, available * 3 // 4)
+PY
 }
 
 # burst_of MODEL - the bursts of the latest run: how many reads a layer and pass it had on average, and of what size.

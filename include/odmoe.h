@@ -401,8 +401,8 @@ typedef struct odmoe_source_counters {
 } odmoe_source_counters;
 
 /* Where experts come from: fill this table, or take that of an odmoe_source. All functions get ctx; begin to end of one
- * batch run on one thread, prefetch and cancel may be called from another meanwhile. An error that begin or next
- * returns ends the layer's call and travels up as it is. */
+ * batch run on one thread, prefetch, cancel and missing may be called from another meanwhile. An error that begin or
+ * next returns ends the layer's call and travels up as it is. */
 typedef struct odmoe_source_ops {
     size_t size; /* sizeof(odmoe_source_ops) */
     void *ctx;
@@ -424,6 +424,9 @@ typedef struct odmoe_source_ops {
     void (*prefetch)(void *ctx, int32_t layer, const int32_t *experts, const float *scores, int32_t n);
     void (*cancel)(void *ctx, int32_t layer);                                    /* forget what of it is not read yet */
     void (*counters)(void *ctx, int32_t layer, odmoe_source_counters *counters); /* since the source was opened */
+    /* 1: the expert would have to be read, 0: it is in memory or on its way. Without it a predictor is judged by all
+     * that it names, not by what would have to be read. */
+    int32_t (*missing)(void *ctx, int32_t layer, int32_t expert);
 } odmoe_source_ops;
 
 /* The source that ships: experts in a file, read on demand into a cache with a byte budget. */

@@ -152,6 +152,12 @@ static void table_cancel(void *ctx, int layer, read_class class_)
     ts->ops.cancel(ts->ops.ctx, layer);
 }
 
+static bool table_missing(void *ctx, int layer, int expert)
+{
+    table_source *ts = ctx;
+    return ts->ops.missing(ts->ops.ctx, layer, expert) != 0;
+}
+
 odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, const kernel_table *kernels,
                                experts_shape *shape, odmoe_error *err)
 {
@@ -184,7 +190,8 @@ expert_source table_source_of(table_source *ts)
                            .release = table_release,
                            .end = table_end,
                            .prefetch = ts->ops.prefetch ? table_prefetch : NULL,
-                           .cancel = ts->ops.cancel ? table_cancel : NULL};
+                           .cancel = ts->ops.cancel ? table_cancel : NULL,
+                           .missing = ts->ops.missing ? table_missing : NULL};
 }
 
 /* ---- the store, as a table of functions ---- */
@@ -286,6 +293,12 @@ static void store_table_counters(void *ctx, int32_t layer, odmoe_source_counters
     out->read_seconds = (double)t.read_ns * 1e-9;
 }
 
+static int32_t store_table_missing(void *ctx, int32_t layer, int32_t expert)
+{
+    const odmoe_source *s = ctx;
+    return store_missing(s->store, layer, expert);
+}
+
 void odmoe_source_options_init(odmoe_source_options *options)
 {
     *options = (odmoe_source_options){.size = sizeof *options, .layers = 1};
@@ -359,7 +372,8 @@ void odmoe_source_table(odmoe_source *s, odmoe_source_ops *ops)
                             .end = store_table_end,
                             .prefetch = store_table_prefetch,
                             .cancel = store_table_cancel,
-                            .counters = store_table_counters};
+                            .counters = store_table_counters,
+                            .missing = store_table_missing};
     copy_out(ops, &all, sizeof all);
 }
 

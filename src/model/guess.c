@@ -2,14 +2,8 @@
 
 #include "moe/experts.h"
 
-/* A rank is read ahead from this share of right guesses on. Reading takes memory bandwidth from computing and may be in
- * the way of a demand, also where the disk would have idled: at a share of 0.46 decoding became 5% slower
- * (bench/RESULTS.md, "Reading ahead in decoding"). */
-#define LIKELY 0.6f
-/* To begin with each rank counts as if it had been seen so often, and right just too seldom. */
-#define FIRST_SEEN 6.0f
-#define FIRST_RIGHT 0.45f
-#define FADE 64.0f /* counts are halved here, so that they follow a change of text */
+/* To begin with a rank is taken for just too seldom right: it proves itself before it reads a byte. */
+#define FIRST_SHARE 0.45f
 
 #define WARM_UP 8       /* passes that fill the cache and let ranks prove themselves; their time says nothing */
 #define SEEN_TO_TELL 24 /* passes of a kind before the kinds are compared */
@@ -34,10 +28,7 @@ void guess_layout(arena *a, const model_config *c, unsigned mask, int64_t max_ro
 void guess_init(guess_state *g, bool possible)
 {
     *g = (guess_state){.possible = possible, .layer = -1, .running = true};
-    for (int rank = 0; rank < ROUTER_TOP_K_MAX; rank++) {
-        g->seen[rank] = FIRST_SEEN;
-        g->right[rank] = FIRST_SEEN * FIRST_RIGHT;
-    }
+    likely_init(&g->ranks, FIRST_SHARE);
 }
 
 bool guess_wanted(const guess_state *g, const guess_work *w, int64_t n)
@@ -59,11 +50,6 @@ static void norm_row(void *ctx, int64_t row, int worker)
                                     job->call->config->rms_eps, job->out + row * hidden, hidden);
 }
 
-static float likelihood(const guess_state *g, int rank)
-{
-    return g->right[rank] / g->seen[rank];
-}
-
 /* All rows' choices that would have to be read, the likeliest first. */
 static void list_missing(guess_state *g, guess_work *w, const guess_call *call, int64_t n)
 {
@@ -78,7 +64,7 @@ static void list_missing(guess_state *g, guess_work *w, const guess_call *call, 
                 there = w->experts[i] == e;
             if (there)
                 continue;
-            float score = likelihood(g, rank);
+            float score = likely_share(&g->ranks, rank);
             int at = count++;
             for (; at > 0 && w->scores[at - 1] < score; at--) {
                 w->experts[at] = w->experts[at - 1];
@@ -102,7 +88,7 @@ void guess_next(guess_state *g, guess_work *w, const guess_call *call, const flo
     list_missing(g, w, call, n);
     g->layer = call->layer;
     g->asked = 0;
-    while (g->asked < g->n && w->scores[g->asked] >= LIKELY)
+    while (g->asked < g->n && w->scores[g->asked] >= LIKELY_ENOUGH)
         g->asked++;
     if (g->asked)
         call->source->prefetch(call->source->ctx, call->layer, w->experts, w->scores, g->asked, READ_SPECULATIVE);
@@ -114,16 +100,8 @@ void guess_judge(guess_state *g, const guess_work *w, const expert_source *sourc
         return;
     if (g->asked && source->cancel)
         source->cancel(source->ctx, layer, READ_SPECULATIVE);
-    for (int i = 0; i < g->n; i++) {
-        int rank = w->rank[i];
-        bool right = counts[w->experts[i]] > 0;
-        g->seen[rank] += 1;
-        g->right[rank] += right;
-        if (g->seen[rank] > FADE) {
-            g->seen[rank] /= 2;
-            g->right[rank] /= 2;
-        }
-    }
+    for (int i = 0; i < g->n; i++)
+        likely_judge(&g->ranks, w->rank[i], counts[w->experts[i]] > 0);
     g->layer = -1;
 }
 

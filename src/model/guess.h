@@ -17,6 +17,7 @@
 #define ODMOE_MODEL_GUESS_H
 
 #include "model/blocks/route.h"
+#include "moe/likely.h"
 #include "moe/source.h"
 
 /* The workspace of a guess. */
@@ -38,12 +39,12 @@ typedef struct guess_mean {
 
 /* What has been learned, and whether it pays: lives as long as the model. */
 typedef struct guess_state {
-    bool possible; /* false: switched off, everything fits, or one layer: nobody is ever asked */
-    int layer;     /* MoE layer that the guess in the workspace is for; -1: none */
-    int n, asked;  /* its experts; the first so many have been given to the source */
-    float seen[ROUTER_TOP_K_MAX], right[ROUTER_TOP_K_MAX]; /* guesses of each rank, old ones fading */
-    bool running;                                          /* this pass guesses */
-    unsigned passes;                                       /* of few rows, so far */
+    bool possible;   /* false: switched off, everything fits, or one layer: nobody is ever asked */
+    int layer;       /* MoE layer that the guess in the workspace is for; -1: none */
+    int n, asked;    /* its experts; the first so many have been given to the source */
+    likely ranks;    /* how often each has been right */
+    bool running;    /* this pass guesses */
+    unsigned passes; /* of few rows, so far */
     guess_mean with, without;
 } guess_state;
 

@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "moe/likely.h"
 
 #define RING_MAX 8          /* posts that wait */
 #define FAILURES_TO_STOP 16 /* in a row: this predictor is not asked again */
+#define FIRST_SHARE 0.9f    /* to begin with ranks are trusted: who attaches a predictor has chosen it */
 
 typedef struct post {
     int layer;
@@ -31,10 +33,15 @@ struct ahead {
     uint64_t *asked, *failed; /* [layers] */
     int ring_length;
     post ring[RING_MAX];
+    float *rows; /* memory behind the ring */
     /* the thread's own */
     int32_t *ids; /* [experts] */
     float *scores;
-    float *rows; /* memory behind the ring */
+    likely ranks;      /* how often a guess of each rank has been right */
+    int32_t *unproven; /* [most] the latest guess, what of it was not in memory, */
+    int *rank;         /* [most] and at what rank it stood */
+    int n_unproven;
+    uint64_t proof; /* number of the post that tells whether it was right */
 };
 
 /* Keep the ids that exist, once each, by falling score (ties: as they came); at most `most`. */
@@ -62,6 +69,38 @@ static int sort_guess(const ahead *a, int n)
     return kept;
 }
 
+/* The router of the layer that was guessed has spoken: which ranks were right? */
+static void judge(ahead *a, const post *p)
+{
+    for (int i = 0; p->number == a->proof && i < a->n_unproven; i++) {
+        bool right = false;
+        for (int64_t at = 0; at < p->n * a->o.top_k && !right; at++)
+            right = p->topk[at] == a->unproven[i];
+        likely_judge(&a->ranks, a->rank[i], right);
+    }
+    a->n_unproven = 0;
+}
+
+/* The n best guesses for a layer, ids and scores: notes those that would have to be read, and keeps of them the ones
+ * that are likely enough. How many. */
+static int choose(ahead *a, int layer, int n, uint64_t number)
+{
+    int kept = 0;
+    a->proof = number + 1;
+    for (int rank = 0; rank < n; rank++) {
+        int32_t id = a->ids[rank];
+        if (a->o.source.missing && !a->o.source.missing(a->o.source.ctx, layer, id))
+            continue;
+        a->unproven[a->n_unproven] = id;
+        a->rank[a->n_unproven++] = rank;
+        if (likely_share(&a->ranks, rank) < LIKELY_ENOUGH)
+            continue;
+        a->ids[kept] = id;
+        a->scores[kept++] = a->scores[rank];
+    }
+    return kept;
+}
+
 /* Lock held on entry and exit. */
 static void work_on(ahead *a, const post *p)
 {
@@ -71,6 +110,7 @@ static void work_on(ahead *a, const post *p)
     if (ask)
         a->asked[next]++;
     pthread_mutex_unlock(&a->lock);
+    judge(a, p);
     odmoe_observation seen = {.size = sizeof seen, .n = p->n, .x = p->x, .topk = p->topk, .topw = p->topw};
     odmoe_status status = predictor->observe ? predictor->observe(predictor->ctx, p->layer, &seen, NULL) : ODMOE_OK;
     if (!status && ask)
@@ -85,7 +125,7 @@ static void work_on(ahead *a, const post *p)
     if (!ask || bad || late || a->stop)
         return;
     pthread_mutex_unlock(&a->lock);
-    n = sort_guess(a, n);
+    n = choose(a, next, sort_guess(a, n), p->number);
     if (n)
         a->o.source.prefetch(a->o.source.ctx, next, a->ids, a->scores, n, READ_SPECULATIVE);
     pthread_mutex_lock(&a->lock);
@@ -115,7 +155,9 @@ static odmoe_status allocate(ahead *a, odmoe_error *err)
     a->ids = mem_calloc((size_t)a->o.experts, sizeof *a->ids, "the predictor's lists", err);
     a->scores = mem_calloc((size_t)a->o.experts, sizeof *a->scores, "the predictor's lists", err);
     a->rows = mem_calloc((size_t)a->ring_length * AHEAD_ROWS, row * sizeof(float), "the predictor's rows", err);
-    if (!a->asked || !a->failed || !a->ids || !a->scores || !a->rows)
+    a->unproven = mem_calloc((size_t)a->o.most, sizeof *a->unproven, "the predictor's lists", err);
+    a->rank = mem_calloc((size_t)a->o.most, sizeof *a->rank, "the predictor's lists", err);
+    if (!a->asked || !a->failed || !a->ids || !a->scores || !a->rows || !a->unproven || !a->rank)
         return ODMOE_ERR_MEMORY;
     for (int i = 0; i < a->ring_length; i++) {
         float *at = a->rows + (size_t)i * AHEAD_ROWS * row;
@@ -131,6 +173,7 @@ odmoe_status ahead_create(const ahead_options *options, ahead **out, odmoe_error
     if (!a)
         return ODMOE_ERR_MEMORY;
     a->o = *options;
+    likely_init(&a->ranks, FIRST_SHARE);
     a->ring_length = options->layers < RING_MAX ? options->layers : RING_MAX;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->posted, NULL);
@@ -165,6 +208,8 @@ void ahead_free(ahead *a)
     free(a->ids);
     free(a->scores);
     free(a->rows);
+    free(a->unproven);
+    free(a->rank);
     free(a);
 }
 

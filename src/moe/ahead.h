@@ -4,6 +4,9 @@
  *
  * The layer never waits for it: rows wait in a ring, and when that is full (the predictor is slow, or hangs) they are
  * dropped and counted. A guess that comes when a later layer has been posted is of no use any more and reads nothing.
+ *
+ * A predictor that does not earn its reads loses them, rank by rank (likely.h): what it named first, second, ... and
+ * was not in memory is held against what the next layer's router then chose.
  */
 #ifndef ODMOE_MOE_AHEAD_H
 #define ODMOE_MOE_AHEAD_H

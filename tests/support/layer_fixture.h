@@ -36,7 +36,7 @@ typedef struct layer_fixture {
     bool waited_in_vain;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    int prefetches;
+    int prefetches, asked_missing;
     int32_t prefetch_layer[PREFETCHES_MAX], prefetch_n[PREFETCHES_MAX], prefetch_first[PREFETCHES_MAX];
     odmoe_error err;
 } layer_fixture;
@@ -146,6 +146,15 @@ static inline void fixture_prefetch(void *ctx, int32_t layer, const int32_t *exp
     pthread_mutex_unlock(&f->lock);
 }
 
+static inline int32_t fixture_missing(void *ctx, int32_t layer, int32_t expert)
+{
+    layer_fixture *f = ctx;
+    pthread_mutex_lock(&f->lock);
+    f->asked_missing++;
+    pthread_mutex_unlock(&f->lock);
+    return 1;
+}
+
 static inline void fixture_make(layer_fixture *f, int32_t L, int32_t H, int32_t F, int32_t E, int32_t k, int64_t n)
 {
     *f = (layer_fixture){.L = L, .H = H, .F = F, .E = E, .k = k, .n = n, .fail_expert = -1};
@@ -162,7 +171,8 @@ static inline void fixture_make(layer_fixture *f, int32_t L, int32_t H, int32_t 
                                 .next = fixture_next,
                                 .release = fixture_release,
                                 .end = fixture_end,
-                                .prefetch = fixture_prefetch};
+                                .prefetch = fixture_prefetch,
+                                .missing = fixture_missing};
     odmoe_layer_options_init(&f->options);
     f->options.layers = L;
     f->options.hidden = H;

@@ -364,6 +364,80 @@ static void the_next_layer_is_asked_for_while_one_computes_and_never_one_past_th
     fixture_free(&f);
 }
 
+/* Layer 1's router chooses what it chooses: the least likely expert of row 0 is never among it, the likeliest always.
+ */
+static void extremes_of_layer_1(const layer_fixture *f, int32_t *best, int32_t *worst)
+{
+    double lowest = INFINITY, highest = -INFINITY;
+    *best = *worst = 0;
+    for (int32_t e = 0; e < f->E; e++) {
+        double logit = 0;
+        for (int32_t h = 0; h < f->H; h++)
+            logit += (double)f->router[1][e * f->H + h] * f->x[h];
+        if (logit < lowest)
+            *worst = e;
+        if (logit > highest)
+            *best = e;
+        lowest = fmin(lowest, logit);
+        highest = fmax(highest, logit);
+    }
+}
+
+static int asked_missing(layer_fixture *f)
+{
+    pthread_mutex_lock(&f->lock);
+    int n = f->asked_missing;
+    pthread_mutex_unlock(&f->lock);
+    return n;
+}
+
+/* Two layers over and over, one row; the second one begins when the first one's guess of one expert has been taken
+ * up, the next round when that has been judged. How many experts were read ahead in the last 10 rounds. */
+static int read_ahead_at_last(layer_fixture *f, guesser *g, odmoe_layer *layer, int rounds)
+{
+    float *y = malloc((size_t)f->H * sizeof *y);
+    int read = 0;
+    for (int round = 0; round < rounds; round++) {
+        pthread_mutex_lock(&f->lock);
+        f->prefetches = f->asked_missing = 0;
+        pthread_mutex_unlock(&f->lock);
+        g->observed = 0;
+        assert_int_equal(odmoe_layer_forward(layer, 0, f->x, 1, y, NULL, &f->err), ODMOE_OK);
+        while (!asked_missing(f))
+            usleep(20);
+        assert_int_equal(odmoe_layer_forward(layer, 1, f->x, 1, y, NULL, &f->err), ODMOE_OK);
+        while (g->observed < 2)
+            usleep(20);
+        pthread_mutex_lock(&f->lock);
+        for (int i = 0; round >= rounds - 10 && i < f->prefetches; i++)
+            read += f->prefetch_n[i];
+        pthread_mutex_unlock(&f->lock);
+    }
+    free(y);
+    return read;
+}
+
+static void a_predictor_that_is_wrong_stops_reading_and_one_that_is_right_goes_on(void **state)
+{
+    layer_fixture f;
+    fixture_make(&f, 2, 16, 8, 6, 2, 1);
+    int32_t best, worst;
+    extremes_of_layer_1(&f, &best, &worst);
+    guesser right = {.ids = {best}, .n = 1}, wrong = {.ids = {worst}, .n = 1};
+    odmoe_predictor p = {sizeof p, &right, observe, predict};
+    f.options.predictor = &p;
+    odmoe_layer *layer = fixture_layer(&f);
+    assert_int_equal(read_ahead_at_last(&f, &right, layer, 40), 10);
+    odmoe_layer_free(layer);
+    p.ctx = &wrong;
+    layer = fixture_layer(&f);
+    assert_int_equal(read_ahead_at_last(&f, &wrong, layer, 40), 0);
+    wrong.ids[0] = best; /* it is still judged: what proves itself reads again */
+    assert_int_equal(read_ahead_at_last(&f, &wrong, layer, 120), 10);
+    odmoe_layer_free(layer);
+    fixture_free(&f);
+}
+
 static void check_harmless(const guesser *prototype, bool expect_failures)
 {
     layer_fixture f;
@@ -433,6 +507,7 @@ int main(void)
         cmocka_unit_test(a_read_error_in_the_middle_of_a_layer_travels_up_and_the_layer_goes_on),
         cmocka_unit_test(an_expert_of_another_shape_is_refused_not_read),
         cmocka_unit_test(the_next_layer_is_asked_for_while_one_computes_and_never_one_past_the_last),
+        cmocka_unit_test(a_predictor_that_is_wrong_stops_reading_and_one_that_is_right_goes_on),
         cmocka_unit_test(a_predictor_that_errs_costs_nothing_but_speed),
         cmocka_unit_test(a_predictor_that_hangs_costs_nothing_but_speed),
         cmocka_unit_test(a_predictor_that_names_experts_that_do_not_exist_is_not_believed),
