@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -18,11 +19,28 @@ typedef struct ring {
     uint64_t event_value; /* where the read on `event` goes */
     int broken;           /* io_uring_enter failed for good: -errno, requests come straight back with it */
     io_request *refused;  /* to come back with `broken` */
+    uint64_t prepared;    /* entries so far */
+    uint64_t entries;     /* that the kernel may not have taken yet, at most */
+    io_request *entry[];  /* [entries] the latest ones' requests, by `prepared` % entries; NULL: the wake */
 } ring;
+
+static struct io_uring_sqe *prepare(ring *r, io_request *q)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
+    if (sqe)
+        r->entry[r->prepared++ % r->entries] = q;
+    return sqe;
+}
+
+static void refuse(ring *r, io_request *q)
+{
+    q->next = r->refused;
+    r->refused = q;
+}
 
 static void arm_wake(ring *r)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->ring);
+    struct io_uring_sqe *sqe = prepare(r, NULL);
     io_uring_prep_read(sqe, r->event, &r->event_value, sizeof r->event_value, 0);
     io_uring_sqe_set_data(sqe, NULL);
 }
@@ -46,7 +64,7 @@ static odmoe_status refused(int error, odmoe_error *err)
 static odmoe_status ring_open(const store_io *io, const io_file *files, int n, int depth, void **handle,
                               odmoe_error *err)
 {
-    ring *r = mem_calloc(1, sizeof *r, "the read ring", err);
+    ring *r = mem_calloc(1, sizeof *r + ((size_t)depth + 1) * sizeof r->entry[0], "the read ring", err);
     int *fds = mem_calloc((size_t)n, sizeof *fds, "the read ring", err);
     if (!r || !fds) {
         free(r);
@@ -54,6 +72,7 @@ static odmoe_status ring_open(const store_io *io, const io_file *files, int n, i
         return ODMOE_ERR_MEMORY;
     }
     r->files = files;
+    r->entries = (uint64_t)depth + 1;
     r->event = eventfd(0, EFD_CLOEXEC);
     int failed = r->event < 0 ? -errno : io_uring_queue_init((unsigned)depth + 1, &r->ring, 0);
     if (failed) {
@@ -88,15 +107,25 @@ static int enter(ring *r, bool wait)
     return n == -EAGAIN || n == -EBUSY ? 0 : n;
 }
 
+/* What the kernel has not taken comes back; it must never be handed over later, when its memory is another's. */
+static void give_up(ring *r, int error)
+{
+    r->broken = error;
+    for (unsigned left = io_uring_sq_ready(&r->ring); left; left--) {
+        io_request *q = r->entry[(r->prepared - left) % r->entries];
+        if (q)
+            refuse(r, q);
+    }
+}
+
 static void ring_submit(void *handle, io_request *const *requests, int n)
 {
     ring *r = handle;
     for (int i = 0; i < n; i++) {
         io_request *q = requests[i];
-        struct io_uring_sqe *sqe = r->broken ? NULL : io_uring_get_sqe(&r->ring);
+        struct io_uring_sqe *sqe = r->broken ? NULL : prepare(r, q);
         if (!sqe) {
-            q->next = r->refused;
-            r->refused = q;
+            refuse(r, q);
             continue;
         }
         int fd = r->registered ? q->file : r->files[q->file].fd;
@@ -110,21 +139,41 @@ static void ring_submit(void *handle, io_request *const *requests, int n)
     }
     int failed = r->broken ? 0 : enter(r, false);
     if (failed < 0)
-        r->broken = failed;
+        give_up(r, failed);
 }
 
-static int ring_reap(void *handle, io_request **done, int max)
+static int take_refused(ring *r, io_request **done, int max)
 {
-    ring *r = handle;
     int n = 0;
     for (; n < max && r->refused; n++) {
         done[n] = r->refused;
         r->refused = done[n]->next;
         done[n]->result = r->broken ? r->broken : -EAGAIN;
     }
+    return n;
+}
+
+/* Wait for a completion. Where the kernel lets nobody wait any more, what it has taken is looked for now and then. */
+static void wait_for_any(ring *r)
+{
+    if (r->broken) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        return;
+    }
+    int failed = enter(r, true);
+    if (failed < 0)
+        give_up(r, failed);
+}
+
+static int ring_reap(void *handle, io_request **done, int max)
+{
+    ring *r = handle;
+    int n = take_refused(r, done, max);
     struct io_uring_cqe *cqe;
-    if (!n && io_uring_peek_cqe(&r->ring, &cqe))
-        enter(r, true);
+    if (!n && io_uring_peek_cqe(&r->ring, &cqe)) {
+        wait_for_any(r);
+        n = take_refused(r, done, max);
+    }
     while (n < max && !io_uring_peek_cqe(&r->ring, &cqe)) {
         io_request *q = io_uring_cqe_get_data(cqe);
         if (q) {
@@ -133,7 +182,8 @@ static int ring_reap(void *handle, io_request **done, int max)
         }
         io_uring_cqe_seen(&r->ring, cqe);
         if (!q) { /* woken */
-            arm_wake(r);
+            if (!r->broken)
+                arm_wake(r);
             break;
         }
     }
@@ -150,7 +200,8 @@ static void ring_wake(void *handle)
 
 static uint64_t ring_heap_bytes(int depth)
 {
-    return sizeof(ring) + (uint64_t)(depth + 1) * 2 * (sizeof(struct io_uring_sqe) + 2 * sizeof(struct io_uring_cqe));
+    return sizeof(ring) + (uint64_t)(depth + 1) * sizeof(io_request *) +
+           (uint64_t)(depth + 1) * 2 * (sizeof(struct io_uring_sqe) + 2 * sizeof(struct io_uring_cqe));
 }
 
 const store_io io_uring_backend = {.name = "uring",

@@ -142,6 +142,30 @@ static void a_sandbox_that_allows_io_uring_to_be_set_up_but_not_used(void **stat
     reads_through(*state, IO_AUTO, "pread");
 }
 
+/* A program that locks itself up after loading: requests that the kernel has not taken come back, now and later. */
+static void an_io_uring_that_is_forbidden_after_opening_is_an_error_not_a_hang(void **state)
+{
+    const model_fixture *m = *state;
+    store *s;
+    store_batch *b;
+    expert_view view;
+    odmoe_error err = {0};
+    store_options options = {.cache_bytes = store_bytes_for(m->index, 4), .io = IO_URING, .policy = "lru"};
+    odmoe_status status = store_open(m->index, m->tensors, &options, &s, &err);
+    if (status == ODMOE_ERR_UNSUPPORTED)
+        skip(); /* this kernel refuses it anyway */
+    assert_int_equal(status, ODMOE_OK);
+    system_says.ring_submit = EPERM;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(store_begin(s, 0, (int32_t[]){0, 1, 2, 3}, 4, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
+        assert_int_equal(store_next(b, &view, &err), ODMOE_ERR_IO);
+        assert_non_null(strstr(err.message, "not permitted"));
+        store_end(b);
+        system_says.ring_submit = 0;
+    }
+    store_close(s);
+}
+
 static void a_file_system_that_refuses_direct_reads(void **state)
 {
     const model_fixture *m = *state;
@@ -172,6 +196,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_kernel_without_io_uring, setup, teardown),
         cmocka_unit_test_setup_teardown(a_sandbox_that_allows_io_uring_to_be_set_up_but_not_used, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_io_uring_that_is_forbidden_after_opening_is_an_error_not_a_hang, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_file_system_that_refuses_direct_reads, setup, teardown),
         cmocka_unit_test_setup_teardown(a_file_that_is_gone, setup, teardown),
     };
