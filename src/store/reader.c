@@ -317,7 +317,7 @@ static void request_done(store *s, request *r)
         if (++r->retries < RETRIES_MAX)
             ask_again(s, r);
         else
-            request_failed(s, r, result > 0 ? EIO : (int)-result);
+            request_failed(s, r, result > 0 ? IO_ENDED : (int)-result); /* the file ends within a block */
     } else {
         request_failed(s, r, (int)-result);
     }
