@@ -210,6 +210,16 @@ static void batch_add(store *s, store_batch *b, int position)
         push_ready(b, expert);
 }
 
+/* Somebody waits for room, a read ahead perhaps, and there may be some now. */
+static void kick_queued(store *s)
+{
+    for (int class_ = 0; class_ < READ_CLASS_COUNT; class_++)
+        if (s->cache.queue[class_].first >= 0) {
+            store_kick(s);
+            return;
+        }
+}
+
 static odmoe_status check_list(store *s, int layer, const int32_t *experts, int n, odmoe_error *err)
 {
     if (layer < 0 || layer >= s->layers)
@@ -260,8 +270,7 @@ odmoe_status store_begin(store *s, int layer, const int32_t *experts, int n, fet
     for (int i = 0; i < n; i++)
         batch_add(s, b, i);
     cache_begin(&s->cache, layer);
-    if (s->cache.queue[READ_DEMAND].first >= 0)
-        store_kick(s);
+    kick_queued(s);
     store_check(s);
     *out = b;
 done:
@@ -427,8 +436,7 @@ void store_release(store_batch *b, const expert_view *view)
     pthread_mutex_lock(&s->lock);
     b->pins--;
     cache_unpin(&s->cache, id_of(b, view->expert));
-    if (s->cache.queue[READ_DEMAND].first >= 0)
-        store_kick(s);
+    kick_queued(s);
     store_check(s);
     pthread_mutex_unlock(&s->lock);
 }
@@ -445,8 +453,7 @@ void store_end(store_batch *b)
     batch_unlink(s, b);
     b->next = s->spare;
     s->spare = b;
-    if (s->cache.queue[READ_DEMAND].first >= 0)
-        store_kick(s);
+    kick_queued(s);
     store_check(s);
     pthread_mutex_unlock(&s->lock);
 }

@@ -15,8 +15,8 @@ static void a_read_ahead_is_a_hit_later(void **state)
     world_free(&w);
 }
 
-/* Two experts of layer 1 read ahead, the oldest in a cache of four, then six others one by one: how many hits when their
- * layer comes? */
+/* Two experts of layer 1 read ahead, the oldest in a cache of four, then six others one by one: how many hits when
+ * their layer comes? */
 static uint64_t hits_after_pressure(read_class class_)
 {
     world w;
@@ -147,6 +147,27 @@ static void a_guess_that_is_half_asked_for_gives_way_to_a_demand(void **state)
     world_free(&w);
 }
 
+/* All slots are pinned or wanted, a read ahead waits for room: it begins when a pin goes, not when its layer comes. */
+static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **state)
+{
+    for (read_class class_ = READ_CERTAIN; class_ < READ_CLASS_COUNT; class_++) {
+        world w;
+        world_make_room(&w, E);
+        store_batch *b = begin(&w, 0, all, E, FETCH_LISTED);
+        fake_await_submitted(&w.fake, E * READS);
+        while (totals_of(&w).bytes_read < E * expert_index_bytes(w.model.index, 0, 0))
+            ;
+        store_prefetch(w.s, 1, all, 1, class_);
+        usleep(5000); /* the reader has looked, found no room, and sleeps */
+        assert_int_equal(fake_submitted(&w.fake), E * READS);
+        expert_view view = next(&w, b);
+        store_release(b, &view);
+        fake_await_submitted(&w.fake, (E + 1) * READS);
+        store_end(b);
+        world_free(&w);
+    }
+}
+
 static void cancelling_takes_back_what_is_queued(void **state)
 {
     model_fixture m;
@@ -187,6 +208,7 @@ int main(void)
         cmocka_unit_test(reads_ahead_stay_within_the_cap_of_their_class),
         cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand),
         cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
+        cmocka_unit_test(a_read_ahead_that_found_no_room_begins_when_there_is_some),
         cmocka_unit_test(cancelling_takes_back_what_is_queued),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
