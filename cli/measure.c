@@ -180,7 +180,7 @@ static uint64_t ram_for_cache(const char *path, odmoe_options options, const odm
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out)
 {
     const odmoe_plan *p = &m->plan;
-    if (p->cache_bytes >= p->experts_bytes || m->end.cache_misses == m->start.cache_misses)
+    if (p->cache_bytes >= p->cache_all_bytes || m->end.cache_misses == m->start.cache_misses)
         return;
     odmoe_options asked = *options;
     odmoe_plan most = {.size = sizeof most};
@@ -190,7 +190,7 @@ void measure_hint(const measure *m, const char *path, const odmoe_options *optio
         return;
     uint64_t available = most.ram_bytes / 3 * 4;
     char text[ODMOE_SIZE_TEXT_MAX];
-    uint64_t all = ram_for_cache(path, *options, p, p->experts_bytes);
+    uint64_t all = ram_for_cache(path, *options, p, p->cache_all_bytes);
     uint64_t token =
         p->cache_bytes < p->token_working_set_bytes ? ram_for_cache(path, *options, p, p->token_working_set_bytes) : 0;
     if (all && all <= available)

@@ -130,10 +130,11 @@ typedef struct odmoe_plan {
     uint64_t ram_bytes, resident_bytes, kv_bytes, activation_bytes, other_bytes, cache_bytes;
     int64_t cache_experts;            /* largest experts that fit in cache_bytes */
     uint64_t token_working_set_bytes; /* moe_layers x top_k x expert: below it an LRU cannot hit from token to token */
-    uint64_t experts_bytes;           /* a cache of this size never reads anything twice */
+    uint64_t experts_bytes;           /* all experts, as the file has them */
     uint64_t floor_bytes;             /* the smallest ram_bytes that works with these options */
     int32_t fits;                     /* 1, or 0: ram_bytes < floor_bytes */
     int32_t chunk, context, sessions, threads;
+    uint64_t cache_all_bytes; /* cache_bytes is at most this: with it nothing is ever read twice */
 } odmoe_plan;
 
 /* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does

@@ -323,9 +323,8 @@ static odmoe_status open_store(odmoe_source *s, const odmoe_source_options *o, o
 {
     store_options so = {.cache_bytes = o->cache_bytes, .policy = o->policy ? o->policy : "auto"};
     odmoe_status status = options_io(o->io, &so.io, err);
-    int64_t all = (int64_t)expert_index_layers(s->files.index) * expert_index_experts(s->files.index);
-    if (!o->cache_bytes)
-        so.cache_bytes = store_bytes_for(s->files.index, all);
+    if (!status && !o->cache_bytes)
+        status = store_bytes_for_all(s->files.index, &so.cache_bytes, err);
     return status ? status : store_open(s->files.index, s->files.tensors, &so, &s->store, err);
 }
 

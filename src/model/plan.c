@@ -78,7 +78,10 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     const expert_index *index = m->weights.experts;
     store_options options = {.io = s->io, .policy = s->policy};
     int64_t experts = (int64_t)expert_index_layers(index) * expert_index_experts(index);
-    uint64_t all = store_bytes_for(index, experts), least = store_floor(index);
+    uint64_t least = store_floor(index);
+    status = store_bytes_for_all(index, &plan->cache_all_bytes, err);
+    if (status)
+        return status;
 
     plan->ram_bytes = s->ram_bytes;
     plan->sessions = s->sessions;
@@ -106,10 +109,10 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
         plan->chunk = plan->fits ? choose_chunk(m, &shape, s, most, s->ram_bytes - fixed - least) : 1;
     plan->activation_bytes = activation_bytes(m, &shape, s, plan->chunk);
     plan->cache_bytes = plan->fits ? s->ram_bytes - fixed - plan->activation_bytes : 0;
-    if (plan->cache_bytes > all)
-        plan->cache_bytes = all;
+    if (plan->cache_bytes > plan->cache_all_bytes)
+        plan->cache_bytes = plan->cache_all_bytes;
     plan->cache_experts = (int64_t)(plan->cache_bytes / store_bytes_for(index, 1));
-    if (plan->cache_experts > experts)
+    if (plan->cache_experts > experts || plan->cache_bytes == plan->cache_all_bytes)
         plan->cache_experts = experts;
     if (!plan->fits)
         return err_set(

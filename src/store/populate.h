@@ -2,10 +2,10 @@
  *
  * The first touch of a page costs time: the kernel clears it, and in a virtual machine the host may have to find it
  * first (0.3 GB/s instead of 6, measured). A direct read touches inside the system call that submits it, one read after
- * the other, and the disk idles meanwhile. A thread that walks ahead, with what processor time nobody else wants, takes this
- * out of the way. It keeps a distance from what reads have reached and no more: clearing takes memory bandwidth from
- * computing even where it takes no time, and what is never read need not be touched. It ends when all is touched. Without
- * it everything works the same, only the first reads are slower.
+ * the other, and the disk idles meanwhile. A thread that walks ahead, with what processor time nobody else wants, takes
+ * this out of the way. It keeps a distance from what reads have reached and no more: clearing takes memory bandwidth
+ * from computing even where it takes no time, and what is never read need not be touched. It ends when all is touched.
+ * Without it everything works the same, only the first reads are slower.
  */
 #ifndef ODMOE_STORE_POPULATE_H
 #define ODMOE_STORE_POPULATE_H

@@ -75,10 +75,11 @@ static double worst_loss(const slab *s, uint64_t bytes)
     return worst;
 }
 
-/* How many of the largest experts make a region: the fewest that lose little, or the best there is. */
-static uint64_t region_experts(const slab *s)
+/* How many of the largest experts make a region of a slab with room for so many of them: the fewest that lose little,
+ * or the best there is. */
+static uint64_t region_experts(const slab *s, uint64_t room)
 {
-    uint64_t largest = s->class_bytes[0], room = s->bytes / largest, best = 1;
+    uint64_t largest = s->class_bytes[0], best = 1;
     if (s->classes == 1)
         return room; /* nothing to cut anew, ever */
     uint64_t most = room / REGIONS_WANTED < REGION_EXPERTS_MAX ? room / REGIONS_WANTED : REGION_EXPERTS_MAX;
@@ -94,7 +95,8 @@ static uint64_t region_experts(const slab *s)
 
 static odmoe_status make_regions(slab *s, odmoe_error *err)
 {
-    uint64_t length = region_experts(s) * s->class_bytes[0], smallest = s->class_bytes[s->classes - 1];
+    uint64_t length = region_experts(s, s->bytes / s->class_bytes[0]) * s->class_bytes[0],
+             smallest = s->class_bytes[s->classes - 1];
     uint64_t whole = s->bytes / length, rest = s->bytes % length;
     uint64_t regions = whole + (rest >= smallest), slots = whole * (length / smallest) + rest / smallest;
     if (slots > INT32_MAX)
@@ -231,6 +233,45 @@ int slab_holds_all(const slab *s, int32_t n)
             return 0;
     }
     return 1;
+}
+
+/* How many regions of k of the largest experts all ids take, each class its own. */
+static uint64_t regions_for_all(const slab *s, int32_t ids, uint64_t k)
+{
+    uint64_t regions = 0;
+    for (int32_t c = 0; c < s->classes; c++) {
+        uint64_t slots = k * s->class_bytes[0] / s->class_bytes[c], members = 0;
+        for (int32_t id = 0; id < ids; id++)
+            members += s->class_of[id] == c;
+        regions += (members + slots - 1) / slots;
+    }
+    return regions;
+}
+
+odmoe_status slab_bytes_for_all(const uint64_t *need, int32_t ids, uint64_t *bytes, odmoe_error *err)
+{
+    slab s = {0};
+    odmoe_status status = make_classes(&s, need, ids, err);
+    if (!status && s.class_bytes[0] > UINT64_MAX / 2 / ((uint64_t)ids + REGION_EXPERTS_MAX * SLAB_CLASSES_MAX))
+        status = err_set(err, ODMOE_ERR_RANGE, "%d experts of %llu bytes are more than any memory", ids,
+                         (unsigned long long)s.class_bytes[0]);
+    if (status) {
+        slab_clear(&s);
+        return status;
+    }
+    /* The length of regions depends on the room, the room that is needed on the length of regions: grow until they
+     * agree. */
+    uint64_t room = 1, regions, k;
+    for (;;) {
+        k = region_experts(&s, room);
+        regions = regions_for_all(&s, ids, k);
+        if (room / k >= regions)
+            break;
+        room = k * regions > room ? k * regions : room + 1;
+    }
+    *bytes = room * s.class_bytes[0];
+    slab_clear(&s);
+    return ODMOE_OK;
 }
 
 uint64_t slab_heap_bytes(uint64_t bytes, uint64_t smallest, uint64_t largest, int32_t ids)

@@ -53,6 +53,10 @@ uint64_t slab_slot_bytes(const slab *s, int32_t id);
 /* slab_holds_all - is there a slot for each of ids [0, n) at once. */
 int slab_holds_all(const slab *s, int32_t n);
 
+/* slab_bytes_for_all - the bytes of a slab that holds all ids at once, in whatever order they come. ERR_MEMORY,
+ * ERR_RANGE: more than 2^64. */
+odmoe_status slab_bytes_for_all(const uint64_t *need, int32_t ids, uint64_t *bytes, odmoe_error *err);
+
 /* slab_heap_bytes - what slab_init allocates at most, for a plan. */
 uint64_t slab_heap_bytes(uint64_t bytes, uint64_t smallest, uint64_t largest, int32_t ids);
 

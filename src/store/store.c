@@ -24,6 +24,27 @@ uint64_t store_bytes_for(const expert_index *index, int64_t n)
     return n < 1 ? 0 : mem_mul(layout_largest(index), (uint64_t)n, &bytes) ? bytes : UINT64_MAX;
 }
 
+/* [ids] what each expert takes in the slab; the caller frees. */
+static uint64_t *slot_bytes(const expert_index *index, odmoe_error *err)
+{
+    int32_t experts = expert_index_experts(index), ids = expert_index_layers(index) * experts;
+    uint64_t *need = mem_calloc((size_t)ids, sizeof *need, "the cache directory", err);
+    for (int32_t id = 0; need && id < ids; id++)
+        need[id] = layout_bytes(index, id / experts, id % experts);
+    return need;
+}
+
+odmoe_status store_bytes_for_all(const expert_index *index, uint64_t *bytes, odmoe_error *err)
+{
+    uint64_t *need = slot_bytes(index, err);
+    if (!need)
+        return ODMOE_ERR_MEMORY;
+    odmoe_status status =
+        slab_bytes_for_all(need, expert_index_layers(index) * expert_index_experts(index), bytes, err);
+    free(need);
+    return status;
+}
+
 static uint64_t smallest_slot(const expert_index *index)
 {
     uint64_t least = UINT64_MAX;
@@ -56,12 +77,9 @@ uint64_t store_overhead(const expert_index *index, const store_options *options)
 
 static odmoe_status open_cache(store *s, const policy_ops *ops, odmoe_error *err)
 {
-    int32_t ids = s->layers * s->experts;
-    uint64_t *need = mem_calloc((size_t)ids, sizeof *need, "the cache directory", err);
+    uint64_t *need = slot_bytes(s->index, err);
     if (!need)
         return ODMOE_ERR_MEMORY;
-    for (int32_t id = 0; id < ids; id++)
-        need[id] = layout_bytes(s->index, id / s->experts, id % s->experts);
     odmoe_status status = cache_init(&s->cache, s->layers, s->experts, need, s->cache_bytes, ops, err);
     free(need);
     return status;

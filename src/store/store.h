@@ -57,6 +57,9 @@ typedef struct store_options {
  * experts are of about equal size (README.md, "Room"). */
 uint64_t store_floor(const expert_index *index);
 uint64_t store_bytes_for(const expert_index *index, int64_t n);
+/* store_bytes_for_all - cache_bytes with which nothing is ever read twice, in whatever order experts come; more are of
+ * no use. The index has been checked (expert_index_check). ERR_MEMORY, ERR_RANGE. */
+odmoe_status store_bytes_for_all(const expert_index *index, uint64_t *bytes, odmoe_error *err);
 /* store_overhead - heap bytes besides the slab (directory, queues, back end) for a plan, before anything is opened. */
 uint64_t store_overhead(const expert_index *index, const store_options *options);
 

@@ -43,6 +43,38 @@ static void pieces_that_share_a_block_share_an_extent(void **state)
     assert_int_equal(l.extents, 2);
 }
 
+/* Up to four sizes, close ones among them, in any order. */
+static void room_for_all_holds_all_whatever_the_order(void **state)
+{
+    uint64_t seed = 5;
+    for (int round = 0; round < 400; round++) {
+        enum { IDS_MAX = 300 };
+        uint64_t need[IDS_MAX], sizes[4], bytes, sum = 0, largest = 0;
+        int32_t order[IDS_MAX], ids = 1 + (int32_t)(fixture_random(&seed) % IDS_MAX);
+        int kinds = 1 + (int)(fixture_random(&seed) % 4);
+        uint64_t base = 20 + fixture_random(&seed) % 400;
+        for (int k = 0; k < kinds; k++)
+            sizes[k] = LAYOUT_ALIGN * (base - fixture_random(&seed) % (round % 2 ? 10 : base));
+        for (int32_t id = 0; id < ids; id++) {
+            need[id] = sizes[fixture_random(&seed) % (uint32_t)kinds];
+            sum += need[id];
+            largest = need[id] > largest ? need[id] : largest;
+            int32_t j = (int32_t)(fixture_random(&seed) % (uint32_t)(id + 1));
+            order[id] = order[j];
+            order[j] = id;
+        }
+        slab s;
+        assert_int_equal(slab_bytes_for_all(need, ids, &bytes, NULL), ODMOE_OK);
+        assert_int_equal(slab_init(&s, bytes, need, ids, NULL), ODMOE_OK);
+        assert_true(slab_holds_all(&s, ids));
+        for (int32_t i = 0; i < ids; i++)
+            if (slab_take(&s, order[i]) < 0)
+                fail_msg("round %d: no room for expert %d of %d", round, i, ids);
+        assert_true(bytes >= sum && bytes <= (uint64_t)(ids + 4 * 64) * largest);
+        slab_clear(&s);
+    }
+}
+
 /* What is lost when a whole region holds experts of one size. */
 static double region_loss(const slab *s, int32_t class_, double data_bytes)
 {
@@ -312,6 +344,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_extent_is_the_aligned_range_around_a_piece),
         cmocka_unit_test(pieces_that_share_a_block_share_an_extent),
+        cmocka_unit_test(room_for_all_holds_all_whatever_the_order),
         cmocka_unit_test(at_most_five_percent_is_lost_to_rounding),
         cmocka_unit_test(as_many_of_the_largest_fit_as_the_bytes_allow),
         cmocka_unit_test(slots_do_not_overlap_and_stay_inside),
