@@ -103,8 +103,13 @@ static odmoe_status pool_open(const store_io *io, const io_file *files, int n, i
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
     int failed = 0;
-    while (p->threads < depth && !(failed = pthread_create(&p->thread[p->threads], &attr, worker, p)))
-        p->threads++;
+    while (p->threads < depth && !failed) {
+        pthread_t *thread = &p->thread[p->threads];
+        failed = pthread_create(thread, &attr, worker, p);
+        if (failed == EINVAL) /* the program's thread-local variables lie on the stack too, and leave no room */
+            failed = pthread_create(thread, NULL, worker, p);
+        p->threads += !failed;
+    }
     pthread_attr_destroy(&attr);
     if (!p->threads) {
         pool_close(p);

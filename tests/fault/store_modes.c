@@ -74,6 +74,9 @@ int __wrap_io_uring_submit(struct io_uring *ring)
     return system_says.ring_submit ? -system_says.ring_submit : __real_io_uring_submit(ring);
 }
 
+/* A program with many thread-local variables: glibc takes their room from the stacks of threads. */
+static _Thread_local volatile char thread_local_bytes[100000];
+
 static const fixture_sizes small = {.layers = 1, .experts = 4, .halves = {{9000, 9000, 12000}}, .gap = 20000};
 
 static int setup(void **state)
@@ -193,6 +196,7 @@ static void a_file_that_is_gone(void **state)
 
 int main(void)
 {
+    thread_local_bytes[0] = 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_kernel_without_io_uring, setup, teardown),
         cmocka_unit_test_setup_teardown(a_sandbox_that_allows_io_uring_to_be_set_up_but_not_used, setup, teardown),
