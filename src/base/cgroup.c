@@ -84,47 +84,78 @@ static bool own_path(const char *root, const char *controller, char *path, size_
     return found;
 }
 
-/* The mount of a hierarchy, from /proc/self/mountinfo: "id parent dev ROOT MOUNT options ... - TYPE source SUPER". */
-static bool find_mount(const char *root, const char *controller, char *mount_root, char *mount, size_t size)
+/* mountinfo writes blanks, line ends and backslashes as \040 and the like. */
+static void unescape(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from; to++) {
+        bool octal = *from == '\\' && strspn(from + 1, "01234567") >= 3;
+        *to = octal ? (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0')) : *from;
+        from += octal ? 4 : 1;
+    }
+    *to = 0;
+}
+
+/* The part of `path` below a mount that shows the tree from `mount_root` on; NULL: path lies outside. */
+static const char *below(const char *path, const char *mount_root)
+{
+    size_t hidden = strlen(mount_root);
+    bool inside = !strncmp(path, mount_root, hidden) && (!path[hidden] || path[hidden] == '/');
+    return inside && !strstr(path, "/..") ? path + hidden : NULL;
+}
+
+typedef struct mount_point {
+    char root[PATH_MAX], at[PATH_MAX]; /* "" for "/" */
+} mount_point;
+
+/* The mount of a hierarchy that shows `path`, from /proc/self/mountinfo: "id parent dev ROOT MOUNT options ... - TYPE
+ * source SUPER". There may be several, a host's whole tree beside the container's own; where none shows the path, the
+ * one from the tree's top, or else the first. */
+static bool find_mount(const char *root, const char *controller, const char *path, mount_point *out)
 {
     char file[PATH_MAX], line[2 * PATH_MAX + 512];
     snprintf(file, sizeof file, "%s/proc/self/mountinfo", root);
     FILE *f = fopen(file, "re");
     if (!f)
         return false;
-    bool found = false;
-    while (!found && fgets(line, sizeof line, f)) {
-        char top[PATH_MAX], where[PATH_MAX], type[64], super[512];
+    int best = 0;
+    while (best < 3 && fgets(line, sizeof line, f)) {
+        mount_point m;
+        char type[64], super[512];
         const char *rest = strstr(line, " - ");
-        if (!rest || sscanf(line, "%*s %*s %*s %4095s %4095s", top, where) != 2 ||
+        if (!rest || sscanf(line, "%*s %*s %*s %4095s %4095s", m.root, m.at) != 2 ||
             sscanf(rest, " - %63s %*s %511s", type, super) != 2)
             continue;
-        if (controller ? !strcmp(type, "cgroup") && has_word(super, strlen(super), controller)
-                       : !strcmp(type, "cgroup2"))
-            found = snprintf(mount_root, size, "%s", strcmp(top, "/") ? top : "") < (int)size &&
-                    snprintf(mount, size, "%s", where) < (int)size;
+        if (controller ? strcmp(type, "cgroup") || !has_word(super, strlen(super), controller)
+                       : strcmp(type, "cgroup2"))
+            continue;
+        unescape(m.root);
+        unescape(m.at);
+        if (!strcmp(m.root, "/"))
+            m.root[0] = 0;
+        int fit = below(path, m.root) ? 3 : !m.root[0] ? 2 : 1;
+        if (fit > best) {
+            best = fit;
+            *out = m;
+        }
     }
     fclose(f);
-    return found;
+    return best > 0;
 }
 
 /* controller NULL: the unified hierarchy (v2), otherwise the v1 one. */
 static void walk_hierarchy(const char *root, const char *controller, void (*visit)(const char *dir, bool v2, void *ctx),
                            void *ctx)
 {
-    char path[PATH_MAX], mount_root[PATH_MAX], mount[PATH_MAX], dir[3 * PATH_MAX];
-    if (!own_path(root, controller, path, sizeof path) ||
-        !find_mount(root, controller, mount_root, mount, sizeof mount))
+    char path[PATH_MAX], dir[3 * PATH_MAX];
+    mount_point mount;
+    if (!own_path(root, controller, path, sizeof path) || !find_mount(root, controller, path, &mount))
         return;
-    /* A container may see only a part of the tree: the mount's root is then a prefix of the path, or the path lies
-     * outside ("/.."), and the mount point itself is the nearest group that can be seen. */
-    size_t hidden = strlen(mount_root);
-    const char *below =
-        strncmp(path, mount_root, hidden) || (path[hidden] && path[hidden] != '/') || strstr(path, "/..")
-            ? ""
-            : path + hidden;
-    int top = snprintf(dir, sizeof dir, "%s%s", root, mount);
-    snprintf(dir + top, sizeof dir - (size_t)top, "%s", strcmp(below, "/") ? below : "");
+    /* A container may see only a part of the tree: where the path lies outside, the mount point itself is the nearest
+     * group that can be seen. */
+    const char *rest = below(path, mount.root);
+    int top = snprintf(dir, sizeof dir, "%s%s", root, mount.at);
+    snprintf(dir + top, sizeof dir - (size_t)top, "%s", rest && strcmp(rest, "/") ? rest : "");
     for (;;) {
         visit(dir, !controller, ctx);
         char *slash = strrchr(dir, '/');

@@ -120,6 +120,36 @@ static void a_container_sees_its_group_at_the_mount_point(void **state)
     fake_end(root);
 }
 
+static void check_mount(const char *cgroup, const char *mountinfo, const char *group)
+{
+    char *root = fake_machine(cgroup, mountinfo), file[256];
+    snprintf(file, sizeof file, "%s/memory.max", group);
+    fake_file(root, file, "104857600\n");
+    snprintf(file, sizeof file, "%s/memory.current", group);
+    fake_file(root, file, "0\n");
+    assert_int_equal(available(root), 100 * MIB);
+    fake_end(root);
+}
+
+static void of_several_mounts_the_one_that_shows_the_group_counts(void **state)
+{
+    static const char host[] = "30 22 0:26 /../.. /host/cgroup ro - cgroup2 cgroup2 rw\n",
+                      own[] = "31 22 0:26 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+    char both[512];
+    snprintf(both, sizeof both, "%s%s", host, own);
+    check_mount("0::/\n", both, "sys/fs/cgroup");
+    check_mount("0::/../../outside\n", both, "sys/fs/cgroup");
+    snprintf(both, sizeof both, "%s%s", own, host);
+    check_mount("0::/\n", both, "sys/fs/cgroup");
+}
+
+static void names_with_blanks_and_backslashes_are_understood(void **state)
+{
+    check_mount("0::/job\n", "31 22 0:26 / /mnt/c\\040g ro - cgroup2 cgroup2 rw\n", "mnt/c g/job");
+    check_mount("0::/a\\x2db/job\n", "31 22 0:26 /a\\134x2db /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n",
+                "sys/fs/cgroup/job");
+}
+
 static void odd_files_are_survived(void **state)
 {
     char *root = fake_machine("\n:::\n4:memory\n0::\n", "garbage\n - \n1 2 3 4 5 - cgroup2\n");
@@ -173,6 +203,8 @@ int main(void)
         cmocka_unit_test(a_v1_limit_counts_and_its_unlimited_figure_does_not),
         cmocka_unit_test(a_group_over_its_limit_leaves_nothing),
         cmocka_unit_test(a_container_sees_its_group_at_the_mount_point),
+        cmocka_unit_test(of_several_mounts_the_one_that_shows_the_group_counts),
+        cmocka_unit_test(names_with_blanks_and_backslashes_are_understood),
         cmocka_unit_test(odd_files_are_survived),
         cmocka_unit_test(without_meminfo_the_error_says_what_to_do),
         cmocka_unit_test(own_memory_is_read_from_proc),
