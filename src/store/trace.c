@@ -11,6 +11,8 @@
 #define LINE_MAX_BYTES (1u << 20)
 #define LAYERS_MAX 4096
 #define EXPERTS_MAX 65536
+#define IDS_MAX (1 << 20) /* layers x experts: each costs the replay memory */
+#define EXPERT_BYTES_MAX (1ull << 40)
 #define TOKENS_MAX (1 << 20)
 
 /* A line of the trace in numbers: one token's use of one expert. */
@@ -59,7 +61,7 @@ static odmoe_status csv_preamble(reader *r, const char *line, odmoe_error *err)
         r->experts = (int32_t)experts > r->experts ? (int32_t)experts : r->experts;
     }
     if (sscanf(line, "# layer=%ld expert_bytes=%llu", &layer, &bytes) == 2) {
-        if (layer < 0 || layer >= LAYERS_MAX || bytes > INT64_MAX)
+        if (layer < 0 || layer >= LAYERS_MAX || bytes > EXPERT_BYTES_MAX)
             return bad_line(r, "a layer or size that cannot be", err);
         r->bytes_of[layer] = bytes;
     }
@@ -204,6 +206,9 @@ odmoe_status trace_read(const char *path, trace *out, odmoe_error *err)
     odmoe_status status = f ? read_lines(r, f, err) : err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
     if (!status && (!r->uses || r->uses > INT32_MAX))
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s", path, r->uses ? "too long a trace" : "no routing in it");
+    if (!status && (int64_t)r->layers * r->experts > IDS_MAX)
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %d layers of %d experts are more than a model has", path,
+                         r->layers, r->experts);
     if (!status) {
         qsort(r->use, r->uses, sizeof *r->use, in_order);
         status = make_batches(r, out, err);

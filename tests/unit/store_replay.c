@@ -202,6 +202,8 @@ static void malformed_traces_are_errors_with_a_line(void **state)
     bad("0,0,0,0,0,-1,0.5\n", "line 1");
     bad("# n_expert=900000\n", "n_expert");
     bad("# layer=-2 expert_bytes=3\n", "line 1");
+    bad("# layer=0 expert_bytes=9223372036854775807\n", "line 1");
+    bad("0,0,0,4095,0,65535,0.5\n", "more than a model has");
     bad("{\"tok\": 1, \"layers\": [[1, 2], [3", "line 1");
     bad("{\"tok\": 1, \"layers\": [[1, 2]]}\n{\"tok\": 2}\n", "line 2");
     bad("{\"tok\": 1, \"layers\": [[1, \"2\"]]}\n", "cannot be");
@@ -210,6 +212,27 @@ static void malformed_traces_are_errors_with_a_line(void **state)
     trace t;
     odmoe_error err;
     assert_int_equal(trace_read("no-such-trace", &t, &err), ODMOE_ERR_IO);
+}
+
+/* Two bytes an expert, and room for 2^40: the replay takes memory for the experts, not for the room. */
+static void more_room_than_experts_costs_nothing(void **state)
+{
+    char path[] = "trace-XXXXXX";
+    int fd = mkstemp(path);
+    static const char text[] = "# layer=0 expert_bytes=2\n0,1,0,0,0,3,0.5\n0,1,1,0,0,3,0.5\n";
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    trace t;
+    replay_result r;
+    odmoe_error err;
+    assert_int_equal(trace_read(path, &t, &err), ODMOE_OK);
+    for (int i = 0; i < 2; i++) {
+        if (replay_run(&t, 1ull << 40, i ? "belady" : "lru", false, &r, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(r.hits, 1);
+    }
+    trace_clear(&t);
+    unlink(path);
 }
 
 static void replays_that_cannot_be_are_refused(void **state)
@@ -238,6 +261,7 @@ int main(void)
         cmocka_unit_test(the_same_trace_gives_the_same_figures),
         cmocka_unit_test(a_prompt_is_one_pass),
         cmocka_unit_test(malformed_traces_are_errors_with_a_line),
+        cmocka_unit_test(more_room_than_experts_costs_nothing),
         cmocka_unit_test(replays_that_cannot_be_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
