@@ -62,6 +62,8 @@ static void limit_groups(const router_config *c, const float *keys, unsigned cha
             }
         }
         best[g] = size > 1 ? first + second : first;
+        if (isnan(best[g])) /* infinite ones of both signs */
+            best[g] = -INFINITY;
     }
     for (int g = 0; g < c->groups; g++) {
         int better = 0;

@@ -1,4 +1,5 @@
 /* choices.c - guesses from what a layer chose before: most often, or last. Both keep one number an expert. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +23,8 @@ static odmoe_status observe(void *ctx, int32_t layer, const odmoe_observation *r
     for (int e = 0; e < c->experts; e++)
         scores[e] *= c->keeps;
     for (int64_t i = 0; i < rows->n * c->top_k; i++)
-        scores[rows->topk[i]] += rows->topw[i] > 0 ? rows->topw[i] : 0;
+        if (rows->topw[i] > 0 && isfinite(rows->topw[i])) /* one that is not would stay for ever */
+            scores[rows->topk[i]] += rows->topw[i];
     return ODMOE_OK;
 }
 

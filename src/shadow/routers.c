@@ -103,7 +103,7 @@ static odmoe_status predict(void *ctx, int32_t next, int32_t *experts, float *sc
 {
     routers *r = ctx;
     *n = 0;
-    if (next != r->layer + 1)
+    if (r->layer < 0 || next != r->layer + 1)
         return ODMOE_OK;
     memset(r->sums, 0, (size_t)r->config.experts * sizeof *r->sums);
     for (int64_t row = 0; row < r->n; row++)

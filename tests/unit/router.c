@@ -266,6 +266,17 @@ static void an_excluded_group_stays_out_even_where_the_best_holds_an_impossible_
     ASSERT_CHOSEN(got, 3, 4, 5);
 }
 
+static void a_group_with_infinities_of_both_signs_counts_as_the_worst(void **state)
+{
+    const float logits[] = {0, 0, 1, 1, 2, 2}, bias[] = {INFINITY, -INFINITY, 0, 0, 0, 0};
+    router_config c = config(6, 2);
+    c.score = ROUTER_SIGMOID;
+    c.groups = 3;
+    c.groups_used = 1;
+    choice got = choose(&c, logits, bias);
+    ASSERT_CHOSEN(got, 4, 5);
+}
+
 static void groups_of_one_expert_work(void **state)
 {
     const float logits[] = {0, 3, 1, 2};
@@ -358,6 +369,7 @@ int main(void)
         cmocka_unit_test(the_bias_takes_part_in_ranking_groups),
         cmocka_unit_test(equal_groups_go_to_the_lower_index),
         cmocka_unit_test(an_excluded_group_stays_out_even_where_the_best_holds_an_impossible_expert),
+        cmocka_unit_test(a_group_with_infinities_of_both_signs_counts_as_the_worst),
         cmocka_unit_test(groups_of_one_expert_work),
         cmocka_unit_test(numbers_that_make_no_sense_are_refused),
         cmocka_unit_test(the_largest_router_works),

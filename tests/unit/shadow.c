@@ -82,6 +82,39 @@ static void previous_names_the_last_choice_alone(void **state)
     drop(&b);
 }
 
+/* A program's own calls may say anything; an infinite weight must not stand in the way of all later ones. */
+static void a_weight_that_is_not_finite_is_forgotten(void **state)
+{
+    static const char *const kinds[] = {"frequency", "previous"};
+    for (int k = 0; k < 2; k++) {
+        bench b;
+        int32_t best[E];
+        make(&b, kinds[k]);
+        see(&b, 1, b.f.x, (int32_t[]){4, 7}, (float[]){INFINITY, NAN});
+        for (int i = 0; i < 3; i++)
+            see(&b, 1, b.f.x, (int32_t[]){4, 7}, even);
+        assert_int_equal(ask(&b, 2, best), 2);
+        assert_int_equal(best[0] + best[1], 4 + 7);
+        drop(&b);
+    }
+}
+
+static void after_the_last_layer_routers_name_nothing(void **state)
+{
+    static const char *const kinds[] = {"router", "router_low_rank"};
+    for (int k = 0; k < 2; k++) {
+        bench b;
+        int32_t ids[E], n = -1;
+        float scores[E];
+        make(&b, kinds[k]);
+        for (int l = 0; l < b.f.L; l++)
+            see(&b, l, b.f.x, (int32_t[]){0, 1}, even);
+        assert_int_equal(b.p.predict(b.p.ctx, 0, ids, scores, E, &n, &b.f.err), ODMOE_OK);
+        assert_int_equal(n, 0);
+        drop(&b);
+    }
+}
+
 /* What layer 1's router chooses for x. */
 static void choose(const layer_fixture *f, const float *x, int32_t *topk)
 {
@@ -205,6 +238,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frequency_names_what_was_chosen_most_and_forgets_slowly),
         cmocka_unit_test(previous_names_the_last_choice_alone),
+        cmocka_unit_test(a_weight_that_is_not_finite_is_forgotten),
+        cmocka_unit_test(after_the_last_layer_routers_name_nothing),
         cmocka_unit_test(router_names_what_the_next_router_makes_of_this_input),
         cmocka_unit_test(a_trained_correction_names_more_than_the_router_alone),
         cmocka_unit_test(unknown_kinds_and_missing_routers_are_refused),
