@@ -176,10 +176,11 @@ ODMOE_API void odmoe_session_reset(odmoe_session *session); /* = truncate to 0 *
 /* odmoe_session_truncate - forget all tokens from position `length` on. ERR_RANGE: length < 0 or beyond the session's.
  */
 ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, odmoe_error *err);
-/* odmoe_session_save - write tokens and KV cache to a file (new file, fsync, rename). odmoe_session_load - read it
- * back: ERR_FORMAT when the file is damaged or made with another model, KV type or kernel table; ERR_RANGE when it
- * holds more tokens than the session has room for; the session is unchanged on error, and empty after an ERR_IO that
- * says so: the file changed between being checked and being read. */
+/* odmoe_session_save - write tokens and KV cache to a file (new file, fsync, rename; a link's file is replaced, what is
+ * no regular file is refused). odmoe_session_load - read it back: ERR_FORMAT when the file is damaged or made with
+ * another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for; the
+ * session is unchanged on error, and empty after an ERR_IO that says so: the file changed between being checked and
+ * being read. */
 ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
 

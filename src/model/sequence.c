@@ -12,10 +12,12 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "model/model.h"
+#include "base/replace.h"
+#include "format/file.h"
+#include "model/fingerprint.h"
 
 #define SAVE_MAGIC "odmoeseq"
-#define SAVE_VERSION 2u
+#define SAVE_VERSION 3u
 
 static uint64_t layer_bytes(const model_config *c, const mixer *x, kv_type kv, int64_t context)
 {
@@ -81,75 +83,6 @@ odmoe_status sequence_truncate(sequence *s, int32_t length, odmoe_error *err)
 
 /* ---- saving ---- */
 
-static uint64_t fnv(uint64_t sum, const void *data, size_t n)
-{
-    const unsigned char *p = data;
-    for (size_t i = 0; i < n; i++)
-        sum = (sum ^ p[i]) * 0x100000001b3ull;
-    return sum;
-}
-#define FNV_START 0xcbf29ce484222325ull
-
-static uint64_t fnv_number(uint64_t sum, double number)
-{
-    return fnv(sum, &number, sizeof number);
-}
-
-/* A resident tensor's shape, type and two samples: tells models of one shape apart without reading all of it. */
-static uint64_t fnv_resident(uint64_t sum, const resident *r)
-{
-    if (!r->w.data)
-        return fnv_number(sum, -1);
-    int64_t shape[] = {r->w.rows, r->w.cols, r->w.type};
-    size_t bytes = dtype_bytes(r->w.type, (uint64_t)(r->w.rows * r->w.cols)), n = bytes < 64 ? bytes : 64;
-    sum = fnv(sum, shape, sizeof shape);
-    sum = fnv(sum, r->w.data, n);
-    return fnv(sum, (const char *)r->w.data + (bytes - n) / 2, n);
-}
-
-/* What must be equal for a state to mean the same: the model's numbers and weights, its files' sizes, KV type, kernels.
- */
-static uint64_t fingerprint(const model *m)
-{
-    const model_config *c = &m->config;
-    const rope_config *r = &c->rope;
-    int64_t numbers[] = {c->layers,
-                         c->vocab,
-                         c->hidden,
-                         c->heads,
-                         c->kv_heads,
-                         c->head_dim,
-                         c->expert_ffn,
-                         c->pairing,
-                         c->rope_dim,
-                         c->norm_heads,
-                         c->router.experts,
-                         c->router.top_k,
-                         c->router.renormalise,
-                         r->scaling,
-                         r->original_context,
-                         r->truncate,
-                         (int64_t)m->settings.kv};
-    double reals[] = {c->rms_eps, c->clip_qkv,  c->router.scale, r->theta,
-                      r->factor,  r->beta_fast, r->beta_slow,    r->attention_factor};
-    uint64_t sum = fnv(FNV_START, numbers, sizeof numbers);
-    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
-        sum = fnv_number(sum, reals[i]);
-    sum = fnv(sum, c->window, (size_t)c->layers * sizeof *c->window);
-    sum = fnv(sum, c->family, strlen(c->family));
-    sum = fnv(sum, m->settings.kernels->name, strlen(m->settings.kernels->name));
-    for (int i = 0; i < tensor_index_files(m->files.tensors); i++) {
-        uint64_t size = tensor_index_file_size(m->files.tensors, i);
-        sum = fnv(sum, &size, sizeof size);
-    }
-    for (int role = 0; role < W_FIRST_OF_LAYER; role++)
-        sum = fnv_resident(sum, &m->weights.model[role]);
-    for (int l = 0; l < c->layers; l++)
-        for (int role = W_FIRST_OF_LAYER; role < W_ROLE_COUNT; role++)
-            sum = fnv_resident(sum, &m->weights.layers[l][role]);
-    return sum;
-}
-
 typedef struct save_header {
     char magic[8];
     uint32_t version, length;
@@ -175,55 +108,49 @@ static bool get(transfer *t, void *data, size_t n)
     return ok;
 }
 
-static save_header header_of(const sequence *s, int32_t length)
+static odmoe_status make_header(const sequence *s, save_header *h, odmoe_error *err)
 {
-    save_header h = {.version = SAVE_VERSION, .length = (uint32_t)length, .fingerprint = fingerprint(s->m)};
-    memcpy(h.magic, SAVE_MAGIC, sizeof h.magic);
-    h.layer_bytes = s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, length);
-    return h;
+    *h = (save_header){.version = SAVE_VERSION, .length = (uint32_t)s->length};
+    memcpy(h->magic, SAVE_MAGIC, sizeof h->magic);
+    h->layer_bytes = s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, s->length);
+    return model_fingerprint(s->m, &h->fingerprint, err);
 }
 
-static bool write_all(const sequence *s, transfer *t, void *layer)
+static bool write_all(const sequence *s, transfer *t, const save_header *h, void *layer)
 {
-    save_header h = header_of(s, s->length);
-    bool ok = put(t, &h, sizeof h) && put(t, s->tokens, (size_t)s->length * sizeof *s->tokens);
+    bool ok = put(t, h, sizeof *h) && put(t, s->tokens, (size_t)s->length * sizeof *s->tokens);
     for (int l = 0; l < s->m->config.layers && ok; l++) {
         s->m->mixer->copy(&s->m->config, s->m->settings.kv, sequence_state(s, l), s->context, layer, s->length,
                           s->length);
-        ok = put(t, layer, h.layer_bytes);
+        ok = put(t, layer, h->layer_bytes);
     }
     uint64_t sum = t->sum;
-    return ok && put(t, &sum, sizeof sum) && !fflush(t->file) && !fsync(fileno(t->file));
+    return ok && put(t, &sum, sizeof sum);
 }
 
 odmoe_status sequence_save(const sequence *s, const char *path, odmoe_error *err)
 {
-    size_t room = strlen(path) + 5;
-    char *temporary = mem_calloc(room, 1, "a file name", err);
-    void *layer = mem_calloc(1, header_of(s, s->length).layer_bytes, "one layer's state", err);
-    odmoe_status status = temporary && layer ? ODMOE_OK : ODMOE_ERR_MEMORY;
-    transfer t = {.sum = FNV_START};
+    replacement r;
+    save_header h;
+    void *layer = NULL;
+    odmoe_status status = make_header(s, &h, err);
+    if (!status && !(layer = mem_calloc(1, h.layer_bytes, "one layer's state", err)))
+        status = ODMOE_ERR_MEMORY;
+    if (!status)
+        status = replace_begin(path, &r, err);
     if (!status) {
-        snprintf(temporary, room, "%s.tmp", path);
-        t.file = fopen(temporary, "wb");
-        bool ok = t.file && write_all(s, &t, layer);
-        int why = errno; /* closing and removing may set another */
-        if (t.file && fclose(t.file) && ok) {
-            ok = false;
-            why = errno;
-        }
-        if (ok && rename(temporary, path)) {
-            ok = false;
-            why = errno;
-        }
-        if (!ok) {
-            status = err_set(err, ODMOE_ERR_IO, "%s: saving the session failed: %s", path, strerror(why));
-            if (t.file)
-                unlink(temporary);
-        }
+        int own = dup(r.fd); /* the stream's, which closes it */
+        transfer t = {.file = own < 0 ? NULL : fdopen(own, "wb"), .sum = FNV_START};
+        errno = 0;
+        bool ok = t.file && write_all(s, &t, &h, layer);
+        int error = ok ? 0 : errno ? errno : EIO;
+        if (!t.file)
+            close(own);
+        else if (fclose(t.file) && ok)
+            error = errno;
+        status = replace_finish(&r, error, err);
     }
     free(layer);
-    free(temporary);
     return status;
 }
 
@@ -231,7 +158,11 @@ static odmoe_status check_header(const sequence *s, const save_header *h, const 
 {
     if (memcmp(h->magic, SAVE_MAGIC, sizeof h->magic) || h->version != SAVE_VERSION)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: not a saved session of this version", path);
-    if (h->fingerprint != fingerprint(s->m))
+    uint64_t own;
+    odmoe_status status = model_fingerprint(s->m, &own, err);
+    if (status)
+        return status;
+    if (h->fingerprint != own)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: saved with another model, KV type or kernels", path);
     if (h->length > (uint32_t)s->context)
         return err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens do not fit in a session of %d", path, h->length,
@@ -281,13 +212,20 @@ static bool take_rest(sequence *s, transfer *t, const save_header *h, void *laye
 
 odmoe_status sequence_load(sequence *s, const char *path, odmoe_error *err)
 {
-    transfer t = {.file = fopen(path, "rb"), .sum = FNV_START};
-    if (!t.file)
+    int fd;
+    uint64_t size;
+    odmoe_status status = file_open(path, false, &fd, &size, err);
+    if (status)
+        return status;
+    transfer t = {.file = fdopen(fd, "rb"), .sum = FNV_START};
+    if (!t.file) {
+        close(fd);
         return err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
+    }
     save_header h;
     void *layer = NULL;
-    odmoe_status status = get(&t, &h, sizeof h) ? check_header(s, &h, path, err)
-                                                : err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+    status = get(&t, &h, sizeof h) ? check_header(s, &h, path, err)
+                                   : err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
     uint64_t header_sum = t.sum;
     if (!status && !(layer = mem_calloc(1, h.layer_bytes, "one layer's state", err)))
         status = ODMOE_ERR_MEMORY;
