@@ -235,15 +235,13 @@ int slab_holds_all(const slab *s, int32_t n)
     return 1;
 }
 
-/* How many regions of k of the largest experts all ids take, each class its own. */
-static uint64_t regions_for_all(const slab *s, int32_t ids, uint64_t k)
+/* How many regions of k of the largest experts all ids take, each class its own. members [classes]. */
+static uint64_t regions_for_all(const slab *s, const uint64_t *members, uint64_t k)
 {
     uint64_t regions = 0;
     for (int32_t c = 0; c < s->classes; c++) {
-        uint64_t slots = k * s->class_bytes[0] / s->class_bytes[c], members = 0;
-        for (int32_t id = 0; id < ids; id++)
-            members += s->class_of[id] == c;
-        regions += (members + slots - 1) / slots;
+        uint64_t slots = k * s->class_bytes[0] / s->class_bytes[c];
+        regions += (members[c] + slots - 1) / slots;
     }
     return regions;
 }
@@ -259,12 +257,15 @@ odmoe_status slab_bytes_for_all(const uint64_t *need, int32_t ids, uint64_t *byt
         slab_clear(&s);
         return status;
     }
+    uint64_t members[SLAB_CLASSES_MAX] = {0};
+    for (int32_t id = 0; id < ids; id++)
+        members[s.class_of[id]]++;
     /* The length of regions depends on the room, the room that is needed on the length of regions: grow until they
      * agree. */
     uint64_t room = 1, regions, k;
     for (;;) {
         k = region_experts(&s, room);
-        regions = regions_for_all(&s, ids, k);
+        regions = regions_for_all(&s, members, k);
         if (room / k >= regions)
             break;
         room = k * regions > room ? k * regions : room + 1;
