@@ -1,17 +1,14 @@
 #include "format/safetensors_write.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
-#include <libgen.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/replace.h"
 
 #define ALIGN 64 /* of the data: the header is padded with blanks */
 
@@ -60,17 +57,20 @@ static char *make_header(const odmoe_tensor *tensors, int n, odmoe_error *err)
                 whole;
         at += bytes;
     }
-    char *text = whole ? json_dumps(header, JSON_COMPACT) : NULL;
-    json_decref(header);
-    size_t length = text ? strlen(text) : 0, padded = (length + 8 + ALIGN - 1) / ALIGN * ALIGN - 8;
-    char *out = text ? mem_calloc(padded + 1, 1, "the header of a safetensors file", err) : NULL;
+    /* Into memory of our own: jansson's own growing text loses the keys that it has no memory for, and says nothing. */
+    size_t length = whole ? json_dumpb(header, NULL, 0, JSON_COMPACT) : 0;
+    size_t padded = (length + 8 + ALIGN - 1) / ALIGN * ALIGN - 8;
+    char *out = length ? mem_calloc(padded + 1, 1, "the header of a safetensors file", err) : NULL;
     if (out) {
         memset(out, ' ', padded);
-        memcpy(out, text, length);
-    } else if (!text) {
-        err_set(err, ODMOE_ERR_MEMORY, "no memory for the header of a safetensors file");
+        if (json_dumpb(header, out, padded, JSON_COMPACT) != length) {
+            free(out);
+            out = NULL;
+        }
     }
-    free(text);
+    json_decref(header);
+    if (!out)
+        err_set(err, ODMOE_ERR_MEMORY, "no memory for the header of a safetensors file");
     return out;
 }
 
@@ -106,48 +106,15 @@ static bool put_all(int fd, const char *header, const odmoe_tensor *tensors, int
     return true;
 }
 
-/* The folder's entry must be on the disk as well, or the new name may be lost with the power. */
-static bool sync_folder(const char *path)
-{
-    char *copy = strdup(path);
-    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    bool done = fd >= 0 && !fsync(fd);
-    if (fd >= 0)
-        close(fd);
-    free(copy);
-    return done;
-}
-
 odmoe_status safetensors_write(const char *path, const odmoe_tensor *tensors, int n, odmoe_error *err)
 {
-    char *header = make_header(tensors, n, err), *partial = NULL;
+    replacement r;
+    char *header = make_header(tensors, n, err);
     if (!header)
         return err ? err->code : ODMOE_ERR_MEMORY;
-    odmoe_status status = ODMOE_OK;
-    size_t room = strlen(path) + 8;
-    partial = mem_calloc(room, 1, "a file name", err);
-    if (!partial) {
-        free(header);
-        return ODMOE_ERR_MEMORY;
-    }
-    snprintf(partial, room, "%s.XXXXXX", path);
-    int fd = mkostemp(partial, O_CLOEXEC);
-    bool done = fd >= 0 && put_all(fd, header, tensors, n) && !fchmod(fd, 0644) && !fsync(fd);
-    int error = errno;
-    if (fd >= 0 && close(fd) && done) {
-        done = false;
-        error = errno;
-    }
-    if (done && (rename(partial, path) || !sync_folder(path))) {
-        done = false;
-        error = errno;
-    }
-    if (!done) {
-        status = err_set(err, ODMOE_ERR_IO, "%s: cannot be written: %s", path, strerror(error));
-        if (fd >= 0)
-            unlink(partial);
-    }
+    odmoe_status status = replace_begin(path, &r, err);
+    if (!status)
+        status = replace_finish(&r, put_all(r.fd, header, tensors, n) ? 0 : errno ? errno : EIO, err);
     free(header);
-    free(partial);
     return status;
 }

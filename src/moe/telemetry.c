@@ -68,7 +68,13 @@ char *telemetry_json(int layer, const odmoe_layer_stats *s, const uint64_t *coun
         s->max_violation, "entropy", s->entropy, "hits", (json_int_t)s->hits, "misses", (json_int_t)s->misses, "bytes",
         (json_int_t)s->bytes, "stall_seconds", s->stall_seconds, "predictions", (json_int_t)s->predictions,
         "prediction_failures", (json_int_t)s->prediction_failures, "counts", list);
-    char *text = whole && object ? json_dumps(object, JSON_COMPACT) : NULL;
+    /* Into memory of our own: json_dumps loses the keys that it has no memory for, and says nothing. */
+    size_t length = whole && object ? json_dumpb(object, NULL, 0, JSON_COMPACT) : 0;
+    char *text = length ? mem_calloc(length + 1, 1, "the telemetry", NULL) : NULL;
+    if (text && json_dumpb(object, text, length, JSON_COMPACT) != length) {
+        free(text);
+        text = NULL;
+    }
     json_decref(object);
     if (!text)
         err_set(err, ODMOE_ERR_MEMORY, "no memory for the telemetry of layer %d", layer);

@@ -85,10 +85,39 @@ static void every_allocation_of_a_layer_may_fail(void **state)
     fixture_free(&f);
 }
 
+static odmoe_status keep_once(const void *ctx, odmoe_error *err)
+{
+    const layer_fixture *f = ctx;
+    odmoe_shadow *shadow = NULL;
+    odmoe_status status = odmoe_shadow_create("router_low_rank", &f->options, &shadow, err);
+    if (!status)
+        status = odmoe_shadow_save(shadow, PATH, err);
+    if (!status)
+        status = odmoe_shadow_load(shadow, PATH, err);
+    odmoe_shadow_free(shadow);
+    return status;
+}
+
+static void every_allocation_of_keeping_a_predictor_may_fail_and_the_file_stays_whole(void **state)
+{
+    layer_fixture f;
+    odmoe_shadow *shadow;
+    fixture_make(&f, 3, 12, 8, 6, 2, 1);
+    json_set_alloc_funcs(__wrap_malloc, __wrap_free);
+    assert_int_equal(keep_once(&f, &f.err), ODMOE_OK);
+    fail_each(keep_once, &f, 8, ODMOE_ERR_MEMORY);
+    assert_int_equal(odmoe_shadow_create("router_low_rank", &f.options, &shadow, &f.err), ODMOE_OK);
+    assert_int_equal(odmoe_shadow_load(shadow, PATH, &f.err), ODMOE_OK);
+    odmoe_shadow_free(shadow);
+    unlink(PATH);
+    fixture_free(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_of_a_layer_may_fail),
+        cmocka_unit_test(every_allocation_of_keeping_a_predictor_may_fail_and_the_file_stays_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
