@@ -470,7 +470,8 @@ static void numbers_of_config_json_are_checked(void **state)
 
 static void a_model_without_any_layer_of_experts_is_dense(void **state)
 {
-    const char *path = folder("qwen2_moe", "{\"decoder_sparse_step\": 1024, \"num_hidden_layers\": 1}");
+    const char *path =
+        folder("qwen2_moe", "{\"decoder_sparse_step\": 1024, \"num_hidden_layers\": 1, \"layer_types\": null}");
     odmoe_info info = {.size = sizeof info};
     assert_error(&err, odmoe_inspect(path, &info, &err), ODMOE_ERR_UNSUPPORTED, "dense", "another program");
 }

@@ -46,8 +46,13 @@ odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char 
 odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
                              odmoe_error *err);
 /* arch_hf_qwen - what the Qwen families add to arch_hf_common: widths of dense and expert FFNs, norm_topk_prob, which
- * layers are dense (decoder_sparse_step, mlp_only_layers), sliding windows (use_sliding_window, max_window_layers,
- * layer_types). */
+ * layers are dense (decoder_sparse_step, mlp_only_layers). Which layers slide is each family's own. */
 odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err);
+/* arch_hf_window - how many positions a sliding layer sees (use_sliding_window, sliding_window); 0: nothing slides. */
+odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
+/* arch_hf_layer_types - the list of layer_types into sliding [layers], which stays as it is when the file has none
+ * (*given false). A list of another length, an unknown word, a sliding layer without a window: an error. */
+odmoe_status arch_hf_layer_types(config_object json, int layers, int window, bool *sliding, bool *given,
+                                 odmoe_error *err);
 
 #endif

@@ -314,22 +314,48 @@ static odmoe_status sparse_layers(config_object json, model_config *c, odmoe_err
     return ODMOE_OK;
 }
 
-static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
+odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err)
 {
     bool use;
-    int64_t window, first;
+    int64_t size;
+    const json_t *given = json_object_get(json.object, "sliding_window");
     odmoe_status status = config_bool(json, "use_sliding_window", false, false, &use, err);
     if (!status)
-        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 0, &window, err);
-    if (!status)
-        status = config_int(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, 28, &first, err);
-    if (status || !use)
+        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 0, &size, err);
+    if (status)
         return status;
+    if (use && size == 0 && given && !json_is_null(given))
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: a sliding_window of 0 shows a token nothing; write null, or use_sliding_window false, for "
+                       "no window",
+                       json.file);
+    *window = use ? (int)size : 0;
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_layer_types(config_object json, int layers, int window, bool *sliding, bool *given,
+                                 odmoe_error *err)
+{
     const json_t *types = json_object_get(json.object, "layer_types");
-    for (int l = 0; l < c->layers; l++) {
+    *given = types && !json_is_null(types);
+    if (!*given)
+        return ODMOE_OK;
+    if (!json_is_array(types) || json_array_size(types) != (size_t)layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: layer_types must be a list with one word for each of %d layers",
+                       json.file, layers);
+    for (int l = 0; l < layers; l++) {
         const char *type = json_string_value(json_array_get(types, (size_t)l));
-        bool sliding = type ? !strcmp(type, "sliding_attention") : l >= first;
-        c->window[l] = sliding ? (int)window : 0;
+        sliding[l] = type && !strcmp(type, "sliding_attention");
+        if (!type || (!sliding[l] && strcmp(type, "full_attention")))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: layer_types: '%.32s' of layer %d is not known; known are full_attention, "
+                           "sliding_attention",
+                           json.file, type ? type : "(no text)", l);
+        if (sliding[l] && !window)
+            return err_set(err, ODMOE_ERR_FORMAT,
+                           "%s: layer_types lets layer %d slide, but use_sliding_window and sliding_window give no "
+                           "window",
+                           json.file, l);
     }
     return ODMOE_OK;
 }
@@ -348,6 +374,5 @@ odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err)
         return status;
     c->dense_ffn = (int)dense;
     c->expert_ffn = (int)ffn;
-    status = sparse_layers(json, c, err);
-    return status ? status : windows(json, c, err);
+    return sparse_layers(json, c, err);
 }

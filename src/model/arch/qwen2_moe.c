@@ -14,10 +14,27 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
     return ODMOE_OK;
 }
 
+static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
+{
+    int window;
+    int64_t first;
+    bool sliding[MODEL_LAYERS_MAX], given;
+    odmoe_status status = arch_hf_window(json, &window, err);
+    if (!status)
+        status = config_int(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, 28, &first, err);
+    if (!status)
+        status = arch_hf_layer_types(json, c->layers, window, sliding, &given, err);
+    for (int l = 0; l < c->layers && !status; l++)
+        c->window[l] = (given ? sliding[l] : l >= first) ? window : 0;
+    return status;
+}
+
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
     int64_t shared;
     odmoe_status status = arch_hf_qwen(json, c, err);
+    if (!status)
+        status = windows(json, c, err);
     if (!status)
         status = config_int(json, "shared_expert_intermediate_size", true, 1, MODEL_DIM_MAX, 0, &shared, err);
     if (!status)

@@ -1,0 +1,129 @@
+/* What a family makes of config.json: the numbers that no small golden could tell apart, and the files that are refused
+ * because versions of the reference disagree about them or it would compute nonsense. */
+#include "model/arch/arch.h"
+
+#include "format_files.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/golden.h"
+
+static odmoe_error err;
+static model_config config; /* of the last `read` */
+
+/* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
+static odmoe_status read(const char *model, const char *members)
+{
+    model_files files = {.path = "folder",
+                         .config = json_load_file(test_path("models/%s/config.json", model), 0, NULL)};
+    json_t *changes = json_loads(members, 0, NULL), *value;
+    const char *key;
+    const arch *family;
+    assert_non_null(files.config);
+    assert_non_null(changes);
+    json_object_foreach(changes, key, value)
+    {
+        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
+            json_object_del(files.config, key);
+        else
+            json_object_set(files.config, key, value);
+    }
+    odmoe_status status = arch_read(&files, &family, &config, &err);
+    json_decref(changes);
+    json_decref(files.config);
+    return status;
+}
+
+static void accepted(const char *model, const char *members)
+{
+    if (read(model, members))
+        fail_msg("%s with %s: %s", model, members, err.message);
+}
+
+static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
+{
+    err = (odmoe_error){0};
+    assert_error(&err, read(model, members), status, word, word2);
+}
+
+/* ---- sliding windows ---- */
+
+static void assert_windows(const char *model, const char *members, int first, int second, int third)
+{
+    accepted(model, members);
+    const int want[] = {first, second, third};
+    for (int l = 0; l < config.layers && l < 3; l++)
+        if (config.window[l] != want[l])
+            fail_msg("%s with %s: layer %d sees %d positions, expected %d", model, members, l, config.window[l],
+                     want[l]);
+}
+
+static void a_window_of_qwen3_moe_is_every_layers(void **state)
+{
+    assert_windows("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7}", 7, 7, 7);
+    assert_windows("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 0}", 7, 7,
+                   7);
+    assert_windows("qwen3_moe_f16",
+                   "{\"use_sliding_window\": true, \"sliding_window\": 7,"
+                   " \"layer_types\": [\"sliding_attention\", \"sliding_attention\"]}",
+                   7, 7, 7);
+}
+
+static void a_window_that_is_not_used_is_none(void **state)
+{
+    const char *off = "{\"use_sliding_window\": false, \"sliding_window\": 7, \"max_window_layers\": 2}";
+    assert_windows("qwen3_moe", off, 0, 0, 0);
+    assert_windows("qwen2_moe", off, 0, 0, 0);
+    assert_windows("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0);
+    assert_windows("qwen2_moe", "{\"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0);
+}
+
+static void a_window_for_some_layers_of_qwen3_moe_is_refused(void **state)
+{
+    refused("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 2}",
+            ODMOE_ERR_UNSUPPORTED, "max_window_layers 2", "use_sliding_window");
+    refused("qwen3_moe_f16",
+            "{\"use_sliding_window\": true, \"sliding_window\": 7,"
+            " \"layer_types\": [\"sliding_attention\", \"full_attention\"]}",
+            ODMOE_ERR_UNSUPPORTED, "layer_types", "layer 1");
+}
+
+static void a_list_of_layer_types_must_fit_the_layers(void **state)
+{
+    static const char *const models[] = {"qwen2_moe", "qwen3_moe"};
+    for (int i = 0; i < 2; i++) {
+        refused(models[i], "{\"layer_types\": [\"full_attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "layers");
+        refused(models[i], "{\"layer_types\": 3}", ODMOE_ERR_FORMAT, "layer_types", "layers");
+    }
+    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"full_attention\", \"chunked_attention\"]}",
+            ODMOE_ERR_UNSUPPORTED, "chunked_attention", "layer 2");
+    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", 2, \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
+            "layer_types", "layer 1");
+    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
+            ODMOE_ERR_FORMAT, "layer 1", "use_sliding_window");
+    assert_windows("qwen2_moe",
+                   "{\"use_sliding_window\": true, \"sliding_window\": 7,"
+                   " \"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"]}",
+                   0, 0, 7);
+}
+
+static void a_window_of_no_positions_is_refused(void **state)
+{
+    refused("qwen2_moe", "{\"use_sliding_window\": true, \"sliding_window\": 0}", ODMOE_ERR_FORMAT, "sliding_window",
+            "null");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),
+        cmocka_unit_test(a_window_that_is_not_used_is_none),
+        cmocka_unit_test(a_window_for_some_layers_of_qwen3_moe_is_refused),
+        cmocka_unit_test(a_list_of_layer_types_must_fit_the_layers),
+        cmocka_unit_test(a_window_of_no_positions_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
