@@ -72,6 +72,19 @@ static void a_window_of_qwen3_moe_is_every_layers(void **state)
                    7, 7, 7);
 }
 
+static void qwen2_moe_without_a_list_slides_every_second_layer_below_max_window_layers(void **state)
+{
+    char members[200];
+    static const int want[][4] = {{0, 0, 0, 0}, {1, 7, 0, 0}, {2, 7, 0, 0}, {3, 7, 0, 7}, {28, 7, 0, 7}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        snprintf(members, sizeof members,
+                 "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": %d,"
+                 " \"layer_types\": null}",
+                 want[i][0]);
+        assert_windows("qwen2_moe", members, want[i][1], want[i][2], want[i][3]);
+    }
+}
+
 static void a_window_that_is_not_used_is_none(void **state)
 {
     const char *off = "{\"use_sliding_window\": false, \"sliding_window\": 7, \"max_window_layers\": 2}";
@@ -120,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),
+        cmocka_unit_test(qwen2_moe_without_a_list_slides_every_second_layer_below_max_window_layers),
         cmocka_unit_test(a_window_that_is_not_used_is_none),
         cmocka_unit_test(a_window_for_some_layers_of_qwen3_moe_is_refused),
         cmocka_unit_test(a_list_of_layer_types_must_fit_the_layers),

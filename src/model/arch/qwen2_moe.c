@@ -14,18 +14,19 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
     return ODMOE_OK;
 }
 
+/* Where no list says it, every second layer slides, from the first on, below max_window_layers. */
 static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
 {
     int window;
-    int64_t first;
+    int64_t end;
     bool sliding[MODEL_LAYERS_MAX], given;
     odmoe_status status = arch_hf_window(json, &window, err);
     if (!status)
-        status = config_int(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, 28, &first, err);
+        status = config_int(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, 28, &end, err);
     if (!status)
         status = arch_hf_layer_types(json, c->layers, window, sliding, &given, err);
     for (int l = 0; l < c->layers && !status; l++)
-        c->window[l] = (given ? sliding[l] : l >= first) ? window : 0;
+        c->window[l] = (given ? sliding[l] : l % 2 == 0 && l < end) ? window : 0;
     return status;
 }
 
