@@ -94,6 +94,14 @@ static void a_window_that_is_not_used_is_none(void **state)
     assert_windows("qwen2_moe", "{\"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0);
 }
 
+static void a_used_window_without_a_number_is_the_references_default(void **state)
+{
+    const char *members = "{\"use_sliding_window\": true, \"sliding_window\": \"(absent)\", \"layer_types\": null}";
+    assert_windows("qwen3_moe", members, 4096, 4096, 4096);
+    assert_windows("qwen2_moe", members, 4096, 0, 4096);
+    assert_windows("qwen3_moe", "{\"sliding_window\": \"(absent)\"}", 0, 0, 0);
+}
+
 static void a_window_for_some_layers_of_qwen3_moe_is_refused(void **state)
 {
     refused("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 2}",
@@ -135,6 +143,7 @@ int main(void)
         cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),
         cmocka_unit_test(qwen2_moe_without_a_list_slides_every_second_layer_below_max_window_layers),
         cmocka_unit_test(a_window_that_is_not_used_is_none),
+        cmocka_unit_test(a_used_window_without_a_number_is_the_references_default),
         cmocka_unit_test(a_window_for_some_layers_of_qwen3_moe_is_refused),
         cmocka_unit_test(a_list_of_layer_types_must_fit_the_layers),
         cmocka_unit_test(a_window_of_no_positions_is_refused),

@@ -318,13 +318,14 @@ odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err)
 {
     bool use;
     int64_t size;
+    /* without a number the reference takes 4096; `null` is its word for none */
     const json_t *given = json_object_get(json.object, "sliding_window");
     odmoe_status status = config_bool(json, "use_sliding_window", false, false, &use, err);
     if (!status)
-        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 0, &size, err);
+        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, given ? 0 : 4096, &size, err);
     if (status)
         return status;
-    if (use && size == 0 && given && !json_is_null(given))
+    if (use && size == 0 && !json_is_null(given))
         return err_set(err, ODMOE_ERR_FORMAT,
                        "%s: a sliding_window of 0 shows a token nothing; write null, or use_sliding_window false, for "
                        "no window",
