@@ -49,6 +49,23 @@ static void refused(const char *model, const char *members, odmoe_status status,
     assert_error(&err, read(model, members), status, word, word2);
 }
 
+/* ---- defaults ---- */
+
+static void missing_numbers_are_the_familys_defaults(void **state)
+{
+    static const struct {
+        const char *model;
+        double eps, theta;
+    } families[] = {
+        {"mixtral", 1e-5, 1e6}, {"olmoe_f32", 1e-5, 1e4}, {"qwen2_moe", 1e-6, 1e4}, {"qwen3_moe", 1e-6, 1e4}};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        accepted(families[i].model, "{\"rms_norm_eps\": \"(absent)\", \"rope_theta\": \"(absent)\","
+                                    " \"rope_parameters\": \"(absent)\", \"rope_scaling\": \"(absent)\"}");
+        assert_true(config.rms_eps == (float)families[i].eps);
+        assert_true(config.rope.theta == families[i].theta);
+    }
+}
+
 /* ---- sliding windows ---- */
 
 static void assert_windows(const char *model, const char *members, int first, int second, int third)
@@ -140,6 +157,7 @@ static void a_window_of_no_positions_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(missing_numbers_are_the_familys_defaults),
         cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),
         cmocka_unit_test(qwen2_moe_without_a_list_slides_every_second_layer_below_max_window_layers),
         cmocka_unit_test(a_window_that_is_not_used_is_none),

@@ -37,9 +37,11 @@ extern const weight_rule arch_weights_mlp[];
 /* Experts under `mlp.experts.`; GGUF's merged and older one-by-one names. */
 extern const expert_rule arch_experts_mlp[];
 
-/* arch_gguf_common, arch_hf_common - the numbers that all families share; the family adds what is its own. */
+/* arch_gguf_common, arch_hf_common - the numbers that all families share; the family adds what is its own. default_*:
+ * rms_norm_eps and rope_theta where config.json has none, as the family's configuration in transformers has them. */
 odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
-odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *err);
+odmoe_status arch_hf_common(config_object json, double default_eps, double default_theta, model_config *c,
+                            odmoe_error *err);
 /* arch_gguf_int - an optional integer PREFIX.key; missing gives fallback. */
 odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char *key, int64_t max, int fallback,
                            int *out, odmoe_error *err);

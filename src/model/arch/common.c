@@ -241,7 +241,8 @@ odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_co
 
 /* ---- Hugging Face ---- */
 
-odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *err)
+odmoe_status arch_hf_common(config_object json, double default_eps, double default_theta, model_config *c,
+                            odmoe_error *err)
 {
     int64_t layers, vocab, context, hidden, heads, kv_heads, head_dim, experts, top_k;
     double eps, rotary;
@@ -260,7 +261,7 @@ odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *er
     if (!status)
         status = config_int(json, "head_dim", false, 1, 4096, hidden / heads, &head_dim, err);
     if (!status)
-        status = config_float(json, "rms_norm_eps", false, 0, 1, 1e-6, &eps, err);
+        status = config_float(json, "rms_norm_eps", false, 0, 1, default_eps, &eps, err);
     if (!status)
         status = config_float(json, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
     if (!status)
@@ -274,7 +275,7 @@ odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *er
     if (!status)
         status = config_int(json, "num_experts_per_tok", true, 1, ROUTER_EXPERTS_MAX, 0, &top_k, err);
     if (!status)
-        status = config_rope(json, 10000.0, context, &c->rope, err);
+        status = config_rope(json, default_theta, context, &c->rope, err);
     if (status)
         return status;
     if (strcmp(act, "silu"))
@@ -364,7 +365,7 @@ odmoe_status arch_hf_layer_types(config_object json, int layers, int window, boo
 odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err)
 {
     int64_t dense, ffn;
-    odmoe_status status = arch_hf_common(json, c, err);
+    odmoe_status status = arch_hf_common(json, 1e-6, 1e4, c, err);
     if (!status)
         status = config_int(json, "intermediate_size", false, 1, MODEL_DIM_MAX, 0, &dense, err);
     if (!status)

@@ -12,7 +12,7 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
     int64_t ffn, window;
-    odmoe_status status = arch_hf_common(json, c, err);
+    odmoe_status status = arch_hf_common(json, 1e-5, 1e6, c, err);
     if (!status)
         status = config_int(json, "intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
     if (!status)

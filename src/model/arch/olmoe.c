@@ -10,7 +10,7 @@ static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *er
 {
     int64_t ffn;
     double clip;
-    odmoe_status status = arch_hf_common(json, c, err);
+    odmoe_status status = arch_hf_common(json, 1e-5, 1e4, c, err);
     if (!status)
         status = config_int(json, "intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
     if (!status)
