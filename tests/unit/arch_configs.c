@@ -66,6 +66,23 @@ static void missing_numbers_are_the_familys_defaults(void **state)
     }
 }
 
+/* ---- positions ---- */
+
+static void heads_of_which_a_part_turns_are_refused(void **state)
+{
+    static const char *const models[] = {"mixtral", "olmoe_f32", "qwen2_moe", "qwen3_moe"};
+    static const char *const members[] = {
+        "{\"partial_rotary_factor\": 0.5}",
+        "{\"rope_scaling\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}}",
+        "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"partial_rotary_factor\": 0.5}}"};
+    for (int m = 0; m < 4; m++) {
+        for (int i = 0; i < 3; i++)
+            refused(models[m], members[i], ODMOE_ERR_UNSUPPORTED, "partial_rotary_factor 0.5", "whole heads");
+        accepted(models[m], "{\"partial_rotary_factor\": 1.0}");
+        refused(models[m], "{\"partial_rotary_factor\": 1.5}", ODMOE_ERR_FORMAT, "partial_rotary_factor", "1.5");
+    }
+}
+
 /* ---- sliding windows ---- */
 
 static void assert_windows(const char *model, const char *members, int first, int second, int third)
@@ -158,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_numbers_are_the_familys_defaults),
+        cmocka_unit_test(heads_of_which_a_part_turns_are_refused),
         cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),
         cmocka_unit_test(qwen2_moe_without_a_list_slides_every_second_layer_below_max_window_layers),
         cmocka_unit_test(a_window_that_is_not_used_is_none),

@@ -446,7 +446,6 @@ static void numbers_of_config_json_are_checked(void **state)
         {"mixtral", "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", ODMOE_ERR_UNSUPPORTED, "dynamic",
          "linear"},
         {"mixtral", "{\"hidden_act\": \"gelu\"}", ODMOE_ERR_UNSUPPORTED, "gelu", "silu"},
-        {"mixtral", "{\"partial_rotary_factor\": 0.05}", ODMOE_ERR_FORMAT, "0 of 16", "even"},
         {"qwen2_moe", "{\"moe_intermediate_size\": 1}", ODMOE_ERR_FORMAT, "experts.0.gate_proj", "1"},
         {"qwen2_moe", "{\"shared_expert_intermediate_size\": 8}", ODMOE_ERR_FORMAT, "shared_expert", "shape"},
         {"qwen2_moe", "{\"shared_expert_intermediate_size\": null}", ODMOE_ERR_FORMAT,

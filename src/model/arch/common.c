@@ -241,11 +241,32 @@ odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_co
 
 /* ---- Hugging Face ---- */
 
+/* None of the families turns a part of a head only. transformers ignores the number, or fails, depending on the scaling
+ * and on where it stands; a file with it was made for something else. */
+static odmoe_status whole_heads_turn(config_object json, odmoe_error *err)
+{
+    static const char *const parts[] = {NULL, "rope_scaling", "rope_parameters"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        config_object part = json;
+        double rotary;
+        odmoe_status status = parts[i] ? config_part(json, parts[i], &part, err) : ODMOE_OK;
+        if (!status)
+            status = config_float(part, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
+        if (status)
+            return status;
+        if (rotary != 1)
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: partial_rotary_factor %g: this family turns whole heads (1, or leave it out)",
+                           json.file, rotary);
+    }
+    return ODMOE_OK;
+}
+
 odmoe_status arch_hf_common(config_object json, double default_eps, double default_theta, model_config *c,
                             odmoe_error *err)
 {
     int64_t layers, vocab, context, hidden, heads, kv_heads, head_dim, experts, top_k;
-    double eps, rotary;
+    double eps;
     const char *act;
     odmoe_status status = config_int(json, "num_hidden_layers", true, 1, MODEL_LAYERS_MAX, 0, &layers, err);
     if (!status)
@@ -263,7 +284,7 @@ odmoe_status arch_hf_common(config_object json, double default_eps, double defau
     if (!status)
         status = config_float(json, "rms_norm_eps", false, 0, 1, default_eps, &eps, err);
     if (!status)
-        status = config_float(json, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
+        status = whole_heads_turn(json, err);
     if (!status)
         status = config_text(json, "hidden_act", false, "silu", &act, err);
     if (!status) /* all families so far untie by default */
@@ -287,7 +308,7 @@ odmoe_status arch_hf_common(config_object json, double default_eps, double defau
     c->heads = (int)heads;
     c->kv_heads = (int)kv_heads;
     c->head_dim = (int)head_dim;
-    c->rope_dim = (int)(rotary * (double)head_dim);
+    c->rope_dim = (int)head_dim;
     c->rms_eps = (float)eps;
     c->router.experts = (int)experts;
     c->router.top_k = (int)top_k;
