@@ -97,6 +97,10 @@ static void numbers_that_size_something_are_checked(void **state)
         {"expert_used_count", 0, ODMOE_ERR_RANGE, "top-k 0", "4 experts"},
         {"expert_used_count", 5, ODMOE_ERR_RANGE, "top-k 5", "4 experts"},
         {"expert_used_count", UINT32_MAX, ODMOE_ERR_FORMAT, "expert_used_count", "4294967295"},
+        {"expert_group_count", 3, ODMOE_ERR_RANGE, "3 expert groups", "4 experts"},
+        {"expert_group_count", 2, ODMOE_ERR_RANGE, "0 of 2 expert groups", "4 experts"},
+        {"expert_group_count", 4097, ODMOE_ERR_FORMAT, "expert_group_count", "4097"},
+        {"expert_group_used_count", 4097, ODMOE_ERR_FORMAT, "expert_group_used_count", "4097"},
         {"expert_feed_forward_length", 255, ODMOE_ERR_FORMAT, "exps", "255"},
         {"expert_feed_forward_length", 512, ODMOE_ERR_FORMAT, "exps", "512"},
         {"expert_feed_forward_length", (1 << 20) + 1, ODMOE_ERR_FORMAT, "expert_feed_forward_length", "1048577"},
@@ -170,6 +174,22 @@ static void an_unknown_position_scaling_is_unsupported(void **state)
     gguf_edit *e = original();
     edit_set_text(e, PREFIX "rope.scaling.type", "longrope");
     edited_refused(e, ODMOE_ERR_UNSUPPORTED, "longrope", "none, linear, yarn");
+}
+
+/* llama.cpp heeds these keys in every family. */
+static void what_changes_attention_and_is_not_supported_is_refused(void **state)
+{
+    gguf_edit *e = original();
+    edit_set_int(e, PREFIX "attention.causal", GG_BOOL, 0);
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attention.causal", "false");
+    e = original();
+    edit_set_float(e, PREFIX "rope.scaling.attn_factor", 2);
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_factor is 2", "yarn");
+    e = original();
+    edit_set_int(e, PREFIX "attention.causal", GG_BOOL, 1);
+    edit_set_float(e, PREFIX "rope.scaling.attn_factor", 1);
+    accepted(edit_save(e, "said.gguf"));
+    edit_free(e);
 }
 
 static void a_missing_number_is_named(void **state)
@@ -520,6 +540,7 @@ int main(void)
         cmocka_unit_test(negative_and_enormous_integers_are_refused_in_any_width),
         cmocka_unit_test(real_numbers_that_give_no_positions_or_norms_are_refused),
         cmocka_unit_test(an_unknown_position_scaling_is_unsupported),
+        cmocka_unit_test(what_changes_attention_and_is_not_supported_is_refused),
         cmocka_unit_test(a_missing_number_is_named),
         cmocka_unit_test(an_unknown_family_lists_the_known_ones),
         cmocka_unit_test(a_dense_model_is_told_to_use_another_program),

@@ -118,7 +118,13 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
     if (gguf_text_is(kind, "yarn")) {
         r->scaling = ROPE_YARN;
         r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
-    } else if (gguf_text_is(kind, "linear")) {
+        return ODMOE_OK;
+    }
+    if (attention != 1)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s.rope.scaling.attn_factor is %g: only with position scaling 'yarn' is it supported",
+                       f->path, prefix, attention);
+    if (gguf_text_is(kind, "linear")) {
         r->scaling = r->factor == 1 ? ROPE_NONE : ROPE_LINEAR;
     } else if (gguf_text_is(kind, "none")) {
         r->scaling = ROPE_NONE;
@@ -169,6 +175,32 @@ static odmoe_status gguf_expert_ffn(const model_files *f, const char *prefix, mo
     return ODMOE_OK;
 }
 
+/* Keys that llama.cpp heeds in every family, whether its models have them or not. Groups of experts: by the sum of the
+ * two best probabilities of each, as router.h says. */
+static odmoe_status gguf_for_every_family(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    char key[128];
+    bool causal = true;
+    int groups, used;
+    key_of(key, prefix, "attention.causal");
+    odmoe_status status = gguf_has(f->gguf, key) ? gguf_get_bool(f->gguf, key, &causal, err) : ODMOE_OK;
+    if (!status)
+        status = arch_gguf_int(f, prefix, "expert_group_count", ROUTER_EXPERTS_MAX, 0, &groups, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "expert_group_used_count", ROUTER_EXPERTS_MAX, 0, &used, err);
+    if (status)
+        return status;
+    if (!causal)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s is false: a model whose tokens see those behind them does not generate text", f->path,
+                       key);
+    if (groups > 1) {
+        c->router.groups = groups;
+        c->router.groups_used = used;
+    }
+    return ODMOE_OK;
+}
+
 odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     int key_length, value_length, window;
@@ -216,6 +248,8 @@ odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_co
         status = gguf_rope(f, prefix, c, err);
     if (!status)
         status = gguf_expert_ffn(f, prefix, c, err);
+    if (!status)
+        status = gguf_for_every_family(f, prefix, c, err);
     if (status)
         return status;
     if (key_length != value_length)
