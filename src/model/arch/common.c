@@ -142,6 +142,7 @@ static odmoe_status gguf_rope(const model_files *f, const char *prefix, model_co
     rope_config *r = &c->rope;
     int original;
     r->truncate = true;
+    r->step_ramp = true;
     odmoe_status status = arch_gguf_float(f, prefix, "rope.freq_base", 10000, &r->theta, err);
     if (!status)
         status = arch_gguf_int(f, prefix, "rope.scaling.original_context_length", MODEL_CONTEXT_MAX, c->context,
