@@ -17,7 +17,9 @@ static model_config config; /* of the last `read` */
 /* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
 static odmoe_status read(const char *model, const char *members)
 {
+    tensor_index *none = tensor_index_create(&err);
     model_files files = {.path = "folder",
+                         .tensors = none,
                          .config = json_load_file(test_path("models/%s/config.json", model), 0, NULL)};
     json_t *changes = json_loads(members, 0, NULL), *value;
     const char *key;
@@ -34,6 +36,7 @@ static odmoe_status read(const char *model, const char *members)
     odmoe_status status = arch_read(&files, &family, &config, &err);
     json_decref(changes);
     json_decref(files.config);
+    tensor_index_free(none);
     return status;
 }
 
@@ -171,6 +174,17 @@ static void a_window_of_no_positions_is_refused(void **state)
             "null");
 }
 
+/* ---- clamping ---- */
+
+static void a_clamp_to_nothing_is_refused(void **state)
+{
+    refused("olmoe_f32", "{\"clip_qkv\": 0}", ODMOE_ERR_UNSUPPORTED, "clip_qkv 0", "null");
+    accepted("olmoe_f32", "{\"clip_qkv\": null}");
+    assert_true(config.clip_qkv == 0);
+    accepted("olmoe_f32", "{\"clip_qkv\": 0.5}");
+    assert_true(config.clip_qkv == 0.5f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +197,7 @@ int main(void)
         cmocka_unit_test(a_window_for_some_layers_of_qwen3_moe_is_refused),
         cmocka_unit_test(a_list_of_layer_types_must_fit_the_layers),
         cmocka_unit_test(a_window_of_no_positions_is_refused),
+        cmocka_unit_test(a_clamp_to_nothing_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

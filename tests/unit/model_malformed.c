@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/file.h"
 #include "support/golden.h"
 #include "support/models.h"
 
@@ -505,6 +506,78 @@ static void an_untied_folder_needs_its_output_matrix(void **state)
     accepted(folder("olmoe_f32", "{\"tie_word_embeddings\": false}"));
 }
 
+/* The folder's weights with one more tensor, of `length` zeros in F32. */
+static const char *with_tensor(const char *path, const char *name, int length)
+{
+    char inside[1200], *whole, *text;
+    size_t bytes_there;
+    uint64_t header_length;
+    snprintf(inside, sizeof inside, "%s/model.safetensors", path);
+    assert_int_equal(file_load(inside, 64u << 20, false, &whole, &bytes_there, &err), ODMOE_OK);
+    memcpy(&header_length, whole, sizeof header_length);
+    json_t *header = json_loadb(whole + 8, header_length, 0, NULL);
+    size_t data = bytes_there - 8 - header_length, more = (size_t)length * sizeof(float);
+    json_object_set_new(header, name,
+                        json_pack("{s:s, s:[i], s:[I, I]}", "dtype", "F32", "shape", length, "data_offsets",
+                                  (json_int_t)data, (json_int_t)(data + more)));
+    text = json_dumps(header, JSON_COMPACT);
+    bytes file = {0};
+    put_number(&file, strlen(text), 8);
+    put_text(&file, text);
+    put(&file, whole + 8 + header_length, data);
+    memset(whole, 0, more);
+    put(&file, whole, more);
+    assert_int_equal(unlink(inside), 0);
+    save(inside, &file);
+    bytes_free(&file);
+    json_decref(header);
+    free(text);
+    free(whole);
+    return path;
+}
+
+/* transformers leaves such biases out; adding them would compute something else. */
+static void biases_that_the_configuration_denies_are_refused(void **state)
+{
+    refused(folder("qwen2_moe", "{\"qkv_bias\": false}"), ODMOE_ERR_UNSUPPORTED, "self_attn.k_proj.bias", "qkv_bias");
+    accepted(folder("qwen2_moe", "{\"qkv_bias\": null}"));
+    const char *name = "model.layers.0.self_attn.q_proj.bias";
+    refused(with_tensor(folder("olmoe_f32", "{\"attention_bias\": false}"), name, 128), ODMOE_ERR_UNSUPPORTED, name,
+            "attention_bias");
+    refused(with_tensor(folder("olmoe_f32", "{\"attention_bias\": null}"), name, 128), ODMOE_ERR_UNSUPPORTED, name,
+            "attention_bias");
+    accepted(with_tensor(folder("olmoe_f32", "{\"attention_bias\": true}"), name, 128));
+    refused(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": false}"), name, 256), ODMOE_ERR_UNSUPPORTED, name,
+            "attention_bias");
+    accepted(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": true}"), name, 256));
+}
+
+static void biases_that_the_family_never_has_are_refused(void **state)
+{
+    const char *name = "model.layers.0.self_attn.q_proj.bias", *output = "model.layers.0.self_attn.o_proj.bias";
+    refused(with_tensor(folder("mixtral", "{\"attention_bias\": true}"), name, 128), ODMOE_ERR_UNSUPPORTED, name,
+            "change the result");
+    refused(with_tensor(folder("qwen2_moe", "{}"), output, 128), ODMOE_ERR_UNSUPPORTED, output, "change the result");
+}
+
+/* In GGUF architecture `llama` may have them. */
+static void biases_of_a_mixtral_in_gguf_are_added(void **state)
+{
+    static const char *const names[] = {"blk.0.attn_q.bias", "blk.0.attn_k.bias", "blk.0.attn_v.bias",
+                                        "blk.0.attn_output.bias"};
+    static const char *const beside[] = {"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight",
+                                         "blk.0.attn_output.weight"};
+    gguf_edit *e = edit_read(test_path("gguf/llama-Q4_K_M.gguf"));
+    for (int i = 0; i < 4; i++) {
+        uint64_t length = edit_find(e, beside[i])->size[1];
+        edit_tensor *t = edit_add(e, names[i], GG_TENSOR_F32, length, 0, 0);
+        for (uint64_t j = 0; j < length; j++)
+            put(&t->data, &(float){0.1f}, sizeof(float));
+    }
+    accepted(edit_save(e, "biases.gguf"));
+    edit_free(e);
+}
+
 static void families_of_folders_are_named(void **state)
 {
     refused(folder("mixtral", "{\"model_type\": \"dbrx\"}"), ODMOE_ERR_UNSUPPORTED, "dbrx",
@@ -555,6 +628,9 @@ int main(void)
         cmocka_unit_test(numbers_of_config_json_are_checked),
         cmocka_unit_test(a_model_without_any_layer_of_experts_is_dense),
         cmocka_unit_test(an_untied_folder_needs_its_output_matrix),
+        cmocka_unit_test(biases_that_the_configuration_denies_are_refused),
+        cmocka_unit_test(biases_that_the_family_never_has_are_refused),
+        cmocka_unit_test(biases_of_a_mixtral_in_gguf_are_added),
         cmocka_unit_test(families_of_folders_are_named),
         cmocka_unit_test(a_folder_or_file_that_is_no_model_says_what_would_be),
     };

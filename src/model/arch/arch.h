@@ -15,6 +15,10 @@ typedef struct arch {
     odmoe_status (*from_hf)(config_object json, model_config *c, odmoe_error *err);
     const weight_rule *const *weights; /* tables of resident tensors, NULL at the end; a table ends with W_ROLE_COUNT */
     const expert_rule *experts;        /* ends with PIECE_ROLE_COUNT */
+    /* The member of config.json that says whether q, k, v (and o) have biases, and what holds without it; NULL: none.
+     */
+    const char *hf_bias;
+    bool hf_bias_default;
 } arch;
 
 /* arch_at - the families, i = 0, 1, ...; NULL at the end. */

@@ -43,6 +43,14 @@ static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *er
     return status;
 }
 
+/* The output has no bias, in either format. */
+static const weight_rule biases[] = {
+    {W_Q_BIAS, IN_ALL_LAYERS, "blk.%d.attn_q.bias", "model.layers.%d.self_attn.q_proj.bias", DIM_VECTOR, DIM_Q, true},
+    {W_K_BIAS, IN_ALL_LAYERS, "blk.%d.attn_k.bias", "model.layers.%d.self_attn.k_proj.bias", DIM_VECTOR, DIM_KV, true},
+    {W_V_BIAS, IN_ALL_LAYERS, "blk.%d.attn_v.bias", "model.layers.%d.self_attn.v_proj.bias", DIM_VECTOR, DIM_KV, true},
+    {.role = W_ROLE_COUNT},
+};
+
 static const weight_rule shared[] = {
     {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight", "model.layers.%d.mlp.shared_expert.gate_proj.weight",
      DIM_SHARED_FFN, DIM_HIDDEN, false},
@@ -55,6 +63,5 @@ static const weight_rule shared[] = {
     {.role = W_ROLE_COUNT},
 };
 
-static const weight_rule *const weights[] = {arch_weights_base, arch_weights_attention_bias, arch_weights_mlp, shared,
-                                             NULL};
-const arch arch_qwen2_moe = {"qwen2_moe", "qwen2moe", from_gguf, from_hf, weights, arch_experts_mlp};
+static const weight_rule *const weights[] = {arch_weights_base, biases, arch_weights_mlp, shared, NULL};
+const arch arch_qwen2_moe = {"qwen2_moe", "qwen2moe", from_gguf, from_hf, weights, arch_experts_mlp, "qkv_bias", true};

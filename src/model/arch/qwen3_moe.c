@@ -48,4 +48,5 @@ static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *er
 
 static const weight_rule *const weights[] = {arch_weights_base, arch_weights_attention_bias, arch_weights_qk_norm,
                                              arch_weights_mlp, NULL};
-const arch arch_qwen3_moe = {"qwen3_moe", "qwen3moe", from_gguf, from_hf, weights, arch_experts_mlp};
+const arch arch_qwen3_moe = {"qwen3_moe", "qwen3moe",       from_gguf,        from_hf,
+                             weights,     arch_experts_mlp, "attention_bias", false};
