@@ -24,7 +24,7 @@ ODMOE_API odmoe_status odmoe_tape_create(int keep_activations, odmoe_tape **tape
 ODMOE_API void odmoe_tape_free(odmoe_tape *tape);
 
 /* odmoe_layer_forward_train - as odmoe_layer_forward, and records the call on the tape (what was on it is lost). x
- * stays borrowed until backward. */
+ * stays borrowed until backward; y may not overlap it (ERR_ARG). */
 ODMOE_API odmoe_status odmoe_layer_forward_train(odmoe_layer *layer, int32_t index, const float *x, int64_t n, float *y,
                                                  odmoe_routing *routing, odmoe_tape *tape, odmoe_error *err);
 
