@@ -294,6 +294,15 @@ static void score_gradients(const backward *b, int64_t row, const float *scores,
     }
 }
 
+/* The derivative of the sigmoid, from the logit: s * (1 - s) has no digits left where s is near one. */
+static float sigmoid_slope(float logit)
+{
+    if (isnan(logit)) /* such an expert scores 0 */
+        return 0;
+    float e = expf(-fabsf(logit));
+    return e / ((1 + e) * (1 + e));
+}
+
 static void router_row(void *ctx, int64_t row, int worker)
 {
     backward *b = ctx;
@@ -311,7 +320,7 @@ static void router_row(void *ctx, int64_t row, int worker)
         if (r->score == ROUTER_SOFTMAX)
             out[e] = (float)(scores[e] * (ds[e] - inner));
         else
-            out[e] = ds[e] * scores[e] * (1 - scores[e]);
+            out[e] = ds[e] * sigmoid_slope(logits[e]);
         if (b->g->z_coef != 0) /* z takes the softmax of the logits, whatever the scores are */
             out[e] += (float)(b->g->z_coef * 2 * lse / (double)b->t->n * exp(logits[e] - lse));
         b->dlogits_t[e * b->t->n + row] = out[e];
