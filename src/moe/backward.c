@@ -33,6 +33,11 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
     if (status)
         return status;
     t->m = m;
+    t->hidden = m->shape.hidden;
+    t->ffn = m->shape.ffn;
+    t->experts = m->router.experts;
+    t->top_k = m->router.top_k;
+    t->layers = m->layers;
     t->index = index;
     t->n = n;
     t->x = x;
@@ -42,6 +47,12 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
         out->keep_up = t->up;
     }
     return ODMOE_OK;
+}
+
+bool tape_is_of(const layer_tape *t, const moe_layer *m)
+{
+    return t->n && t->m == m && t->hidden == m->shape.hidden && t->ffn == m->shape.ffn &&
+           t->experts == m->router.experts && t->top_k == m->router.top_k && t->layers == m->layers;
 }
 
 void tape_copy(const layer_tape *t, float *logits, int32_t *topk, float *topw)

@@ -1,6 +1,8 @@
 /* Gradients by finite differences, for every variant of router that the goldens leave out, and the losses. */
 #include "support/layer_fixture.h"
 
+#include "api/layer_handles.h"
+
 typedef struct problem {
     layer_fixture f;
     odmoe_layer *layer;
@@ -164,6 +166,48 @@ static void a_sigmoid_far_from_zero_keeps_the_digits_of_its_gradient(void **stat
     }
 }
 
+/* A layer of these sizes that lies where the one that recorded the tape lay, before it was freed. */
+static odmoe_status backward_in_its_place(odmoe_tape *tape, int32_t L, int32_t H, int32_t F, int32_t E, int32_t k)
+{
+    layer_fixture f;
+    fixture_make(&f, L, H, F, E, k, 30);
+    odmoe_layer *layer = fixture_layer(&f);
+    moe_layer *recorded = tape->t.m;
+    odmoe_backward b;
+    odmoe_backward_init(&b);
+    b.dy = f.x;
+    b.drouter = malloc((size_t)(E * H) * sizeof(float));
+    tape->t.m = &layer->m;
+    odmoe_status status = odmoe_layer_backward(layer, tape, &b, &f.err);
+    tape->t.m = recorded;
+    free(b.drouter);
+    odmoe_layer_free(layer);
+    fixture_free(&f);
+    return status;
+}
+
+static void a_tape_does_not_fit_a_layer_of_other_sizes_at_the_same_address(void **state)
+{
+    layer_fixture f;
+    fixture_make(&f, 2, 9, 7, 8, 3, 30);
+    odmoe_layer *layer = fixture_layer(&f);
+    float *y = malloc((size_t)(f.n * f.H) * sizeof *y);
+    odmoe_tape *tape;
+    odmoe_tape_create(1, &tape, &f.err);
+    assert_int_equal(odmoe_layer_forward_train(layer, 1, f.x, f.n, y, NULL, tape, &f.err), ODMOE_OK);
+    static const int32_t others[][5] = {
+        {1, 9, 7, 8, 3}, {2, 8, 7, 8, 3}, {2, 9, 6, 8, 3}, {2, 9, 7, 9, 3}, {2, 9, 7, 8, 2}};
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(
+            backward_in_its_place(tape, others[i][0], others[i][1], others[i][2], others[i][3], others[i][4]),
+            ODMOE_ERR_STATE);
+    assert_int_equal(backward_in_its_place(tape, 2, 9, 7, 8, 3), ODMOE_OK);
+    free(y);
+    odmoe_tape_free(tape);
+    odmoe_layer_free(layer);
+    fixture_free(&f);
+}
+
 static odmoe_status refuse(void *user, const odmoe_expert *g, odmoe_error *err)
 {
     ++*(int *)user;
@@ -282,6 +326,7 @@ int main(void)
         cmocka_unit_test(sigmoid_renormalised_with_balance_and_z_loss),
         cmocka_unit_test(sigmoid_limited_to_groups),
         cmocka_unit_test(a_sigmoid_far_from_zero_keeps_the_digits_of_its_gradient),
+        cmocka_unit_test(a_tape_does_not_fit_a_layer_of_other_sizes_at_the_same_address),
         cmocka_unit_test(a_callback_or_a_source_that_fails_ends_backward),
         cmocka_unit_test(one_balance_for_all_layers_is_the_loss_over_concatenated_layers),
         cmocka_unit_test(the_bias_moves_against_the_load_and_changes_the_selection_only),
