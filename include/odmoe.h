@@ -570,17 +570,18 @@ typedef struct odmoe_routing {
 } odmoe_routing;
 ODMOE_API void odmoe_routing_init(odmoe_routing *routing);
 
-/* odmoe_layer_forward - one layer: y [n, hidden] from x [n, hidden], n >= 1. routing may be NULL.
+/* odmoe_layer_forward - one layer: y [n, hidden] from x [n, hidden], n >= 1. routing may be NULL. y may not overlap x.
  * Result   a row's depends on that row alone, not on chunks, threads, cache or I/O.
  * Cost     each needed expert is fetched once per chunk. After the router has spoken the predictor is told, and the
  *          next layer's experts are read ahead while this one computes; past the last layer nobody is asked.
  * Memory   allocates nothing.
- * Errors   ERR_RANGE; the source's. y is undefined then; the layer may be used again.
+ * Errors   ERR_RANGE; ERR_ARG: y overlaps x; the source's: y is undefined then; the layer may be used again.
  * Threads  any; calls are serialised inside. */
 ODMOE_API odmoe_status odmoe_layer_forward(odmoe_layer *layer, int32_t index, const float *x, int64_t n, float *y,
                                            odmoe_routing *routing, odmoe_error *err);
-/* odmoe_layer_forward_stack - all layers, each added to its input: h = x; h += layer_l(h); y = h. y may not be x.
- * routing: NULL, or [layers] of pointers, NULL or one layer's. Memory: keeps room for n rows of its own. */
+/* odmoe_layer_forward_stack - all layers, each added to its input: h = x; h += layer_l(h); y = h. y may not overlap
+ * x (ERR_ARG). routing: NULL, or [layers] of pointers, NULL or one layer's. Memory: keeps room for n rows of its own.
+ */
 ODMOE_API odmoe_status odmoe_layer_forward_stack(odmoe_layer *layer, const float *x, int64_t n, float *y,
                                                  odmoe_routing *const *routing, odmoe_error *err);
 

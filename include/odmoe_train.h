@@ -19,12 +19,13 @@ extern "C" {
 typedef struct odmoe_tape odmoe_tape;
 
 /* odmoe_tape_create - keep_activations 1: a tape keeps 2 * n * top_k * ffn floats of a call; 0: backward computes them
- * again. Either way it keeps n * (experts + 2 * top_k) numbers, and grows with the largest call. */
+ * again. Either way it keeps n * (experts + 2 * top_k) numbers, and grows with the largest call.
+ * What is on it is void once the layer that recorded it is freed. */
 ODMOE_API odmoe_status odmoe_tape_create(int keep_activations, odmoe_tape **tape, odmoe_error *err);
 ODMOE_API void odmoe_tape_free(odmoe_tape *tape);
 
 /* odmoe_layer_forward_train - as odmoe_layer_forward, and records the call on the tape (what was on it is lost). x
- * stays borrowed until backward. */
+ * stays borrowed until backward; y may not overlap it (ERR_ARG). */
 ODMOE_API odmoe_status odmoe_layer_forward_train(odmoe_layer *layer, int32_t index, const float *x, int64_t n, float *y,
                                                  odmoe_routing *routing, odmoe_tape *tape, odmoe_error *err);
 
@@ -48,7 +49,7 @@ ODMOE_API void odmoe_backward_init(odmoe_backward *backward);
 /* odmoe_layer_backward - of the call that the tape recorded with this layer.
  * Cost     fetches each expert that had rows once; about twice forward's arithmetic, three times when it recomputes.
  * Memory   allocates (and frees) one expert's gradients and groups of rows; experts * n * 2 floats for the router.
- * Errors   ERR_STATE: nothing was recorded; ERR_MEMORY; the source's and on_expert's. */
+ * Errors   ERR_STATE: nothing was recorded with this layer; ERR_MEMORY; the source's and on_expert's. */
 ODMOE_API odmoe_status odmoe_layer_backward(odmoe_layer *layer, const odmoe_tape *tape, const odmoe_backward *backward,
                                             odmoe_error *err);
 

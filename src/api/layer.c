@@ -151,6 +151,15 @@ static odmoe_status check_call(const odmoe_layer *layer, int32_t index, int64_t 
     return status ? status : check_range("rows", n, 1, INT64_MAX / layer->m.shape.hidden / 8, err);
 }
 
+/* y is cleared before x has been read to the end: sharing so much as one number gives nonsense. */
+static odmoe_status check_apart(const odmoe_layer *layer, const float *x, const float *y, int64_t n, odmoe_error *err)
+{
+    uintptr_t a = (uintptr_t)x, b = (uintptr_t)y, bytes = (uintptr_t)(n * layer->m.shape.hidden) * sizeof *x;
+    if (a < b ? b - a < bytes : a - b < bytes)
+        return err_set(err, ODMOE_ERR_ARG, "y overlaps x: the layer needs arrays of their own for input and output");
+    return ODMOE_OK;
+}
+
 odmoe_status layer_run(odmoe_layer *layer, int32_t index, const float *x, int64_t n, float *y, odmoe_routing *routing,
                        layer_tape *tape, odmoe_error *err)
 {
@@ -167,6 +176,8 @@ odmoe_status layer_run(odmoe_layer *layer, int32_t index, const float *x, int64_
                          m->router.experts);
     if (!status && tape)
         status = tape_start(tape, m, index, x, n, &out, err);
+    if (!status)
+        status = check_apart(layer, x, y, n, err);
     if (status)
         return status;
     if (routing) {
@@ -206,6 +217,8 @@ odmoe_status odmoe_layer_forward_stack(odmoe_layer *layer, const float *x, int64
                                        odmoe_routing *const *routing, odmoe_error *err)
 {
     odmoe_status status = check_call(layer, 0, n, err);
+    if (!status)
+        status = check_apart(layer, x, y, n, err);
     if (status)
         return status;
     pthread_mutex_lock(&layer->lock);

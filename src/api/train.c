@@ -58,7 +58,7 @@ odmoe_status odmoe_layer_backward(odmoe_layer *layer, const odmoe_tape *tape, co
     odmoe_status status = copy_in(&b, backward, sizeof b, "odmoe_backward_init", err);
     if (status)
         return status;
-    if (!tape->t.n || tape->t.m != &layer->m)
+    if (!tape_is_of(&tape->t, &layer->m))
         return err_set(err, ODMOE_ERR_STATE, "the tape holds no forward call of this layer");
     if (!b.dy)
         return err_set(err, ODMOE_ERR_ARG, "backward needs dy");

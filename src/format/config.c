@@ -203,11 +203,15 @@ static double yarn_mscale(double factor, double weight)
     return factor <= 1 ? 1 : 0.1 * weight * log(factor) + 1;
 }
 
-static odmoe_status read_yarn(config_object rope, int64_t max_context, rope_config *out, odmoe_error *err)
+/* c: the whole file, whose original_max_position_embeddings goes before that of its part `rope`. */
+static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_context, rope_config *out,
+                              odmoe_error *err)
 {
+    static const char original[] = "original_max_position_embeddings";
     double mscale, mscale_all;
-    odmoe_status status = config_int(rope, "original_max_position_embeddings", false, 1, CONTEXT_MAX, max_context,
-                                     &out->original_context, err);
+    odmoe_status status = config_int(rope, original, false, 1, CONTEXT_MAX, max_context, &out->original_context, err);
+    if (!status)
+        status = config_int(c, original, false, 1, CONTEXT_MAX, out->original_context, &out->original_context, err);
     if (!status)
         status = config_float(rope, "factor", false, 1, FACTOR_MAX,
                               fmin(fmax((double)max_context / (double)out->original_context, 1), FACTOR_MAX),
@@ -273,7 +277,7 @@ odmoe_status config_rope(config_object c, double default_theta, int64_t max_cont
         status = config_float(rope, "factor", true, 1, FACTOR_MAX, 1, &r.factor, err);
     } else if (!strcmp(type, "yarn")) {
         r.scaling = ROPE_YARN;
-        status = read_yarn(rope, max_context, &r, err);
+        status = read_yarn(c, rope, max_context, &r, err);
     } else if (strcmp(type, "default")) {
         status =
             err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: '%s' is of type '%.100s'; default, linear and yarn are supported",

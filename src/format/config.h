@@ -42,7 +42,8 @@ typedef struct rope_config {
     int64_t original_context;    /* YaRN: the context that the model was trained with */
     double beta_fast, beta_slow; /* YaRN: 32 and 1 */
     double attention_factor;     /* YaRN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
-    bool truncate; /* YaRN: the ramp's ends are rounded to whole dimensions; true unless the file says not */
+    bool truncate;  /* YaRN: the ramp's ends are rounded to whole dimensions; true unless the file says not */
+    bool step_ramp; /* YaRN: ends in the wrong order make a step, not a falling ramp; false in Hugging Face's files */
 } rope_config;
 /* config_rope - read it. ERR_UNSUPPORTED names a scaling that is not known. max_context: max_position_embeddings. */
 odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out,

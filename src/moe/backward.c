@@ -33,6 +33,11 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
     if (status)
         return status;
     t->m = m;
+    t->hidden = m->shape.hidden;
+    t->ffn = m->shape.ffn;
+    t->experts = m->router.experts;
+    t->top_k = m->router.top_k;
+    t->layers = m->layers;
     t->index = index;
     t->n = n;
     t->x = x;
@@ -42,6 +47,12 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
         out->keep_up = t->up;
     }
     return ODMOE_OK;
+}
+
+bool tape_is_of(const layer_tape *t, const moe_layer *m)
+{
+    return t->n && t->m == m && t->hidden == m->shape.hidden && t->ffn == m->shape.ffn &&
+           t->experts == m->router.experts && t->top_k == m->router.top_k && t->layers == m->layers;
 }
 
 void tape_copy(const layer_tape *t, float *logits, int32_t *topk, float *topw)
@@ -294,6 +305,15 @@ static void score_gradients(const backward *b, int64_t row, const float *scores,
     }
 }
 
+/* The derivative of the sigmoid, from the logit: s * (1 - s) has no digits left where s is near one. */
+static float sigmoid_slope(float logit)
+{
+    if (isnan(logit)) /* such an expert scores 0 */
+        return 0;
+    float e = expf(-fabsf(logit));
+    return e / ((1 + e) * (1 + e));
+}
+
 static void router_row(void *ctx, int64_t row, int worker)
 {
     backward *b = ctx;
@@ -311,7 +331,7 @@ static void router_row(void *ctx, int64_t row, int worker)
         if (r->score == ROUTER_SOFTMAX)
             out[e] = (float)(scores[e] * (ds[e] - inner));
         else
-            out[e] = ds[e] * scores[e] * (1 - scores[e]);
+            out[e] = ds[e] * sigmoid_slope(logits[e]);
         if (b->g->z_coef != 0) /* z takes the softmax of the logits, whatever the scores are */
             out[e] += (float)(b->g->z_coef * 2 * lse / (double)b->t->n * exp(logits[e] - lse));
         b->dlogits_t[e * b->t->n + row] = out[e];

@@ -16,6 +16,9 @@
 typedef struct layer_tape {
     bool keep; /* keep the products before silu: 2 * n * top_k * ffn floats, or compute them again */
     moe_layer *m;
+    /* m's sizes at the time: a new layer may lie where a freed one lay, and the arrays fit the old one */
+    int64_t hidden, ffn;
+    int experts, top_k, layers;
     int index;
     int64_t n; /* 0: nothing recorded */
     const float *x;
@@ -28,6 +31,8 @@ typedef struct layer_tape {
  * arrays, each may be NULL. tape_clear - zeroed is fine. */
 odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, int64_t n, layer_outputs *out,
                         odmoe_error *err);
+/* tape_is_of - has a call of this layer been recorded? Of a layer that is freed only so far as its sizes tell. */
+bool tape_is_of(const layer_tape *t, const moe_layer *m);
 void tape_copy(const layer_tape *t, float *logits, int32_t *topk, float *topw);
 void tape_clear(layer_tape *t);
 

@@ -214,6 +214,60 @@ static void integers_may_be_of_any_width(void **state)
     same_for_all(NULL, other_types);
 }
 
+/* ---- groups of experts ---- */
+
+/* The pair of neighbours with the largest sum of probabilities, of which the two experts are. */
+static void check_groups(void *user, const odmoe_tap *tap)
+{
+    for (int64_t row = 0; tap->router && row < tap->n; row++) {
+        const float *l = tap->router + row * 4;
+        const int32_t *chosen = tap->topk + row * 2;
+        int best = exp(l[2]) + exp(l[3]) > exp(l[0]) + exp(l[1]);
+        assert_int_equal(chosen[0] / 2, best);
+        assert_int_equal(chosen[1] / 2, best);
+        *(int *)user += 1;
+    }
+}
+
+static void one_group_of_two(gguf_edit *e, const char *arch)
+{
+    edit_set_int(e, key(arch, "expert_group_count"), GG_U32, 2);
+    edit_set_int(e, key(arch, "expert_group_used_count"), GG_U32, 1);
+}
+
+static void one_group_is_no_group(gguf_edit *e, const char *arch)
+{
+    edit_set_int(e, key(arch, "expert_group_count"), GG_U32, 1);
+    edit_set_int(e, key(arch, "expert_group_used_count"), GG_U32, 1);
+}
+
+/* As llama.cpp does it in every family. */
+static void experts_come_from_the_best_groups_where_a_file_has_groups(void **state)
+{
+    for (int i = 0; i < 4; i++) {
+        odmoe_options o = small_options();
+        odmoe_model *model = must_open(changed(architectures[i], one_group_of_two, "groups.gguf"), &o);
+        odmoe_session *session = must_create(model, 0);
+        odmoe_row rows[TOKENS];
+        for (int t = 0; t < TOKENS; t++)
+            rows[t] = (odmoe_row){session, t, token_at(t), 0};
+        int seen = 0;
+        odmoe_pass pass;
+        odmoe_error err = {0};
+        odmoe_pass_init(&pass);
+        pass.rows = rows;
+        pass.n = TOKENS;
+        pass.on_tap = check_groups;
+        pass.user = &seen;
+        if (odmoe_pass_run(model, &pass, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(seen, TOKENS * LAYERS);
+        odmoe_session_free(session);
+        odmoe_model_close(model);
+    }
+    same_for_all(NULL, one_group_is_no_group);
+}
+
 /* ---- positions ---- */
 
 static void linear_4(gguf_edit *e, const char *arch)
@@ -487,6 +541,7 @@ int main(void)
         cmocka_unit_test(a_file_without_an_output_matrix_uses_the_embedding),
         cmocka_unit_test(numbers_follow_from_tensors_where_keys_are_missing),
         cmocka_unit_test(integers_may_be_of_any_width),
+        cmocka_unit_test(experts_come_from_the_best_groups_where_a_file_has_groups),
         cmocka_unit_test(linear_scaling_has_several_spellings),
         cmocka_unit_test(scaling_that_is_none_changes_nothing),
         cmocka_unit_test(yarn_has_defaults),

@@ -289,6 +289,15 @@ static void yarn_without_a_factor_stretches_to_the_models_context(void **state)
     assert_true(r.factor == 4);
 }
 
+static void yarns_original_context_beside_the_scaling_goes_before_the_one_in_it(void **state)
+{
+    rope_config r = rope("{\"original_max_position_embeddings\": 64, \"rope_scaling\": {\"rope_type\": \"yarn\","
+                         " \"original_max_position_embeddings\": 128}}");
+    assert_true(r.original_context == 64 && r.factor == 8);
+    r = rope("{\"original_max_position_embeddings\": 64, \"rope_parameters\": {\"rope_type\": \"yarn\"}}");
+    assert_true(r.original_context == 64 && r.factor == 8);
+}
+
 static void yarns_mscale_pair_gives_the_attention_factor(void **state)
 {
     rope_config r = rope("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 0.707,"
@@ -395,6 +404,7 @@ int main(void)
         cmocka_unit_test(yarn_has_its_defaults),
         cmocka_unit_test(yarn_takes_what_the_file_says),
         cmocka_unit_test(yarn_without_a_factor_stretches_to_the_models_context),
+        cmocka_unit_test(yarns_original_context_beside_the_scaling_goes_before_the_one_in_it),
         cmocka_unit_test(yarns_mscale_pair_gives_the_attention_factor),
         cmocka_unit_test(rope_type_goes_before_type),
         cmocka_unit_test(an_unknown_scaling_is_named_as_unsupported),

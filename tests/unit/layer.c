@@ -101,6 +101,33 @@ static void more_rows_than_a_chunk_give_the_same_bytes(void **state)
     fixture_free(&f);
 }
 
+static void an_output_that_overlaps_the_input_is_refused(void **state)
+{
+    layer_fixture f;
+    fixture_make(&f, 2, 16, 8, 8, 2, 30);
+    odmoe_layer *layer = fixture_layer(&f);
+    odmoe_tape *tape;
+    const int64_t rows = 10, numbers = rows * f.H;
+    float *middle = f.x + numbers, *kept = malloc((size_t)(f.n * f.H) * sizeof *kept);
+    memcpy(kept, f.x, (size_t)(f.n * f.H) * sizeof *kept);
+    assert_int_equal(odmoe_tape_create(0, &tape, &f.err), ODMOE_OK);
+    float *const overlapping[] = {middle, middle + 1, middle + numbers - 1, middle - 1, middle - numbers + 1};
+    for (int i = 0; i < 5; i++) {
+        float *y = overlapping[i];
+        assert_int_equal(odmoe_layer_forward(layer, 0, middle, rows, y, NULL, &f.err), ODMOE_ERR_ARG);
+        assert_non_null(strstr(f.err.message, "overlaps"));
+        assert_int_equal(odmoe_layer_forward_train(layer, 0, middle, rows, y, NULL, tape, &f.err), ODMOE_ERR_ARG);
+        assert_int_equal(odmoe_layer_forward_stack(layer, middle, rows, y, NULL, &f.err), ODMOE_ERR_ARG);
+    }
+    assert_memory_equal(f.x, kept, (size_t)(f.n * f.H) * sizeof *kept);
+    assert_int_equal(odmoe_layer_forward(layer, 0, middle, rows, middle + numbers, NULL, &f.err), ODMOE_OK);
+    assert_int_equal(odmoe_layer_forward(layer, 0, middle, rows, middle - numbers, NULL, &f.err), ODMOE_OK);
+    free(kept);
+    odmoe_tape_free(tape);
+    odmoe_layer_free(layer);
+    fixture_free(&f);
+}
+
 static void a_budget_too_small_for_one_row_is_refused_with_the_figure(void **state)
 {
     layer_fixture f;
@@ -498,6 +525,7 @@ int main(void)
         cmocka_unit_test(the_number_of_threads_and_of_other_rows_changes_no_byte),
         cmocka_unit_test(one_token),
         cmocka_unit_test(more_rows_than_a_chunk_give_the_same_bytes),
+        cmocka_unit_test(an_output_that_overlaps_the_input_is_refused),
         cmocka_unit_test(a_budget_too_small_for_one_row_is_refused_with_the_figure),
         cmocka_unit_test(several_experts_are_asked_for_in_one_call_and_those_without_tokens_never),
         cmocka_unit_test(expert_weights_sum_to_one),

@@ -1,6 +1,8 @@
 /* Gradients by finite differences, for every variant of router that the goldens leave out, and the losses. */
 #include "support/layer_fixture.h"
 
+#include "api/layer_handles.h"
+
 typedef struct problem {
     layer_fixture f;
     odmoe_layer *layer;
@@ -133,6 +135,79 @@ static void sigmoid_limited_to_groups(void **state)
     check(&(odmoe_router){ODMOE_SCORE_SIGMOID, 0, 1, 4, 2}, 0.5f, 1, 0);
 }
 
+/* One expert, one row: the router's gradient is dy * output * s'(logit) * x, in double. From logits of 17 on, a score
+ * in float is 1, and says nothing of its distance from it. */
+static void a_sigmoid_far_from_zero_keeps_the_digits_of_its_gradient(void **state)
+{
+    static const float logits[] = {-30, -17, -5, 0, 5, 12, 17, 20, 40, 80};
+    for (size_t i = 0; i < sizeof logits / sizeof *logits; i++) {
+        layer_fixture f;
+        fixture_make(&f, 1, 1, 1, 1, 1, 1);
+        f.x[0] = 1;
+        f.router[0][0] = logits[i];
+        f.experts[0][0] = f.experts[0][1] = f.experts[0][2] = 1;
+        f.options.router = (odmoe_router){ODMOE_SCORE_SIGMOID, 0, 1, 0, 0};
+        odmoe_layer *layer = fixture_layer(&f);
+        odmoe_tape *tape;
+        float y, dy = 1, dr = NAN;
+        odmoe_tape_create(0, &tape, &f.err);
+        assert_int_equal(odmoe_layer_forward_train(layer, 0, f.x, 1, &y, NULL, tape, &f.err), ODMOE_OK);
+        odmoe_backward b;
+        odmoe_backward_init(&b);
+        b.dy = &dy;
+        b.drouter = &dr;
+        assert_int_equal(odmoe_layer_backward(layer, tape, &b, &f.err), ODMOE_OK);
+        double e = exp(-fabs((double)logits[i])), expected = 1 / (1 + exp(-1.0)) * e / ((1 + e) * (1 + e));
+        if (!(fabs(dr - expected) <= 1e-5 * expected))
+            fail_msg("logit %g: gradient %g, expected %g", (double)logits[i], (double)dr, expected);
+        odmoe_tape_free(tape);
+        odmoe_layer_free(layer);
+        fixture_free(&f);
+    }
+}
+
+/* A layer of these sizes that lies where the one that recorded the tape lay, before it was freed. */
+static odmoe_status backward_in_its_place(odmoe_tape *tape, int32_t L, int32_t H, int32_t F, int32_t E, int32_t k)
+{
+    layer_fixture f;
+    fixture_make(&f, L, H, F, E, k, 30);
+    odmoe_layer *layer = fixture_layer(&f);
+    moe_layer *recorded = tape->t.m;
+    odmoe_backward b;
+    odmoe_backward_init(&b);
+    b.dy = f.x;
+    b.drouter = malloc((size_t)(E * H) * sizeof(float));
+    tape->t.m = &layer->m;
+    odmoe_status status = odmoe_layer_backward(layer, tape, &b, &f.err);
+    tape->t.m = recorded;
+    free(b.drouter);
+    odmoe_layer_free(layer);
+    fixture_free(&f);
+    return status;
+}
+
+static void a_tape_does_not_fit_a_layer_of_other_sizes_at_the_same_address(void **state)
+{
+    layer_fixture f;
+    fixture_make(&f, 2, 9, 7, 8, 3, 30);
+    odmoe_layer *layer = fixture_layer(&f);
+    float *y = malloc((size_t)(f.n * f.H) * sizeof *y);
+    odmoe_tape *tape;
+    odmoe_tape_create(1, &tape, &f.err);
+    assert_int_equal(odmoe_layer_forward_train(layer, 1, f.x, f.n, y, NULL, tape, &f.err), ODMOE_OK);
+    static const int32_t others[][5] = {
+        {1, 9, 7, 8, 3}, {2, 8, 7, 8, 3}, {2, 9, 6, 8, 3}, {2, 9, 7, 9, 3}, {2, 9, 7, 8, 2}};
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(
+            backward_in_its_place(tape, others[i][0], others[i][1], others[i][2], others[i][3], others[i][4]),
+            ODMOE_ERR_STATE);
+    assert_int_equal(backward_in_its_place(tape, 2, 9, 7, 8, 3), ODMOE_OK);
+    free(y);
+    odmoe_tape_free(tape);
+    odmoe_layer_free(layer);
+    fixture_free(&f);
+}
+
 static odmoe_status refuse(void *user, const odmoe_expert *g, odmoe_error *err)
 {
     ++*(int *)user;
@@ -250,6 +325,8 @@ int main(void)
         cmocka_unit_test(softmax_not_renormalised_and_scaled),
         cmocka_unit_test(sigmoid_renormalised_with_balance_and_z_loss),
         cmocka_unit_test(sigmoid_limited_to_groups),
+        cmocka_unit_test(a_sigmoid_far_from_zero_keeps_the_digits_of_its_gradient),
+        cmocka_unit_test(a_tape_does_not_fit_a_layer_of_other_sizes_at_the_same_address),
         cmocka_unit_test(a_callback_or_a_source_that_fails_ends_backward),
         cmocka_unit_test(one_balance_for_all_layers_is_the_loss_over_concatenated_layers),
         cmocka_unit_test(the_bias_moves_against_the_load_and_changes_the_selection_only),

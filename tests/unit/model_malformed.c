@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/file.h"
 #include "support/golden.h"
 #include "support/models.h"
 
@@ -97,6 +98,10 @@ static void numbers_that_size_something_are_checked(void **state)
         {"expert_used_count", 0, ODMOE_ERR_RANGE, "top-k 0", "4 experts"},
         {"expert_used_count", 5, ODMOE_ERR_RANGE, "top-k 5", "4 experts"},
         {"expert_used_count", UINT32_MAX, ODMOE_ERR_FORMAT, "expert_used_count", "4294967295"},
+        {"expert_group_count", 3, ODMOE_ERR_RANGE, "3 expert groups", "4 experts"},
+        {"expert_group_count", 2, ODMOE_ERR_RANGE, "0 of 2 expert groups", "4 experts"},
+        {"expert_group_count", 4097, ODMOE_ERR_FORMAT, "expert_group_count", "4097"},
+        {"expert_group_used_count", 4097, ODMOE_ERR_FORMAT, "expert_group_used_count", "4097"},
         {"expert_feed_forward_length", 255, ODMOE_ERR_FORMAT, "exps", "255"},
         {"expert_feed_forward_length", 512, ODMOE_ERR_FORMAT, "exps", "512"},
         {"expert_feed_forward_length", (1 << 20) + 1, ODMOE_ERR_FORMAT, "expert_feed_forward_length", "1048577"},
@@ -170,6 +175,22 @@ static void an_unknown_position_scaling_is_unsupported(void **state)
     gguf_edit *e = original();
     edit_set_text(e, PREFIX "rope.scaling.type", "longrope");
     edited_refused(e, ODMOE_ERR_UNSUPPORTED, "longrope", "none, linear, yarn");
+}
+
+/* llama.cpp heeds these keys in every family. */
+static void what_changes_attention_and_is_not_supported_is_refused(void **state)
+{
+    gguf_edit *e = original();
+    edit_set_int(e, PREFIX "attention.causal", GG_BOOL, 0);
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attention.causal", "false");
+    e = original();
+    edit_set_float(e, PREFIX "rope.scaling.attn_factor", 2);
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_factor is 2", "yarn");
+    e = original();
+    edit_set_int(e, PREFIX "attention.causal", GG_BOOL, 1);
+    edit_set_float(e, PREFIX "rope.scaling.attn_factor", 1);
+    accepted(edit_save(e, "said.gguf"));
+    edit_free(e);
 }
 
 static void a_missing_number_is_named(void **state)
@@ -446,7 +467,6 @@ static void numbers_of_config_json_are_checked(void **state)
         {"mixtral", "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", ODMOE_ERR_UNSUPPORTED, "dynamic",
          "linear"},
         {"mixtral", "{\"hidden_act\": \"gelu\"}", ODMOE_ERR_UNSUPPORTED, "gelu", "silu"},
-        {"mixtral", "{\"partial_rotary_factor\": 0.05}", ODMOE_ERR_FORMAT, "0 of 16", "even"},
         {"qwen2_moe", "{\"moe_intermediate_size\": 1}", ODMOE_ERR_FORMAT, "experts.0.gate_proj", "1"},
         {"qwen2_moe", "{\"shared_expert_intermediate_size\": 8}", ODMOE_ERR_FORMAT, "shared_expert", "shape"},
         {"qwen2_moe", "{\"shared_expert_intermediate_size\": null}", ODMOE_ERR_FORMAT,
@@ -470,7 +490,8 @@ static void numbers_of_config_json_are_checked(void **state)
 
 static void a_model_without_any_layer_of_experts_is_dense(void **state)
 {
-    const char *path = folder("qwen2_moe", "{\"decoder_sparse_step\": 1024, \"num_hidden_layers\": 1}");
+    const char *path =
+        folder("qwen2_moe", "{\"decoder_sparse_step\": 1024, \"num_hidden_layers\": 1, \"layer_types\": null}");
     odmoe_info info = {.size = sizeof info};
     assert_error(&err, odmoe_inspect(path, &info, &err), ODMOE_ERR_UNSUPPORTED, "dense", "another program");
 }
@@ -483,6 +504,78 @@ static void an_untied_folder_needs_its_output_matrix(void **state)
     refused(folder("olmoe_tied", "{\"tie_word_embeddings\": null}"), ODMOE_ERR_FORMAT, "lm_head.weight",
             "tie_word_embeddings");
     accepted(folder("olmoe_f32", "{\"tie_word_embeddings\": false}"));
+}
+
+/* The folder's weights with one more tensor, of `length` zeros in F32. */
+static const char *with_tensor(const char *path, const char *name, int length)
+{
+    char inside[1200], *whole, *text;
+    size_t bytes_there;
+    uint64_t header_length;
+    snprintf(inside, sizeof inside, "%s/model.safetensors", path);
+    assert_int_equal(file_load(inside, 64u << 20, false, &whole, &bytes_there, &err), ODMOE_OK);
+    memcpy(&header_length, whole, sizeof header_length);
+    json_t *header = json_loadb(whole + 8, header_length, 0, NULL);
+    size_t data = bytes_there - 8 - header_length, more = (size_t)length * sizeof(float);
+    json_object_set_new(header, name,
+                        json_pack("{s:s, s:[i], s:[I, I]}", "dtype", "F32", "shape", length, "data_offsets",
+                                  (json_int_t)data, (json_int_t)(data + more)));
+    text = json_dumps(header, JSON_COMPACT);
+    bytes file = {0};
+    put_number(&file, strlen(text), 8);
+    put_text(&file, text);
+    put(&file, whole + 8 + header_length, data);
+    memset(whole, 0, more);
+    put(&file, whole, more);
+    assert_int_equal(unlink(inside), 0);
+    save(inside, &file);
+    bytes_free(&file);
+    json_decref(header);
+    free(text);
+    free(whole);
+    return path;
+}
+
+/* transformers leaves such biases out; adding them would compute something else. */
+static void biases_that_the_configuration_denies_are_refused(void **state)
+{
+    refused(folder("qwen2_moe", "{\"qkv_bias\": false}"), ODMOE_ERR_UNSUPPORTED, "self_attn.k_proj.bias", "qkv_bias");
+    accepted(folder("qwen2_moe", "{\"qkv_bias\": null}"));
+    const char *name = "model.layers.0.self_attn.q_proj.bias";
+    refused(with_tensor(folder("olmoe_f32", "{\"attention_bias\": false}"), name, 128), ODMOE_ERR_UNSUPPORTED, name,
+            "attention_bias");
+    refused(with_tensor(folder("olmoe_f32", "{\"attention_bias\": null}"), name, 128), ODMOE_ERR_UNSUPPORTED, name,
+            "attention_bias");
+    accepted(with_tensor(folder("olmoe_f32", "{\"attention_bias\": true}"), name, 128));
+    refused(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": false}"), name, 256), ODMOE_ERR_UNSUPPORTED, name,
+            "attention_bias");
+    accepted(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": true}"), name, 256));
+}
+
+static void biases_that_the_family_never_has_are_refused(void **state)
+{
+    const char *name = "model.layers.0.self_attn.q_proj.bias", *output = "model.layers.0.self_attn.o_proj.bias";
+    refused(with_tensor(folder("mixtral", "{\"attention_bias\": true}"), name, 128), ODMOE_ERR_UNSUPPORTED, name,
+            "change the result");
+    refused(with_tensor(folder("qwen2_moe", "{}"), output, 128), ODMOE_ERR_UNSUPPORTED, output, "change the result");
+}
+
+/* In GGUF architecture `llama` may have them. */
+static void biases_of_a_mixtral_in_gguf_are_added(void **state)
+{
+    static const char *const names[] = {"blk.0.attn_q.bias", "blk.0.attn_k.bias", "blk.0.attn_v.bias",
+                                        "blk.0.attn_output.bias"};
+    static const char *const beside[] = {"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight",
+                                         "blk.0.attn_output.weight"};
+    gguf_edit *e = edit_read(test_path("gguf/llama-Q4_K_M.gguf"));
+    for (int i = 0; i < 4; i++) {
+        uint64_t length = edit_find(e, beside[i])->size[1];
+        edit_tensor *t = edit_add(e, names[i], GG_TENSOR_F32, length, 0, 0);
+        for (uint64_t j = 0; j < length; j++)
+            put(&t->data, &(float){0.1f}, sizeof(float));
+    }
+    accepted(edit_save(e, "biases.gguf"));
+    edit_free(e);
 }
 
 static void families_of_folders_are_named(void **state)
@@ -520,6 +613,7 @@ int main(void)
         cmocka_unit_test(negative_and_enormous_integers_are_refused_in_any_width),
         cmocka_unit_test(real_numbers_that_give_no_positions_or_norms_are_refused),
         cmocka_unit_test(an_unknown_position_scaling_is_unsupported),
+        cmocka_unit_test(what_changes_attention_and_is_not_supported_is_refused),
         cmocka_unit_test(a_missing_number_is_named),
         cmocka_unit_test(an_unknown_family_lists_the_known_ones),
         cmocka_unit_test(a_dense_model_is_told_to_use_another_program),
@@ -534,6 +628,9 @@ int main(void)
         cmocka_unit_test(numbers_of_config_json_are_checked),
         cmocka_unit_test(a_model_without_any_layer_of_experts_is_dense),
         cmocka_unit_test(an_untied_folder_needs_its_output_matrix),
+        cmocka_unit_test(biases_that_the_configuration_denies_are_refused),
+        cmocka_unit_test(biases_that_the_family_never_has_are_refused),
+        cmocka_unit_test(biases_of_a_mixtral_in_gguf_are_added),
         cmocka_unit_test(families_of_folders_are_named),
         cmocka_unit_test(a_folder_or_file_that_is_no_model_says_what_would_be),
     };

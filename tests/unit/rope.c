@@ -46,7 +46,9 @@ static void frequencies_are_those_of_the_papers(void **state)
                   &rc.beta_fast, &rc.beta_slow, &truncate, &rc.attention_factor) == 9) {
         float room[HALF_MOST];
         double want;
-        rc.scaling = !strcmp(kind, "yarn") ? ROPE_YARN : (!strcmp(kind, "linear") ? ROPE_LINEAR : ROPE_NONE);
+        rc.step_ramp = !strcmp(kind, "step");
+        rc.scaling =
+            rc.step_ramp || !strcmp(kind, "yarn") ? ROPE_YARN : (!strcmp(kind, "linear") ? ROPE_LINEAR : ROPE_NONE);
         rc.truncate = truncate;
         model_config c = {.head_dim = dims, .rope_dim = dims, .rope = rc};
         rope r = made(&c, room);
@@ -60,7 +62,7 @@ static void frequencies_are_those_of_the_papers(void **state)
         cases++;
     }
     fclose(f);
-    assert_int_equal(cases, 8);
+    assert_int_equal(cases, 12);
 }
 
 /* ---- turning ---- */

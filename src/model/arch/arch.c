@@ -56,6 +56,25 @@ static odmoe_status read_gguf(const model_files *f, const arch **out, model_conf
     return unknown(f, name.at, (int)(name.length > 64 ? 64 : name.length), err);
 }
 
+/* The reference leaves out biases that the configuration denies; the program would add them. One of the two is wrong.
+ */
+static odmoe_status check_bias(const model_files *f, const arch *a, config_object json, odmoe_error *err)
+{
+    bool wanted = true;
+    odmoe_status status =
+        a->hf_bias ? config_bool(json, a->hf_bias, false, a->hf_bias_default, &wanted, err) : ODMOE_OK;
+    for (size_t i = 0; !status && !wanted && i < tensor_index_count(f->tensors); i++) {
+        const tensor_info *t = tensor_index_at(f->tensors, i);
+        const char *part = strstr(t->name, ".self_attn."), *end = strrchr(t->name, '.');
+        if (part && !strcmp(end, ".bias"))
+            status = err_set(err, ODMOE_ERR_UNSUPPORTED,
+                             "%s: there is a tensor %s, but %s in %s is false: set it to true if the model was trained "
+                             "with biases, or remove them",
+                             f->path, t->name, a->hf_bias, json.file);
+    }
+    return status;
+}
+
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
 {
     config_object json = {f->config, "config.json"};
@@ -69,7 +88,8 @@ static odmoe_status read_hf(const model_files *f, const arch **out, model_config
             continue;
         *out = a;
         config->family = a->family;
-        return a->from_hf(json, config, err);
+        status = a->from_hf(json, config, err);
+        return status ? status : check_bias(f, a, json, err);
     }
     static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
                                               "moe_num_experts"};

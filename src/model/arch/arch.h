@@ -15,6 +15,10 @@ typedef struct arch {
     odmoe_status (*from_hf)(config_object json, model_config *c, odmoe_error *err);
     const weight_rule *const *weights; /* tables of resident tensors, NULL at the end; a table ends with W_ROLE_COUNT */
     const expert_rule *experts;        /* ends with PIECE_ROLE_COUNT */
+    /* The member of config.json that says whether q, k, v (and o) have biases, and what holds without it; NULL: none.
+     */
+    const char *hf_bias;
+    bool hf_bias_default;
 } arch;
 
 /* arch_at - the families, i = 0, 1, ...; NULL at the end. */
@@ -37,17 +41,24 @@ extern const weight_rule arch_weights_mlp[];
 /* Experts under `mlp.experts.`; GGUF's merged and older one-by-one names. */
 extern const expert_rule arch_experts_mlp[];
 
-/* arch_gguf_common, arch_hf_common - the numbers that all families share; the family adds what is its own. */
+/* arch_gguf_common, arch_hf_common - the numbers that all families share; the family adds what is its own. default_*:
+ * rms_norm_eps and rope_theta where config.json has none, as the family's configuration in transformers has them. */
 odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
-odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *err);
+odmoe_status arch_hf_common(config_object json, double default_eps, double default_theta, model_config *c,
+                            odmoe_error *err);
 /* arch_gguf_int - an optional integer PREFIX.key; missing gives fallback. */
 odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char *key, int64_t max, int fallback,
                            int *out, odmoe_error *err);
 odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
                              odmoe_error *err);
 /* arch_hf_qwen - what the Qwen families add to arch_hf_common: widths of dense and expert FFNs, norm_topk_prob, which
- * layers are dense (decoder_sparse_step, mlp_only_layers), sliding windows (use_sliding_window, max_window_layers,
- * layer_types). */
+ * layers are dense (decoder_sparse_step, mlp_only_layers). Which layers slide is each family's own. */
 odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err);
+/* arch_hf_window - how many positions a sliding layer sees (use_sliding_window, sliding_window); 0: nothing slides. */
+odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
+/* arch_hf_layer_types - the list of layer_types into sliding [layers], which stays as it is when the file has none
+ * (*given false). A list of another length, an unknown word, a sliding layer without a window: an error. */
+odmoe_status arch_hf_layer_types(config_object json, int layers, int window, bool *sliding, bool *given,
+                                 odmoe_error *err);
 
 #endif

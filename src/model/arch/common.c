@@ -118,7 +118,13 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
     if (gguf_text_is(kind, "yarn")) {
         r->scaling = ROPE_YARN;
         r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
-    } else if (gguf_text_is(kind, "linear")) {
+        return ODMOE_OK;
+    }
+    if (attention != 1)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s.rope.scaling.attn_factor is %g: only with position scaling 'yarn' is it supported",
+                       f->path, prefix, attention);
+    if (gguf_text_is(kind, "linear")) {
         r->scaling = r->factor == 1 ? ROPE_NONE : ROPE_LINEAR;
     } else if (gguf_text_is(kind, "none")) {
         r->scaling = ROPE_NONE;
@@ -136,6 +142,7 @@ static odmoe_status gguf_rope(const model_files *f, const char *prefix, model_co
     rope_config *r = &c->rope;
     int original;
     r->truncate = true;
+    r->step_ramp = true;
     odmoe_status status = arch_gguf_float(f, prefix, "rope.freq_base", 10000, &r->theta, err);
     if (!status)
         status = arch_gguf_int(f, prefix, "rope.scaling.original_context_length", MODEL_CONTEXT_MAX, c->context,
@@ -166,6 +173,32 @@ static odmoe_status gguf_expert_ffn(const model_files *f, const char *prefix, mo
         }
     }
     c->expert_ffn = c->dense_ffn;
+    return ODMOE_OK;
+}
+
+/* Keys that llama.cpp heeds in every family, whether its models have them or not. Groups of experts: by the sum of the
+ * two best probabilities of each, as router.h says. */
+static odmoe_status gguf_for_every_family(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    char key[128];
+    bool causal = true;
+    int groups, used;
+    key_of(key, prefix, "attention.causal");
+    odmoe_status status = gguf_has(f->gguf, key) ? gguf_get_bool(f->gguf, key, &causal, err) : ODMOE_OK;
+    if (!status)
+        status = arch_gguf_int(f, prefix, "expert_group_count", ROUTER_EXPERTS_MAX, 0, &groups, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "expert_group_used_count", ROUTER_EXPERTS_MAX, 0, &used, err);
+    if (status)
+        return status;
+    if (!causal)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s is false: a model whose tokens see those behind them does not generate text", f->path,
+                       key);
+    if (groups > 1) {
+        c->router.groups = groups;
+        c->router.groups_used = used;
+    }
     return ODMOE_OK;
 }
 
@@ -216,6 +249,8 @@ odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_co
         status = gguf_rope(f, prefix, c, err);
     if (!status)
         status = gguf_expert_ffn(f, prefix, c, err);
+    if (!status)
+        status = gguf_for_every_family(f, prefix, c, err);
     if (status)
         return status;
     if (key_length != value_length)
@@ -241,10 +276,32 @@ odmoe_status arch_gguf_common(const model_files *f, const char *prefix, model_co
 
 /* ---- Hugging Face ---- */
 
-odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *err)
+/* None of the families turns a part of a head only. transformers ignores the number, or fails, depending on the scaling
+ * and on where it stands; a file with it was made for something else. */
+static odmoe_status whole_heads_turn(config_object json, odmoe_error *err)
+{
+    static const char *const parts[] = {NULL, "rope_scaling", "rope_parameters"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        config_object part = json;
+        double rotary;
+        odmoe_status status = parts[i] ? config_part(json, parts[i], &part, err) : ODMOE_OK;
+        if (!status)
+            status = config_float(part, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
+        if (status)
+            return status;
+        if (rotary != 1)
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: partial_rotary_factor %g: this family turns whole heads (1, or leave it out)",
+                           json.file, rotary);
+    }
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_common(config_object json, double default_eps, double default_theta, model_config *c,
+                            odmoe_error *err)
 {
     int64_t layers, vocab, context, hidden, heads, kv_heads, head_dim, experts, top_k;
-    double eps, rotary;
+    double eps;
     const char *act;
     odmoe_status status = config_int(json, "num_hidden_layers", true, 1, MODEL_LAYERS_MAX, 0, &layers, err);
     if (!status)
@@ -260,9 +317,9 @@ odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *er
     if (!status)
         status = config_int(json, "head_dim", false, 1, 4096, hidden / heads, &head_dim, err);
     if (!status)
-        status = config_float(json, "rms_norm_eps", false, 0, 1, 1e-6, &eps, err);
+        status = config_float(json, "rms_norm_eps", false, 0, 1, default_eps, &eps, err);
     if (!status)
-        status = config_float(json, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
+        status = whole_heads_turn(json, err);
     if (!status)
         status = config_text(json, "hidden_act", false, "silu", &act, err);
     if (!status) /* all families so far untie by default */
@@ -274,7 +331,7 @@ odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *er
     if (!status)
         status = config_int(json, "num_experts_per_tok", true, 1, ROUTER_EXPERTS_MAX, 0, &top_k, err);
     if (!status)
-        status = config_rope(json, 10000.0, context, &c->rope, err);
+        status = config_rope(json, default_theta, context, &c->rope, err);
     if (status)
         return status;
     if (strcmp(act, "silu"))
@@ -286,7 +343,7 @@ odmoe_status arch_hf_common(config_object json, model_config *c, odmoe_error *er
     c->heads = (int)heads;
     c->kv_heads = (int)kv_heads;
     c->head_dim = (int)head_dim;
-    c->rope_dim = (int)(rotary * (double)head_dim);
+    c->rope_dim = (int)head_dim;
     c->rms_eps = (float)eps;
     c->router.experts = (int)experts;
     c->router.top_k = (int)top_k;
@@ -314,22 +371,49 @@ static odmoe_status sparse_layers(config_object json, model_config *c, odmoe_err
     return ODMOE_OK;
 }
 
-static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
+odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err)
 {
     bool use;
-    int64_t window, first;
+    int64_t size;
+    /* without a number the reference takes 4096; `null` is its word for none */
+    const json_t *given = json_object_get(json.object, "sliding_window");
     odmoe_status status = config_bool(json, "use_sliding_window", false, false, &use, err);
     if (!status)
-        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 0, &window, err);
-    if (!status)
-        status = config_int(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, 28, &first, err);
-    if (status || !use)
+        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, given ? 0 : 4096, &size, err);
+    if (status)
         return status;
+    if (use && size == 0 && !json_is_null(given))
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: a sliding_window of 0 shows a token nothing; write null, or use_sliding_window false, for "
+                       "no window",
+                       json.file);
+    *window = use ? (int)size : 0;
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_layer_types(config_object json, int layers, int window, bool *sliding, bool *given,
+                                 odmoe_error *err)
+{
     const json_t *types = json_object_get(json.object, "layer_types");
-    for (int l = 0; l < c->layers; l++) {
+    *given = types && !json_is_null(types);
+    if (!*given)
+        return ODMOE_OK;
+    if (!json_is_array(types) || json_array_size(types) != (size_t)layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: layer_types must be a list with one word for each of %d layers",
+                       json.file, layers);
+    for (int l = 0; l < layers; l++) {
         const char *type = json_string_value(json_array_get(types, (size_t)l));
-        bool sliding = type ? !strcmp(type, "sliding_attention") : l >= first;
-        c->window[l] = sliding ? (int)window : 0;
+        sliding[l] = type && !strcmp(type, "sliding_attention");
+        if (!type || (!sliding[l] && strcmp(type, "full_attention")))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: layer_types: '%.32s' of layer %d is not known; known are full_attention, "
+                           "sliding_attention",
+                           json.file, type ? type : "(no text)", l);
+        if (sliding[l] && !window)
+            return err_set(err, ODMOE_ERR_FORMAT,
+                           "%s: layer_types lets layer %d slide, but use_sliding_window and sliding_window give no "
+                           "window",
+                           json.file, l);
     }
     return ODMOE_OK;
 }
@@ -337,7 +421,7 @@ static odmoe_status windows(config_object json, model_config *c, odmoe_error *er
 odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err)
 {
     int64_t dense, ffn;
-    odmoe_status status = arch_hf_common(json, c, err);
+    odmoe_status status = arch_hf_common(json, 1e-6, 1e4, c, err);
     if (!status)
         status = config_int(json, "intermediate_size", false, 1, MODEL_DIM_MAX, 0, &dense, err);
     if (!status)
@@ -348,6 +432,5 @@ odmoe_status arch_hf_qwen(config_object json, model_config *c, odmoe_error *err)
         return status;
     c->dense_ffn = (int)dense;
     c->expert_ffn = (int)ffn;
-    status = sparse_layers(json, c, err);
-    return status ? status : windows(json, c, err);
+    return sparse_layers(json, c, err);
 }

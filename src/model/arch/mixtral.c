@@ -12,7 +12,7 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
     int64_t ffn, window;
-    odmoe_status status = arch_hf_common(json, c, err);
+    odmoe_status status = arch_hf_common(json, 1e-5, 1e6, c, err);
     if (!status)
         status = config_int(json, "intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
     if (!status)
@@ -25,6 +25,16 @@ static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *er
         c->window[l] = (int)window;
     return ODMOE_OK;
 }
+
+/* In GGUF alone: architecture `llama` may have them; Hugging Face's Mixtral has none, and leaves out what a file has.
+ */
+static const weight_rule biases[] = {
+    {W_Q_BIAS, IN_ALL_LAYERS, "blk.%d.attn_q.bias", NULL, DIM_VECTOR, DIM_Q, true},
+    {W_K_BIAS, IN_ALL_LAYERS, "blk.%d.attn_k.bias", NULL, DIM_VECTOR, DIM_KV, true},
+    {W_V_BIAS, IN_ALL_LAYERS, "blk.%d.attn_v.bias", NULL, DIM_VECTOR, DIM_KV, true},
+    {W_O_BIAS, IN_ALL_LAYERS, "blk.%d.attn_output.bias", NULL, DIM_VECTOR, DIM_HIDDEN, true},
+    {.role = W_ROLE_COUNT},
+};
 
 static const weight_rule router[] = {
     {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.block_sparse_moe.gate.weight", DIM_EXPERTS,
@@ -43,5 +53,5 @@ static const expert_rule experts[] = {
     {.role = PIECE_ROLE_COUNT},
 };
 
-static const weight_rule *const weights[] = {arch_weights_base, arch_weights_attention_bias, router, NULL};
-const arch arch_mixtral = {"mixtral", "llama", from_gguf, from_hf, weights, experts};
+static const weight_rule *const weights[] = {arch_weights_base, biases, router, NULL};
+const arch arch_mixtral = {"mixtral", "llama", from_gguf, from_hf, weights, experts, NULL, false};

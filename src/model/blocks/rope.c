@@ -16,6 +16,22 @@ static double yarn_dimension(const model_config *c, double turns)
     return c->rope_dim * log((double)c->rope.original_context / (turns * two_pi)) / (2 * log(c->rope.theta));
 }
 
+/* Where the mixed dimensions begin and end. Only the outer sides are held to the head, as in transformers: with a very
+ * short original context the ends can come out in the wrong order, and the ramp falls. llama.cpp makes it a step then.
+ */
+static void yarn_ends(const model_config *c, double *low, double *high)
+{
+    const rope_config *rc = &c->rope;
+    *low = yarn_dimension(c, rc->beta_fast);
+    *high = yarn_dimension(c, rc->beta_slow);
+    *low = fmax(rc->truncate ? floor(*low) : *low, 0);
+    *high = fmin(rc->truncate ? ceil(*high) : *high, c->rope_dim - 1);
+    if (rc->step_ramp)
+        *high = fmax(*high, *low + 0.001);
+    else if (*low == *high)
+        *high += 0.001;
+}
+
 static double clamp(double x, double low, double high)
 {
     return x < low ? low : (x > high ? high : x);
@@ -28,12 +44,7 @@ odmoe_status rope_fill(rope *r, const model_config *c, const float *factors, odm
     double low = 0, high = 0;
     r->scale = 1;
     if (yarn) {
-        low = yarn_dimension(c, rc->beta_fast);
-        high = yarn_dimension(c, rc->beta_slow);
-        low = clamp(rc->truncate ? floor(low) : low, 0, c->rope_dim - 1);
-        high = clamp(rc->truncate ? ceil(high) : high, 0, c->rope_dim - 1);
-        if (low == high)
-            high += 0.001;
+        yarn_ends(c, &low, &high);
         r->scale =
             (float)(rc->attention_factor > 0 ? rc->attention_factor : (rc->factor > 1 ? 0.1 * log(rc->factor) + 1 : 1));
     }

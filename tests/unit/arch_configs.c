@@ -1,0 +1,203 @@
+/* What a family makes of config.json: the numbers that no small golden could tell apart, and the files that are refused
+ * because versions of the reference disagree about them or it would compute nonsense. */
+#include "model/arch/arch.h"
+
+#include "format_files.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/golden.h"
+
+static odmoe_error err;
+static model_config config; /* of the last `read` */
+
+/* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
+static odmoe_status read(const char *model, const char *members)
+{
+    tensor_index *none = tensor_index_create(&err);
+    model_files files = {.path = "folder",
+                         .tensors = none,
+                         .config = json_load_file(test_path("models/%s/config.json", model), 0, NULL)};
+    json_t *changes = json_loads(members, 0, NULL), *value;
+    const char *key;
+    const arch *family;
+    assert_non_null(files.config);
+    assert_non_null(changes);
+    json_object_foreach(changes, key, value)
+    {
+        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
+            json_object_del(files.config, key);
+        else
+            json_object_set(files.config, key, value);
+    }
+    odmoe_status status = arch_read(&files, &family, &config, &err);
+    json_decref(changes);
+    json_decref(files.config);
+    tensor_index_free(none);
+    return status;
+}
+
+static void accepted(const char *model, const char *members)
+{
+    if (read(model, members))
+        fail_msg("%s with %s: %s", model, members, err.message);
+}
+
+static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
+{
+    err = (odmoe_error){0};
+    assert_error(&err, read(model, members), status, word, word2);
+}
+
+/* ---- defaults ---- */
+
+static void missing_numbers_are_the_familys_defaults(void **state)
+{
+    static const struct {
+        const char *model;
+        double eps, theta;
+    } families[] = {
+        {"mixtral", 1e-5, 1e6}, {"olmoe_f32", 1e-5, 1e4}, {"qwen2_moe", 1e-6, 1e4}, {"qwen3_moe", 1e-6, 1e4}};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        accepted(families[i].model, "{\"rms_norm_eps\": \"(absent)\", \"rope_theta\": \"(absent)\","
+                                    " \"rope_parameters\": \"(absent)\", \"rope_scaling\": \"(absent)\"}");
+        assert_true(config.rms_eps == (float)families[i].eps);
+        assert_true(config.rope.theta == families[i].theta);
+    }
+}
+
+/* ---- positions ---- */
+
+static void heads_of_which_a_part_turns_are_refused(void **state)
+{
+    static const char *const models[] = {"mixtral", "olmoe_f32", "qwen2_moe", "qwen3_moe"};
+    static const char *const members[] = {
+        "{\"partial_rotary_factor\": 0.5}",
+        "{\"rope_scaling\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}}",
+        "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"partial_rotary_factor\": 0.5}}"};
+    for (int m = 0; m < 4; m++) {
+        for (int i = 0; i < 3; i++)
+            refused(models[m], members[i], ODMOE_ERR_UNSUPPORTED, "partial_rotary_factor 0.5", "whole heads");
+        accepted(models[m], "{\"partial_rotary_factor\": 1.0}");
+        refused(models[m], "{\"partial_rotary_factor\": 1.5}", ODMOE_ERR_FORMAT, "partial_rotary_factor", "1.5");
+    }
+}
+
+/* ---- sliding windows ---- */
+
+static void assert_windows(const char *model, const char *members, int first, int second, int third)
+{
+    accepted(model, members);
+    const int want[] = {first, second, third};
+    for (int l = 0; l < config.layers && l < 3; l++)
+        if (config.window[l] != want[l])
+            fail_msg("%s with %s: layer %d sees %d positions, expected %d", model, members, l, config.window[l],
+                     want[l]);
+}
+
+static void a_window_of_qwen3_moe_is_every_layers(void **state)
+{
+    assert_windows("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7}", 7, 7, 7);
+    assert_windows("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 0}", 7, 7,
+                   7);
+    assert_windows("qwen3_moe_f16",
+                   "{\"use_sliding_window\": true, \"sliding_window\": 7,"
+                   " \"layer_types\": [\"sliding_attention\", \"sliding_attention\"]}",
+                   7, 7, 7);
+}
+
+static void qwen2_moe_without_a_list_slides_every_second_layer_below_max_window_layers(void **state)
+{
+    char members[200];
+    static const int want[][4] = {{0, 0, 0, 0}, {1, 7, 0, 0}, {2, 7, 0, 0}, {3, 7, 0, 7}, {28, 7, 0, 7}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        snprintf(members, sizeof members,
+                 "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": %d,"
+                 " \"layer_types\": null}",
+                 want[i][0]);
+        assert_windows("qwen2_moe", members, want[i][1], want[i][2], want[i][3]);
+    }
+}
+
+static void a_window_that_is_not_used_is_none(void **state)
+{
+    const char *off = "{\"use_sliding_window\": false, \"sliding_window\": 7, \"max_window_layers\": 2}";
+    assert_windows("qwen3_moe", off, 0, 0, 0);
+    assert_windows("qwen2_moe", off, 0, 0, 0);
+    assert_windows("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0);
+    assert_windows("qwen2_moe", "{\"use_sliding_window\": true, \"sliding_window\": null}", 0, 0, 0);
+}
+
+static void a_used_window_without_a_number_is_the_references_default(void **state)
+{
+    const char *members = "{\"use_sliding_window\": true, \"sliding_window\": \"(absent)\", \"layer_types\": null}";
+    assert_windows("qwen3_moe", members, 4096, 4096, 4096);
+    assert_windows("qwen2_moe", members, 4096, 0, 4096);
+    assert_windows("qwen3_moe", "{\"sliding_window\": \"(absent)\"}", 0, 0, 0);
+}
+
+static void a_window_for_some_layers_of_qwen3_moe_is_refused(void **state)
+{
+    refused("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 2}",
+            ODMOE_ERR_UNSUPPORTED, "max_window_layers 2", "use_sliding_window");
+    refused("qwen3_moe_f16",
+            "{\"use_sliding_window\": true, \"sliding_window\": 7,"
+            " \"layer_types\": [\"sliding_attention\", \"full_attention\"]}",
+            ODMOE_ERR_UNSUPPORTED, "layer_types", "layer 1");
+}
+
+static void a_list_of_layer_types_must_fit_the_layers(void **state)
+{
+    static const char *const models[] = {"qwen2_moe", "qwen3_moe"};
+    for (int i = 0; i < 2; i++) {
+        refused(models[i], "{\"layer_types\": [\"full_attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "layers");
+        refused(models[i], "{\"layer_types\": 3}", ODMOE_ERR_FORMAT, "layer_types", "layers");
+    }
+    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"full_attention\", \"chunked_attention\"]}",
+            ODMOE_ERR_UNSUPPORTED, "chunked_attention", "layer 2");
+    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", 2, \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
+            "layer_types", "layer 1");
+    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
+            ODMOE_ERR_FORMAT, "layer 1", "use_sliding_window");
+    assert_windows("qwen2_moe",
+                   "{\"use_sliding_window\": true, \"sliding_window\": 7,"
+                   " \"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"]}",
+                   0, 0, 7);
+}
+
+static void a_window_of_no_positions_is_refused(void **state)
+{
+    refused("qwen2_moe", "{\"use_sliding_window\": true, \"sliding_window\": 0}", ODMOE_ERR_FORMAT, "sliding_window",
+            "null");
+}
+
+/* ---- clamping ---- */
+
+static void a_clamp_to_nothing_is_refused(void **state)
+{
+    refused("olmoe_f32", "{\"clip_qkv\": 0}", ODMOE_ERR_UNSUPPORTED, "clip_qkv 0", "null");
+    accepted("olmoe_f32", "{\"clip_qkv\": null}");
+    assert_true(config.clip_qkv == 0);
+    accepted("olmoe_f32", "{\"clip_qkv\": 0.5}");
+    assert_true(config.clip_qkv == 0.5f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(missing_numbers_are_the_familys_defaults),
+        cmocka_unit_test(heads_of_which_a_part_turns_are_refused),
+        cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),
+        cmocka_unit_test(qwen2_moe_without_a_list_slides_every_second_layer_below_max_window_layers),
+        cmocka_unit_test(a_window_that_is_not_used_is_none),
+        cmocka_unit_test(a_used_window_without_a_number_is_the_references_default),
+        cmocka_unit_test(a_window_for_some_layers_of_qwen3_moe_is_refused),
+        cmocka_unit_test(a_list_of_layer_types_must_fit_the_layers),
+        cmocka_unit_test(a_window_of_no_positions_is_refused),
+        cmocka_unit_test(a_clamp_to_nothing_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
