@@ -30,6 +30,28 @@ static char *find_target(const char *path)
     return target;
 }
 
+static char *volatile unfinished; /* the name that a signal has to remove */
+
+/* Remove what is unfinished, then end as the signal would have ended the program (SA_RESETHAND). */
+static void on_end(int signal_number)
+{
+    char *partial = unfinished;
+    if (partial)
+        unlink(partial);
+    raise(signal_number);
+}
+
+/* A signal that is ignored stays ignored, so that nohup keeps its meaning. */
+static void catch_ends(void)
+{
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction old, action = {.sa_handler = on_end, .sa_flags = SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
+            sigaction(signals[i], &action, NULL);
+}
+
 bool out_file_open(out_file *f, const char *path)
 {
     *f = (out_file){.fd = -1, .path = path, .target = find_target(path)};
@@ -39,8 +61,11 @@ bool out_file_open(out_file *f, const char *path)
     f->partial = must_alloc(room, 1);
     snprintf(f->partial, room, "%s.XXXXXX", f->target);
     f->fd = mkostemp(f->partial, O_CLOEXEC);
-    if (f->fd >= 0)
+    if (f->fd >= 0) {
+        unfinished = f->partial;
+        catch_ends();
         return true;
+    }
     complain("%s: cannot be written: %m", path);
     free(f->target);
     free(f->partial);
@@ -74,6 +99,7 @@ bool out_file_close(out_file *f, bool keep)
         f->error = errno;
     if (!keep || f->error)
         unlink(f->partial);
+    unfinished = NULL;
     if (keep && f->error)
         complain("%s: cannot be written: %s", f->path, strerror(f->error));
     free(f->target);

@@ -1,9 +1,12 @@
 """Where results go: files that are replaced or left alone, and a standard output that takes nothing."""
 import os
+import signal
 import stat
+import subprocess
+import time
 import unittest
 
-from odmoe_cli import DATA, DEMO, CliTest, run
+from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, run
 
 CASE = DATA / "layer" / "tiny.safetensors"
 
@@ -42,6 +45,20 @@ class Files(CliTest):
         link.symlink_to("nothing")
         self.check_refused(link)
         self.assertEqual([p.name for p in self.folder.iterdir()], ["link"])
+
+    def test_an_interrupted_command_leaves_nothing(self):
+        ids = ",".join(["5"] * 1500)
+        for end in (signal.SIGINT, signal.SIGTERM):
+            p = subprocess.Popen([PROGRAM, "logits", "-m", DEMO, "--tokens", ids, "--kernels", "ref", "--layers", "--greedy", "500",
+                                  "--out", self.folder / "out"])
+            limit = time.monotonic() + 60
+            while not list(self.folder.iterdir()) and time.monotonic() < limit:
+                time.sleep(0.01)
+            self.assertTrue(list(self.folder.iterdir()))
+            time.sleep(0.05)
+            p.send_signal(end)
+            self.assertEqual(p.wait(60), -end)
+            self.assertEqual(list(self.folder.iterdir()), [])
 
 
 if __name__ == "__main__":
