@@ -106,7 +106,9 @@ static const struct argp bench_argp = {
             {"top-k", KEY_TOP_K, "K", 0, "default 4", 0},
             {"tokens", KEY_TOKENS, "N", 0, "default 256", 0},
             {"dtype", KEY_DTYPE, "TYPE", 0, "f32, f16, bf16, q8_0 or q4_k; default f32", 0},
-            {"file", KEY_FILE, "PATH", 0, "write the experts there once, and stream them cold; else they are in memory",
+            {"file", KEY_FILE, "PATH", 0,
+             "a file that is created with the experts unless it has them, to stream them cold; "
+             "without it they are in memory",
              0},
             {"ram", KEY_RAM, "SIZE", 0, "room for experts with --file; default: all, at most 1 GiB", 0},
             {"distinct", KEY_DISTINCT, "D", 0, "stored experts that stand for all; default: all", 0},

@@ -1,8 +1,12 @@
 """The layer from the command line: all cases of tests/data/layer against their goldens, and the figures of its bench."""
+import pathlib
 import re
+import resource
+import signal
+import subprocess
 import unittest
 
-from odmoe_cli import DATA, CliTest, read_safetensors, run
+from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, read_safetensors, run
 
 CASES = sorted((DATA / "layer").glob("*.safetensors"))
 FORWARD = {"y", "topk", "topw", "aux", "counts", "imbalance"}
@@ -89,6 +93,32 @@ class BenchLayer(CliTest):
         written = file.stat().st_mtime_ns
         self.bench("--file", file)
         self.assertEqual(file.stat().st_mtime_ns, written)
+
+    def test_a_file_of_something_else_is_left_as_it_is(self):
+        model = self.folder / "model.gguf"
+        for old in (pathlib.Path(DEMO).read_bytes(), b"a few words", b"GGUF"):
+            model.write_bytes(old)
+            self.check_error(run("bench-layer", *self.shape, "--file", model), 1, model, "another name")
+            self.assertEqual(model.read_bytes(), old)
+
+    def test_experts_of_another_shape_are_replaced(self):
+        file = self.folder / "experts.gguf"
+        file.touch()
+        self.bench("--file", file, "--distinct", "3")
+        small = file.stat().st_size
+        self.assertEqual(self.bench("--file", file)["bytes_read"], 12 * self.bytes)
+        self.assertGreater(file.stat().st_size, 3 * small)
+
+    def test_a_full_disk_leaves_nothing(self):
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+        p = subprocess.run([PROGRAM, "bench-layer", *self.shape, "--file", self.folder / "experts.gguf"], preexec_fn=limit,
+                           restore_signals=False, capture_output=True, text=True)
+        self.assertEqual(p.returncode, 1)
+        self.assertRegex(p.stderr, r"\Aodmoe: .*experts\.gguf: cannot be written: [^\n]+\n\Z")
+        self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_few_stored_experts_stand_for_all(self):
         file = self.folder / "experts.gguf"
