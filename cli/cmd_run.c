@@ -108,7 +108,7 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
 static bool print_object(const measure *m, const char *text, size_t length)
 {
     json_t *object = measure_json(m);
-    json_object_set_new(object, "text", json_stringn(text, length));
+    json_object_set_new(object, "text", json_text(text, length));
     json_print(object, stdout);
     return !ferror(stdout);
 }

@@ -1,6 +1,8 @@
 #include "measure.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 static odmoe_stats stats_now(odmoe_model *model)
 {
@@ -198,6 +200,42 @@ void measure_hint(const measure *m, const char *path, const odmoe_options *optio
     else if (token && token <= available)
         fprintf(out, "hint: --ram %s would hold one token's experts: below that, few are found in the cache\n",
                 ram_text(token, text));
+}
+
+/* The bytes of the character at `at`; *whole says whether it is one: of a malformed or cut-off character these are the
+ * bytes that one U+FFFD stands for, as Unicode recommends. The second byte's range keeps out overlong forms, surrogates
+ * and what lies beyond U+10FFFF. */
+static size_t character_bytes(const unsigned char *at, size_t length, bool *whole)
+{
+    unsigned char lead = at[0];
+    size_t bytes = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    size_t n = 1;
+    while (n < bytes && n < length && at[n] >= low && at[n] <= high) {
+        n++;
+        low = 0x80;
+        high = 0xbf;
+    }
+    *whole = n == bytes;
+    return n;
+}
+
+json_t *json_text(const char *text, size_t length)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    char *valid = must_alloc(length, strlen(replacement));
+    size_t used = 0, bytes;
+    for (size_t i = 0; i < length; i += bytes) {
+        bool whole;
+        bytes = character_bytes((const unsigned char *)text + i, length - i, &whole);
+        size_t n = whole ? bytes : strlen(replacement);
+        memcpy(valid + used, whole ? text + i : replacement, n);
+        used += n;
+    }
+    json_t *string = json_stringn(valid, used);
+    free(valid);
+    return string;
 }
 
 void json_print(json_t *object, FILE *out)

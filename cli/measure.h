@@ -31,6 +31,9 @@ void measure_summary(const measure *m, bool budget, FILE *out);
  * again, so call it after the model was closed: its memory counts as available then. */
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out);
 
+/* json_text - a string of any bytes: what is no UTF-8 becomes U+FFFD, as JSON can hold nothing else. */
+json_t *json_text(const char *text, size_t length);
+
 /* json_print - one object on one line of `out`; takes the reference. */
 void json_print(json_t *object, FILE *out);
 

@@ -1,9 +1,10 @@
 """What scripts rely on: names and values of the JSON objects, the files written, and the same text always."""
 import json
 import math
+import subprocess
 import unittest
 
-from odmoe_cli import DATA, DEMO, CliTest, read_safetensors, run
+from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, read_safetensors, run
 
 PROMPT = "In the beginning God created the heaven and the earth. And the"
 STATS = set("""prompt_tokens prompt_chunks prompt_seconds prompt_tps prompt_bytes_read gen_tokens gen_seconds gen_tps
@@ -74,6 +75,15 @@ class Objects(CliTest):
         o = self.check_done(run(*options, "--json")).json()
         self.assertEqual(o["text"], text)
         self.assertLessEqual(STATS, set(o))
+
+    def test_text_that_is_no_utf_8_is_in_the_object_as_well(self):
+        options = ["run", "-m", DEMO, "-p", PROMPT, "-n", "300", "--temp", "100", "--top-k", "0", "--top-p", "1", "--min-p", "0",
+                   "--ignore-eos", "--seed", "1"]
+        text = subprocess.run([PROGRAM, *options], capture_output=True, check=True).stdout
+        with self.assertRaises(UnicodeDecodeError):
+            text.decode()
+        o = self.check_done(run(*options, "--json")).json()
+        self.assertEqual(o["text"], text.decode(errors="replace"))
 
     def test_perplexity_counts_the_second_half_of_each_chunk(self):
         o = self.check_done(run("perplexity", "-m", DEMO, "-f", DATA / "heldout" / "bible.txt", "-c", "64", "--chunks",
