@@ -87,15 +87,15 @@ typedef struct answer {
     size_t length;
 } answer;
 
-static void show(void *user, const char *text, size_t length)
+static bool show(void *user, const char *text, size_t length)
 {
     answer *a = user;
     fwrite(text, 1, length, stdout);
-    fflush(stdout);
     a->text = must_realloc(a->text, a->length + length + 1, 1);
     memcpy(a->text + a->length, text, length);
     a->length += length;
     a->text[a->length] = 0;
+    return flush_output();
 }
 
 /* Keep what the session has already read of the conversation: forget from the first token that differs. */
@@ -109,7 +109,7 @@ static size_t reuse(odmoe_session *session, const id_list *ids)
     return same;
 }
 
-/* Answer the conversation's last message. false: the program cannot go on; complained. */
+/* Answer the conversation's last message. false: the program cannot go on; complained, or output_done will. */
 static bool answer_last(const generator *g, conversation *c)
 {
     id_list ids;
@@ -131,7 +131,10 @@ static bool answer_last(const generator *g, conversation *c)
     odmoe_status status = generate(g, ids.ids + same, (int64_t)(ids.n - same), &m, &end, &err);
     free(ids.ids);
     putchar('\n');
-    fflush(stdout);
+    if (!flush_output()) {
+        free(a->text);
+        return false;
+    }
     if (status == ODMOE_ERR_CANCELLED || (status && a->length == 0)) {
         if (status != ODMOE_ERR_CANCELLED)
             fail(&err);
@@ -205,7 +208,7 @@ static int converse(const chat_options *o, odmoe_model *model)
         }
         add_message(&c, "user", text);
         if (!answer_last(&g, &c)) {
-            status = STATUS_FAILED;
+            status = flush_output() ? STATUS_FAILED : STATUS_DONE;
             break;
         }
     }

@@ -80,14 +80,14 @@ typedef struct sink {
     char last; /* the last byte shown */
 } sink;
 
-static void show(void *user, const char *text, size_t length)
+static bool show(void *user, const char *text, size_t length)
 {
     sink *out = user;
     if (length == 0)
-        return;
+        return true;
     fwrite(text, 1, length, out->file);
-    fflush(out->file);
     out->last = text[length - 1];
+    return out->file != stdout || flush_output();
 }
 
 /* The prompt's ids: as text, or as a question in the chat template. */
@@ -105,12 +105,11 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
 }
 
 /* The object of --json: what it cost, and the text. */
-static bool print_object(const measure *m, const char *text, size_t length)
+static void print_object(const measure *m, const char *text, size_t length)
 {
     json_t *object = measure_json(m);
     json_object_set_new(object, "text", json_text(text, length));
     json_print(object, stdout);
-    return !ferror(stdout);
 }
 
 static bool write_stats(const char *path, const measure *m)
@@ -158,6 +157,10 @@ static int run_prompt(const run_options *o, odmoe_model *model, const id_list *i
         goto done;
     }
     odmoe_status failed = generate(&g, ids->ids, (int64_t)ids->n, m, &end, &err);
+    if (end == END_OUTPUT) {
+        status = output_done(STATUS_DONE);
+        goto done;
+    }
     if (!failed || m->gen_tokens > 0)
         report(end, m, out);
     status = failed ? fail(&err) : STATUS_DONE;
@@ -183,8 +186,8 @@ static int run_model(const run_options *o, odmoe_model *model, const char *text,
         status = run_prompt(o, model, &ids, &out, m);
     if (out.file && out.file != stdout)
         fclose(out.file);
-    if (status == STATUS_DONE && o->model.json && !print_object(m, kept, kept_length))
-        status = STATUS_FAILED;
+    if (status == STATUS_DONE && o->model.json)
+        print_object(m, kept, kept_length);
     if (status == STATUS_DONE && o->stats && !write_stats(o->stats, m))
         status = STATUS_FAILED;
     free(kept);

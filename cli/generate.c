@@ -55,7 +55,10 @@ static odmoe_status continue_text(const generator *g, odmoe_stream *stream, meas
         status = odmoe_stream_push(stream, token, &text, &length, err);
         if (status)
             break;
-        g->show(g->user, text, length);
+        if (!g->show(g->user, text, length)) {
+            *end = END_OUTPUT;
+            break;
+        }
         if (tokens == g->limit)
             continue; /* its logits are not needed */
         if (odmoe_session_length(g->session) == odmoe_session_context(g->session)) {

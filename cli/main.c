@@ -50,10 +50,8 @@ static void version(void)
     version_line("families", odmoe_family_at);
 }
 
-int main(int argc, char **argv)
+static int run_command(int argc, char **argv)
 {
-    if (argc < 2)
-        usage_error("which command? odmoe --help lists them");
     const char *name = argv[1];
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
         help();
@@ -67,4 +65,11 @@ int main(int argc, char **argv)
         if (!strcmp(name, commands[i].name))
             return commands[i].run(argc - 1, argv + 1);
     usage_error("%s: no such command; odmoe --help lists them", name);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        usage_error("which command? odmoe --help lists them");
+    return output_done(run_command(argc, argv));
 }

@@ -49,7 +49,7 @@ static error_t parse_help(int key, char *arg, struct argp_state *state)
     switch (key) {
     case KEY_HELP:
         argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP, state->name);
-        exit(STATUS_DONE);
+        exit(output_done(STATUS_DONE));
     case ARGP_KEY_ERROR:
         option_error(state);
     case ARGP_KEY_ARG:

@@ -49,6 +49,24 @@ int fail(const odmoe_error *err)
     }
 }
 
+static int output_error; /* the first errno of standard output: a stream remembers only that there was one */
+
+bool flush_output(void)
+{
+    errno = EIO;
+    if ((fflush(stdout) || ferror(stdout)) && !output_error)
+        output_error = errno;
+    return !output_error;
+}
+
+int output_done(int status)
+{
+    if (flush_output() || status != STATUS_DONE)
+        return status;
+    complain("standard output: %s", strerror(output_error));
+    return STATUS_FAILED;
+}
+
 int64_t parse_integer(const char *option, const char *text, int64_t low, int64_t high)
 {
     char *end;

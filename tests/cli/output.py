@@ -61,5 +61,46 @@ class Files(CliTest):
             self.assertEqual(list(self.folder.iterdir()), [])
 
 
+class StandardOutput(CliTest):
+    def run_into(self, output, *arguments, **options):
+        """The program with its standard output there; a signal of a closed pipe is ignored, as many callers have it."""
+        p = subprocess.run([PROGRAM, *map(str, arguments)], stdout=output, stderr=subprocess.PIPE, restore_signals=False,
+                           preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN), timeout=120, **options)
+        return p.returncode, p.stderr.decode()
+
+    def closed_pipe(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        return os.fdopen(writer, "wb")
+
+    commands = (["--help"], ["--version"], ["run", "--help"], ["inspect", DEMO], ["inspect", DEMO, "--json"], ["plan", "-m", DEMO],
+                ["tokenize", "-m", DEMO, "a"], ["detokenize", "-m", DEMO, "5"], ["run", "-m", DEMO, "-p", "a", "-n", "2", "--json"])
+
+    def test_a_full_disk_is_an_error_of_every_command(self):
+        for command in self.commands:
+            with open("/dev/full", "wb") as full:
+                status, err = self.run_into(full, *command)
+            self.assertEqual((status, err), (1, "odmoe: standard output: No space left on device\n"), command)
+
+    def test_a_closed_pipe_is_an_error_of_every_command(self):
+        for command in self.commands:
+            with self.closed_pipe() as pipe:
+                status, err = self.run_into(pipe, *command)
+            self.assertEqual((status, err), (1, "odmoe: standard output: Broken pipe\n"), command)
+
+    def test_run_stops_when_nobody_takes_its_text(self):
+        stats = self.folder / "stats"
+        with self.closed_pipe() as pipe:
+            status, err = self.run_into(pipe, "run", "-m", DEMO, "-p", "In the beginning", "--ignore-eos", "-n", "100000",
+                                        "--kernels", "ref", "--stats", stats, "-v")
+        self.assertEqual((status, err), (1, "odmoe: standard output: Broken pipe\n"))
+        self.assertFalse(stats.exists())
+
+    def test_chat_ends_when_nobody_takes_its_answers(self):
+        with open("/dev/full", "wb") as full:
+            status, err = self.run_into(full, "chat", "-m", DEMO, "-n", "4", input=b"What is a river?\n" * 3)
+        self.assertEqual((status, err), (1, "odmoe: standard output: No space left on device\n"))
+
+
 if __name__ == "__main__":
     unittest.main()
