@@ -18,6 +18,14 @@ class Usage(CliTest):
     def test_an_unknown_command_is_named(self):
         self.check_error(run("frobnicate"), 2, "frobnicate", "--help")
 
+    def test_text_from_elsewhere_cannot_break_the_line_or_steer_the_terminal(self):
+        self.check_error(run("frob\nni\x1b[31mcate"), 2, "frob?ni?[31mcate: no such command")
+        self.check_error(run("run", "--fo\ro"), 2, "--fo?o: no such option")
+        self.check_error(run("inspect", "/no\nwhere\u009b2J\x7f é"), 1, "/no?where??2J? é")
+        ids = self.folder / "ids"
+        ids.write_text("1 2 three\nfour\x07")
+        self.check_error(run("logits", "-m", DEMO, "--tokens-file", ids, "--out", "x"), 1, "'three?four?'")
+
     def test_help_lists_every_command(self):
         out = self.check_done(run("--help")).out
         for command in COMMANDS:
