@@ -161,16 +161,16 @@ static const char *ram_text(uint64_t bytes, char text[ODMOE_SIZE_TEXT_MAX])
     return text;
 }
 
-/* Find the --ram whose cache holds `want` bytes; what is not cache may grow a little with the budget, hence the second
- * look. 0 when even that does not hold it. */
-static uint64_t ram_for_cache(const char *path, odmoe_options options, const odmoe_plan *now, uint64_t want)
+/* The --ram, as it is printed, whose cache holds `want` bytes: more than now. What is not cache may grow with the
+ * budget, rounding included, so each figure is tried. 0 when that does not end. */
+static uint64_t ram_for_cache(const char *path, odmoe_options options, const odmoe_plan *now, uint64_t want,
+                              char text[ODMOE_SIZE_TEXT_MAX])
 {
     odmoe_plan plan = *now;
     uint64_t ram = now->ram_bytes;
-    for (int i = 0; i < 3; i++) {
-        if (plan.cache_bytes >= want)
-            return ram;
-        ram += want - plan.cache_bytes + (want - plan.cache_bytes) / 64;
+    for (int i = 0; i < 6 && plan.cache_bytes < want; i++) {
+        if (odmoe_size_parse(ram_text(ram + want - plan.cache_bytes, text), &ram, NULL))
+            return 0;
         options.ram_bytes = ram;
         plan.size = sizeof plan;
         if (odmoe_plan_make(path, &options, &plan, NULL))
@@ -182,24 +182,19 @@ static uint64_t ram_for_cache(const char *path, odmoe_options options, const odm
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out)
 {
     const odmoe_plan *p = &m->plan;
+    char text[ODMOE_SIZE_TEXT_MAX];
     if (p->cache_bytes >= p->cache_all_bytes || m->end.cache_misses == m->start.cache_misses)
         return;
-    odmoe_options asked = *options;
-    odmoe_plan most = {.size = sizeof most};
-    asked.ram_bytes = 0; /* the default is three quarters of what is available */
-    odmoe_status status = odmoe_plan_make(path, &asked, &most, NULL);
-    if (status != ODMOE_OK && status != ODMOE_ERR_BUDGET)
+    uint64_t ram = ram_for_cache(path, *options, p, p->cache_all_bytes, text);
+    if (ram && ram <= p->available_bytes) {
+        fprintf(out, "hint: --ram %s would hold every expert: nothing would be read twice\n", text);
         return;
-    uint64_t available = most.ram_bytes / 3 * 4;
-    char text[ODMOE_SIZE_TEXT_MAX];
-    uint64_t all = ram_for_cache(path, *options, p, p->cache_all_bytes);
-    uint64_t token =
-        p->cache_bytes < p->token_working_set_bytes ? ram_for_cache(path, *options, p, p->token_working_set_bytes) : 0;
-    if (all && all <= available)
-        fprintf(out, "hint: --ram %s would hold every expert: nothing would be read twice\n", ram_text(all, text));
-    else if (token && token <= available)
-        fprintf(out, "hint: --ram %s would hold one token's experts: below that, few are found in the cache\n",
-                ram_text(token, text));
+    }
+    if (p->cache_bytes >= p->cache_token_bytes)
+        return;
+    ram = ram_for_cache(path, *options, p, p->cache_token_bytes, text);
+    if (ram && ram <= p->available_bytes)
+        fprintf(out, "hint: --ram %s would hold one token's experts: more would be found in the cache\n", text);
 }
 
 /* The bytes of the character at `at`; *whole says whether it is one: of a malformed or cut-off character these are the

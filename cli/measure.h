@@ -27,8 +27,8 @@ void measure_end(measure *m, int64_t tokens, int64_t passes);
 json_t *measure_json(const measure *m);
 /* measure_summary - one line: speed, hits, bytes and rate, share of stall; with `budget` also how that was divided. */
 void measure_summary(const measure *m, bool budget, FILE *out);
-/* measure_hint - one line on `out` with the --ram that would help, when there is one that this machine has. Plans
- * again, so call it after the model was closed: its memory counts as available then. */
+/* measure_hint - one line on `out` with the --ram that would help, when there is one that this machine had before
+ * the model was opened. Plans again: call it after the model was closed. */
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out);
 
 /* json_text - a string of any bytes: what is no UTF-8 becomes U+FFFD, as JSON can hold nothing else. */

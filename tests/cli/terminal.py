@@ -30,6 +30,16 @@ class Run(CliTest):
         better = lines[1].split("--ram ")[1].split()[0]
         self.assertNotIn("hint", self.check_done(run("run", *options, "--ram", better)).err)
 
+    def test_the_hint_to_hold_every_expert_holds_every_one(self):
+        info = run("inspect", DEMO, "--json").json()
+        for context, ram in (("256", "10MiB"), ("1000", "24MiB"), ("256", "30MiB")):
+            options = ["-m", DEMO, "-c", context]
+            err = self.check_done(run("run", *options, "--ram", ram, "-p", "In the beginning", "-n", "8", "--ignore-eos", "-v")).err
+            self.assertIn("would hold every expert", err)
+            better = err.split("hint: --ram ")[1].split()[0]
+            o = self.check_done(run("plan", *options, "--ram", better, "--json")).json()
+            self.assertEqual(o["cache_experts"], info["moe_layers"] * info["experts"])
+
     def test_a_terminal_shows_the_summary_after_the_text(self):
         terminal = self.terminal("run", "-m", DEMO, "-p", "In the beginning", "-n", "4", "--ignore-eos", "--ram", "1GiB")
         self.assertEqual(terminal.end(), 0)
