@@ -50,7 +50,8 @@ static const struct argp chat_argp = {
         "Talk to a model, with its own chat template. A line that ends with \\ goes on in the next; \"\"\" opens and "
         "closes a block of lines. Ctrl-C stops the answer, Ctrl-D ends the program.\v"
         "Example: odmoe chat -m models/demo.gguf --ram 16MiB --system \"You are a dictionary.\"",
-    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&model_argp, 0, "Model:", 3}, {0}},
+    .children =
+        (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&chat_model_argp, 0, "Model:", 3}, {0}},
 };
 
 /* The messages so far; contents are owned. */

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure.h"
 #include "options.h"
 #include "progress.h"
 #include "tensor_file.h"
@@ -151,6 +152,17 @@ static odmoe_status write_greedy(const logits_options *o, odmoe_session *session
     return status;
 }
 
+/* The object of --json. */
+static void print_object(const logits_options *o)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "tokens", json_integer((json_int_t)o->ids.n));
+    json_object_set_new(object, "out", json_text(o->out, strlen(o->out)));
+    if (o->greedy)
+        json_object_set_new(object, "greedy", json_integer(o->greedy));
+    json_print(object, stdout);
+}
+
 static int write_file(const logits_options *o, odmoe_model *model)
 {
     odmoe_info info = {.size = sizeof info};
@@ -175,6 +187,8 @@ static int write_file(const logits_options *o, odmoe_model *model)
             status = STATUS_DONE;
         if (!tensor_file_close(w.file, !failed) && !failed)
             status = STATUS_FAILED;
+        if (status == STATUS_DONE && o->model.json)
+            print_object(o);
     }
     free(w.last);
     odmoe_session_free(session);

@@ -71,7 +71,7 @@ static const struct argp run_argp = {
     .args_doc = "-m MODEL [-p TEXT | -f FILE]",
     .doc = "Continue a text. The text goes to standard output, nothing else does.\v"
            "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40",
-    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&model_argp, 0, "Model:", 3}, {0}},
+    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&run_model_argp, 0, "Model:", 3}, {0}},
 };
 
 /* Where the text goes: at once to standard output, or with --json into a string of the object. */

@@ -108,7 +108,7 @@ uint64_t parse_size(const char *option, const char *text)
     return bytes;
 }
 
-static error_t parse_model(int key, char *arg, struct argp_state *state)
+static error_t parse_budget(int key, char *arg, struct argp_state *state)
 {
     model_options *o = state->input;
     switch (key) {
@@ -144,18 +144,12 @@ static error_t parse_model(int key, char *arg, struct argp_state *state)
     case KEY_AHEAD:
         o->lib.ahead = arg;
         return 0;
-    case KEY_JSON:
-        o->json = true;
-        return 0;
-    case 'v':
-        set_verbose();
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-const struct argp model_argp = {
+static const struct argp budget_argp = {
     .options =
         (const struct argp_option[]){
             {"ram", KEY_RAM, "SIZE", 0,
@@ -171,11 +165,56 @@ const struct argp model_argp = {
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},
             {"ahead", KEY_AHEAD, "MODE", 0,
              "auto: in decoding, read the next layer's likely experts ahead where that pays; default off", 0},
-            {"json", KEY_JSON, NULL, 0, "one JSON object on standard output", 0},
-            {"verbose", 'v', NULL, 0, "the summary on stderr, even when that is no terminal", 0},
             {0}},
-    .parser = parse_model,
+    .parser = parse_budget,
     .children = (const struct argp_child[]){{&path_argp, 0, NULL, 0}, {0}},
+};
+
+static error_t parse_model(int key, char *arg, struct argp_state *state)
+{
+    model_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = o;
+        return 0;
+    case KEY_JSON:
+        o->json = true;
+        return 0;
+    case 'v':
+        set_verbose();
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* The two options that mean nothing to some commands are not in their help. They are still parsed: -v may be given to
+ * every command, and chat says why it refuses --json. */
+#define JSON_OPTION(flags)                                                     \
+    {                                                                          \
+        "json", KEY_JSON, NULL, flags, "one JSON object on standard output", 0 \
+    }
+#define VERBOSE_OPTION(flags)                                                                  \
+    {                                                                                          \
+        "verbose", 'v', NULL, flags, "the summary on stderr, even when that is no terminal", 0 \
+    }
+
+static const struct argp_child budget_child[] = {{&budget_argp, 0, NULL, 0}, {0}};
+
+const struct argp model_argp = {
+    .options = (const struct argp_option[]){JSON_OPTION(0), VERBOSE_OPTION(OPTION_HIDDEN), {0}},
+    .parser = parse_model,
+    .children = budget_child,
+};
+const struct argp run_model_argp = {
+    .options = (const struct argp_option[]){JSON_OPTION(0), VERBOSE_OPTION(0), {0}},
+    .parser = parse_model,
+    .children = budget_child,
+};
+const struct argp chat_model_argp = {
+    .options = (const struct argp_option[]){JSON_OPTION(OPTION_HIDDEN), VERBOSE_OPTION(0), {0}},
+    .parser = parse_model,
+    .children = budget_child,
 };
 
 void model_options_init(model_options *options)

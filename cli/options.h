@@ -19,6 +19,8 @@ typedef struct model_options {
     bool json;
 } model_options;
 extern const struct argp model_argp;
+extern const struct argp run_model_argp;  /* with -v in its help: there is a summary */
+extern const struct argp chat_model_argp; /* with -v and without --json */
 void model_options_init(model_options *options);
 
 /* Sampling options. Input: odmoe_sampler_options *. */

@@ -37,6 +37,14 @@ class Usage(CliTest):
             self.assertIn(f"Example: odmoe {command} ", result.out)
             self.assertEqual(result.err, "")
 
+    def test_help_leaves_out_what_does_nothing(self):
+        for command in ("run", "chat", "plan", "logits", "perplexity", "bench"):
+            out = run(command, "--help").out
+            self.assertEqual("--json" in out, command != "chat", command)
+            self.assertEqual("--verbose" in out, command in ("run", "chat"), command)
+            self.assertIn("--ram=SIZE", out)
+        self.check_done(run("plan", "-m", DEMO, "-v"))
+
     def test_version_tells_what_this_build_can_do(self):
         out = self.check_done(run("--version")).out
         self.assertRegex(out, r"\Aodmoe \d+\.\d+\.\d+\n")

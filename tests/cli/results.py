@@ -176,6 +176,12 @@ class Logits(CliTest):
         model = DATA / "models" / "olmoe_tied"
         self.check_golden(model, model / "expected.safetensors", "--chunk", "7")
 
+    def test_as_json_it_says_what_was_written(self):
+        out = self.folder / "out.safetensors"
+        options = ["logits", "-m", DEMO, "--tokens", "5,6,7", "--out", out, "--json"]
+        self.assertEqual(self.check_done(run(*options)).json(), {"tokens": 3, "out": str(out)})
+        self.assertEqual(self.check_done(run(*options, "--greedy", "2")).json(), {"tokens": 3, "out": str(out), "greedy": 2})
+
     def test_without_layers_only_the_logits_are_written(self):
         out = self.folder / "out.safetensors"
         self.check_done(run("logits", "-m", DEMO, "--tokens", "5,6,7", "--out", out))
