@@ -25,6 +25,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (o->prompt + o->generate == 0)
             usage_error("-p 0 -n 0: there is nothing to measure");
+        if (o->model.lib.context && o->model.lib.context < o->prompt + o->generate)
+            usage_error("-c %d: -p %d and -n %d need room for %d tokens", o->model.lib.context, o->prompt, o->generate,
+                        o->prompt + o->generate);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

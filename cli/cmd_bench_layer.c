@@ -60,7 +60,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->shape.distinct = (int32_t)parse_integer("--distinct", arg, 1, 4096);
         return 0;
     case 't':
-        o->threads = (int32_t)parse_integer("-t", arg, 1, 256);
+        o->threads = (int32_t)parse_integer("-t", arg, 1, THREADS_MOST);
         return 0;
     case KEY_DTYPE:
         o->shape.type = expert_type_find(arg);

@@ -124,7 +124,7 @@ static error_t parse_budget(int key, char *arg, struct argp_state *state)
         o->lib.context = (int32_t)parse_integer("-c", arg, 1, INT32_MAX);
         return 0;
     case 't':
-        o->lib.threads = (int32_t)parse_integer("-t", arg, 1, 1024);
+        o->lib.threads = (int32_t)parse_integer("-t", arg, 1, THREADS_MOST);
         return 0;
     case KEY_CHUNK:
         o->lib.chunk = (int32_t)parse_integer("--chunk", arg, 1, INT32_MAX);

@@ -30,6 +30,8 @@ extern const struct argp sampler_argp;
  * and status 2. A command's parser sets state->child_inputs in ARGP_KEY_INIT. */
 void parse_options(const struct argp *argp, int argc, char **argv, void *input);
 
+enum { THREADS_MOST = 256 }; /* what the library takes */
+
 /* Keys of options without a letter: each parser numbers its own from its base. */
 enum { KEY_COMMON = 0x100, KEY_SAMPLER = 0x200, KEY_COMMAND = 0x300 };
 

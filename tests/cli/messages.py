@@ -75,6 +75,7 @@ class Usage(CliTest):
     def test_numbers_say_their_range(self):
         self.check_error(run("run", "-m", DEMO, "-p", "a", "-n", "few"), 2, "-n few")
         self.check_error(run("run", "-m", DEMO, "-p", "a", "-t", "0"), 2, "-t 0", "from 1")
+        self.check_error(run("run", "-m", DEMO, "-p", "a", "-t", "257"), 2, "-t 257", "1 to 256")
         self.check_error(run("run", "-m", DEMO, "-p", "a", "--temp", "-1"), 2, "--temp -1")
         self.check_error(run("run", "-m", DEMO, "-p", "a", "--top-p", "nan"), 2, "--top-p nan")
 
@@ -95,6 +96,8 @@ class Usage(CliTest):
         self.check_error(run("logits", "-m", DEMO, "--tokens", "1,x", "--out", "y"), 2, "'x'")
         self.check_error(run("perplexity", "-m", DEMO), 2, "-f FILE")
         self.check_error(run("bench", "-m", DEMO, "-p", "0", "-n", "0"), 2, "nothing")
+        self.check_error(run("bench", "-m", DEMO, "-p", "40", "-n", "4", "-c", "43"), 2, "-c 43", "44")
+        self.check_done(run("bench", "-m", DEMO, "-p", "4", "-n", "4", "-c", "8"))
         self.check_error(run("chat", "-m", DEMO, "--json"), 2, "--json")
 
 
