@@ -58,6 +58,7 @@ static const struct argp chat_argp = {
 typedef struct conversation {
     odmoe_message *messages;
     size_t n;
+    size_t system; /* messages that every conversation begins with: 0 or 1 */
 } conversation;
 
 static void add_message(conversation *c, const char *role, char *content)
@@ -122,7 +123,11 @@ static bool answer_last(const generator *g, conversation *c)
         return false;
     int32_t room = odmoe_session_context(g->session);
     if (ids.n >= (size_t)room) {
-        complain("the conversation has %zu tokens, the context has room for %d; /reset starts a new one", ids.n, room);
+        if (c->n > c->system + 1)
+            complain("the conversation has %zu tokens, the context has room for %d; /reset starts a new one", ids.n,
+                     room);
+        else
+            complain_room("the message", ids.n, g);
         drop_messages(c, c->n - 1);
         free(ids.ids);
         return true;
@@ -161,13 +166,13 @@ static const char help[] = "/help   this text\n"
                            "Ctrl-C stops the answer.\n";
 
 /* A line that is one of the commands. true: it was, and *over says whether to end. */
-static bool command_line(const char *text, conversation *c, size_t system, odmoe_session *session, bool *over)
+static bool command_line(const char *text, conversation *c, odmoe_session *session, bool *over)
 {
     *over = !strcmp(text, "/exit");
     if (*over)
         return true;
     if (!strcmp(text, "/reset")) {
-        drop_messages(c, system);
+        drop_messages(c, c->system);
         odmoe_session_reset(session);
         return true;
     }
@@ -175,6 +180,22 @@ static bool command_line(const char *text, conversation *c, size_t system, odmoe
         return false; /* a path or a sentence is no command */
     fputs(help, stderr);
     return true;
+}
+
+/* The text that every conversation begins with; it must leave room for a question. false: complained. */
+static bool add_system(const generator *g, conversation *c, const char *text)
+{
+    add_message(c, "system", copy_text(text));
+    c->system = 1;
+    odmoe_message probe[] = {c->messages[0], {"user", ""}};
+    id_list ids;
+    if (!chat_ids(g->model, probe, 2, &ids))
+        return false;
+    free(ids.ids);
+    if (ids.n < (size_t)odmoe_session_context(g->session))
+        return true;
+    complain_room("the system message", ids.n, g);
+    return false;
 }
 
 static int converse(const chat_options *o, odmoe_model *model)
@@ -186,14 +207,18 @@ static int converse(const chat_options *o, odmoe_model *model)
     int status = STATUS_FAILED;
     id_list ids;
     odmoe_message probe = {"user", ""};
+    if (!odmoe_model_tokenizer(model)) {
+        complain_no_tokenizer(o->model.path);
+        goto done;
+    }
     if (!chat_ids(model, &probe, 1, &ids)) /* says why there is no template to use, before anybody types */
         goto done;
     free(ids.ids);
     if (!generator_prepare(&g, model, &o->sampler, &status))
         goto done;
-    if (o->system)
-        add_message(&c, "system", copy_text(o->system));
-    size_t system = c.n;
+    status = STATUS_FAILED;
+    if (o->system && !add_system(&g, &c, o->system))
+        goto done;
     in = line_input_open();
     if (isatty(STDIN_FILENO))
         fputs("Type a message; /help shows the commands.\n", stderr);
@@ -203,7 +228,7 @@ static int converse(const chat_options *o, odmoe_model *model)
         char *text = line_input_message(in);
         if (!text)
             break;
-        if (!*text || command_line(text, &c, system, g.session, &over)) {
+        if (!*text || command_line(text, &c, g.session, &over)) {
             free(text);
             continue;
         }

@@ -95,7 +95,7 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
 {
     const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
     if (!tokenizer) {
-        complain("%s: the model has no tokenizer; odmoe logits and odmoe bench work without one", o->model.path);
+        complain_no_tokenizer(o->model.path);
         return false;
     }
     if (!o->chat)
@@ -153,7 +153,7 @@ static int run_prompt(const run_options *o, odmoe_model *model, const id_list *i
         goto done;
     int32_t room = odmoe_session_context(g.session);
     if (ids->n > (size_t)room) {
-        complain("the prompt has %zu tokens, the context has room for %d; -c %zu would do", ids->n, room, ids->n + 256);
+        complain_room("the prompt", ids->n, &g);
         goto done;
     }
     odmoe_status failed = generate(&g, ids->ids, (int64_t)ids->n, m, &end, &err);
@@ -208,6 +208,12 @@ int command_run(int argc, char **argv)
         return STATUS_FAILED;
     if (!o.prompt && length > 0 && text[length - 1] == '\n')
         text[--length] = 0;
+
+    if (o.chat && memchr(text, 0, length)) { /* the template would stop there */
+        complain("%s: the question holds a NUL byte: a chat takes text only", o.file ? o.file : "standard input");
+        free(text);
+        return STATUS_FAILED;
+    }
 
     interrupt_catch(true);
     measure m = {0};

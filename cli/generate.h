@@ -29,6 +29,12 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
 bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status);
 void generator_free(generator *g);
 
+/* complain_no_tokenizer - the model at `path` can neither read nor write text. */
+void complain_no_tokenizer(const char *path);
+/* complain_room - `what` has more tokens than the context holds: says which -c would do, or the most the model takes.
+ */
+void complain_room(const char *what, size_t tokens, const generator *g);
+
 /* chat_ids - a conversation as ids, up to where the answer begins. false: complained. */
 bool chat_ids(const odmoe_model *model, const odmoe_message *messages, size_t count, id_list *ids);
 

@@ -185,6 +185,41 @@ class Inputs(CliTest):
         result = run("run", "-m", DEMO, "-c", "8", "-p", "one two three four five six seven eight nine ten")
         self.check_error(result, 1, "has room for 8", "-c ")
 
+    def test_a_prompt_longer_than_the_models_context_says_the_most_it_takes(self):
+        prompt = self.folder / "prompt"
+        for words in (1500, 1900):
+            prompt.write_text("the " * words)
+            result = run("run", "-m", DEMO, "-c", "8", "-f", prompt)
+            self.check_error(result, 1, "has room for 8", "-c ")
+            figure = result.err.split("-c ")[1].split()[0]
+            self.assertLessEqual(int(figure), 2048)
+            self.check_done(run("run", "-m", DEMO, "-c", figure, "-f", prompt, "-n", "1"))
+        prompt.write_text("the " * 3000)
+        result = run("run", "-m", DEMO, "-f", prompt)
+        self.check_error(result, 1, "at most 2048")
+        self.assertNotIn("-c ", result.err)
+
+    def test_chat_advises_reset_only_where_it_helps(self):
+        system = ["chat", "-m", DEMO, "-n", "4", "--temp", "0", "--system"]
+        self.check_error(run(*system, "the " * 100, "-c", "64", stdin=b"Hello\n"), 1, "the system message", "-c ")
+        self.check_error(run(*system, "the " * 3000, stdin=b"Hello\n"), 1, "the system message", "at most 2048")
+        err = run(*system, "the", "-c", "64", stdin=b"the " * 100 + b"\n").err
+        self.assertIn("the message has", err)
+        self.assertNotIn("/reset", err)
+        err = run(*system, "the", "-c", "64", stdin=b"Hello\n" + b"the " * 100 + b"\n").err
+        self.assertIn("/reset", err)
+
+    def test_a_model_without_a_tokenizer_is_named(self):
+        model = DATA / "models" / "qwen3_moe"
+        self.check_error(run("run", "-m", model, "-p", "a"), 1, model, "no tokenizer")
+        self.check_error(run("chat", "-m", model), 1, model, "no tokenizer")
+
+    def test_a_question_with_a_nul_is_refused(self):
+        file = self.folder / "question"
+        file.write_bytes(b"What is a river\0 and what a lake?")
+        self.check_error(run("run", "-m", DEMO, "--chat", "-f", file, "-n", "1"), 1, file, "NUL")
+        self.check_done(run("run", "-m", DEMO, "-f", file, "-n", "1"))
+
     def test_an_empty_prompt_is_an_error(self):
         self.check_error(run("run", "-m", DEMO, "-p", ""), 1, "empty")
 
