@@ -1,5 +1,8 @@
+#include <errno.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "generate.h"
@@ -112,6 +115,25 @@ static void print_object(const measure *m, const char *text, size_t length)
     json_print(object, stdout);
 }
 
+/* Would FILE open for writing? Asked before the work; nothing is created, as the work may fail. */
+static bool check_stats(const char *path)
+{
+    struct stat st;
+    char *copy = NULL;
+    bool can;
+    if (!stat(path, &st)) {
+        can = !S_ISDIR(st.st_mode) && !access(path, W_OK);
+        errno = S_ISDIR(st.st_mode) ? EISDIR : errno;
+    } else {
+        copy = strdup(path);
+        can = errno == ENOENT && copy && !access(dirname(copy), W_OK | X_OK);
+    }
+    if (!can)
+        complain("--stats %s: cannot be written: %m", path);
+    free(copy);
+    return can;
+}
+
 static bool write_stats(const char *path, const measure *m)
 {
     FILE *file = fopen(path, "we");
@@ -202,6 +224,8 @@ int command_run(int argc, char **argv)
     odmoe_sampler_options_init(&o.sampler);
     parse_options(&run_argp, argc, argv, &o);
 
+    if (o.stats && !check_stats(o.stats))
+        return STATUS_FAILED;
     size_t length = o.prompt ? strlen(o.prompt) : 0;
     char *text = o.prompt ? strdup(o.prompt) : read_whole(o.file, &length);
     if (!text)

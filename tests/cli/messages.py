@@ -239,9 +239,10 @@ class Inputs(CliTest):
 
     def test_an_output_that_cannot_be_written_is_named(self):
         self.check_error(run("logits", "-m", DEMO, "--tokens", "1", "--out", "/nowhere/x"), 1, "/nowhere/x")
-        result = run("run", "-m", DEMO, "-p", "a", "-n", "1", "--stats", "/nowhere/stats")
-        self.assertEqual(result.status, 1)
-        self.assertIn("/nowhere/stats", result.err)
+        for stats in ("/nowhere/stats", self.folder, self.folder / "none" / "stats"):  # before the model is loaded
+            self.check_error(run("run", "-m", "/nowhere/model", "-p", "a", "--stats", stats), 1, stats, "cannot be written")
+        self.check_error(run("run", "-m", "/nowhere/model", "-p", "a", "--stats", self.folder / "stats"), 1, "/nowhere/model")
+        self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_a_text_shorter_than_a_chunk_says_so(self):
         short = self.folder / "short.txt"
