@@ -100,6 +100,7 @@ int command_bench(int argc, char **argv)
     if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err))
         return fail(&err);
     progress_clear();
+    model_warning(model);
     measure m;
     int status = measure_model(&o, model, &m);
     if (status == STATUS_DONE && o.model.json)

@@ -258,6 +258,7 @@ int command_chat(int argc, char **argv)
     if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err))
         return fail(&err);
     progress_clear();
+    model_warning(model);
     interrupt_catch(false);
     int status = converse(&o, model);
     odmoe_model_close(model);

@@ -248,6 +248,7 @@ int command_run(int argc, char **argv)
         status = fail(&err);
     } else {
         progress_clear();
+        model_warning(model);
         status = run_model(&o, model, text, length, &m);
         odmoe_model_close(model);
         if (status == STATUS_DONE && talkative())

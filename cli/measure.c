@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "progress.h"
+
 static odmoe_stats stats_now(odmoe_model *model)
 {
     odmoe_stats s = {.size = sizeof s};
@@ -195,6 +197,24 @@ void measure_hint(const measure *m, const char *path, const odmoe_options *optio
     ram = ram_for_cache(path, *options, p, p->cache_token_bytes, text);
     if (ram && ram <= p->available_bytes)
         fprintf(out, "hint: --ram %s would hold one token's experts: more would be found in the cache\n", text);
+}
+
+void budget_warning(const odmoe_plan *p, FILE *out)
+{
+    char budget[ODMOE_SIZE_TEXT_MAX], available[ODMOE_SIZE_TEXT_MAX];
+    if (p->available_bytes && p->ram_bytes > p->available_bytes)
+        fprintf(
+            out,
+            "warning: a budget of %s, but %s are available here: what is beyond may be swapped, or end the program\n",
+            odmoe_size_format(p->ram_bytes, budget), odmoe_size_format(p->available_bytes, available));
+}
+
+void model_warning(const odmoe_model *model)
+{
+    odmoe_plan plan = {.size = sizeof plan};
+    odmoe_model_plan(model, &plan);
+    if (talkative())
+        budget_warning(&plan, stderr);
 }
 
 /* The bytes of the character at `at`; *whole says whether it is one: of a malformed or cut-off character these are the

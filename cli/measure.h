@@ -31,6 +31,11 @@ void measure_summary(const measure *m, bool budget, FILE *out);
  * the model was opened. Plans again: call it after the model was closed. */
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out);
 
+/* budget_warning - one line on `out` when the budget is more than this process could take when it was planned.
+ * model_warning - the same for an open model on stderr, where people look (talkative). */
+void budget_warning(const odmoe_plan *plan, FILE *out);
+void model_warning(const odmoe_model *model);
+
 /* json_text - a string of any bytes: what is no UTF-8 becomes U+FFFD, as JSON can hold nothing else. */
 json_t *json_text(const char *text, size_t length);
 

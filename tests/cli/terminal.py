@@ -45,6 +45,18 @@ class Run(CliTest):
         self.assertEqual(terminal.end(), 0)
         self.assertIn("4 tokens at ", last_line(terminal.shown))
 
+    def test_a_budget_beyond_the_machine_is_warned_of(self):
+        for command in (["run", "-p", "a", "-n", "1"], ["bench", "-p", "4", "-n", "1"]):
+            terminal = self.terminal(command[0], "-m", DEMO, "--ram", "1000T", *command[1:])
+            self.assertEqual(terminal.end(), 0)
+            self.assertEqual(terminal.shown.count("warning: a budget of 1000 TiB"), 1)
+            self.assertEqual(self.check_done(run(command[0], "-m", DEMO, "--ram", "1000T", *command[1:])).err, "")
+        chat = self.terminal("chat", "-m", DEMO, "--ram", "1000T")
+        chat.wait_for("warning: a budget of 1000 TiB")
+        self.assertIn("warning: a budget of 1000 TiB", run("plan", "-m", DEMO, "--ram", "1000T").out)
+        for ram in (["--ram", "16MiB"], []):
+            self.assertNotIn("warning", run("plan", "-m", DEMO, *ram).out)
+
     def test_ctrl_c_ends_the_text_with_the_summary(self):
         terminal = self.terminal("run", "-m", DEMO, "-p", "In the beginning", "--ignore-eos", "--ram", "1GiB", "--kernels", "ref")
         terminal.wait_for(r"\x1b\[K[\w ,]{20}")  # behind the last progress line
