@@ -150,12 +150,31 @@ static bool write_stats(const char *path, const measure *m)
     return true;
 }
 
-/* After the text: why it ended, where that is not plain, and what it cost. */
-static void report(generate_end end, const measure *m, const sink *out)
+/* Do standard output and standard error show their text in one place? */
+static bool shown_together(void)
 {
-    if (out->file == stdout && isatty(STDOUT_FILENO) && out->last != '\n')
+    struct stat out, err;
+    return isatty(STDERR_FILENO) || (!fstat(STDOUT_FILENO, &out) && !fstat(STDERR_FILENO, &err) &&
+                                     out.st_dev == err.st_dev && out.st_ino == err.st_ino);
+}
+
+/* End the text's line: on a terminal always; elsewhere the text stays as the model wrote it, and what is about to be
+ * said begins with the line end. */
+static void end_line(const sink *out, bool more_to_say)
+{
+    if (out->file != stdout || out->last == '\n')
+        return;
+    if (isatty(STDOUT_FILENO)) {
         putchar('\n');
-    fflush(stdout);
+        flush_output();
+    } else if (more_to_say && shown_together()) {
+        fputc('\n', stderr);
+    }
+}
+
+/* After the text: why it ended, where that is not plain, and what it cost. */
+static void report(generate_end end, const measure *m)
+{
     if (!talkative())
         return;
     if (end == END_CONTEXT)
@@ -183,8 +202,9 @@ static int run_prompt(const run_options *o, odmoe_model *model, const id_list *i
         status = output_done(STATUS_DONE);
         goto done;
     }
+    end_line(out, talkative() || failed);
     if (!failed || m->gen_tokens > 0)
-        report(end, m, out);
+        report(end, m);
     status = failed ? fail(&err) : STATUS_DONE;
 done:
     generator_free(&g);

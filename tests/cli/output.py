@@ -96,6 +96,17 @@ class StandardOutput(CliTest):
         self.assertEqual((status, err), (1, "odmoe: standard output: Broken pipe\n"))
         self.assertFalse(stats.exists())
 
+    def test_the_summary_begins_a_line_where_it_follows_the_text(self):
+        command = ["run", "-m", DEMO, "-p", "And God said, Let there be", "-n", "4", "--temp", "0", "--kernels", "ref",
+                   "--ignore-eos"]
+        text = self.check_done(run(*command)).out
+        self.assertFalse(text.endswith("\n"))
+        together = subprocess.run([PROGRAM, *command, "-v"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+        self.assertTrue(together.startswith(text + "\n4 tokens at "), together)
+        apart = run(*command, "-v")
+        self.assertEqual(apart.out, text)
+        self.assertTrue(apart.err.startswith("4 tokens at "))
+
     def test_chat_ends_when_nobody_takes_its_answers(self):
         with open("/dev/full", "wb") as full:
             status, err = self.run_into(full, "chat", "-m", DEMO, "-n", "4", input=b"What is a river?\n" * 3)
