@@ -71,7 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->file = arg;
         return 0;
     case KEY_RAM:
-        o->ram = parse_size("--ram", arg);
+        o->ram = parse_ram(arg, "give room for experts, or leave the option out for all of them, at most 1 GiB");
         return 0;
     case KEY_KERNELS:
         o->kernels = arg;
@@ -89,8 +89,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             usage_error("--top-k and --distinct can be at most --experts");
         if (!expert_bytes(&o->shape))
             usage_error("--hidden and --ffn must be multiples of the type's block");
-        if (o->ram && !o->file)
-            usage_error("--ram is for experts in a --file; without it all are in memory");
+        if ((o->ram || o->io) && !o->file)
+            usage_error("%s is for experts in a --file; without it all are in memory", o->ram ? "--ram" : "--io");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -17,6 +17,12 @@ typedef struct logits_options {
     int32_t greedy;
 } logits_options;
 
+static void check_first(const id_list *ids)
+{
+    if (ids->n > 0)
+        usage_error("the tokens are given twice: one of --tokens and --tokens-file, once");
+}
+
 static void read_ids(const char *path, id_list *ids)
 {
     size_t length;
@@ -34,10 +40,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &o->model;
         return 0;
     case KEY_TOKENS:
+        check_first(&o->ids);
         if (!parse_ids(arg, "--tokens", &o->ids))
             exit(STATUS_USAGE);
         return 0;
     case KEY_TOKENS_FILE:
+        check_first(&o->ids);
         read_ids(arg, &o->ids);
         return 0;
     case KEY_OUT:

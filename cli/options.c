@@ -99,12 +99,14 @@ const struct argp path_argp = {
     .parser = parse_path,
 };
 
-uint64_t parse_size(const char *option, const char *text)
+uint64_t parse_ram(const char *text, const char *without)
 {
     uint64_t bytes = 0;
     odmoe_error err;
     if (odmoe_size_parse(text, &bytes, &err))
-        usage_error("%s: %s", option, err.message);
+        usage_error("--ram: %s", err.message);
+    if (bytes == 0)
+        usage_error("--ram %s: %s", text, without);
     return bytes;
 }
 
@@ -116,9 +118,8 @@ static error_t parse_budget(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &o->path;
         return 0;
     case KEY_RAM:
-        o->lib.ram_bytes = parse_size("--ram", arg);
-        if (o->lib.ram_bytes == 0)
-            usage_error("--ram 0: give a budget, or leave the option out for three quarters of what is available");
+        o->lib.ram_bytes =
+            parse_ram(arg, "give a budget, or leave the option out for three quarters of what is available");
         return 0;
     case 'c':
         o->lib.context = (int32_t)parse_integer("-c", arg, 1, INT32_MAX);

@@ -35,7 +35,8 @@ enum { THREADS_MOST = 256 }; /* what the library takes */
 /* Keys of options without a letter: each parser numbers its own from its base. */
 enum { KEY_COMMON = 0x100, KEY_SAMPLER = 0x200, KEY_COMMAND = 0x300 };
 
-/* parse_size - the bytes of a size option; a usage error ends the program. */
-uint64_t parse_size(const char *option, const char *text);
+/* parse_ram - the bytes of --ram; a usage error ends the program. 0 is one: `without` says what leaving it out gives.
+ */
+uint64_t parse_ram(const char *text, const char *without);
 
 #endif

@@ -53,6 +53,7 @@ class Layer(CliTest):
     def test_what_is_wrong_is_said_in_one_line(self):
         case = CASES[0]
         self.check_error(run("layer", "--case", case, "--out", self.out, "--ram", "1"), 3, "at least")
+        self.check_error(run("layer", "--case", case, "--out", self.out, "--ram", "0"), 2, "--ram 0")
         self.check_error(run("layer", "--case", self.folder / "none", "--out", self.out), 1, "none")
         self.check_error(run("layer", "--case", case, "--out", "/nowhere/out"), 1, "/nowhere/out")
         self.check_error(run("layer", "--case", case, "--out", self.out, "--kernels", "sse9"), 2, "sse9", "ref")
@@ -136,6 +137,9 @@ class BenchLayer(CliTest):
         for options in (["--top-k", "13"], ["--distinct", "13"], ["--dtype", "q4_k"], ["--tokens", "0"], ["--dtype", "x"]):
             self.assertEqual(run("bench-layer", *self.shape, *options).status, 2, options)
         self.check_error(run("bench-layer", *self.shape, "--file", self.folder / "e.gguf", "--ram", "1"), 3, "at least")
+        self.check_error(run("bench-layer", *self.shape, "--ram", "1GiB"), 2, "--ram", "--file")
+        self.check_error(run("bench-layer", *self.shape, "--io", "pread"), 2, "--io", "--file")
+        self.check_error(run("bench-layer", *self.shape, "--file", self.folder / "e.gguf", "--ram", "0"), 2, "--ram 0")
         self.check_error(run("bench-layer", *self.shape, "--file", "/nowhere/e.gguf"), 1, "/nowhere/e.gguf")
 
 

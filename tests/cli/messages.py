@@ -94,6 +94,11 @@ class Usage(CliTest):
         self.check_error(run("logits", "-m", DEMO, "--out", "x"), 2, "--tokens")
         self.check_error(run("logits", "-m", DEMO, "--tokens", "1"), 2, "--out")
         self.check_error(run("logits", "-m", DEMO, "--tokens", "1,x", "--out", "y"), 2, "'x'")
+        for again in (["--tokens", "2"], ["--tokens-file", __file__]):
+            self.check_error(run("logits", "-m", DEMO, "--tokens", "1", *again, "--out", "y"), 2, "twice")
+        trace = DATA / "traces" / "olmoe_1b7b_299tok.jsonl"
+        self.check_error(run("replay", trace, "--ram", "0"), 2, "--ram 0")
+        self.check_error(run("replay", trace), 2, "--ram SIZE")
         self.check_error(run("perplexity", "-m", DEMO), 2, "-f FILE")
         self.check_error(run("bench", "-m", DEMO, "-p", "0", "-n", "0"), 2, "nothing")
         self.check_error(run("bench", "-m", DEMO, "-p", "40", "-n", "4", "-c", "43"), 2, "-c 43", "44")

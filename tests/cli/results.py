@@ -59,6 +59,8 @@ class Objects(CliTest):
             self.assertEqual(set(o), {"hit_pct_cum", "hit_pct_decode", "bytes_read"})
             self.assertLessEqual(o["hit_pct_decode"], everything["belady"]["hit_pct_decode"])
         chosen = self.check_done(run("replay", trace, "--ram", "150MiB", "--policy", "lru", "--json")).json()
+        lines = self.check_done(run("replay", trace, "--ram", "150MiB", "--policy", "belady,lru")).out.splitlines()
+        self.assertEqual([line.split()[0] for line in lines], ["lru", "belady"])
         self.assertEqual(chosen, {name: everything[name] for name in ("lru", "belady")})
 
     def test_run_writes_the_same_object_to_its_stats_file(self):
