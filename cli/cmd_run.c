@@ -62,7 +62,7 @@ static const struct argp run_argp = {
             {NULL, 'p', "TEXT", 0, "the prompt", 0},
             {NULL, 'f', "FILE", 0,
              "read the prompt from FILE; without -p and -f from standard input. "
-             "One line end at the end of it is dropped",
+             "One line end (\\n or \\r\\n) at the end of it is dropped",
              0},
             {NULL, 'n', "N", 0, "generate at most N tokens; default until an end token, or until the context is full",
              0},
@@ -237,6 +237,17 @@ static int run_model(const run_options *o, odmoe_model *model, const char *text,
     return status;
 }
 
+/* One line end, of either kind. */
+static void drop_line_end(char *text, size_t *length)
+{
+    if (*length == 0 || text[*length - 1] != '\n')
+        return;
+    --*length;
+    if (*length > 0 && text[*length - 1] == '\r')
+        --*length;
+    text[*length] = 0;
+}
+
 int command_run(int argc, char **argv)
 {
     run_options o = {.limit = -1};
@@ -250,8 +261,8 @@ int command_run(int argc, char **argv)
     char *text = o.prompt ? strdup(o.prompt) : read_whole(o.file, &length);
     if (!text)
         return STATUS_FAILED;
-    if (!o.prompt && length > 0 && text[length - 1] == '\n')
-        text[--length] = 0;
+    if (!o.prompt)
+        drop_line_end(text, &length);
 
     if (o.chat && memchr(text, 0, length)) { /* the template would stop there */
         complain("%s: the question holds a NUL byte: a chat takes text only", o.file ? o.file : "standard input");

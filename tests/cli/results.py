@@ -101,6 +101,10 @@ class Text(CliTest):
         self.assertRegex(ids, r"\A\d+( \d+)*\n\Z")
         self.assertEqual(self.check_done(run("detokenize", "-m", DEMO, *ids.split())).out, text)
 
+    def test_the_example_of_detokenize_says_something(self):
+        ids = run("detokenize", "--help").out.split("models/demo.gguf ")[1].split()
+        self.assertEqual(self.check_done(run("detokenize", "-m", DEMO, *ids)).out, "In the beginning")
+
     def test_special_tokens_are_recognised_only_when_asked_for(self):
         plain = run("tokenize", "-m", DEMO, "<|im_end|>").out.split()
         special = run("tokenize", "-m", DEMO, "--special", "<|im_end|>").out.split()
@@ -119,6 +123,8 @@ class Text(CliTest):
         expected = self.check_done(run(*options, "-p", PROMPT)).out
         self.assertEqual(run(*options, "-f", file).out, expected)
         self.assertEqual(run(*options, stdin=(PROMPT + "\n").encode()).out, expected)
+        file.write_bytes(PROMPT.encode() + b"\r\n")
+        self.assertEqual(run(*options, "-f", file).out, expected)
 
     def test_greedy_text_is_the_golden_one_also_with_half_the_experts(self):
         greedy = read_safetensors(DATA / "demo" / "demo-Q4_K_M.expected.safetensors")["greedy"][1]
