@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_HELP = KEY_COMMON, KEY_RAM, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_AHEAD, KEY_JSON };
+enum { KEY_RAM = KEY_COMMON, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_AHEAD, KEY_JSON };
 
 /* The option that `arg` (as typed) names, in argp and its children; NULL when there is none. */
 static const struct argp_option *find_option(const struct argp *argp, const char *arg)
@@ -47,7 +47,8 @@ static noreturn void option_error(const struct argp_state *state)
 static error_t parse_help(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
-    case KEY_HELP:
+    case 'h':
+    case '?':
         argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP, state->name);
         exit(output_done(STATUS_DONE));
     case ARGP_KEY_ERROR:
@@ -59,13 +60,14 @@ static error_t parse_help(int key, char *arg, struct argp_state *state)
     }
 }
 
-#define HELP_OPTION                                     \
-    {                                                   \
-        "help", KEY_HELP, NULL, 0, "show this text", -1 \
+#define HELP_OPTIONS                              \
+    {"help", 'h', NULL, 0, "show this text", -1}, \
+    {                                             \
+        NULL, '?', NULL, OPTION_HIDDEN, NULL, -1  \
     }
 
 const struct argp help_argp = {
-    .options = (const struct argp_option[]){HELP_OPTION, {0}},
+    .options = (const struct argp_option[]){HELP_OPTIONS, {0}},
     .parser = parse_help,
 };
 
@@ -94,7 +96,7 @@ const struct argp path_argp = {
     .options =
         (const struct argp_option[]){
             {NULL, 'm', "MODEL", 0, "a .gguf file (the first part of a split one) or a Hugging Face folder", 0},
-            HELP_OPTION,
+            HELP_OPTIONS,
             {0}},
     .parser = parse_path,
 };

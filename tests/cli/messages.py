@@ -37,6 +37,15 @@ class Usage(CliTest):
             self.assertIn(f"Example: odmoe {command} ", result.out)
             self.assertEqual(result.err, "")
 
+    def test_help_is_found_however_it_is_asked_for(self):
+        for ask in (["-h"], ["-?"], ["help"]):
+            self.assertEqual(self.check_done(run(*ask)).out, run("--help").out)
+        for command in COMMANDS:
+            wanted = run(command, "--help").out
+            for ask in ([command, "-h"], [command, "-?"], ["help", command]):
+                self.assertEqual(self.check_done(run(*ask)).out, wanted, ask)
+        self.check_error(run("help", "frobnicate"), 2, "frobnicate", "no such command")
+
     def test_help_leaves_out_what_does_nothing(self):
         for command in ("run", "chat", "plan", "logits", "perplexity", "bench"):
             out = run(command, "--help").out
