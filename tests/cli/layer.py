@@ -6,7 +6,7 @@ import signal
 import subprocess
 import unittest
 
-from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, read_safetensors, run
+from odmoe_cli import DATA, DEMO, PROGRAM, SOURCE, CliTest, read_safetensors, run
 
 CASES = sorted((DATA / "layer").glob("*.safetensors"))
 FORWARD = {"y", "topk", "topw", "aux", "counts", "imbalance"}
@@ -64,6 +64,14 @@ class Layer(CliTest):
             damaged.write_bytes(text)
             self.check_error(run("layer", "--case", damaged, "--out", self.out, "--backward"), 1, "damaged")
         self.assertFalse(self.out.exists())
+
+
+class BenchScript(CliTest):
+    def test_help_is_its_own_description(self):
+        p = subprocess.run(["bash", SOURCE / "bench" / "layer.sh", "--help"], capture_output=True, text=True, cwd=self.folder)
+        self.assertEqual((p.returncode, p.stderr), (0, ""))
+        self.assertIn("\nusage: bench/layer.sh ", p.stdout)
+        self.assertNotIn("set -", p.stdout)
 
 
 class BenchLayer(CliTest):
