@@ -86,6 +86,8 @@ static error_t parse_path(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!*path)
             usage_error("which model? -m MODEL names a .gguf file or a Hugging Face folder");
+        if (!**path)
+            usage_error("-m '': the model's name is empty; -m MODEL names a .gguf file or a Hugging Face folder");
         return 0;
     default:
         return parse_help(key, arg, state);
