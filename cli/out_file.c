@@ -9,12 +9,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The file that `path` means, links followed; a name that is free means itself. NULL: complained. */
-static char *find_target(const char *path)
+/* The file that `path` means, links followed, and its mode; a name that is free means itself. NULL: complained. */
+static char *find_target(const char *path, mode_t *mode)
 {
     struct stat st;
     char *target = NULL;
     if (lstat(path, &st)) { /* what else is wrong with the name is found when a file is created there */
+        mode_t mask = umask(0);
+        umask(mask);
+        *mode = 0666 & ~mask;
         target = strdup(path);
     } else if (stat(path, &st)) {
         complain("%s: a link that leads to no file: %m; give the name of a file", path);
@@ -23,6 +26,7 @@ static char *find_target(const char *path)
         complain("%s: is no regular file and is left as it is; give the name of a file", path);
         return NULL;
     } else {
+        *mode = st.st_mode & 0777;
         target = realpath(path, NULL);
     }
     if (!target)
@@ -54,7 +58,8 @@ static void catch_ends(void)
 
 bool out_file_open(out_file *f, const char *path)
 {
-    *f = (out_file){.fd = -1, .path = path, .target = find_target(path)};
+    mode_t mode;
+    *f = (out_file){.fd = -1, .path = path, .target = find_target(path, &mode)};
     if (!f->target)
         return false;
     size_t room = strlen(f->target) + sizeof ".XXXXXX";
@@ -62,6 +67,7 @@ bool out_file_open(out_file *f, const char *path)
     snprintf(f->partial, room, "%s.XXXXXX", f->target);
     f->fd = mkostemp(f->partial, O_CLOEXEC);
     if (f->fd >= 0) {
+        fchmod(f->fd, mode); /* file systems without modes keep theirs */
         unfinished = f->partial;
         catch_ends();
         return true;
@@ -89,9 +95,7 @@ void out_file_write(out_file *f, const void *data, int64_t bytes, int64_t offset
 
 bool out_file_close(out_file *f, bool keep)
 {
-    mode_t mask = umask(0);
-    umask(mask);
-    if (keep && !f->error && (fchmod(f->fd, 0666 & ~mask) || fsync(f->fd)))
+    if (keep && !f->error && fsync(f->fd))
         f->error = errno;
     if (close(f->fd) && !f->error)
         f->error = errno;

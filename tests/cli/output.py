@@ -25,9 +25,11 @@ class Files(CliTest):
         link.symlink_to("file")
         for command in self.commands:
             file.write_text("old")
+            file.chmod(0o640)
             self.check_done(run(*command, "--out", link))
             self.assertTrue(link.is_symlink())
             self.assertGreater(file.stat().st_size, 100)
+            self.assertEqual(file.stat().st_mode & 0o777, 0o640)
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["file", "link"])
 
     def test_what_is_no_regular_file_is_left_as_it_is(self):
