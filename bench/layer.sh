@@ -5,6 +5,12 @@
 #   FOLDER  holds the experts' files (up to 2.4 GB at a time); default /var/tmp
 #   SHAPE   a-256 a-4096 b c d-8192 d-32768 e-q4_k e-bf16; default: all
 set -euo pipefail
+case ${1-} in
+-h | --help)
+    sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"
+    exit
+    ;;
+esac
 here=$(cd "$(dirname "$0")" && pwd)
 odmoe=${1:-build/odmoe}
 folder=${2:-/var/tmp}

@@ -32,6 +32,12 @@ noreturn void usage_error(const char *format, ...) __attribute__((format(printf,
 /* fail - complain about a library error; the exit status that belongs to it. */
 int fail(const odmoe_error *err);
 
+/* flush_output - what was printed goes out. false: standard output takes nothing any more (a full disk, a closed pipe).
+ * output_done - the same at the program's end: says so in one line, unless the status tells of another failure already,
+ * and gives the status to end with. */
+bool flush_output(void);
+int output_done(int status);
+
 /* Numbers from the command line; usage_error names the option when one is malformed or out of range. */
 int64_t parse_integer(const char *option, const char *text, int64_t low, int64_t high);
 double parse_real(const char *option, const char *text, double low, double high);

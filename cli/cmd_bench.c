@@ -25,6 +25,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (o->prompt + o->generate == 0)
             usage_error("-p 0 -n 0: there is nothing to measure");
+        if (o->model.lib.context && o->model.lib.context < o->prompt + o->generate)
+            usage_error("-c %d: -p %d and -n %d need room for %d tokens", o->model.lib.context, o->prompt, o->generate,
+                        o->prompt + o->generate);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -97,6 +100,7 @@ int command_bench(int argc, char **argv)
     if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err))
         return fail(&err);
     progress_clear();
+    model_warning(model);
     measure m;
     int status = measure_model(&o, model, &m);
     if (status == STATUS_DONE && o.model.json)

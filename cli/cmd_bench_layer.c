@@ -60,7 +60,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->shape.distinct = (int32_t)parse_integer("--distinct", arg, 1, 4096);
         return 0;
     case 't':
-        o->threads = (int32_t)parse_integer("-t", arg, 1, 256);
+        o->threads = (int32_t)parse_integer("-t", arg, 1, THREADS_MOST);
         return 0;
     case KEY_DTYPE:
         o->shape.type = expert_type_find(arg);
@@ -71,7 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->file = arg;
         return 0;
     case KEY_RAM:
-        o->ram = parse_size("--ram", arg);
+        o->ram = parse_ram(arg, "give room for experts, or leave the option out for all of them, at most 1 GiB");
         return 0;
     case KEY_KERNELS:
         o->kernels = arg;
@@ -89,8 +89,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             usage_error("--top-k and --distinct can be at most --experts");
         if (!expert_bytes(&o->shape))
             usage_error("--hidden and --ffn must be multiples of the type's block");
-        if (o->ram && !o->file)
-            usage_error("--ram is for experts in a --file; without it all are in memory");
+        if ((o->ram || o->io) && !o->file)
+            usage_error("%s is for experts in a --file; without it all are in memory", o->ram ? "--ram" : "--io");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -106,7 +106,9 @@ static const struct argp bench_argp = {
             {"top-k", KEY_TOP_K, "K", 0, "default 4", 0},
             {"tokens", KEY_TOKENS, "N", 0, "default 256", 0},
             {"dtype", KEY_DTYPE, "TYPE", 0, "f32, f16, bf16, q8_0 or q4_k; default f32", 0},
-            {"file", KEY_FILE, "PATH", 0, "write the experts there once, and stream them cold; else they are in memory",
+            {"file", KEY_FILE, "PATH", 0,
+             "a file that is created with the experts unless it has them, to stream them cold; "
+             "without it they are in memory",
              0},
             {"ram", KEY_RAM, "SIZE", 0, "room for experts with --file; default: all, at most 1 GiB", 0},
             {"distinct", KEY_DISTINCT, "D", 0, "stored experts that stand for all; default: all", 0},

@@ -50,13 +50,15 @@ static const struct argp chat_argp = {
         "Talk to a model, with its own chat template. A line that ends with \\ goes on in the next; \"\"\" opens and "
         "closes a block of lines. Ctrl-C stops the answer, Ctrl-D ends the program.\v"
         "Example: odmoe chat -m models/demo.gguf --ram 16MiB --system \"You are a dictionary.\"",
-    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&model_argp, 0, "Model:", 3}, {0}},
+    .children =
+        (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&chat_model_argp, 0, "Model:", 3}, {0}},
 };
 
 /* The messages so far; contents are owned. */
 typedef struct conversation {
     odmoe_message *messages;
     size_t n;
+    size_t system; /* messages that every conversation begins with: 0 or 1 */
 } conversation;
 
 static void add_message(conversation *c, const char *role, char *content)
@@ -87,15 +89,15 @@ typedef struct answer {
     size_t length;
 } answer;
 
-static void show(void *user, const char *text, size_t length)
+static bool show(void *user, const char *text, size_t length)
 {
     answer *a = user;
     fwrite(text, 1, length, stdout);
-    fflush(stdout);
     a->text = must_realloc(a->text, a->length + length + 1, 1);
     memcpy(a->text + a->length, text, length);
     a->length += length;
     a->text[a->length] = 0;
+    return flush_output();
 }
 
 /* Keep what the session has already read of the conversation: forget from the first token that differs. */
@@ -109,7 +111,7 @@ static size_t reuse(odmoe_session *session, const id_list *ids)
     return same;
 }
 
-/* Answer the conversation's last message. false: the program cannot go on; complained. */
+/* Answer the conversation's last message. false: the program cannot go on; complained, or output_done will. */
 static bool answer_last(const generator *g, conversation *c)
 {
     id_list ids;
@@ -121,7 +123,11 @@ static bool answer_last(const generator *g, conversation *c)
         return false;
     int32_t room = odmoe_session_context(g->session);
     if (ids.n >= (size_t)room) {
-        complain("the conversation has %zu tokens, the context has room for %d; /reset starts a new one", ids.n, room);
+        if (c->n > c->system + 1)
+            complain("the conversation has %zu tokens, the context has room for %d; /reset starts a new one", ids.n,
+                     room);
+        else
+            complain_room("the message", ids.n, g);
         drop_messages(c, c->n - 1);
         free(ids.ids);
         return true;
@@ -131,7 +137,10 @@ static bool answer_last(const generator *g, conversation *c)
     odmoe_status status = generate(g, ids.ids + same, (int64_t)(ids.n - same), &m, &end, &err);
     free(ids.ids);
     putchar('\n');
-    fflush(stdout);
+    if (!flush_output()) {
+        free(a->text);
+        return false;
+    }
     if (status == ODMOE_ERR_CANCELLED || (status && a->length == 0)) {
         if (status != ODMOE_ERR_CANCELLED)
             fail(&err);
@@ -157,13 +166,13 @@ static const char help[] = "/help   this text\n"
                            "Ctrl-C stops the answer.\n";
 
 /* A line that is one of the commands. true: it was, and *over says whether to end. */
-static bool command_line(const char *text, conversation *c, size_t system, odmoe_session *session, bool *over)
+static bool command_line(const char *text, conversation *c, odmoe_session *session, bool *over)
 {
     *over = !strcmp(text, "/exit");
     if (*over)
         return true;
     if (!strcmp(text, "/reset")) {
-        drop_messages(c, system);
+        drop_messages(c, c->system);
         odmoe_session_reset(session);
         return true;
     }
@@ -171,6 +180,22 @@ static bool command_line(const char *text, conversation *c, size_t system, odmoe
         return false; /* a path or a sentence is no command */
     fputs(help, stderr);
     return true;
+}
+
+/* The text that every conversation begins with; it must leave room for a question. false: complained. */
+static bool add_system(const generator *g, conversation *c, const char *text)
+{
+    add_message(c, "system", copy_text(text));
+    c->system = 1;
+    odmoe_message probe[] = {c->messages[0], {"user", ""}};
+    id_list ids;
+    if (!chat_ids(g->model, probe, 2, &ids))
+        return false;
+    free(ids.ids);
+    if (ids.n < (size_t)odmoe_session_context(g->session))
+        return true;
+    complain_room("the system message", ids.n, g);
+    return false;
 }
 
 static int converse(const chat_options *o, odmoe_model *model)
@@ -182,14 +207,18 @@ static int converse(const chat_options *o, odmoe_model *model)
     int status = STATUS_FAILED;
     id_list ids;
     odmoe_message probe = {"user", ""};
+    if (!odmoe_model_tokenizer(model)) {
+        complain_no_tokenizer(o->model.path);
+        goto done;
+    }
     if (!chat_ids(model, &probe, 1, &ids)) /* says why there is no template to use, before anybody types */
         goto done;
     free(ids.ids);
     if (!generator_prepare(&g, model, &o->sampler, &status))
         goto done;
-    if (o->system)
-        add_message(&c, "system", copy_text(o->system));
-    size_t system = c.n;
+    status = STATUS_FAILED;
+    if (o->system && !add_system(&g, &c, o->system))
+        goto done;
     in = line_input_open();
     if (isatty(STDIN_FILENO))
         fputs("Type a message; /help shows the commands.\n", stderr);
@@ -199,13 +228,13 @@ static int converse(const chat_options *o, odmoe_model *model)
         char *text = line_input_message(in);
         if (!text)
             break;
-        if (!*text || command_line(text, &c, system, g.session, &over)) {
+        if (!*text || command_line(text, &c, g.session, &over)) {
             free(text);
             continue;
         }
         add_message(&c, "user", text);
         if (!answer_last(&g, &c)) {
-            status = STATUS_FAILED;
+            status = flush_output() ? STATUS_FAILED : STATUS_DONE;
             break;
         }
     }
@@ -229,6 +258,7 @@ int command_chat(int argc, char **argv)
     if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err))
         return fail(&err);
     progress_clear();
+    model_warning(model);
     interrupt_catch(false);
     int status = converse(&o, model);
     odmoe_model_close(model);

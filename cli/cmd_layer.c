@@ -36,7 +36,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->kernels = arg;
         return 0;
     case KEY_RAM:
-        o->ram = parse_size("--ram", arg);
+        o->ram = parse_ram(arg, "give room for experts, or leave the option out for all of them");
         return 0;
     case ARGP_KEY_END:
         if (!o->path || !o->out)

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "measure.h"
 #include "options.h"
 #include "progress.h"
 #include "tensor_file.h"
@@ -15,6 +16,12 @@ typedef struct logits_options {
     bool layers;
     int32_t greedy;
 } logits_options;
+
+static void check_first(const id_list *ids)
+{
+    if (ids->n > 0)
+        usage_error("the tokens are given twice: one of --tokens and --tokens-file, once");
+}
 
 static void read_ids(const char *path, id_list *ids)
 {
@@ -33,10 +40,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &o->model;
         return 0;
     case KEY_TOKENS:
+        check_first(&o->ids);
         if (!parse_ids(arg, "--tokens", &o->ids))
             exit(STATUS_USAGE);
         return 0;
     case KEY_TOKENS_FILE:
+        check_first(&o->ids);
         read_ids(arg, &o->ids);
         return 0;
     case KEY_OUT:
@@ -151,6 +160,17 @@ static odmoe_status write_greedy(const logits_options *o, odmoe_session *session
     return status;
 }
 
+/* The object of --json. */
+static void print_object(const logits_options *o)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "tokens", json_integer((json_int_t)o->ids.n));
+    json_object_set_new(object, "out", json_text(o->out, strlen(o->out)));
+    if (o->greedy)
+        json_object_set_new(object, "greedy", json_integer(o->greedy));
+    json_print(object, stdout);
+}
+
 static int write_file(const logits_options *o, odmoe_model *model)
 {
     odmoe_info info = {.size = sizeof info};
@@ -175,6 +195,8 @@ static int write_file(const logits_options *o, odmoe_model *model)
             status = STATUS_DONE;
         if (!tensor_file_close(w.file, !failed) && !failed)
             status = STATUS_FAILED;
+        if (status == STATUS_DONE && o->model.json)
+            print_object(o);
     }
     free(w.last);
     odmoe_session_free(session);

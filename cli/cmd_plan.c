@@ -46,6 +46,7 @@ static void print_plan(const odmoe_plan *p, const odmoe_info *info)
                                                        : "",
            odmoe_size_format(p->experts_bytes, b));
     printf("The smallest budget that works here is %s.\n", odmoe_size_format(p->floor_bytes, a));
+    budget_warning(p, stdout);
 }
 
 static json_t *plan_json(const odmoe_plan *p)

@@ -21,7 +21,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     replay_options *o = state->input;
     switch (key) {
     case KEY_REPLAY_RAM:
-        o->ram = parse_size("--ram", arg);
+        o->ram = parse_ram(arg, "give room for experts");
         return 0;
     case KEY_REPLAY_POLICY:
         for (char *name = strtok(arg, ","); name; name = strtok(NULL, ",")) {
@@ -71,6 +71,17 @@ static void print_result(const odmoe_replay_result *r)
            odmoe_size_format(r->bytes_read, bytes));
 }
 
+/* The optimum is what the others are compared with: once, and at the end, also when it was asked for. */
+static void belady_last(replay_options *o)
+{
+    int others = 0;
+    for (int i = 0; i < o->count; i++)
+        if (strcmp(o->policies[i], "belady"))
+            o->policies[others++] = o->policies[i];
+    o->count = others;
+    o->policies[o->count] = "belady";
+}
+
 int command_replay(int argc, char **argv)
 {
     replay_options o = {0};
@@ -80,7 +91,7 @@ int command_replay(int argc, char **argv)
             o.policies[o.count] = odmoe_policy_at(o.count);
             o.count++;
         }
-    o.policies[o.count] = "belady";
+    belady_last(&o);
     json_t *object = json_object();
     odmoe_error err;
     int status = STATUS_DONE;

@@ -1,5 +1,8 @@
+#include <errno.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "generate.h"
@@ -59,7 +62,7 @@ static const struct argp run_argp = {
             {NULL, 'p', "TEXT", 0, "the prompt", 0},
             {NULL, 'f', "FILE", 0,
              "read the prompt from FILE; without -p and -f from standard input. "
-             "One line end at the end of it is dropped",
+             "One line end (\\n or \\r\\n) at the end of it is dropped",
              0},
             {NULL, 'n', "N", 0, "generate at most N tokens; default until an end token, or until the context is full",
              0},
@@ -71,7 +74,7 @@ static const struct argp run_argp = {
     .args_doc = "-m MODEL [-p TEXT | -f FILE]",
     .doc = "Continue a text. The text goes to standard output, nothing else does.\v"
            "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40",
-    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&model_argp, 0, "Model:", 3}, {0}},
+    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&run_model_argp, 0, "Model:", 3}, {0}},
 };
 
 /* Where the text goes: at once to standard output, or with --json into a string of the object. */
@@ -80,14 +83,14 @@ typedef struct sink {
     char last; /* the last byte shown */
 } sink;
 
-static void show(void *user, const char *text, size_t length)
+static bool show(void *user, const char *text, size_t length)
 {
     sink *out = user;
     if (length == 0)
-        return;
+        return true;
     fwrite(text, 1, length, out->file);
-    fflush(out->file);
     out->last = text[length - 1];
+    return out->file != stdout || flush_output();
 }
 
 /* The prompt's ids: as text, or as a question in the chat template. */
@@ -95,7 +98,7 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
 {
     const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
     if (!tokenizer) {
-        complain("%s: the model has no tokenizer; odmoe logits and odmoe bench work without one", o->model.path);
+        complain_no_tokenizer(o->model.path);
         return false;
     }
     if (!o->chat)
@@ -105,12 +108,30 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
 }
 
 /* The object of --json: what it cost, and the text. */
-static bool print_object(const measure *m, const char *text, size_t length)
+static void print_object(const measure *m, const char *text, size_t length)
 {
     json_t *object = measure_json(m);
-    json_object_set_new(object, "text", json_stringn(text, length));
+    json_object_set_new(object, "text", json_text(text, length));
     json_print(object, stdout);
-    return !ferror(stdout);
+}
+
+/* Would FILE open for writing? Asked before the work; nothing is created, as the work may fail. */
+static bool check_stats(const char *path)
+{
+    struct stat st;
+    char *copy = NULL;
+    bool can;
+    if (!stat(path, &st)) {
+        can = !S_ISDIR(st.st_mode) && !access(path, W_OK);
+        errno = S_ISDIR(st.st_mode) ? EISDIR : errno;
+    } else {
+        copy = strdup(path);
+        can = errno == ENOENT && copy && !access(dirname(copy), W_OK | X_OK);
+    }
+    if (!can)
+        complain("--stats %s: cannot be written: %m", path);
+    free(copy);
+    return can;
 }
 
 static bool write_stats(const char *path, const measure *m)
@@ -129,12 +150,31 @@ static bool write_stats(const char *path, const measure *m)
     return true;
 }
 
-/* After the text: why it ended, where that is not plain, and what it cost. */
-static void report(generate_end end, const measure *m, const sink *out)
+/* Do standard output and standard error show their text in one place? */
+static bool shown_together(void)
 {
-    if (out->file == stdout && isatty(STDOUT_FILENO) && out->last != '\n')
+    struct stat out, err;
+    return isatty(STDERR_FILENO) || (!fstat(STDOUT_FILENO, &out) && !fstat(STDERR_FILENO, &err) &&
+                                     out.st_dev == err.st_dev && out.st_ino == err.st_ino);
+}
+
+/* End the text's line: on a terminal always; elsewhere the text stays as the model wrote it, and what is about to be
+ * said begins with the line end. */
+static void end_line(const sink *out, bool more_to_say)
+{
+    if (out->file != stdout || out->last == '\n')
+        return;
+    if (isatty(STDOUT_FILENO)) {
         putchar('\n');
-    fflush(stdout);
+        flush_output();
+    } else if (more_to_say && shown_together()) {
+        fputc('\n', stderr);
+    }
+}
+
+/* After the text: why it ended, where that is not plain, and what it cost. */
+static void report(generate_end end, const measure *m)
+{
     if (!talkative())
         return;
     if (end == END_CONTEXT)
@@ -154,12 +194,17 @@ static int run_prompt(const run_options *o, odmoe_model *model, const id_list *i
         goto done;
     int32_t room = odmoe_session_context(g.session);
     if (ids->n > (size_t)room) {
-        complain("the prompt has %zu tokens, the context has room for %d; -c %zu would do", ids->n, room, ids->n + 256);
+        complain_room("the prompt", ids->n, &g);
         goto done;
     }
     odmoe_status failed = generate(&g, ids->ids, (int64_t)ids->n, m, &end, &err);
+    if (end == END_OUTPUT) {
+        status = output_done(STATUS_DONE);
+        goto done;
+    }
+    end_line(out, talkative() || failed);
     if (!failed || m->gen_tokens > 0)
-        report(end, m, out);
+        report(end, m);
     status = failed ? fail(&err) : STATUS_DONE;
 done:
     generator_free(&g);
@@ -183,13 +228,24 @@ static int run_model(const run_options *o, odmoe_model *model, const char *text,
         status = run_prompt(o, model, &ids, &out, m);
     if (out.file && out.file != stdout)
         fclose(out.file);
-    if (status == STATUS_DONE && o->model.json && !print_object(m, kept, kept_length))
-        status = STATUS_FAILED;
+    if (status == STATUS_DONE && o->model.json)
+        print_object(m, kept, kept_length);
     if (status == STATUS_DONE && o->stats && !write_stats(o->stats, m))
         status = STATUS_FAILED;
     free(kept);
     free(ids.ids);
     return status;
+}
+
+/* One line end, of either kind. */
+static void drop_line_end(char *text, size_t *length)
+{
+    if (*length == 0 || text[*length - 1] != '\n')
+        return;
+    --*length;
+    if (*length > 0 && text[*length - 1] == '\r')
+        --*length;
+    text[*length] = 0;
 }
 
 int command_run(int argc, char **argv)
@@ -199,12 +255,20 @@ int command_run(int argc, char **argv)
     odmoe_sampler_options_init(&o.sampler);
     parse_options(&run_argp, argc, argv, &o);
 
+    if (o.stats && !check_stats(o.stats))
+        return STATUS_FAILED;
     size_t length = o.prompt ? strlen(o.prompt) : 0;
     char *text = o.prompt ? strdup(o.prompt) : read_whole(o.file, &length);
     if (!text)
         return STATUS_FAILED;
-    if (!o.prompt && length > 0 && text[length - 1] == '\n')
-        text[--length] = 0;
+    if (!o.prompt)
+        drop_line_end(text, &length);
+
+    if (o.chat && memchr(text, 0, length)) { /* the template would stop there */
+        complain("%s: the question holds a NUL byte: a chat takes text only", o.file ? o.file : "standard input");
+        free(text);
+        return STATUS_FAILED;
+    }
 
     interrupt_catch(true);
     measure m = {0};
@@ -215,6 +279,7 @@ int command_run(int argc, char **argv)
         status = fail(&err);
     } else {
         progress_clear();
+        model_warning(model);
         status = run_model(&o, model, text, length, &m);
         odmoe_model_close(model);
         if (status == STATUS_DONE && talkative())

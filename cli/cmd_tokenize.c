@@ -114,7 +114,7 @@ static const struct argp detokenize_argp = {
     .parser = parse_detokenize,
     .args_doc = "-m MODEL ID...",
     .doc = "Print the text of token ids, nothing added.\v"
-           "Example: odmoe detokenize -m models/demo.gguf 377 263 1121",
+           "Example: odmoe detokenize -m models/demo.gguf 1011 262 3697",
     .children = (const struct argp_child[]){{&path_argp, 0, NULL, 0}, {0}},
 };
 

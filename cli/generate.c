@@ -55,7 +55,10 @@ static odmoe_status continue_text(const generator *g, odmoe_stream *stream, meas
         status = odmoe_stream_push(stream, token, &text, &length, err);
         if (status)
             break;
-        g->show(g->user, text, length);
+        if (!g->show(g->user, text, length)) {
+            *end = END_OUTPUT;
+            break;
+        }
         if (tokens == g->limit)
             continue; /* its logits are not needed */
         if (odmoe_session_length(g->session) == odmoe_session_context(g->session)) {
@@ -97,6 +100,26 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
     }
     odmoe_stream_free(stream);
     return status;
+}
+
+void complain_no_tokenizer(const char *path)
+{
+    complain("%s: the model has no tokenizer; odmoe logits and odmoe bench work without one", path);
+}
+
+enum { ANSWER_ROOM = 256 }; /* tokens that a suggested context has beyond the prompt, where the model takes them */
+
+void complain_room(const char *what, size_t tokens, const generator *g)
+{
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(g->model, &info);
+    size_t most = (size_t)info.context, with_answer = tokens + ANSWER_ROOM;
+    if (tokens >= most)
+        complain("%s has %zu tokens, this model takes at most %zu, answer included: give a shorter one", what, tokens,
+                 most);
+    else
+        complain("%s has %zu tokens, the context has room for %d; -c %zu would do", what, tokens,
+                 odmoe_session_context(g->session), with_answer < most ? with_answer : most);
 }
 
 bool chat_ids(const odmoe_model *model, const odmoe_message *messages, size_t count, id_list *ids)

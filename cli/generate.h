@@ -4,7 +4,7 @@
 
 #include "measure.h"
 
-typedef enum generate_end { END_TOKEN, END_LIMIT, END_CONTEXT, END_INTERRUPTED } generate_end;
+typedef enum generate_end { END_TOKEN, END_LIMIT, END_CONTEXT, END_INTERRUPTED, END_OUTPUT } generate_end;
 
 typedef struct generator {
     odmoe_model *model;
@@ -13,12 +13,13 @@ typedef struct generator {
     float *logits; /* [vocab] */
     int64_t limit; /* tokens to generate at most; < 0: no limit */
     bool ignore_end;
-    /* gets the text as it comes, in whole UTF-8 characters */
-    void (*show)(void *user, const char *text, size_t length);
+    /* gets the text as it comes, in whole UTF-8 characters; false: it goes nowhere, END_OUTPUT */
+    bool (*show)(void *user, const char *text, size_t length);
     void *user;
 } generator;
 
-/* generate - read `prompt` into the session, then generate until an end token, the limit, a full context or Ctrl-C.
+/* generate - read `prompt` into the session, then generate until an end token, the limit, a full context, Ctrl-C or
+ * an output that takes nothing.
  * `m` is filled in on every way out. ERR_CANCELLED: Ctrl-C while the prompt was read, the session is unchanged. */
 odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, measure *m, generate_end *end,
                       odmoe_error *err);
@@ -27,6 +28,12 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
  * generator_free releases them; fields that were never set may be NULL. */
 bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status);
 void generator_free(generator *g);
+
+/* complain_no_tokenizer - the model at `path` can neither read nor write text. */
+void complain_no_tokenizer(const char *path);
+/* complain_room - `what` has more tokens than the context holds: says which -c would do, or the most the model takes.
+ */
+void complain_room(const char *what, size_t tokens, const generator *g);
 
 /* chat_ids - a conversation as ids, up to where the answer begins. false: complained. */
 bool chat_ids(const odmoe_model *model, const odmoe_message *messages, size_t count, id_list *ids);

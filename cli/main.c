@@ -50,21 +50,34 @@ static void version(void)
     version_line("families", odmoe_family_at);
 }
 
+static int run_command(const char *name, int argc, char **argv)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (!strcmp(name, commands[i].name))
+            return commands[i].run(argc, argv);
+    usage_error("%s: no such command; odmoe --help lists them", name);
+}
+
+static int run(int argc, char **argv)
+{
+    const char *name = argv[1];
+    bool asks = !strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "-?") || !strcmp(name, "help");
+    if (asks && argc > 2 && argv[2][0] != '-') {
+        char option[] = "--help", *shows[] = {argv[2], option, NULL};
+        return run_command(argv[2], 2, shows);
+    }
+    if (asks)
+        help();
+    else if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+        version();
+    else
+        return run_command(name, argc - 1, argv + 1);
+    return STATUS_DONE;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2)
         usage_error("which command? odmoe --help lists them");
-    const char *name = argv[1];
-    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
-        help();
-        return STATUS_DONE;
-    }
-    if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
-        version();
-        return STATUS_DONE;
-    }
-    for (size_t i = 0; i < COMMANDS; i++)
-        if (!strcmp(name, commands[i].name))
-            return commands[i].run(argc - 1, argv + 1);
-    usage_error("%s: no such command; odmoe --help lists them", name);
+    return output_done(run(argc, argv));
 }

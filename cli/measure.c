@@ -1,6 +1,10 @@
 #include "measure.h"
 
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "progress.h"
 
 static odmoe_stats stats_now(odmoe_model *model)
 {
@@ -159,16 +163,16 @@ static const char *ram_text(uint64_t bytes, char text[ODMOE_SIZE_TEXT_MAX])
     return text;
 }
 
-/* Find the --ram whose cache holds `want` bytes; what is not cache may grow a little with the budget, hence the second
- * look. 0 when even that does not hold it. */
-static uint64_t ram_for_cache(const char *path, odmoe_options options, const odmoe_plan *now, uint64_t want)
+/* The --ram, as it is printed, whose cache holds `want` bytes: more than now. What is not cache may grow with the
+ * budget, rounding included, so each figure is tried. 0 when that does not end. */
+static uint64_t ram_for_cache(const char *path, odmoe_options options, const odmoe_plan *now, uint64_t want,
+                              char text[ODMOE_SIZE_TEXT_MAX])
 {
     odmoe_plan plan = *now;
     uint64_t ram = now->ram_bytes;
-    for (int i = 0; i < 3; i++) {
-        if (plan.cache_bytes >= want)
-            return ram;
-        ram += want - plan.cache_bytes + (want - plan.cache_bytes) / 64;
+    for (int i = 0; i < 6 && plan.cache_bytes < want; i++) {
+        if (odmoe_size_parse(ram_text(ram + want - plan.cache_bytes, text), &ram, NULL))
+            return 0;
         options.ram_bytes = ram;
         plan.size = sizeof plan;
         if (odmoe_plan_make(path, &options, &plan, NULL))
@@ -180,24 +184,73 @@ static uint64_t ram_for_cache(const char *path, odmoe_options options, const odm
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out)
 {
     const odmoe_plan *p = &m->plan;
+    char text[ODMOE_SIZE_TEXT_MAX];
     if (p->cache_bytes >= p->cache_all_bytes || m->end.cache_misses == m->start.cache_misses)
         return;
-    odmoe_options asked = *options;
-    odmoe_plan most = {.size = sizeof most};
-    asked.ram_bytes = 0; /* the default is three quarters of what is available */
-    odmoe_status status = odmoe_plan_make(path, &asked, &most, NULL);
-    if (status != ODMOE_OK && status != ODMOE_ERR_BUDGET)
+    uint64_t ram = ram_for_cache(path, *options, p, p->cache_all_bytes, text);
+    if (ram && ram <= p->available_bytes) {
+        fprintf(out, "hint: --ram %s would hold every expert: nothing would be read twice\n", text);
         return;
-    uint64_t available = most.ram_bytes / 3 * 4;
-    char text[ODMOE_SIZE_TEXT_MAX];
-    uint64_t all = ram_for_cache(path, *options, p, p->cache_all_bytes);
-    uint64_t token =
-        p->cache_bytes < p->token_working_set_bytes ? ram_for_cache(path, *options, p, p->token_working_set_bytes) : 0;
-    if (all && all <= available)
-        fprintf(out, "hint: --ram %s would hold every expert: nothing would be read twice\n", ram_text(all, text));
-    else if (token && token <= available)
-        fprintf(out, "hint: --ram %s would hold one token's experts: below that, few are found in the cache\n",
-                ram_text(token, text));
+    }
+    if (p->cache_bytes >= p->cache_token_bytes)
+        return;
+    ram = ram_for_cache(path, *options, p, p->cache_token_bytes, text);
+    if (ram && ram <= p->available_bytes)
+        fprintf(out, "hint: --ram %s would hold one token's experts: more would be found in the cache\n", text);
+}
+
+void budget_warning(const odmoe_plan *p, FILE *out)
+{
+    char budget[ODMOE_SIZE_TEXT_MAX], available[ODMOE_SIZE_TEXT_MAX];
+    if (p->available_bytes && p->ram_bytes > p->available_bytes)
+        fprintf(
+            out,
+            "warning: a budget of %s, but %s are available here: what is beyond may be swapped, or end the program\n",
+            odmoe_size_format(p->ram_bytes, budget), odmoe_size_format(p->available_bytes, available));
+}
+
+void model_warning(const odmoe_model *model)
+{
+    odmoe_plan plan = {.size = sizeof plan};
+    odmoe_model_plan(model, &plan);
+    if (talkative())
+        budget_warning(&plan, stderr);
+}
+
+/* The bytes of the character at `at`; *whole says whether it is one: of a malformed or cut-off character these are the
+ * bytes that one U+FFFD stands for, as Unicode recommends. The second byte's range keeps out overlong forms, surrogates
+ * and what lies beyond U+10FFFF. */
+static size_t character_bytes(const unsigned char *at, size_t length, bool *whole)
+{
+    unsigned char lead = at[0];
+    size_t bytes = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+    unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    size_t n = 1;
+    while (n < bytes && n < length && at[n] >= low && at[n] <= high) {
+        n++;
+        low = 0x80;
+        high = 0xbf;
+    }
+    *whole = n == bytes;
+    return n;
+}
+
+json_t *json_text(const char *text, size_t length)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    char *valid = must_alloc(length, strlen(replacement));
+    size_t used = 0, bytes;
+    for (size_t i = 0; i < length; i += bytes) {
+        bool whole;
+        bytes = character_bytes((const unsigned char *)text + i, length - i, &whole);
+        size_t n = whole ? bytes : strlen(replacement);
+        memcpy(valid + used, whole ? text + i : replacement, n);
+        used += n;
+    }
+    json_t *string = json_stringn(valid, used);
+    free(valid);
+    return string;
 }
 
 void json_print(json_t *object, FILE *out)

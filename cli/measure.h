@@ -27,9 +27,17 @@ void measure_end(measure *m, int64_t tokens, int64_t passes);
 json_t *measure_json(const measure *m);
 /* measure_summary - one line: speed, hits, bytes and rate, share of stall; with `budget` also how that was divided. */
 void measure_summary(const measure *m, bool budget, FILE *out);
-/* measure_hint - one line on `out` with the --ram that would help, when there is one that this machine has. Plans
- * again, so call it after the model was closed: its memory counts as available then. */
+/* measure_hint - one line on `out` with the --ram that would help, when there is one that this machine had before
+ * the model was opened. Plans again: call it after the model was closed. */
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out);
+
+/* budget_warning - one line on `out` when the budget is more than this process could take when it was planned.
+ * model_warning - the same for an open model on stderr, where people look (talkative). */
+void budget_warning(const odmoe_plan *plan, FILE *out);
+void model_warning(const odmoe_model *model);
+
+/* json_text - a string of any bytes: what is no UTF-8 becomes U+FFFD, as JSON can hold nothing else. */
+json_t *json_text(const char *text, size_t length);
 
 /* json_print - one object on one line of `out`; takes the reference. */
 void json_print(json_t *object, FILE *out);

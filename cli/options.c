@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_HELP = KEY_COMMON, KEY_RAM, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_AHEAD, KEY_JSON };
+enum { KEY_RAM = KEY_COMMON, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_AHEAD, KEY_JSON };
 
 /* The option that `arg` (as typed) names, in argp and its children; NULL when there is none. */
 static const struct argp_option *find_option(const struct argp *argp, const char *arg)
@@ -47,9 +47,10 @@ static noreturn void option_error(const struct argp_state *state)
 static error_t parse_help(int key, char *arg, struct argp_state *state)
 {
     switch (key) {
-    case KEY_HELP:
+    case 'h':
+    case '?':
         argp_help(state->root_argp, stdout, ARGP_HELP_STD_HELP, state->name);
-        exit(STATUS_DONE);
+        exit(output_done(STATUS_DONE));
     case ARGP_KEY_ERROR:
         option_error(state);
     case ARGP_KEY_ARG:
@@ -59,13 +60,14 @@ static error_t parse_help(int key, char *arg, struct argp_state *state)
     }
 }
 
-#define HELP_OPTION                                     \
-    {                                                   \
-        "help", KEY_HELP, NULL, 0, "show this text", -1 \
+#define HELP_OPTIONS                              \
+    {"help", 'h', NULL, 0, "show this text", -1}, \
+    {                                             \
+        NULL, '?', NULL, OPTION_HIDDEN, NULL, -1  \
     }
 
 const struct argp help_argp = {
-    .options = (const struct argp_option[]){HELP_OPTION, {0}},
+    .options = (const struct argp_option[]){HELP_OPTIONS, {0}},
     .parser = parse_help,
 };
 
@@ -84,6 +86,8 @@ static error_t parse_path(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!*path)
             usage_error("which model? -m MODEL names a .gguf file or a Hugging Face folder");
+        if (!**path)
+            usage_error("-m '': the model's name is empty; -m MODEL names a .gguf file or a Hugging Face folder");
         return 0;
     default:
         return parse_help(key, arg, state);
@@ -94,21 +98,23 @@ const struct argp path_argp = {
     .options =
         (const struct argp_option[]){
             {NULL, 'm', "MODEL", 0, "a .gguf file (the first part of a split one) or a Hugging Face folder", 0},
-            HELP_OPTION,
+            HELP_OPTIONS,
             {0}},
     .parser = parse_path,
 };
 
-uint64_t parse_size(const char *option, const char *text)
+uint64_t parse_ram(const char *text, const char *without)
 {
     uint64_t bytes = 0;
     odmoe_error err;
     if (odmoe_size_parse(text, &bytes, &err))
-        usage_error("%s: %s", option, err.message);
+        usage_error("--ram: %s", err.message);
+    if (bytes == 0)
+        usage_error("--ram %s: %s", text, without);
     return bytes;
 }
 
-static error_t parse_model(int key, char *arg, struct argp_state *state)
+static error_t parse_budget(int key, char *arg, struct argp_state *state)
 {
     model_options *o = state->input;
     switch (key) {
@@ -116,15 +122,14 @@ static error_t parse_model(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &o->path;
         return 0;
     case KEY_RAM:
-        o->lib.ram_bytes = parse_size("--ram", arg);
-        if (o->lib.ram_bytes == 0)
-            usage_error("--ram 0: give a budget, or leave the option out for three quarters of what is available");
+        o->lib.ram_bytes =
+            parse_ram(arg, "give a budget, or leave the option out for three quarters of what is available");
         return 0;
     case 'c':
         o->lib.context = (int32_t)parse_integer("-c", arg, 1, INT32_MAX);
         return 0;
     case 't':
-        o->lib.threads = (int32_t)parse_integer("-t", arg, 1, 1024);
+        o->lib.threads = (int32_t)parse_integer("-t", arg, 1, THREADS_MOST);
         return 0;
     case KEY_CHUNK:
         o->lib.chunk = (int32_t)parse_integer("--chunk", arg, 1, INT32_MAX);
@@ -144,18 +149,12 @@ static error_t parse_model(int key, char *arg, struct argp_state *state)
     case KEY_AHEAD:
         o->lib.ahead = arg;
         return 0;
-    case KEY_JSON:
-        o->json = true;
-        return 0;
-    case 'v':
-        set_verbose();
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-const struct argp model_argp = {
+static const struct argp budget_argp = {
     .options =
         (const struct argp_option[]){
             {"ram", KEY_RAM, "SIZE", 0,
@@ -171,11 +170,56 @@ const struct argp model_argp = {
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},
             {"ahead", KEY_AHEAD, "MODE", 0,
              "auto: in decoding, read the next layer's likely experts ahead where that pays; default off", 0},
-            {"json", KEY_JSON, NULL, 0, "one JSON object on standard output", 0},
-            {"verbose", 'v', NULL, 0, "the summary on stderr, even when that is no terminal", 0},
             {0}},
-    .parser = parse_model,
+    .parser = parse_budget,
     .children = (const struct argp_child[]){{&path_argp, 0, NULL, 0}, {0}},
+};
+
+static error_t parse_model(int key, char *arg, struct argp_state *state)
+{
+    model_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = o;
+        return 0;
+    case KEY_JSON:
+        o->json = true;
+        return 0;
+    case 'v':
+        set_verbose();
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* The two options that mean nothing to some commands are not in their help. They are still parsed: -v may be given to
+ * every command, and chat says why it refuses --json. */
+#define JSON_OPTION(flags)                                                     \
+    {                                                                          \
+        "json", KEY_JSON, NULL, flags, "one JSON object on standard output", 0 \
+    }
+#define VERBOSE_OPTION(flags)                                                                  \
+    {                                                                                          \
+        "verbose", 'v', NULL, flags, "the summary on stderr, even when that is no terminal", 0 \
+    }
+
+static const struct argp_child budget_child[] = {{&budget_argp, 0, NULL, 0}, {0}};
+
+const struct argp model_argp = {
+    .options = (const struct argp_option[]){JSON_OPTION(0), VERBOSE_OPTION(OPTION_HIDDEN), {0}},
+    .parser = parse_model,
+    .children = budget_child,
+};
+const struct argp run_model_argp = {
+    .options = (const struct argp_option[]){JSON_OPTION(0), VERBOSE_OPTION(0), {0}},
+    .parser = parse_model,
+    .children = budget_child,
+};
+const struct argp chat_model_argp = {
+    .options = (const struct argp_option[]){JSON_OPTION(OPTION_HIDDEN), VERBOSE_OPTION(0), {0}},
+    .parser = parse_model,
+    .children = budget_child,
 };
 
 void model_options_init(model_options *options)

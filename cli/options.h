@@ -19,6 +19,8 @@ typedef struct model_options {
     bool json;
 } model_options;
 extern const struct argp model_argp;
+extern const struct argp run_model_argp;  /* with -v in its help: there is a summary */
+extern const struct argp chat_model_argp; /* with -v and without --json */
 void model_options_init(model_options *options);
 
 /* Sampling options. Input: odmoe_sampler_options *. */
@@ -28,10 +30,13 @@ extern const struct argp sampler_argp;
  * and status 2. A command's parser sets state->child_inputs in ARGP_KEY_INIT. */
 void parse_options(const struct argp *argp, int argc, char **argv, void *input);
 
+enum { THREADS_MOST = 256 }; /* what the library takes */
+
 /* Keys of options without a letter: each parser numbers its own from its base. */
 enum { KEY_COMMON = 0x100, KEY_SAMPLER = 0x200, KEY_COMMAND = 0x300 };
 
-/* parse_size - the bytes of a size option; a usage error ends the program. */
-uint64_t parse_size(const char *option, const char *text);
+/* parse_ram - the bytes of --ram; a usage error ends the program. 0 is one: `without` says what leaving it out gives.
+ */
+uint64_t parse_ram(const char *text, const char *without);
 
 #endif

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "out_file.h"
+
 enum { MATRICES = 3, NAME_BYTES = 48, FILE_ALIGN = 4096 };
 #define CACHE_BYTES_MAX (1ull << 30)
 
@@ -54,6 +56,12 @@ static uint64_t row_bytes(int32_t type, int64_t columns)
 static uint64_t matrix_bytes(const expert_shape *s, int m)
 {
     return m == 1 ? (uint64_t)s->hidden * row_bytes(s->type, s->ffn) : (uint64_t)s->ffn * row_bytes(s->type, s->hidden);
+}
+
+/* In the file: the format aligns tensors. */
+static uint64_t padded_bytes(const expert_shape *s, int m)
+{
+    return (matrix_bytes(s, m) + 31) / 32 * 32;
 }
 
 uint64_t expert_bytes(const expert_shape *s)
@@ -317,54 +325,72 @@ static header make_header(const expert_shape *s)
             put_u64(&h, (uint64_t)(m == 1 ? s->hidden : s->ffn));
             put_u32(&h, (uint32_t)s->type);
             put_u64(&h, at);
-            at += (matrix_bytes(s, m) + 31) / 32 * 32;
+            at += padded_bytes(s, m);
         }
     static const uint8_t zeros[32];
     put(&h, zeros, (32 - h.n % 32) % 32);
     return h;
 }
 
-/* Is the file there, with this header and this length? */
-static bool is_written(const char *path, const header *h, uint64_t bytes)
+typedef enum what_is_there { THERE_NOTHING, THERE_THE_SAME, THERE_OURS, THERE_OTHER } what_is_there;
+
+/* What stands under the name: these experts, others that were written here (the headers agree up to the first tensor's
+ * name, the number of tensors aside), nothing or an empty file, or something that must not be replaced. */
+static what_is_there look(const char *path, const header *h, uint64_t bytes)
 {
+    static const char first[] = "expert.0.w1";
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for a writer */
+    if (fd < 0)
+        return errno == ENOENT ? THERE_NOTHING : THERE_OTHER;
     uint8_t *there = must_alloc(h->n, 1);
-    bool same = fd >= 0 && !fstat(fd, &st) && (uint64_t)st.st_size == bytes &&
-                pread(fd, there, h->n, 0) == (ssize_t)h->n && !memcmp(there, h->bytes, h->n);
+    const uint8_t *name = memmem(h->bytes, h->n, first, strlen(first));
+    size_t begin = (size_t)(name - h->bytes) + strlen(first);
+    what_is_there what = THERE_OTHER;
+    bool regular = !fstat(fd, &st) && S_ISREG(st.st_mode);
+    ssize_t n = regular ? pread(fd, there, h->n, 0) : -1;
+    close(fd);
+    if (n == 0)
+        what = THERE_NOTHING;
+    else if (n == (ssize_t)h->n && (uint64_t)st.st_size == bytes && !memcmp(there, h->bytes, h->n))
+        what = THERE_THE_SAME;
+    else if (n >= (ssize_t)begin && !memcmp(there, h->bytes, 8) && !memcmp(there + 16, h->bytes + 16, begin - 16))
+        what = THERE_OURS;
     free(there);
-    if (fd >= 0)
-        close(fd);
-    return same;
+    return what;
+}
+
+static bool write_experts(const expert_shape *s, const header *h, const char *path)
+{
+    out_file f;
+    uint64_t state = 1;
+    int64_t at = (int64_t)h->n;
+    if (!out_file_open(&f, path))
+        return false;
+    uint8_t *matrix = must_alloc(padded_bytes(s, 0) + padded_bytes(s, 1), 1);
+    out_file_write(&f, h->bytes, at, 0);
+    for (int32_t e = 0; e < s->distinct && !f.error; e++)
+        for (int m = 0; m < MATRICES; m++) {
+            memset(matrix, 0, padded_bytes(s, m));
+            fill(s->type, matrix, matrix_bytes(s, m), &state);
+            out_file_write(&f, matrix, (int64_t)padded_bytes(s, m), at);
+            at += (int64_t)padded_bytes(s, m);
+        }
+    free(matrix);
+    return out_file_close(&f, true);
 }
 
 static bool write_file(const expert_shape *s, const char *path)
 {
     header h = make_header(s);
-    uint64_t padded[MATRICES], bytes = h.n, largest = 0, state = 1;
-    for (int m = 0; m < MATRICES; m++) {
-        padded[m] = (matrix_bytes(s, m) + 31) / 32 * 32;
-        bytes += padded[m] * (uint64_t)s->distinct;
-        largest = padded[m] > largest ? padded[m] : largest;
-    }
-    bool done = is_written(path, &h, bytes);
-    if (!done) {
-        uint8_t *matrix = must_alloc(largest, 1);
-        FILE *f = fopen(path, "wb");
-        done = f && fwrite(h.bytes, 1, h.n, f) == h.n;
-        for (int32_t e = 0; done && e < s->distinct; e++)
-            for (int m = 0; done && m < MATRICES; m++) {
-                memset(matrix, 0, largest);
-                fill(s->type, matrix, matrix_bytes(s, m), &state);
-                done = fwrite(matrix, 1, padded[m], f) == padded[m];
-            }
-        done = done && !fflush(f) && !fsync(fileno(f));
-        if (f && fclose(f))
-            done = false;
-        free(matrix);
-        if (!done)
-            complain("%s: cannot be written: %m", path);
-    }
+    uint64_t bytes = h.n;
+    for (int m = 0; m < MATRICES; m++)
+        bytes += padded_bytes(s, m) * (uint64_t)s->distinct;
+    what_is_there there = look(path, &h, bytes);
+    if (there == THERE_OTHER)
+        complain("%s: is there already and holds no experts of bench-layer; it is left as it is: give another name",
+                 path);
+    bool done = there == THERE_THE_SAME || (there != THERE_OTHER && write_experts(s, &h, path));
     int fd = done ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd >= 0) { /* cold, also for back ends that read through the page cache */
         posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);

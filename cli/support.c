@@ -11,12 +11,30 @@
 #include <sys/stat.h>
 #include <time.h>
 
+/* Names and texts from elsewhere may hold line ends, or bytes that steer a terminal (those of UTF-8 from U+0080 to
+ * U+009F as well): a message is one line of text. */
+static void hide_controls(char *text)
+{
+    for (unsigned char *at = (unsigned char *)text; *at; at++) {
+        bool late = at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0;
+        if (*at < 0x20 || *at == 0x7f || late)
+            *at = '?';
+        if (late)
+            *++at = '?';
+    }
+}
+
 static void complain_list(const char *format, va_list args)
 {
+    char *text = NULL;
     progress_clear();
-    fputs("odmoe: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    if (vasprintf(&text, format, args) < 0) {
+        fputs("odmoe: no memory for a message\n", stderr);
+        return;
+    }
+    hide_controls(text);
+    fprintf(stderr, "odmoe: %s\n", text);
+    free(text);
 }
 
 void complain(const char *format, ...)
@@ -47,6 +65,24 @@ int fail(const odmoe_error *err)
     default:
         return STATUS_FAILED;
     }
+}
+
+static int output_error; /* the first errno of standard output: a stream remembers only that there was one */
+
+bool flush_output(void)
+{
+    errno = EIO;
+    if ((fflush(stdout) || ferror(stdout)) && !output_error)
+        output_error = errno;
+    return !output_error;
+}
+
+int output_done(int status)
+{
+    if (flush_output() || status != STATUS_DONE)
+        return status;
+    complain("standard output: %s", strerror(output_error));
+    return STATUS_FAILED;
 }
 
 int64_t parse_integer(const char *option, const char *text, int64_t low, int64_t high)

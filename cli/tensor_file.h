@@ -3,7 +3,7 @@
  *   8 bytes: length of the header | header: JSON, padded with blanks | data of the tensors, one after the other
  *
  * The header's room is reserved first; a tensor gets its place when it is added; rows are written where they belong, so
- * nothing but one piece is ever in memory. The file appears under its name when it is complete. */
+ * nothing but one piece is ever in memory. The file appears under its name when it is complete (out_file.h). */
 #ifndef ODMOE_CLI_TENSOR_FILE_H
 #define ODMOE_CLI_TENSOR_FILE_H
 

@@ -134,7 +134,9 @@ typedef struct odmoe_plan {
     uint64_t floor_bytes;             /* the smallest ram_bytes that works with these options */
     int32_t fits;                     /* 1, or 0: ram_bytes < floor_bytes */
     int32_t chunk, context, sessions, threads;
-    uint64_t cache_all_bytes; /* cache_bytes is at most this: with it nothing is ever read twice */
+    uint64_t cache_all_bytes;   /* cache_bytes is at most this: with it nothing is ever read twice */
+    uint64_t cache_token_bytes; /* a cache that holds token_working_set_bytes, alignment included */
+    uint64_t available_bytes;   /* what this process could take now, control groups included; 0: unknown */
 } odmoe_plan;
 
 /* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does

@@ -43,6 +43,8 @@ static odmoe_status prepare(const char *path, odmoe_model *out, odmoe_error *err
 static odmoe_status plan_of(odmoe_model *handle, const model_settings *settings, odmoe_plan *plan, odmoe_error *err)
 {
     uint64_t text = handle->tokenizer.t ? tokenizer_bytes(handle->tokenizer.t) : 0;
+    if (sysmem_available("", &plan->available_bytes, NULL))
+        plan->available_bytes = 0;
     return model_plan(&handle->m, settings, text, plan, err);
 }
 

@@ -110,3 +110,14 @@ char *file_join(const char *folder, const char *name, odmoe_error *err)
     memcpy(path + a + 1, name, b);
     return path;
 }
+
+const char *file_placeholder(int fd, uint64_t size)
+{
+    static const char pointer[] = "version https://git-lfs.";
+    char text[sizeof pointer - 1];
+    if (size == 0)
+        return "is empty";
+    if (pread(fd, text, sizeof text, 0) == sizeof text && !memcmp(text, pointer, sizeof text))
+        return "is a Git LFS pointer, not the file itself: git lfs pull fetches it";
+    return NULL;
+}

@@ -23,6 +23,10 @@ odmoe_status file_load(const char *path, size_t max_bytes, bool optional, char *
 /* file_join - "folder/name" as a new string, or NULL with err set; free() it. */
 char *file_join(const char *folder, const char *name, odmoe_error *err);
 
+/* file_placeholder - what stands in an open file instead of the model, in words that follow its name in a message: it
+ * is empty, or a Git LFS pointer. NULL: neither. */
+const char *file_placeholder(int fd, uint64_t size);
+
 /* file_label - the end of a path, short enough to leave room in a message for what is wrong. Points into `path`. */
 const char *file_label(const char *path);
 

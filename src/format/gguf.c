@@ -160,7 +160,7 @@ static odmoe_status array_head(reader *r, gguf_type *type, uint64_t *count)
         return status;
     uint64_t smallest = *type == GGUF_STRING ? 8 : *type == GGUF_ARRAY ? 12 : (uint64_t)gguf_type_bytes(*type);
     if (*count > (r->file_size - r->at) / smallest)
-        return bad(r, ODMOE_ERR_FORMAT, "an array of %llu %s elements does not fit in the file",
+        return bad(r, ODMOE_ERR_FORMAT, "an array of %llu %s elements does not fit in the file (cut off?)",
                    (unsigned long long)*count, gguf_type_name(*type));
     return ODMOE_OK;
 }
@@ -206,7 +206,8 @@ static odmoe_status read_metadata(reader *r, uint64_t pairs)
 {
     gguf *g = r->g;
     if (pairs > (r->file_size - r->at) / PAIR_BYTES_MIN)
-        return bad(r, ODMOE_ERR_FORMAT, "%llu metadata pairs do not fit in the file", (unsigned long long)pairs);
+        return bad(r, ODMOE_ERR_FORMAT, "%llu metadata pairs do not fit in the file (cut off?)",
+                   (unsigned long long)pairs);
     r->kind = "metadata";
     r->total = pairs;
     for (r->number = 0; r->number < pairs; r->number++) {
@@ -312,7 +313,7 @@ static odmoe_status read_tensors(reader *r, uint64_t tensors, tensor_index *inde
     if (status)
         return status;
     if (tensors > (r->file_size - r->at) / TENSOR_BYTES_MIN)
-        return bad(r, ODMOE_ERR_FORMAT, "%llu tensors do not fit in the file", (unsigned long long)tensors);
+        return bad(r, ODMOE_ERR_FORMAT, "%llu tensors do not fit in the file (cut off?)", (unsigned long long)tensors);
     status = tensor_index_add_file(index, r->g->path, r->file_size, &file, r->err);
     r->kind = "tensor";
     r->total = tensors;
@@ -331,12 +332,26 @@ static odmoe_status read_tensors(reader *r, uint64_t tensors, tensor_index *inde
 
 /* ---- a file ----------------------------------------------------------------------------------------------- */
 
+/* What is it then? Files of a Hugging Face folder are often given instead of the folder. */
+static odmoe_status not_gguf(const reader *r)
+{
+    const char *placeholder = file_placeholder(r->fd, r->file_size);
+    if (placeholder)
+        return bad(r, ODMOE_ERR_FORMAT, "%s", placeholder);
+    const char *end = strrchr(r->g->path, '.');
+    if (end && (!strcmp(end, ".json") || !strcmp(end, ".safetensors")))
+        return bad(r, ODMOE_ERR_FORMAT, "is not a GGUF file but one of a Hugging Face folder: give the folder");
+    return bad(r, ODMOE_ERR_FORMAT, "is not a GGUF file");
+}
+
 static odmoe_status read_counts(reader *r, uint64_t *tensors, uint64_t *pairs)
 {
     uint64_t magic, version;
+    if (!r->file_size)
+        return not_gguf(r);
     odmoe_status status = number(r, 4, "the magic number", &magic);
     if (!status && magic != 0x46554747) /* "GGUF" */
-        status = bad(r, ODMOE_ERR_FORMAT, "is not a GGUF file");
+        status = not_gguf(r);
     if (!status)
         status = number(r, 4, "the version", &version);
     if (!status && version && !(version & 0xffff))

@@ -119,6 +119,21 @@ static odmoe_status walk_header(const char *path, char *header, size_t length, u
     return ODMOE_OK;
 }
 
+/* The first eight bytes say what cannot be, or are not there. */
+static odmoe_status no_header(const char *path, int fd, uint64_t size, uint64_t length, odmoe_error *err)
+{
+    const char *placeholder = file_placeholder(fd, size);
+    if (placeholder)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s", file_label(path), placeholder);
+    if (size < 8)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: has %llu bytes, too few for safetensors (cut off?)",
+                       file_label(path), (unsigned long long)size);
+    return err_set(err, ODMOE_ERR_FORMAT,
+                   "%s: the header is said to have %llu bytes; the file has %llu and %d are the most allowed "
+                   "(cut off, or not safetensors?)",
+                   file_label(path), (unsigned long long)length, (unsigned long long)size, HEADER_MAX);
+}
+
 odmoe_status safetensors_each(const char *path, uint64_t *size_out, safetensors_visit *visit, void *ctx,
                               odmoe_error *err)
 {
@@ -131,18 +146,12 @@ odmoe_status safetensors_each(const char *path, uint64_t *size_out, safetensors_
     if (size_out)
         *size_out = size;
     unsigned char raw[8] = {0};
-    if (size < sizeof raw)
-        status = err_set(err, ODMOE_ERR_FORMAT, "%s: has %llu bytes, too few for safetensors", file_label(path),
-                         (unsigned long long)size);
-    else
+    if (size >= sizeof raw)
         status = file_read_at(fd, path, 0, raw, sizeof raw, err);
     for (int i = 0; i < 8; i++)
         length |= (uint64_t)raw[i] << 8 * i;
-    if (!status && (length > size - sizeof raw || length > HEADER_MAX))
-        status = err_set(err, ODMOE_ERR_FORMAT,
-                         "%s: the header is said to have %llu bytes; the file has %llu and %d are the most allowed "
-                         "(cut off, or not safetensors?)",
-                         file_label(path), (unsigned long long)length, (unsigned long long)size, HEADER_MAX);
+    if (!status && (size < sizeof raw || length > size - sizeof raw || length > HEADER_MAX))
+        status = no_header(path, fd, size, length, err);
     if (!status && !(header = mem_calloc((size_t)length, 1, "a safetensors header", err)))
         status = ODMOE_ERR_MEMORY;
     if (!status)

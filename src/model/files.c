@@ -1,6 +1,8 @@
 #include "model/files.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +13,44 @@
 
 #define CONFIG_BYTES_MAX (16u << 20)
 
+/* The only entry of folder/sub whose name ends so, as "sub/name" from the folder on; of a split model its first part
+ * counts. false: there is none, or several. */
+static bool only_entry(const char *folder, const char *sub, const char *end, char *name, size_t room)
+{
+    char path[4096];
+    int found = 0;
+    DIR *dir = (size_t)snprintf(path, sizeof path, "%s/%s", folder, sub) < sizeof path ? opendir(path) : NULL;
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        size_t length = strlen(entry->d_name), of = strlen(end);
+        const char *part = strstr(entry->d_name, "-of-");
+        if (entry->d_name[0] == '.' || length < of || strcmp(entry->d_name + length - of, end))
+            continue;
+        if (part && part - entry->d_name > 6 && part[-6] == '-' && memcmp(part - 5, "00001", 5))
+            continue;
+        found += (size_t)snprintf(name, room, "%s%s%s", sub, *sub ? "/" : "", entry->d_name) < room ? 1 : 2;
+    }
+    if (dir)
+        closedir(dir);
+    return found == 1;
+}
+
+/* Two folders that are often given instead of what they hold: one with a GGUF file, and the Hugging Face cache's. */
+static odmoe_status no_config(const char *path, odmoe_error *err)
+{
+    char name[512];
+    if (only_entry(path, "", ".gguf", name, sizeof name) || only_entry(path, "snapshots", "", name, sizeof name))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: no config.json: give %s/%s", path, path, name);
+    return err_set(err, ODMOE_ERR_FORMAT,
+                   "%s: no config.json: give a .gguf file or a Hugging Face folder with config.json, *.safetensors and "
+                   "tokenizer.json",
+                   path);
+}
+
 static odmoe_status open_folder(model_files *f, odmoe_error *err)
 {
     odmoe_status status = config_read(f->path, "config.json", CONFIG_BYTES_MAX, true, &f->config, err);
     if (!status && !f->config)
-        status = err_set(err, ODMOE_ERR_FORMAT,
-                         "%s: no config.json: give a .gguf file or a Hugging Face folder with config.json, "
-                         "*.safetensors and tokenizer.json",
-                         f->path);
+        status = no_config(f->path, err);
     if (!status)
         status = safetensors_open_folder(f->path, &f->own_tensors, err);
     f->tensors = f->own_tensors;

@@ -96,8 +96,11 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->kv_bytes = (uint64_t)s->sessions * session_bytes;
     plan->other_bytes = PROCESS_BYTES + extra_bytes + table_bytes(m, &options);
     plan->experts_bytes = expert_index_total_bytes(index);
-    plan->token_working_set_bytes =
-        (uint64_t)expert_index_layers(index) * (uint64_t)shape.top_k * expert_index_largest_bytes(index);
+    int64_t token_experts = (int64_t)expert_index_layers(index) * shape.top_k;
+    plan->token_working_set_bytes = (uint64_t)token_experts * expert_index_largest_bytes(index);
+    plan->cache_token_bytes = store_bytes_for(index, token_experts);
+    if (plan->cache_token_bytes > plan->cache_all_bytes) /* as many of the largest as there are experts */
+        plan->cache_token_bytes = plan->cache_all_bytes;
     uint64_t fixed = plan->resident_bytes + plan->kv_bytes + plan->other_bytes;
     plan->floor_bytes = fixed + activation_bytes(m, &shape, s, s->chunk ? s->chunk : 1) + least;
     plan->fits = s->ram_bytes >= plan->floor_bytes;

@@ -1,8 +1,12 @@
 """The layer from the command line: all cases of tests/data/layer against their goldens, and the figures of its bench."""
+import pathlib
 import re
+import resource
+import signal
+import subprocess
 import unittest
 
-from odmoe_cli import DATA, CliTest, read_safetensors, run
+from odmoe_cli import DATA, DEMO, PROGRAM, SOURCE, CliTest, read_safetensors, run
 
 CASES = sorted((DATA / "layer").glob("*.safetensors"))
 FORWARD = {"y", "topk", "topw", "aux", "counts", "imbalance"}
@@ -49,6 +53,7 @@ class Layer(CliTest):
     def test_what_is_wrong_is_said_in_one_line(self):
         case = CASES[0]
         self.check_error(run("layer", "--case", case, "--out", self.out, "--ram", "1"), 3, "at least")
+        self.check_error(run("layer", "--case", case, "--out", self.out, "--ram", "0"), 2, "--ram 0")
         self.check_error(run("layer", "--case", self.folder / "none", "--out", self.out), 1, "none")
         self.check_error(run("layer", "--case", case, "--out", "/nowhere/out"), 1, "/nowhere/out")
         self.check_error(run("layer", "--case", case, "--out", self.out, "--kernels", "sse9"), 2, "sse9", "ref")
@@ -59,6 +64,14 @@ class Layer(CliTest):
             damaged.write_bytes(text)
             self.check_error(run("layer", "--case", damaged, "--out", self.out, "--backward"), 1, "damaged")
         self.assertFalse(self.out.exists())
+
+
+class BenchScript(CliTest):
+    def test_help_is_its_own_description(self):
+        p = subprocess.run(["bash", SOURCE / "bench" / "layer.sh", "--help"], capture_output=True, text=True, cwd=self.folder)
+        self.assertEqual((p.returncode, p.stderr), (0, ""))
+        self.assertIn("\nusage: bench/layer.sh ", p.stdout)
+        self.assertNotIn("set -", p.stdout)
 
 
 class BenchLayer(CliTest):
@@ -90,6 +103,32 @@ class BenchLayer(CliTest):
         self.bench("--file", file)
         self.assertEqual(file.stat().st_mtime_ns, written)
 
+    def test_a_file_of_something_else_is_left_as_it_is(self):
+        model = self.folder / "model.gguf"
+        for old in (pathlib.Path(DEMO).read_bytes(), b"a few words", b"GGUF"):
+            model.write_bytes(old)
+            self.check_error(run("bench-layer", *self.shape, "--file", model), 1, model, "another name")
+            self.assertEqual(model.read_bytes(), old)
+
+    def test_experts_of_another_shape_are_replaced(self):
+        file = self.folder / "experts.gguf"
+        file.touch()
+        self.bench("--file", file, "--distinct", "3")
+        small = file.stat().st_size
+        self.assertEqual(self.bench("--file", file)["bytes_read"], 12 * self.bytes)
+        self.assertGreater(file.stat().st_size, 3 * small)
+
+    def test_a_full_disk_leaves_nothing(self):
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+        p = subprocess.run([PROGRAM, "bench-layer", *self.shape, "--file", self.folder / "experts.gguf"], preexec_fn=limit,
+                           restore_signals=False, capture_output=True, text=True)
+        self.assertEqual(p.returncode, 1)
+        self.assertRegex(p.stderr, r"\Aodmoe: .*experts\.gguf: cannot be written: [^\n]+\n\Z")
+        self.assertEqual(list(self.folder.iterdir()), [])
+
     def test_few_stored_experts_stand_for_all(self):
         file = self.folder / "experts.gguf"
         o = self.bench("--file", file, "--distinct", "3")
@@ -106,6 +145,9 @@ class BenchLayer(CliTest):
         for options in (["--top-k", "13"], ["--distinct", "13"], ["--dtype", "q4_k"], ["--tokens", "0"], ["--dtype", "x"]):
             self.assertEqual(run("bench-layer", *self.shape, *options).status, 2, options)
         self.check_error(run("bench-layer", *self.shape, "--file", self.folder / "e.gguf", "--ram", "1"), 3, "at least")
+        self.check_error(run("bench-layer", *self.shape, "--ram", "1GiB"), 2, "--ram", "--file")
+        self.check_error(run("bench-layer", *self.shape, "--io", "pread"), 2, "--io", "--file")
+        self.check_error(run("bench-layer", *self.shape, "--file", self.folder / "e.gguf", "--ram", "0"), 2, "--ram 0")
         self.check_error(run("bench-layer", *self.shape, "--file", "/nowhere/e.gguf"), 1, "/nowhere/e.gguf")
 
 

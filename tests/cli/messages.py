@@ -18,6 +18,14 @@ class Usage(CliTest):
     def test_an_unknown_command_is_named(self):
         self.check_error(run("frobnicate"), 2, "frobnicate", "--help")
 
+    def test_text_from_elsewhere_cannot_break_the_line_or_steer_the_terminal(self):
+        self.check_error(run("frob\nni\x1b[31mcate"), 2, "frob?ni?[31mcate: no such command")
+        self.check_error(run("run", "--fo\ro"), 2, "--fo?o: no such option")
+        self.check_error(run("inspect", "/no\nwhere\u009b2J\x7f é"), 1, "/no?where??2J? é")
+        ids = self.folder / "ids"
+        ids.write_text("1 2 three\nfour\x07")
+        self.check_error(run("logits", "-m", DEMO, "--tokens-file", ids, "--out", "x"), 1, "'three?four?'")
+
     def test_help_lists_every_command(self):
         out = self.check_done(run("--help")).out
         for command in COMMANDS:
@@ -28,6 +36,23 @@ class Usage(CliTest):
             result = self.check_done(run(command, "--help"))
             self.assertIn(f"Example: odmoe {command} ", result.out)
             self.assertEqual(result.err, "")
+
+    def test_help_is_found_however_it_is_asked_for(self):
+        for ask in (["-h"], ["-?"], ["help"]):
+            self.assertEqual(self.check_done(run(*ask)).out, run("--help").out)
+        for command in COMMANDS:
+            wanted = run(command, "--help").out
+            for ask in ([command, "-h"], [command, "-?"], ["help", command]):
+                self.assertEqual(self.check_done(run(*ask)).out, wanted, ask)
+        self.check_error(run("help", "frobnicate"), 2, "frobnicate", "no such command")
+
+    def test_help_leaves_out_what_does_nothing(self):
+        for command in ("run", "chat", "plan", "logits", "perplexity", "bench"):
+            out = run(command, "--help").out
+            self.assertEqual("--json" in out, command != "chat", command)
+            self.assertEqual("--verbose" in out, command in ("run", "chat"), command)
+            self.assertIn("--ram=SIZE", out)
+        self.check_done(run("plan", "-m", DEMO, "-v"))
 
     def test_version_tells_what_this_build_can_do(self):
         out = self.check_done(run("--version")).out
@@ -59,6 +84,7 @@ class Usage(CliTest):
     def test_numbers_say_their_range(self):
         self.check_error(run("run", "-m", DEMO, "-p", "a", "-n", "few"), 2, "-n few")
         self.check_error(run("run", "-m", DEMO, "-p", "a", "-t", "0"), 2, "-t 0", "from 1")
+        self.check_error(run("run", "-m", DEMO, "-p", "a", "-t", "257"), 2, "-t 257", "1 to 256")
         self.check_error(run("run", "-m", DEMO, "-p", "a", "--temp", "-1"), 2, "--temp -1")
         self.check_error(run("run", "-m", DEMO, "-p", "a", "--top-p", "nan"), 2, "--top-p nan")
 
@@ -77,8 +103,15 @@ class Usage(CliTest):
         self.check_error(run("logits", "-m", DEMO, "--out", "x"), 2, "--tokens")
         self.check_error(run("logits", "-m", DEMO, "--tokens", "1"), 2, "--out")
         self.check_error(run("logits", "-m", DEMO, "--tokens", "1,x", "--out", "y"), 2, "'x'")
+        for again in (["--tokens", "2"], ["--tokens-file", __file__]):
+            self.check_error(run("logits", "-m", DEMO, "--tokens", "1", *again, "--out", "y"), 2, "twice")
+        trace = DATA / "traces" / "olmoe_1b7b_299tok.jsonl"
+        self.check_error(run("replay", trace, "--ram", "0"), 2, "--ram 0")
+        self.check_error(run("replay", trace), 2, "--ram SIZE")
         self.check_error(run("perplexity", "-m", DEMO), 2, "-f FILE")
         self.check_error(run("bench", "-m", DEMO, "-p", "0", "-n", "0"), 2, "nothing")
+        self.check_error(run("bench", "-m", DEMO, "-p", "40", "-n", "4", "-c", "43"), 2, "-c 43", "44")
+        self.check_done(run("bench", "-m", DEMO, "-p", "4", "-n", "4", "-c", "8"))
         self.check_error(run("chat", "-m", DEMO, "--json"), 2, "--json")
 
 
@@ -104,7 +137,37 @@ class Models(CliTest):
     def test_an_empty_file_is_no_model(self):
         empty = self.folder / "empty.gguf"
         empty.touch()
-        self.check_model(empty, empty)
+        self.check_model(empty, empty, "is empty")
+        self.check_model("", "-m ''", status=2)
+
+    def test_what_git_leaves_of_a_large_file_is_named(self):
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+        file = self.folder / "model.gguf"
+        file.write_text(pointer)
+        self.check_model(file, file, "Git LFS pointer", "git lfs pull")
+        folder = self.folder / "model"
+        folder.mkdir()
+        shutil.copy(DATA / "models" / "qwen3_moe_f16" / "config.json", folder)
+        (folder / "model.safetensors").write_text(pointer)
+        self.check_model(folder, folder / "model.safetensors", "Git LFS pointer")
+
+    def test_a_file_of_a_folder_leads_to_the_folder(self):
+        for name in ("config.json", "model.safetensors"):
+            file = self.folder / name
+            file.write_text("{ }         ")
+            self.check_model(file, file, "give the folder")
+
+    def test_a_folder_that_holds_the_model_leads_to_it(self):
+        one = self.folder / "one"
+        one.mkdir()
+        for name in ("model-00002-of-00002.gguf", "model-00001-of-00002.gguf", "README.md"):
+            (one / name).touch()
+        self.check_model(one, f"give {one}/model-00001-of-00002.gguf")
+        (one / "other.gguf").touch()
+        self.check_model(one, "give a .gguf file")
+        cache = self.folder / "models--a--b"
+        (cache / "snapshots" / "4d7a").mkdir(parents=True)
+        self.check_model(cache, f"give {cache}/snapshots/4d7a")
 
     def test_a_dense_folder_is_told_to_use_another_program(self):
         (self.folder / "config.json").write_text(json.dumps({
@@ -128,10 +191,9 @@ class Models(CliTest):
     def test_a_truncated_download_is_recognised_wherever_it_ends(self):
         whole = pathlib.Path(DEMO).read_bytes()
         cut = self.folder / "cut.gguf"
-        for length in (3, 20, 1000, 100_000, len(whole) // 2, len(whole) - 1):
+        for length in (3, 20, 100, 1000, 100_000, len(whole) // 2, len(whole) - 1):
             cut.write_bytes(whole[:length])
-            self.check_error(run("run", "-m", cut, "-p", "a"), 1, cut)
-        self.assertIn("cut off", run("inspect", cut).err)
+            self.check_error(run("run", "-m", cut, "-p", "a"), 1, cut, "cut off")
 
     def test_a_missing_shard_is_named(self):
         shards = self.folder / "model"
@@ -166,6 +228,41 @@ class Inputs(CliTest):
         result = run("run", "-m", DEMO, "-c", "8", "-p", "one two three four five six seven eight nine ten")
         self.check_error(result, 1, "has room for 8", "-c ")
 
+    def test_a_prompt_longer_than_the_models_context_says_the_most_it_takes(self):
+        prompt = self.folder / "prompt"
+        for words in (1500, 1900):
+            prompt.write_text("the " * words)
+            result = run("run", "-m", DEMO, "-c", "8", "-f", prompt)
+            self.check_error(result, 1, "has room for 8", "-c ")
+            figure = result.err.split("-c ")[1].split()[0]
+            self.assertLessEqual(int(figure), 2048)
+            self.check_done(run("run", "-m", DEMO, "-c", figure, "-f", prompt, "-n", "1"))
+        prompt.write_text("the " * 3000)
+        result = run("run", "-m", DEMO, "-f", prompt)
+        self.check_error(result, 1, "at most 2048")
+        self.assertNotIn("-c ", result.err)
+
+    def test_chat_advises_reset_only_where_it_helps(self):
+        system = ["chat", "-m", DEMO, "-n", "4", "--temp", "0", "--system"]
+        self.check_error(run(*system, "the " * 100, "-c", "64", stdin=b"Hello\n"), 1, "the system message", "-c ")
+        self.check_error(run(*system, "the " * 3000, stdin=b"Hello\n"), 1, "the system message", "at most 2048")
+        err = run(*system, "the", "-c", "64", stdin=b"the " * 100 + b"\n").err
+        self.assertIn("the message has", err)
+        self.assertNotIn("/reset", err)
+        err = run(*system, "the", "-c", "64", stdin=b"Hello\n" + b"the " * 100 + b"\n").err
+        self.assertIn("/reset", err)
+
+    def test_a_model_without_a_tokenizer_is_named(self):
+        model = DATA / "models" / "qwen3_moe"
+        self.check_error(run("run", "-m", model, "-p", "a"), 1, model, "no tokenizer")
+        self.check_error(run("chat", "-m", model), 1, model, "no tokenizer")
+
+    def test_a_question_with_a_nul_is_refused(self):
+        file = self.folder / "question"
+        file.write_bytes(b"What is a river\0 and what a lake?")
+        self.check_error(run("run", "-m", DEMO, "--chat", "-f", file, "-n", "1"), 1, file, "NUL")
+        self.check_done(run("run", "-m", DEMO, "-f", file, "-n", "1"))
+
     def test_an_empty_prompt_is_an_error(self):
         self.check_error(run("run", "-m", DEMO, "-p", ""), 1, "empty")
 
@@ -185,9 +282,10 @@ class Inputs(CliTest):
 
     def test_an_output_that_cannot_be_written_is_named(self):
         self.check_error(run("logits", "-m", DEMO, "--tokens", "1", "--out", "/nowhere/x"), 1, "/nowhere/x")
-        result = run("run", "-m", DEMO, "-p", "a", "-n", "1", "--stats", "/nowhere/stats")
-        self.assertEqual(result.status, 1)
-        self.assertIn("/nowhere/stats", result.err)
+        for stats in ("/nowhere/stats", self.folder, self.folder / "none" / "stats"):  # before the model is loaded
+            self.check_error(run("run", "-m", "/nowhere/model", "-p", "a", "--stats", stats), 1, stats, "cannot be written")
+        self.check_error(run("run", "-m", "/nowhere/model", "-p", "a", "--stats", self.folder / "stats"), 1, "/nowhere/model")
+        self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_a_text_shorter_than_a_chunk_says_so(self):
         short = self.folder / "short.txt"

@@ -1,9 +1,10 @@
 """What scripts rely on: names and values of the JSON objects, the files written, and the same text always."""
 import json
 import math
+import subprocess
 import unittest
 
-from odmoe_cli import DATA, DEMO, CliTest, read_safetensors, run
+from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, read_safetensors, run
 
 PROMPT = "In the beginning God created the heaven and the earth. And the"
 STATS = set("""prompt_tokens prompt_chunks prompt_seconds prompt_tps prompt_bytes_read gen_tokens gen_seconds gen_tps
@@ -58,6 +59,8 @@ class Objects(CliTest):
             self.assertEqual(set(o), {"hit_pct_cum", "hit_pct_decode", "bytes_read"})
             self.assertLessEqual(o["hit_pct_decode"], everything["belady"]["hit_pct_decode"])
         chosen = self.check_done(run("replay", trace, "--ram", "150MiB", "--policy", "lru", "--json")).json()
+        lines = self.check_done(run("replay", trace, "--ram", "150MiB", "--policy", "belady,lru")).out.splitlines()
+        self.assertEqual([line.split()[0] for line in lines], ["lru", "belady"])
         self.assertEqual(chosen, {name: everything[name] for name in ("lru", "belady")})
 
     def test_run_writes_the_same_object_to_its_stats_file(self):
@@ -75,6 +78,15 @@ class Objects(CliTest):
         self.assertEqual(o["text"], text)
         self.assertLessEqual(STATS, set(o))
 
+    def test_text_that_is_no_utf_8_is_in_the_object_as_well(self):
+        options = ["run", "-m", DEMO, "-p", PROMPT, "-n", "300", "--temp", "100", "--top-k", "0", "--top-p", "1", "--min-p", "0",
+                   "--ignore-eos", "--seed", "1"]
+        text = subprocess.run([PROGRAM, *options], capture_output=True, check=True).stdout
+        with self.assertRaises(UnicodeDecodeError):
+            text.decode()
+        o = self.check_done(run(*options, "--json")).json()
+        self.assertEqual(o["text"], text.decode(errors="replace"))
+
     def test_perplexity_counts_the_second_half_of_each_chunk(self):
         o = self.check_done(run("perplexity", "-m", DEMO, "-f", DATA / "heldout" / "bible.txt", "-c", "64", "--chunks",
                                 "3", "--json")).json()
@@ -88,6 +100,10 @@ class Text(CliTest):
         ids = self.check_done(run("tokenize", "-m", DEMO, text)).out
         self.assertRegex(ids, r"\A\d+( \d+)*\n\Z")
         self.assertEqual(self.check_done(run("detokenize", "-m", DEMO, *ids.split())).out, text)
+
+    def test_the_example_of_detokenize_says_something(self):
+        ids = run("detokenize", "--help").out.split("models/demo.gguf ")[1].split()
+        self.assertEqual(self.check_done(run("detokenize", "-m", DEMO, *ids)).out, "In the beginning")
 
     def test_special_tokens_are_recognised_only_when_asked_for(self):
         plain = run("tokenize", "-m", DEMO, "<|im_end|>").out.split()
@@ -107,6 +123,8 @@ class Text(CliTest):
         expected = self.check_done(run(*options, "-p", PROMPT)).out
         self.assertEqual(run(*options, "-f", file).out, expected)
         self.assertEqual(run(*options, stdin=(PROMPT + "\n").encode()).out, expected)
+        file.write_bytes(PROMPT.encode() + b"\r\n")
+        self.assertEqual(run(*options, "-f", file).out, expected)
 
     def test_greedy_text_is_the_golden_one_also_with_half_the_experts(self):
         greedy = read_safetensors(DATA / "demo" / "demo-Q4_K_M.expected.safetensors")["greedy"][1]
@@ -165,6 +183,12 @@ class Logits(CliTest):
     def test_the_chunk_does_not_change_them(self):
         model = DATA / "models" / "olmoe_tied"
         self.check_golden(model, model / "expected.safetensors", "--chunk", "7")
+
+    def test_as_json_it_says_what_was_written(self):
+        out = self.folder / "out.safetensors"
+        options = ["logits", "-m", DEMO, "--tokens", "5,6,7", "--out", out, "--json"]
+        self.assertEqual(self.check_done(run(*options)).json(), {"tokens": 3, "out": str(out)})
+        self.assertEqual(self.check_done(run(*options, "--greedy", "2")).json(), {"tokens": 3, "out": str(out), "greedy": 2})
 
     def test_without_layers_only_the_logits_are_written(self):
         out = self.folder / "out.safetensors"

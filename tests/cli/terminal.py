@@ -30,10 +30,32 @@ class Run(CliTest):
         better = lines[1].split("--ram ")[1].split()[0]
         self.assertNotIn("hint", self.check_done(run("run", *options, "--ram", better)).err)
 
+    def test_the_hint_to_hold_every_expert_holds_every_one(self):
+        info = run("inspect", DEMO, "--json").json()
+        for context, ram in (("256", "10MiB"), ("1000", "24MiB"), ("256", "30MiB")):
+            options = ["-m", DEMO, "-c", context]
+            err = self.check_done(run("run", *options, "--ram", ram, "-p", "In the beginning", "-n", "8", "--ignore-eos", "-v")).err
+            self.assertIn("would hold every expert", err)
+            better = err.split("hint: --ram ")[1].split()[0]
+            o = self.check_done(run("plan", *options, "--ram", better, "--json")).json()
+            self.assertEqual(o["cache_experts"], info["moe_layers"] * info["experts"])
+
     def test_a_terminal_shows_the_summary_after_the_text(self):
         terminal = self.terminal("run", "-m", DEMO, "-p", "In the beginning", "-n", "4", "--ignore-eos", "--ram", "1GiB")
         self.assertEqual(terminal.end(), 0)
         self.assertIn("4 tokens at ", last_line(terminal.shown))
+
+    def test_a_budget_beyond_the_machine_is_warned_of(self):
+        for command in (["run", "-p", "a", "-n", "1"], ["bench", "-p", "4", "-n", "1"]):
+            terminal = self.terminal(command[0], "-m", DEMO, "--ram", "1000T", *command[1:])
+            self.assertEqual(terminal.end(), 0)
+            self.assertEqual(terminal.shown.count("warning: a budget of 1000 TiB"), 1)
+            self.assertEqual(self.check_done(run(command[0], "-m", DEMO, "--ram", "1000T", *command[1:])).err, "")
+        chat = self.terminal("chat", "-m", DEMO, "--ram", "1000T")
+        chat.wait_for("warning: a budget of 1000 TiB")
+        self.assertIn("warning: a budget of 1000 TiB", run("plan", "-m", DEMO, "--ram", "1000T").out)
+        for ram in (["--ram", "16MiB"], []):
+            self.assertNotIn("warning", run("plan", "-m", DEMO, *ram).out)
 
     def test_ctrl_c_ends_the_text_with_the_summary(self):
         terminal = self.terminal("run", "-m", DEMO, "-p", "In the beginning", "--ignore-eos", "--ram", "1GiB", "--kernels", "ref")
