@@ -1,5 +1,7 @@
 """Conversations: at a terminal and through a pipe."""
+import os
 import unittest
+from unittest import mock
 
 from odmoe_cli import DEMO, CliTest, run
 
@@ -28,6 +30,19 @@ class Chat(CliTest):
         terminal.wait_for(" tok/s")
         terminal.type("/exit\n")
         self.assertEqual(terminal.end(), 0)
+
+    def test_letters_beyond_ascii_are_shown_and_sent_whatever_the_locale(self):
+        message = "é€😀x"
+        piped = self.check_done(run("chat", "-m", DEMO, "-n", "16", "--temp", "0", stdin=f"{message}\n".encode())).out
+        for locale in ("C.UTF-8", "C", "no_SUCH.locale"):
+            with mock.patch.dict(os.environ, LC_ALL=locale):
+                terminal = self.chat()
+            terminal.type(f"{message}\n")
+            terminal.wait_for(" tok/s")
+            terminal.type("/exit\n")
+            self.assertEqual(terminal.end(), 0)
+            self.assertIn(message, terminal.shown)
+            self.assertIn(piped, terminal.shown.replace("\r\n", "\n"))
 
     def test_ctrl_c_stops_the_answer_and_not_the_program(self):
         terminal = self.terminal("chat", "-m", DEMO, "--temp", "1", "--kernels", "ref")
