@@ -45,7 +45,7 @@ line_input *line_input_open(void)
     el_set(in->edit, EL_PROMPT, edit_prompt);
     el_set(in->edit, EL_EDITOR, "emacs");
     el_set(in->edit, EL_HIST, history, in->history);
-    el_set(in->edit, EL_SIGNAL, 0); /* Ctrl-C is this program's own */
+    el_set(in->edit, EL_SIGNAL, 1); /* a signal finds the terminal as it was before, then gets its own handler */
     el_set(in->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     return in;
 }
@@ -77,6 +77,7 @@ static line_result read_line(line_input *in, const char *prompt, char **line, si
         int got = 0;
         in->prompt = prompt;
         errno = 0;
+        el_resize(in->edit); /* the window may have changed while the answer came */
         const char *text = el_gets(in->edit, &got);
         if (interrupted()) {
             interrupt_forget();

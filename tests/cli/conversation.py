@@ -1,9 +1,28 @@
 """Conversations: at a terminal and through a pipe."""
+import fcntl
 import os
+import pty
+import re
+import signal
+import struct
+import termios
+import time
 import unittest
 from unittest import mock
 
-from odmoe_cli import DEMO, CliTest, run
+from odmoe_cli import DEMO, PROGRAM, CliTest, Terminal, run
+
+
+class ShellTerminal(Terminal):
+    """A shell script on a terminal, with the program as "$@": the terminal outlives the program."""
+
+    def __init__(self, script, *arguments):
+        self.shown = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ["TERM"] = "xterm"
+            signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # ignored where the tests run in the background
+            os.execv("/bin/sh", ["sh", "-c", script, "sh", PROGRAM, *map(str, arguments)])
 
 
 class Chat(CliTest):
@@ -55,6 +74,64 @@ class Chat(CliTest):
         terminal.wait_for("/exit ")
         terminal.type("/exit\n")
         self.assertEqual(terminal.end(), 0)
+
+    def shell(self, script):
+        terminal = ShellTerminal(script, "chat", "-m", DEMO, "-n", "16", "--temp", "0")
+        self.addCleanup(terminal.kill)
+        terminal.wait_for_prompt()
+        return terminal
+
+    def type_signal(self, terminal, key):
+        """A key that makes a signal, once the editor waits: while it still draws, it would look only after the next key."""
+        time.sleep(0.3)
+        terminal.type(key)
+
+    def check_line_mode(self, shown):
+        """What stty says of a terminal that shows what is typed, line by line."""
+        words = re.split(r"[\s;]+", shown)
+        self.assertIn("echo", words)
+        self.assertIn("icanon", words)
+
+    def test_a_signal_at_the_prompt_leaves_the_terminal_as_it_was(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            terminal = self.shell("""set -m; sh -c 'echo "pid $$"; exec "$@"' sh "$@"; echo "status $?"; stty -a""")
+            os.kill(int(re.search(r"pid (\d+)", terminal.shown)[1]), number)
+            self.assertEqual(terminal.end(), 0)
+            after = terminal.shown.split("status ")[1]
+            self.assertEqual(int(after.split()[0]), 128 + number)
+            self.check_line_mode(after)
+
+    def test_a_line_goes_on_where_it_was_stopped(self):
+        terminal = self.shell('set -m; "$@"; stty -a; echo "end of modes"; fg')
+        terminal.type("/he")
+        terminal.wait_for("> /he")
+        self.type_signal(terminal, "\x1a")
+        terminal.wait_for(r"end of modes[\s\S]*> /he")
+        self.check_line_mode(terminal.shown.split("end of modes")[0])
+        terminal.type("lp\n")
+        terminal.wait_for("/reset ")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_the_editor_knows_how_wide_the_window_has_become(self):
+        terminal = self.chat()
+        fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
+        terminal.type("a" * 30 + "\x01b")
+        terminal.wait_for(r"\x1b\[A")  # the line has two rows, and its beginning is in the first
+        self.type_signal(terminal, "\x03")
+        terminal.wait_for(r"\n> $")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_ctrl_c_at_the_prompt_drops_what_was_typed(self):
+        terminal = self.chat()
+        terminal.type("never sent")
+        terminal.wait_for("never sent")
+        self.type_signal(terminal, "\x03")
+        terminal.wait_for(r"never sent[\s\S]*\n> ")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+        self.assertNotIn(" tok/s", terminal.shown)
 
     def test_piped_messages_are_answered_without_prompts(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
