@@ -1,6 +1,7 @@
 """Conversations: at a terminal and through a pipe."""
 import fcntl
 import os
+import pathlib
 import pty
 import re
 import signal
@@ -132,6 +133,18 @@ class Chat(CliTest):
         terminal.type("/exit\n")
         self.assertEqual(terminal.end(), 0)
         self.assertNotIn(" tok/s", terminal.shown)
+
+    def test_a_system_text_that_the_template_cannot_take_is_refused_before_anybody_types(self):
+        model = bytearray(pathlib.Path(DEMO).read_bytes())
+        key = b"tokenizer.chat_template"
+        length = model.index(key) + len(key) + 4  # behind the value's type
+        text = length + 8
+        end = text + struct.unpack_from("<Q", model, length)[0]
+        model[text:end] = b"{{bos_token}}<start_of_turn> <end_of_turn>".ljust(end - text)  # an early Gemma
+        path = self.folder / "gemma.gguf"
+        path.write_bytes(model)
+        self.check_done(run("chat", "-m", path))
+        self.check_error(run("chat", "-m", path, "--system", "Be short."), 1, "takes no system text")
 
     def test_piped_messages_are_answered_without_prompts(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
