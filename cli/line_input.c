@@ -64,6 +64,18 @@ void line_input_close(line_input *in)
 
 typedef enum line_result { LINE_READ, LINE_DROPPED, LINE_END } line_result;
 
+/* The line's length without its end, which Windows writes as two characters. */
+static size_t drop_end(char *line, size_t length)
+{
+    if (length == 0 || line[length - 1] != '\n')
+        return length;
+    length--;
+    if (length > 0 && line[length - 1] == '\r')
+        length--;
+    line[length] = 0;
+    return length;
+}
+
 /* One line without its end; it stays valid until the next. */
 static line_result read_line(line_input *in, const char *prompt, char **line, size_t *length)
 {
@@ -94,8 +106,7 @@ static line_result read_line(line_input *in, const char *prompt, char **line, si
         *line = in->line;
         *length = (size_t)got;
     }
-    if (*length > 0 && (*line)[*length - 1] == '\n')
-        (*line)[--*length] = 0;
+    *length = drop_end(*line, *length);
     return LINE_READ;
 }
 

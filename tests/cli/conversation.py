@@ -160,6 +160,12 @@ class Chat(CliTest):
         self.assertEqual(joined, block)
         self.assertEqual(joined.count("\n"), run(*options, stdin=b"What is a river?\n").out.count("\n"))
 
+    def test_line_ends_from_windows_are_line_ends(self):
+        options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
+        messages = b'What is\\\na river?\n/reset\n"""\nWhat is\na lake?\n"""\n/exit\nnever read\n'
+        out = self.check_done(run(*options, stdin=messages)).out
+        self.assertEqual(self.check_done(run(*options, stdin=messages.replace(b"\n", b"\r\n"))).out, out)
+
     def test_a_question_is_put_into_the_template(self):
         o = self.check_done(run("run", "-m", DEMO, "--chat", "-p", "What is a river?", "-n", "4", "--json")).json()
         plain = len(run("tokenize", "-m", DEMO, "What is a river?").out.split())
