@@ -110,56 +110,72 @@ static line_result read_line(line_input *in, const char *prompt, char **line, si
     return LINE_READ;
 }
 
-/* message += line[0, length), then a line end where another line follows */
-static char *append(char *message, size_t *used, const char *line, size_t length, bool more)
+/* A message as its lines come. */
+typedef struct message {
+    char *text; /* NULL: no line yet */
+    size_t length;
+    bool block; /* three quotes were opened and are not closed yet */
+} message;
+
+/* m += line[0, length), then a line end where another line follows */
+static void append(message *m, const char *line, size_t length, bool more)
 {
-    message = must_realloc(message, *used + length + 2, 1);
-    memcpy(message + *used, line, length);
-    *used += length;
+    m->text = must_realloc(m->text, m->length + length + 2, 1);
+    memcpy(m->text + m->length, line, length);
+    m->length += length;
     if (more)
-        message[(*used)++] = '\n';
-    message[*used] = 0;
-    return message;
+        m->text[m->length++] = '\n';
+    m->text[m->length] = 0;
+}
+
+/* One more line; whether the message goes on in the next. Behind the quotes that close a block it is a line like
+ * others. */
+static bool add_line(message *m, const char *line, size_t length)
+{
+    const char *end = line + length;
+    if (!m->block && !m->text && !strncmp(line, BLOCK, strlen(BLOCK))) {
+        m->block = true;
+        line += strlen(BLOCK);
+        if (line == end)
+            return true;
+    }
+    if (m->block) {
+        const char *close = strstr(line, BLOCK);
+        append(m, line, (size_t)((close ? close : end) - line), !close);
+        if (!close)
+            return true;
+        m->block = false;
+        line = close + strlen(BLOCK);
+        if (line == end && m->length > 0 && m->text[m->length - 1] == '\n')
+            m->text[--m->length] = 0; /* quotes on a line of their own */
+    }
+    bool more = line < end && end[-1] == '\\';
+    append(m, line, (size_t)(end - line) - more, more);
+    return more;
 }
 
 char *line_input_message(line_input *in)
 {
-    char *message = NULL, *line;
-    size_t used = 0, length;
-    bool block = false, more = true;
-    while (more) {
-        line_result result = read_line(in, message || block ? "... " : "> ", &line, &length);
+    message m = {0};
+    for (bool more = true; more;) {
+        char *line;
+        size_t length;
+        line_result result = read_line(in, m.text || m.block ? "... " : "> ", &line, &length);
         if (result == LINE_END) {
             if (in->edit)
                 putchar('\n');
-            return message; /* an unfinished message counts when the input ends */
+            return m.text; /* an unfinished message counts when the input ends */
         }
         if (result == LINE_DROPPED) {
-            free(message);
-            message = NULL;
-            used = 0;
-            block = false;
+            free(m.text);
+            m = (message){0};
             continue;
         }
-        if (!block && !message && !strncmp(line, BLOCK, strlen(BLOCK))) {
-            block = true;
-            line += strlen(BLOCK);
-            length -= strlen(BLOCK);
-            if (length == 0)
-                continue;
-        }
-        char *end = block ? strstr(line, BLOCK) : NULL;
-        if (end)
-            length = (size_t)(end - line);
-        bool backslash = !block && length > 0 && line[length - 1] == '\\';
-        more = block ? !end : backslash;
-        message = append(message, &used, line, length - backslash, more);
+        more = add_line(&m, line, length);
     }
-    if (used > 0 && block && message[used - 1] == '\n')
-        message[--used] = 0;
-    if (in->edit && used > 0) {
+    if (in->edit && m.length > 0) {
         HistEvent event;
-        history(in->history, &event, H_ENTER, message);
+        history(in->history, &event, H_ENTER, m.text);
     }
-    return message ? message : strdup("");
+    return m.text;
 }

@@ -160,6 +160,12 @@ class Chat(CliTest):
         self.assertEqual(joined, block)
         self.assertEqual(joined.count("\n"), run(*options, stdin=b"What is a river?\n").out.count("\n"))
 
+    def test_text_behind_a_block_is_part_of_the_message(self):
+        options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
+        plain = self.check_done(run(*options, stdin=b"What is\\\na river?\\\nA long one\n")).out
+        for message in (b'"""What is\na""" river?\\\nA long one\n', b'"""\nWhat is\na river?\n"""A long one\n'):
+            self.assertEqual(self.check_done(run(*options, stdin=message)).out, plain)
+
     def test_line_ends_from_windows_are_line_ends(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
         messages = b'What is\\\na river?\n/reset\n"""\nWhat is\na lake?\n"""\n/exit\nnever read\n'
