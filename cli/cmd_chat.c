@@ -226,10 +226,13 @@ static int converse(const chat_options *o, odmoe_model *model)
         fputs("Type a message; /help shows the commands.\n", stderr);
     status = STATUS_DONE;
     for (bool over = false; !over;) {
+        char *text;
         interrupt_forget();
-        char *text = line_input_message(in);
-        if (!text)
+        message_result result = line_input_message(in, &text);
+        if (result == MESSAGE_END)
             break;
+        if (result == MESSAGE_REFUSED)
+            continue;
         if (!*text || command_line(text, &c, g.session, &over)) {
             free(text);
             continue;

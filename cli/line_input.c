@@ -140,7 +140,7 @@ static bool add_line(message *m, const char *line, size_t length)
             return true;
     }
     if (m->block) {
-        const char *close = strstr(line, BLOCK);
+        const char *close = memmem(line, (size_t)(end - line), BLOCK, strlen(BLOCK));
         append(m, line, (size_t)((close ? close : end) - line), !close);
         if (!close)
             return true;
@@ -154,7 +154,23 @@ static bool add_line(message *m, const char *line, size_t length)
     return more;
 }
 
-char *line_input_message(line_input *in)
+/* Hand a message over, unless it is none that a model can be told. */
+static message_result finish(line_input *in, message *m, char **text)
+{
+    if (m->text && memchr(m->text, 0, m->length)) {
+        complain("the message was not sent: it has a zero byte, which no text has; is the input UTF-8?");
+        free(m->text);
+        return MESSAGE_REFUSED;
+    }
+    if (in->edit && m->length > 0) {
+        HistEvent event;
+        history(in->history, &event, H_ENTER, m->text);
+    }
+    *text = m->text;
+    return MESSAGE_READ;
+}
+
+message_result line_input_message(line_input *in, char **text)
 {
     message m = {0};
     for (bool more = true; more;) {
@@ -164,7 +180,9 @@ char *line_input_message(line_input *in)
         if (result == LINE_END) {
             if (in->edit)
                 putchar('\n');
-            return m.text; /* an unfinished message counts when the input ends */
+            if (!m.text)
+                return MESSAGE_END;
+            break; /* an unfinished message counts when the input ends */
         }
         if (result == LINE_DROPPED) {
             free(m.text);
@@ -173,9 +191,5 @@ char *line_input_message(line_input *in)
         }
         more = add_line(&m, line, length);
     }
-    if (in->edit && m.length > 0) {
-        HistEvent event;
-        history(in->history, &event, H_ENTER, m.text);
-    }
-    return m.text;
+    return finish(in, &m, text);
 }

@@ -166,6 +166,12 @@ class Chat(CliTest):
         for message in (b'"""What is\na""" river?\\\nA long one\n', b'"""\nWhat is\na river?\n"""A long one\n'):
             self.assertEqual(self.check_done(run(*options, stdin=message)).out, plain)
 
+    def test_a_message_with_a_zero_byte_is_refused_whole(self):
+        for message in (b"What\0 is a river?\n", b'"""\nWhat is\n\0"""', b'"""What\0\nis\na river?\n"""\n'):
+            result = run("chat", "-m", DEMO, stdin=message)
+            self.assertEqual(result.out, "")
+            self.assertRegex(result.err, r"\Aodmoe: [^\n]*zero byte[^\n]*\n\Z")
+
     def test_line_ends_from_windows_are_line_ends(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
         messages = b'What is\\\na river?\n/reset\n"""\nWhat is\na lake?\n"""\n/exit\nnever read\n'
