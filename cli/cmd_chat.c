@@ -10,6 +10,7 @@
 #include "progress.h"
 
 enum { KEY_SYSTEM = KEY_COMMAND };
+enum { STATUS_INTERRUPTED = 130 }; /* what shells make of SIGINT: 128 + its number */
 
 typedef struct chat_options {
     model_options model;
@@ -200,6 +201,19 @@ static bool add_system(const generator *g, conversation *c, const char *text)
     return false;
 }
 
+/* What the program ends with when no message follows. */
+static int end_status(message_result result)
+{
+    switch (result) {
+    case MESSAGE_INTERRUPTED:
+        return STATUS_INTERRUPTED;
+    case MESSAGE_FAILED:
+        return STATUS_FAILED;
+    default:
+        return STATUS_DONE;
+    }
+}
+
 static int converse(const chat_options *o, odmoe_model *model)
 {
     answer a = {0};
@@ -229,10 +243,12 @@ static int converse(const chat_options *o, odmoe_model *model)
         char *text;
         interrupt_forget();
         message_result result = line_input_message(in, &text);
-        if (result == MESSAGE_END)
-            break;
         if (result == MESSAGE_REFUSED)
             continue;
+        if (result != MESSAGE_READ) {
+            status = end_status(result);
+            break;
+        }
         if (!*text || command_line(text, &c, g.session, &over)) {
             free(text);
             continue;

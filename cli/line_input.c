@@ -62,7 +62,7 @@ void line_input_close(line_input *in)
     free(in);
 }
 
-typedef enum line_result { LINE_READ, LINE_DROPPED, LINE_END } line_result;
+typedef enum line_result { LINE_READ, LINE_DROPPED, LINE_END, LINE_INTERRUPTED, LINE_FAILED } line_result;
 
 /* The line's length without its end, which Windows writes as two characters. */
 static size_t drop_end(char *line, size_t length)
@@ -76,38 +76,54 @@ static size_t drop_end(char *line, size_t length)
     return length;
 }
 
+static line_result read_plain(line_input *in, size_t *length)
+{
+    ssize_t got = getline(&in->line, &in->capacity, stdin);
+    /* Half a line that was read before an error comes back like the last one of the input: ask first. */
+    if (ferror(stdin) || (got < 0 && !feof(stdin))) {
+        if (interrupted())
+            return LINE_INTERRUPTED;
+        complain("standard input: %s", strerror(errno));
+        return LINE_FAILED;
+    }
+    if (got < 0)
+        return LINE_END;
+    *length = (size_t)got;
+    return LINE_READ;
+}
+
+static line_result read_edited(line_input *in, const char *prompt, size_t *length)
+{
+    int got = 0;
+    in->prompt = prompt;
+    errno = 0;
+    el_resize(in->edit); /* the window may have changed while the answer came */
+    const char *text = el_gets(in->edit, &got);
+    if (interrupted()) {
+        interrupt_forget();
+        el_reset(in->edit);
+        putchar('\n');
+        return LINE_DROPPED;
+    }
+    if (!text || got <= 0)
+        return LINE_END;
+    free(in->line);
+    in->line = strndup(text, (size_t)got);
+    if (!in->line)
+        return LINE_END;
+    *length = (size_t)got;
+    return LINE_READ;
+}
+
 /* One line without its end; it stays valid until the next. */
 static line_result read_line(line_input *in, const char *prompt, char **line, size_t *length)
 {
-    if (!in->edit) {
-        ssize_t got = getline(&in->line, &in->capacity, stdin);
-        if (got < 0)
-            return LINE_END;
+    line_result result = in->edit ? read_edited(in, prompt, length) : read_plain(in, length);
+    if (result == LINE_READ) {
         *line = in->line;
-        *length = (size_t)got;
-    } else {
-        int got = 0;
-        in->prompt = prompt;
-        errno = 0;
-        el_resize(in->edit); /* the window may have changed while the answer came */
-        const char *text = el_gets(in->edit, &got);
-        if (interrupted()) {
-            interrupt_forget();
-            el_reset(in->edit);
-            putchar('\n');
-            return LINE_DROPPED;
-        }
-        if (!text || got <= 0)
-            return LINE_END;
-        free(in->line);
-        in->line = strndup(text, (size_t)got);
-        if (!in->line)
-            return LINE_END;
-        *line = in->line;
-        *length = (size_t)got;
+        *length = drop_end(in->line, *length);
     }
-    *length = drop_end(*line, *length);
-    return LINE_READ;
+    return result;
 }
 
 /* A message as its lines come. */
@@ -184,12 +200,16 @@ message_result line_input_message(line_input *in, char **text)
                 return MESSAGE_END;
             break; /* an unfinished message counts when the input ends */
         }
-        if (result == LINE_DROPPED) {
-            free(m.text);
-            m = (message){0};
+        if (result == LINE_READ) {
+            more = add_line(&m, line, length);
             continue;
         }
-        more = add_line(&m, line, length);
+        free(m.text);
+        m = (message){0};
+        if (result == LINE_INTERRUPTED)
+            return MESSAGE_INTERRUPTED;
+        if (result == LINE_FAILED)
+            return MESSAGE_FAILED;
     }
     return finish(in, &m, text);
 }

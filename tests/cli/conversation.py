@@ -6,12 +6,13 @@ import pty
 import re
 import signal
 import struct
+import subprocess
 import termios
 import time
 import unittest
 from unittest import mock
 
-from odmoe_cli import DEMO, PROGRAM, CliTest, Terminal, run
+from odmoe_cli import DEMO, PROGRAM, CliTest, Result, Terminal, run
 
 
 class ShellTerminal(Terminal):
@@ -171,6 +172,25 @@ class Chat(CliTest):
             result = run("chat", "-m", DEMO, stdin=message)
             self.assertEqual(result.out, "")
             self.assertRegex(result.err, r"\Aodmoe: [^\n]*zero byte[^\n]*\n\Z")
+
+    def test_ctrl_c_while_a_pipe_is_waited_for_ends_it_and_sends_nothing(self):
+        options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
+        answer = self.check_done(run(*options, stdin=b"What is a river?\n")).out
+        for half in (b"", b"half a line", b"half a message\\\n", b'"""half\na'):
+            p = subprocess.Popen([PROGRAM, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            p.stdin.write(b"What is a river?\n" + half)
+            p.stdin.flush()
+            self.assertEqual(p.stdout.read(len(answer)), answer.encode())
+            time.sleep(0.3)
+            p.send_signal(signal.SIGINT)
+            self.assertEqual(p.wait(60), 130)
+            self.assertEqual(p.communicate(), (b"", b""))
+
+    def test_an_input_that_cannot_be_read_is_an_error(self):
+        folder = os.open(self.folder, os.O_RDONLY)
+        p = subprocess.run([PROGRAM, "chat", "-m", DEMO], stdin=folder, capture_output=True, timeout=60)
+        os.close(folder)
+        self.check_error(Result(p.returncode, p.stdout.decode(), p.stderr.decode()), 1, "standard input", "Is a directory")
 
     def test_line_ends_from_windows_are_line_ends(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
