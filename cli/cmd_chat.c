@@ -62,6 +62,7 @@ typedef struct conversation {
     odmoe_message *messages;
     size_t n;
     size_t system; /* messages that every conversation begins with: 0 or 1 */
+    bool failed;   /* a message got no answer, or half of one; not by Ctrl-C */
 } conversation;
 
 static void add_message(conversation *c, const char *role, char *content)
@@ -132,6 +133,7 @@ static bool answer_last(const generator *g, conversation *c)
         else
             complain_room("the message", ids.n, g);
         drop_messages(c, c->n - 1);
+        c->failed = true;
         free(ids.ids);
         return true;
     }
@@ -144,13 +146,13 @@ static bool answer_last(const generator *g, conversation *c)
         free(a->text);
         return false;
     }
+    if (status && status != ODMOE_ERR_CANCELLED) {
+        fail(&err);
+        c->failed = true;
+    }
     if (status == ODMOE_ERR_CANCELLED || (status && a->length == 0)) {
-        if (status != ODMOE_ERR_CANCELLED)
-            fail(&err);
         drop_messages(c, c->n - 1); /* never answered */
     } else {
-        if (status)
-            fail(&err);
         add_message(c, "assistant", copy_text(a->text ? a->text : ""));
         if (talkative())
             measure_summary(&m, false, stderr);
@@ -201,16 +203,38 @@ static bool add_system(const generator *g, conversation *c, const char *text)
     return false;
 }
 
-/* What the program ends with when no message follows. */
-static int end_status(message_result result)
+/* What the program ends with when no message follows. A person has seen what failed; a script has the status alone. */
+static int end_status(message_result result, const conversation *c)
 {
-    switch (result) {
-    case MESSAGE_INTERRUPTED:
+    if (result == MESSAGE_INTERRUPTED)
         return STATUS_INTERRUPTED;
-    case MESSAGE_FAILED:
-        return STATUS_FAILED;
-    default:
-        return STATUS_DONE;
+    bool failed = result == MESSAGE_FAILED || (c->failed && !isatty(STDIN_FILENO));
+    return failed ? STATUS_FAILED : STATUS_DONE;
+}
+
+/* Message and answer in turn; the exit status. */
+static int talk(const generator *g, conversation *c, line_input *in)
+{
+    for (;;) {
+        char *text;
+        bool over = false;
+        interrupt_forget();
+        message_result result = line_input_message(in, &text);
+        if (result == MESSAGE_REFUSED) {
+            c->failed = true;
+            continue;
+        }
+        if (result != MESSAGE_READ)
+            return end_status(result, c);
+        if (!*text || command_line(text, c, g->session, &over)) {
+            free(text);
+            if (over)
+                return end_status(MESSAGE_END, c);
+            continue;
+        }
+        add_message(c, "user", text);
+        if (!answer_last(g, c))
+            return flush_output() ? STATUS_FAILED : STATUS_DONE;
     }
 }
 
@@ -238,27 +262,7 @@ static int converse(const chat_options *o, odmoe_model *model)
     in = line_input_open();
     if (isatty(STDIN_FILENO))
         fputs("Type a message; /help shows the commands.\n", stderr);
-    status = STATUS_DONE;
-    for (bool over = false; !over;) {
-        char *text;
-        interrupt_forget();
-        message_result result = line_input_message(in, &text);
-        if (result == MESSAGE_REFUSED)
-            continue;
-        if (result != MESSAGE_READ) {
-            status = end_status(result);
-            break;
-        }
-        if (!*text || command_line(text, &c, g.session, &over)) {
-            free(text);
-            continue;
-        }
-        add_message(&c, "user", text);
-        if (!answer_last(&g, &c)) {
-            status = flush_output() ? STATUS_FAILED : STATUS_DONE;
-            break;
-        }
-    }
+    status = talk(&g, &c, in);
 done:
     line_input_close(in);
     drop_messages(&c, 0);

@@ -4,6 +4,7 @@ import os
 import pathlib
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -191,6 +192,34 @@ class Chat(CliTest):
         p = subprocess.run([PROGRAM, "chat", "-m", DEMO], stdin=folder, capture_output=True, timeout=60)
         os.close(folder)
         self.check_error(Result(p.returncode, p.stdout.decode(), p.stderr.decode()), 1, "standard input", "Is a directory")
+
+    def test_a_message_without_an_answer_is_told_to_scripts_by_the_status(self):
+        options = ["chat", "-m", DEMO, "-c", "64", "-n", "8", "--temp", "0"]
+        answer = self.check_done(run(*options, stdin=b"What is a river?\n")).out
+        for bad in (b"the " * 100, b"zero\0"):
+            result = run(*options, stdin=bad + b"\nWhat is a river?\n/exit\n")
+            self.assertEqual((result.status, result.out), (1, answer))
+            self.assertRegex(result.err, r"\Aodmoe: [^\n]+\n\Z")
+
+    def test_a_person_has_seen_what_failed(self):
+        terminal = self.chat("-c", "64")
+        terminal.type("the " * 100 + "\n")
+        terminal.wait_for("odmoe: ")
+        terminal.type("/exit\n")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_experts_that_cannot_be_read_fail_the_message(self):
+        model = shutil.copy(DEMO, self.folder / "model.gguf")
+        options = ["chat", "-m", model, "--ram", "9MiB", "-c", "256", "-n", "4", "--temp", "0"]
+        answer = self.check_done(run(*options, stdin=b"What is a river?\n")).out
+        p = subprocess.Popen([PROGRAM, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdin.write(b"What is a river?\n")
+        p.stdin.flush()
+        self.assertEqual(p.stdout.read(len(answer)), answer.encode())
+        os.truncate(model, 3000000)
+        err = p.communicate(b"Tell me about Moses and the children of Israel.\n", timeout=60)[1].decode()
+        self.assertEqual(p.returncode, 1, err)
+        self.assertRegex(err, r"\Aodmoe: [^\n]+\n\Z")
 
     def test_line_ends_from_windows_are_line_ends(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
