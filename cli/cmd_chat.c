@@ -170,15 +170,33 @@ static const char help[] = "/help   this text\n"
                            "A line that ends with \\ goes on in the next; \"\"\" opens and closes a block of lines.\n"
                            "Ctrl-C stops the answer.\n";
 
+/* A sampler as at the start: the last one goes on in its random numbers, and remembers tokens for the repeat penalty.
+ */
+static void renew_sampler(generator *g, const odmoe_sampler_options *options)
+{
+    odmoe_error err;
+    odmoe_sampler *fresh;
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(g->model, &info);
+    if (odmoe_sampler_create(options, info.vocab, &fresh, &err)) {
+        fail(&err);
+        return;
+    }
+    odmoe_sampler_free(g->sampler);
+    g->sampler = fresh;
+}
+
 /* A line that is one of the commands. true: it was, and *over says whether to end. */
-static bool command_line(const char *text, conversation *c, odmoe_session *session, bool *over)
+static bool command_line(const char *text, conversation *c, generator *g, const odmoe_sampler_options *sampler,
+                         bool *over)
 {
     *over = !strcmp(text, "/exit");
     if (*over)
         return true;
     if (!strcmp(text, "/reset")) {
         drop_messages(c, c->system);
-        odmoe_session_reset(session);
+        odmoe_session_reset(g->session);
+        renew_sampler(g, sampler);
         return true;
     }
     if (text[0] != '/' || strchr(text, ' ') || strchr(text + 1, '/') || strchr(text, '\n'))
@@ -213,7 +231,7 @@ static int end_status(message_result result, const conversation *c)
 }
 
 /* Message and answer in turn; the exit status. */
-static int talk(const generator *g, conversation *c, line_input *in)
+static int talk(generator *g, const odmoe_sampler_options *sampler, conversation *c, line_input *in)
 {
     for (;;) {
         char *text;
@@ -226,7 +244,7 @@ static int talk(const generator *g, conversation *c, line_input *in)
         }
         if (result != MESSAGE_READ)
             return end_status(result, c);
-        if (!*text || command_line(text, c, g->session, &over)) {
+        if (!*text || command_line(text, c, g, sampler, &over)) {
             free(text);
             if (over)
                 return end_status(MESSAGE_END, c);
@@ -262,7 +280,7 @@ static int converse(const chat_options *o, odmoe_model *model)
     in = line_input_open();
     if (isatty(STDIN_FILENO))
         fputs("Type a message; /help shows the commands.\n", stderr);
-    status = talk(&g, &c, in);
+    status = talk(&g, &o->sampler, &c, in);
 done:
     line_input_close(in);
     drop_messages(&c, 0);

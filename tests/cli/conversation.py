@@ -221,6 +221,13 @@ class Chat(CliTest):
         self.assertEqual(p.returncode, 1, err)
         self.assertRegex(err, r"\Aodmoe: [^\n]+\n\Z")
 
+    def test_reset_forgets_random_numbers_and_repeated_tokens_too(self):
+        for sampling in (["--temp", "1", "--seed", "7"], ["--temp", "0", "--repeat-penalty", "1.8"]):
+            options = ["chat", "-m", DEMO, "-n", "12", *sampling]
+            one = self.check_done(run(*options, stdin=b"What is a river?\n")).out
+            again = self.check_done(run(*options, stdin=b"What is a river?\n/reset\nWhat is a river?\n")).out
+            self.assertEqual(again, one + one)
+
     def test_line_ends_from_windows_are_line_ends(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]
         messages = b'What is\\\na river?\n/reset\n"""\nWhat is\na lake?\n"""\n/exit\nnever read\n'
