@@ -1,3 +1,5 @@
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +10,7 @@
 #include "progress.h"
 
 enum { KEY_SYSTEM = KEY_COMMAND };
+enum { STATUS_INTERRUPTED = 130 }; /* what shells make of SIGINT: 128 + its number */
 
 typedef struct chat_options {
     model_options model;
@@ -59,6 +62,7 @@ typedef struct conversation {
     odmoe_message *messages;
     size_t n;
     size_t system; /* messages that every conversation begins with: 0 or 1 */
+    bool failed;   /* a message got no answer, or half of one; not by Ctrl-C */
 } conversation;
 
 static void add_message(conversation *c, const char *role, char *content)
@@ -129,6 +133,7 @@ static bool answer_last(const generator *g, conversation *c)
         else
             complain_room("the message", ids.n, g);
         drop_messages(c, c->n - 1);
+        c->failed = true;
         free(ids.ids);
         return true;
     }
@@ -141,13 +146,13 @@ static bool answer_last(const generator *g, conversation *c)
         free(a->text);
         return false;
     }
+    if (status && status != ODMOE_ERR_CANCELLED) {
+        fail(&err);
+        c->failed = true;
+    }
     if (status == ODMOE_ERR_CANCELLED || (status && a->length == 0)) {
-        if (status != ODMOE_ERR_CANCELLED)
-            fail(&err);
         drop_messages(c, c->n - 1); /* never answered */
     } else {
-        if (status)
-            fail(&err);
         add_message(c, "assistant", copy_text(a->text ? a->text : ""));
         if (talkative())
             measure_summary(&m, false, stderr);
@@ -165,15 +170,33 @@ static const char help[] = "/help   this text\n"
                            "A line that ends with \\ goes on in the next; \"\"\" opens and closes a block of lines.\n"
                            "Ctrl-C stops the answer.\n";
 
+/* A sampler as at the start: the last one goes on in its random numbers, and remembers tokens for the repeat penalty.
+ */
+static void renew_sampler(generator *g, const odmoe_sampler_options *options)
+{
+    odmoe_error err;
+    odmoe_sampler *fresh;
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(g->model, &info);
+    if (odmoe_sampler_create(options, info.vocab, &fresh, &err)) {
+        fail(&err);
+        return;
+    }
+    odmoe_sampler_free(g->sampler);
+    g->sampler = fresh;
+}
+
 /* A line that is one of the commands. true: it was, and *over says whether to end. */
-static bool command_line(const char *text, conversation *c, odmoe_session *session, bool *over)
+static bool command_line(const char *text, conversation *c, generator *g, const odmoe_sampler_options *sampler,
+                         bool *over)
 {
     *over = !strcmp(text, "/exit");
     if (*over)
         return true;
     if (!strcmp(text, "/reset")) {
         drop_messages(c, c->system);
-        odmoe_session_reset(session);
+        odmoe_session_reset(g->session);
+        renew_sampler(g, sampler);
         return true;
     }
     if (text[0] != '/' || strchr(text, ' ') || strchr(text + 1, '/') || strchr(text, '\n'))
@@ -196,6 +219,41 @@ static bool add_system(const generator *g, conversation *c, const char *text)
         return true;
     complain_room("the system message", ids.n, g);
     return false;
+}
+
+/* What the program ends with when no message follows. A person has seen what failed; a script has the status alone. */
+static int end_status(message_result result, const conversation *c)
+{
+    if (result == MESSAGE_INTERRUPTED)
+        return STATUS_INTERRUPTED;
+    bool failed = result == MESSAGE_FAILED || (c->failed && !isatty(STDIN_FILENO));
+    return failed ? STATUS_FAILED : STATUS_DONE;
+}
+
+/* Message and answer in turn; the exit status. */
+static int talk(generator *g, const odmoe_sampler_options *sampler, conversation *c, line_input *in)
+{
+    for (;;) {
+        char *text;
+        bool over = false;
+        interrupt_forget();
+        message_result result = line_input_message(in, &text);
+        if (result == MESSAGE_REFUSED) {
+            c->failed = true;
+            continue;
+        }
+        if (result != MESSAGE_READ)
+            return end_status(result, c);
+        if (!*text || command_line(text, c, g, sampler, &over)) {
+            free(text);
+            if (over)
+                return end_status(MESSAGE_END, c);
+            continue;
+        }
+        add_message(c, "user", text);
+        if (!answer_last(g, c))
+            return flush_output() ? STATUS_FAILED : STATUS_DONE;
+    }
 }
 
 static int converse(const chat_options *o, odmoe_model *model)
@@ -222,28 +280,52 @@ static int converse(const chat_options *o, odmoe_model *model)
     in = line_input_open();
     if (isatty(STDIN_FILENO))
         fputs("Type a message; /help shows the commands.\n", stderr);
-    status = STATUS_DONE;
-    for (bool over = false; !over;) {
-        interrupt_forget();
-        char *text = line_input_message(in);
-        if (!text)
-            break;
-        if (!*text || command_line(text, &c, g.session, &over)) {
-            free(text);
-            continue;
-        }
-        add_message(&c, "user", text);
-        if (!answer_last(&g, &c)) {
-            status = flush_output() ? STATUS_FAILED : STATUS_DONE;
-            break;
-        }
-    }
+    status = talk(&g, &o->sampler, &c, in);
 done:
     line_input_close(in);
     drop_messages(&c, 0);
     free(c.messages);
     generator_free(&g);
     return status;
+}
+
+typedef struct opening {
+    const model_options *options;
+    odmoe_model *model;
+    odmoe_status status;
+    odmoe_error err;
+} opening;
+
+static void *open_here(void *user)
+{
+    opening *o = user;
+    o->status = odmoe_model_open(o->options->path, &o->options->lib, &o->model, &o->err);
+    return NULL;
+}
+
+/* Open the model so that its threads never get a signal: libedit's handlers pass signals on, which would come back in
+ * another thread, and they stand no second one at once. Threads inherit what their creator blocks, so a thread that
+ * blocks signals opens the model; this one stays free for Ctrl-C. */
+static odmoe_model *open_model(const model_options *options, int *status)
+{
+    static const int signals[] = {SIGINT, SIGTSTP, SIGQUIT, SIGHUP, SIGTERM, SIGCONT, SIGWINCH};
+    opening o = {.options = options};
+    sigset_t block, before;
+    pthread_t thread;
+    sigemptyset(&block);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        sigaddset(&block, signals[i]);
+    pthread_sigmask(SIG_BLOCK, &block, &before);
+    bool started = !pthread_create(&thread, NULL, open_here, &o);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!started) {
+        complain("no thread could be started to open %s", options->path);
+        return NULL;
+    }
+    pthread_join(thread, NULL);
+    if (o.status)
+        *status = fail(&o.err);
+    return o.model;
 }
 
 int command_chat(int argc, char **argv)
@@ -253,14 +335,14 @@ int command_chat(int argc, char **argv)
     odmoe_sampler_options_init(&o.sampler);
     parse_options(&chat_argp, argc, argv, &o);
     interrupt_catch(true);
-    odmoe_model *model;
-    odmoe_error err;
-    if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err))
-        return fail(&err);
+    int status = STATUS_FAILED;
+    odmoe_model *model = open_model(&o.model, &status);
+    if (!model)
+        return status;
     progress_clear();
     model_warning(model);
     interrupt_catch(false);
-    int status = converse(&o, model);
+    status = converse(&o, model);
     odmoe_model_close(model);
     return status;
 }

@@ -45,7 +45,7 @@ line_input *line_input_open(void)
     el_set(in->edit, EL_PROMPT, edit_prompt);
     el_set(in->edit, EL_EDITOR, "emacs");
     el_set(in->edit, EL_HIST, history, in->history);
-    el_set(in->edit, EL_SIGNAL, 0); /* Ctrl-C is this program's own */
+    el_set(in->edit, EL_SIGNAL, 1); /* a signal finds the terminal as it was before, then gets its own handler */
     el_set(in->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     return in;
 }
@@ -62,92 +62,154 @@ void line_input_close(line_input *in)
     free(in);
 }
 
-typedef enum line_result { LINE_READ, LINE_DROPPED, LINE_END } line_result;
+typedef enum line_result { LINE_READ, LINE_DROPPED, LINE_END, LINE_INTERRUPTED, LINE_FAILED } line_result;
+
+/* The line's length without its end, which Windows writes as two characters. */
+static size_t drop_end(char *line, size_t length)
+{
+    if (length == 0 || line[length - 1] != '\n')
+        return length;
+    length--;
+    if (length > 0 && line[length - 1] == '\r')
+        length--;
+    line[length] = 0;
+    return length;
+}
+
+static line_result read_plain(line_input *in, size_t *length)
+{
+    ssize_t got = getline(&in->line, &in->capacity, stdin);
+    /* Half a line that was read before an error comes back like the last one of the input: ask first. */
+    if (ferror(stdin) || (got < 0 && !feof(stdin))) {
+        if (interrupted())
+            return LINE_INTERRUPTED;
+        complain("standard input: %s", strerror(errno));
+        return LINE_FAILED;
+    }
+    if (got < 0)
+        return LINE_END;
+    *length = (size_t)got;
+    return LINE_READ;
+}
+
+static line_result read_edited(line_input *in, const char *prompt, size_t *length)
+{
+    int got = 0;
+    in->prompt = prompt;
+    errno = 0;
+    el_resize(in->edit); /* the window may have changed while the answer came */
+    const char *text = el_gets(in->edit, &got);
+    if (interrupted()) {
+        interrupt_forget();
+        el_reset(in->edit);
+        putchar('\n');
+        return LINE_DROPPED;
+    }
+    if (!text || got <= 0)
+        return LINE_END;
+    free(in->line);
+    in->line = strndup(text, (size_t)got);
+    if (!in->line)
+        return LINE_END;
+    *length = (size_t)got;
+    return LINE_READ;
+}
 
 /* One line without its end; it stays valid until the next. */
 static line_result read_line(line_input *in, const char *prompt, char **line, size_t *length)
 {
-    if (!in->edit) {
-        ssize_t got = getline(&in->line, &in->capacity, stdin);
-        if (got < 0)
-            return LINE_END;
+    line_result result = in->edit ? read_edited(in, prompt, length) : read_plain(in, length);
+    if (result == LINE_READ) {
         *line = in->line;
-        *length = (size_t)got;
-    } else {
-        int got = 0;
-        in->prompt = prompt;
-        errno = 0;
-        const char *text = el_gets(in->edit, &got);
-        if (interrupted()) {
-            interrupt_forget();
-            el_reset(in->edit);
-            putchar('\n');
-            return LINE_DROPPED;
-        }
-        if (!text || got <= 0)
-            return LINE_END;
-        free(in->line);
-        in->line = strndup(text, (size_t)got);
-        if (!in->line)
-            return LINE_END;
-        *line = in->line;
-        *length = (size_t)got;
+        *length = drop_end(in->line, *length);
     }
-    if (*length > 0 && (*line)[*length - 1] == '\n')
-        (*line)[--*length] = 0;
-    return LINE_READ;
+    return result;
 }
 
-/* message += line[0, length), then a line end where another line follows */
-static char *append(char *message, size_t *used, const char *line, size_t length, bool more)
+/* A message as its lines come. */
+typedef struct message {
+    char *text; /* NULL: no line yet */
+    size_t length;
+    bool block; /* three quotes were opened and are not closed yet */
+} message;
+
+/* m += line[0, length), then a line end where another line follows */
+static void append(message *m, const char *line, size_t length, bool more)
 {
-    message = must_realloc(message, *used + length + 2, 1);
-    memcpy(message + *used, line, length);
-    *used += length;
+    m->text = must_realloc(m->text, m->length + length + 2, 1);
+    memcpy(m->text + m->length, line, length);
+    m->length += length;
     if (more)
-        message[(*used)++] = '\n';
-    message[*used] = 0;
-    return message;
+        m->text[m->length++] = '\n';
+    m->text[m->length] = 0;
 }
 
-char *line_input_message(line_input *in)
+/* One more line; whether the message goes on in the next. Behind the quotes that close a block it is a line like
+ * others. */
+static bool add_line(message *m, const char *line, size_t length)
 {
-    char *message = NULL, *line;
-    size_t used = 0, length;
-    bool block = false, more = true;
-    while (more) {
-        line_result result = read_line(in, message || block ? "... " : "> ", &line, &length);
+    const char *end = line + length;
+    if (!m->block && !m->text && !strncmp(line, BLOCK, strlen(BLOCK))) {
+        m->block = true;
+        line += strlen(BLOCK);
+        if (line == end)
+            return true;
+    }
+    if (m->block) {
+        const char *close = memmem(line, (size_t)(end - line), BLOCK, strlen(BLOCK));
+        append(m, line, (size_t)((close ? close : end) - line), !close);
+        if (!close)
+            return true;
+        m->block = false;
+        line = close + strlen(BLOCK);
+        if (line == end && m->length > 0 && m->text[m->length - 1] == '\n')
+            m->text[--m->length] = 0; /* quotes on a line of their own */
+    }
+    bool more = line < end && end[-1] == '\\';
+    append(m, line, (size_t)(end - line) - more, more);
+    return more;
+}
+
+/* Hand a message over, unless it is none that a model can be told. */
+static message_result finish(line_input *in, message *m, char **text)
+{
+    if (m->text && memchr(m->text, 0, m->length)) {
+        complain("the message was not sent: it has a zero byte, which no text has; is the input UTF-8?");
+        free(m->text);
+        return MESSAGE_REFUSED;
+    }
+    if (in->edit && m->length > 0) {
+        HistEvent event;
+        history(in->history, &event, H_ENTER, m->text);
+    }
+    *text = m->text;
+    return MESSAGE_READ;
+}
+
+message_result line_input_message(line_input *in, char **text)
+{
+    message m = {0};
+    for (bool more = true; more;) {
+        char *line;
+        size_t length;
+        line_result result = read_line(in, m.text || m.block ? "... " : "> ", &line, &length);
         if (result == LINE_END) {
             if (in->edit)
                 putchar('\n');
-            return message; /* an unfinished message counts when the input ends */
+            if (!m.text)
+                return MESSAGE_END;
+            break; /* an unfinished message counts when the input ends */
         }
-        if (result == LINE_DROPPED) {
-            free(message);
-            message = NULL;
-            used = 0;
-            block = false;
+        if (result == LINE_READ) {
+            more = add_line(&m, line, length);
             continue;
         }
-        if (!block && !message && !strncmp(line, BLOCK, strlen(BLOCK))) {
-            block = true;
-            line += strlen(BLOCK);
-            length -= strlen(BLOCK);
-            if (length == 0)
-                continue;
-        }
-        char *end = block ? strstr(line, BLOCK) : NULL;
-        if (end)
-            length = (size_t)(end - line);
-        bool backslash = !block && length > 0 && line[length - 1] == '\\';
-        more = block ? !end : backslash;
-        message = append(message, &used, line, length - backslash, more);
+        free(m.text);
+        m = (message){0};
+        if (result == LINE_INTERRUPTED)
+            return MESSAGE_INTERRUPTED;
+        if (result == LINE_FAILED)
+            return MESSAGE_FAILED;
     }
-    if (used > 0 && block && message[used - 1] == '\n')
-        message[--used] = 0;
-    if (in->edit && used > 0) {
-        HistEvent event;
-        history(in->history, &event, H_ENTER, message);
-    }
-    return message ? message : strdup("");
+    return finish(in, &m, text);
 }

@@ -1,3 +1,4 @@
+#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -77,6 +78,11 @@ static int run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    /* The line editor reads letters beyond ASCII in a UTF-8 locale only. This one is the same for everybody, whatever
+     * the environment says; where the system lacks it, the person's own may do. LC_CTYPE alone: numbers keep their
+     * point. */
+    if (!setlocale(LC_CTYPE, "C.UTF-8"))
+        setlocale(LC_CTYPE, "");
     if (argc < 2)
         usage_error("which command? odmoe --help lists them");
     return output_done(run(argc, argv));
