@@ -1,5 +1,3 @@
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -289,45 +287,6 @@ done:
     return status;
 }
 
-typedef struct opening {
-    const model_options *options;
-    odmoe_model *model;
-    odmoe_status status;
-    odmoe_error err;
-} opening;
-
-static void *open_here(void *user)
-{
-    opening *o = user;
-    o->status = odmoe_model_open(o->options->path, &o->options->lib, &o->model, &o->err);
-    return NULL;
-}
-
-/* Open the model so that its threads never get a signal: libedit's handlers pass signals on, which would come back in
- * another thread, and they stand no second one at once. Threads inherit what their creator blocks, so a thread that
- * blocks signals opens the model; this one stays free for Ctrl-C. */
-static odmoe_model *open_model(const model_options *options, int *status)
-{
-    static const int signals[] = {SIGINT, SIGTSTP, SIGQUIT, SIGHUP, SIGTERM, SIGCONT, SIGWINCH};
-    opening o = {.options = options};
-    sigset_t block, before;
-    pthread_t thread;
-    sigemptyset(&block);
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        sigaddset(&block, signals[i]);
-    pthread_sigmask(SIG_BLOCK, &block, &before);
-    bool started = !pthread_create(&thread, NULL, open_here, &o);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!started) {
-        complain("no thread could be started to open %s", options->path);
-        return NULL;
-    }
-    pthread_join(thread, NULL);
-    if (o.status)
-        *status = fail(&o.err);
-    return o.model;
-}
-
 int command_chat(int argc, char **argv)
 {
     chat_options o = {.limit = -1};
@@ -335,14 +294,14 @@ int command_chat(int argc, char **argv)
     odmoe_sampler_options_init(&o.sampler);
     parse_options(&chat_argp, argc, argv, &o);
     interrupt_catch(true);
-    int status = STATUS_FAILED;
-    odmoe_model *model = open_model(&o.model, &status);
-    if (!model)
-        return status;
+    odmoe_model *model;
+    odmoe_error err;
+    if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err))
+        return fail(&err);
     progress_clear();
     model_warning(model);
     interrupt_catch(false);
-    status = converse(&o, model);
+    int status = converse(&o, model);
     odmoe_model_close(model);
     return status;
 }

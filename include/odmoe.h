@@ -10,6 +10,7 @@
  *   Structs whose first field is `size` grow at their end: the *_init function sets it, the library reads no further.
  *   One whose size was never set is ERR_ARG.
  *   Callbacks must not call functions of the same model or its sessions: a pass holds the model.
+ *   The library's own threads take no signals that are sent to the process: their handlers stay with the program's.
  *   Arrays are row-major; a shape [n, vocab] has vocab contiguous.
  *   Strings are UTF-8.
  */

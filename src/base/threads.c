@@ -2,6 +2,7 @@
 
 #include "base/cpu.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -202,7 +203,7 @@ odmoe_status pool_create(int threads, pool **out, odmoe_error *err)
     for (int i = 1; i < threads; i++) {
         struct worker *w = &p->workers[i];
         *w = (struct worker){.pool = p, .index = i};
-        int failed = pthread_create(&w->thread, NULL, work, w);
+        int failed = thread_start(&w->thread, NULL, work, w);
         if (failed) {
             pool_free(p);
             return err_set(err, ODMOE_ERR_MEMORY, "thread %d of %d could not be started: %s", i + 1, threads,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "moe/likely.h"
 
 #define RING_MAX 8          /* posts that wait */
@@ -179,7 +180,7 @@ odmoe_status ahead_create(const ahead_options *options, ahead **out, odmoe_error
     pthread_cond_init(&a->posted, NULL);
     odmoe_status status = allocate(a, err);
     a->stop = status != ODMOE_OK;
-    if (!status && pthread_create(&a->thread, NULL, run, a)) {
+    if (!status && thread_start(&a->thread, NULL, run, a)) {
         a->stop = true;
         status = err_set(err, ODMOE_ERR_MEMORY, "the predictor's thread could not be started");
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "store/io.h"
 
 #define STACK_BYTES (64 * 1024) /* a worker calls preadv and nothing deep */
@@ -105,9 +106,9 @@ static odmoe_status pool_open(const store_io *io, const io_file *files, int n, i
     int failed = 0;
     while (p->threads < depth && !failed) {
         pthread_t *thread = &p->thread[p->threads];
-        failed = pthread_create(thread, &attr, worker, p);
+        failed = thread_start(thread, &attr, worker, p);
         if (failed == EINVAL) /* the program's thread-local variables lie on the stack too, and leave no room */
-            failed = pthread_create(thread, NULL, worker, p);
+            failed = thread_start(thread, NULL, worker, p);
         p->threads += !failed;
     }
     pthread_attr_destroy(&attr);

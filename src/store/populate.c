@@ -1,4 +1,5 @@
 #include "store/populate.h"
+#include "base/thread.h"
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -35,7 +36,7 @@ void populate_start(populate *p, void *memory, size_t bytes)
     *p = (populate){.memory = memory, .bytes = bytes};
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->more, NULL);
-    p->started = !pthread_create(&p->thread, NULL, walk, p);
+    p->started = !thread_start(&p->thread, NULL, walk, p);
 }
 
 void populate_reach(populate *p, size_t end)

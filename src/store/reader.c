@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 
 #define PART_BYTES                                                                                     \
     (1024u << 10) /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
@@ -408,7 +409,7 @@ odmoe_status reader_start(store *s, odmoe_error *err)
         return ODMOE_ERR_MEMORY;
     for (int i = 0; i < depth; i++)
         request_free(s, &s->requests[i]);
-    int failed = pthread_create(&s->thread, NULL, reader_main, s);
+    int failed = thread_start(&s->thread, NULL, reader_main, s);
     if (failed)
         return err_set(err, ODMOE_ERR_MEMORY, "no thread to read with: %s", strerror(failed));
     s->started = true;

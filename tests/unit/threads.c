@@ -7,6 +7,7 @@
 #include "base/threads.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,6 +157,23 @@ static void a_silly_number_of_threads_is_refused(void **state)
     assert_null(p);
 }
 
+/* Handlers are the program's: with its own threads blocking a signal, nobody of the pool may take it. */
+static void a_signal_to_the_process_is_left_to_its_own_threads(void **state)
+{
+    pool *p = started(3);
+    sigset_t usr1, waiting, before;
+    int got = 0;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &usr1, &before);
+    assert_int_equal(kill(getpid(), SIGUSR1), 0); /* would end the process in a thread that does not block it */
+    assert_int_equal(sigpending(&waiting), 0);
+    assert_true(sigismember(&waiting, SIGUSR1));
+    assert_int_equal(sigwait(&usr1, &got), 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pool_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +183,7 @@ int main(void)
         cmocka_unit_test(tasks_run_at_the_same_time_on_all_threads),
         cmocka_unit_test(pools_of_different_callers_do_not_meet),
         cmocka_unit_test(a_pool_ends_in_any_state),
+        cmocka_unit_test(a_signal_to_the_process_is_left_to_its_own_threads),
         cmocka_unit_test(a_silly_number_of_threads_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,12 @@
+/* thread.h - starting a thread of the library's own. */
+#ifndef ODMOE_BASE_THREAD_H
+#define ODMOE_BASE_THREAD_H
+
+#include <pthread.h>
+
+/* thread_start - as pthread_create, but the thread gets none of the signals that are sent to the process: their
+ * handlers are the program's, and expect a thread of the program's. Those that a thread brings on itself (SIGSEGV and
+ * the like) and SIGPROF stay as they are. attr may be NULL. An errno, or 0. */
+int thread_start(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
+
+#endif
