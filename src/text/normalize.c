@@ -11,7 +11,7 @@
 
 odmoe_status text_append(text_buffer *b, const char *text, size_t length, odmoe_error *err)
 {
-    if (b->length + length > TEXT_MAX)
+    if (length > TEXT_MAX - b->length) /* b->length never exceeds it */
         return err_set(err, ODMOE_ERR_RANGE, "the text grows beyond 2 GiB");
     odmoe_status st = mem_grow((void **)&b->at, &b->capacity, b->length + length, 1, "a text", err);
     if (st)

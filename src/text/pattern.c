@@ -234,7 +234,7 @@ odmoe_status pattern_next(const pattern *p, pattern_scratch *s, const char *text
             return st;
         const PCRE2_SIZE *pair = pcre2_get_ovector_pointer(s->data);
         size_t start = pair[0], end = pair[1];
-        if (end < start) /* \K in a lookahead can do that */
+        if (end < start || start < walk->at) /* \K in a group that a lookaround calls can do both */
             return err_set(err, ODMOE_ERR_FORMAT, "a pattern of the tokenizer matches backwards");
         if (start == end && end == walk->last_end) {
             walk->at = end + (end < length ? (size_t)utf8_char(text + end, length - end) : 1);

@@ -117,6 +117,39 @@ static void a_broken_pattern_is_refused(void **state)
     free(deep);
 }
 
+static void a_match_that_goes_backwards_is_refused(void **state)
+{
+    /* PCRE2 takes \K in a group that a lookaround calls: this match begins before the place where the search did. */
+    static const char expression[] = "(?(DEFINE)(\\Ka))(?<=(?1))";
+    pattern *p = NULL;
+    pattern_walk walk = PATTERN_WALK_START;
+    assert_int_equal(pattern_compile(expression, strlen(expression), false, "here", &p, &err), ODMOE_OK);
+    odmoe_status st = ODMOE_OK;
+    for (int i = 0; !st && i < 10; i++) {
+        size_t at = walk.at;
+        st = pattern_next(p, scratch, "aaaa", 4, &walk, &err);
+        assert_true(st || !walk.found || (walk.start >= at && walk.end >= walk.start));
+    }
+    assert_error(&err, st, ODMOE_ERR_FORMAT, "matches backwards", " ");
+    const normalize_step step = {.kind = NORMALIZE_REPLACE, .text = "x", .length = 1, .pattern = p};
+    text_buffer buffers[2] = {0};
+    const char *out;
+    size_t n;
+    assert_int_equal(normalize(&step, 1, scratch, "aaaa", 4, buffers, &out, &n, &err), ODMOE_ERR_FORMAT);
+    free(buffers[0].at);
+    free(buffers[1].at);
+    pattern_free(p);
+}
+
+static void a_text_cannot_be_appended_to_beyond_its_limit(void **state)
+{
+    text_buffer b = {0};
+    assert_int_equal(text_append(&b, "ab", 2, &err), ODMOE_OK);
+    assert_int_equal(text_append(&b, "ab", SIZE_MAX, &err), ODMOE_ERR_RANGE); /* 2 + SIZE_MAX is 1 */
+    assert_int_equal(b.length, 2);
+    free(b.at);
+}
+
 static char *repeated(char c, size_t n)
 {
     char *text = malloc(n + 2);
@@ -235,6 +268,8 @@ int main(void)
         cmocka_unit_test(a_literal_is_no_expression),
         cmocka_unit_test(what_would_mean_something_else_is_refused),
         cmocka_unit_test(a_broken_pattern_is_refused),
+        cmocka_unit_test(a_match_that_goes_backwards_is_refused),
+        cmocka_unit_test(a_text_cannot_be_appended_to_beyond_its_limit),
         cmocka_unit_test(a_search_that_would_not_end_is_given_up),
         cmocka_unit_test(deep_repetition_does_not_use_the_stack_up),
         cmocka_unit_test(trailing_white_space_takes_linear_time),

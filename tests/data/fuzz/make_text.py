@@ -47,6 +47,7 @@ pieces = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in b"\xff\xc3\xe2"), MA
 gguf("scored", model="llama", tokens=pieces, scores=[-float(i) for i in range(len(pieces))], token_type=[2, 3, 3, 6, 6, 6] + [1] * 9, bos_token_id=1, eos_token_id=2,
      eot_token_id=7, **{"general.name": "phi-3", "tokenizer.chat_template": "[INST] <<SYS>> bos_token"})
 
+BACKWARDS = "(?(DEFINE)(\\K[a-z]))(?<=(?1))"
 adds = [dict(id=4, content="<s>", special=True, lstrip=True), dict(id=5, content="</s>", normalized=True, rstrip=True), dict(id=6, content="ab", single_word=True)]
 bpe = dict(type="BPE", unk_token="a", vocab={"a": 0, "b": 1, "ab": 2, MARK: 3, "<0xFF>": 7, "h": 8, "e": 9, "he": 10}, merges=["a b", ["h", "e"]], byte_fallback=True)
 for name, root in {
@@ -56,6 +57,10 @@ for name, root in {
                      pre_tokenizer=dict(type="Sequence", pretokenizers=[dict(type="Split", pattern=dict(Regex="\\s+(?!\\S)|\\p{L}+"), behavior="MergedWithNext", invert=False), dict(type="Digits")]),
                      post_processor=dict(type="TemplateProcessing", single=[dict(SpecialToken=dict(id="x"))], special_tokens=dict(x=dict(ids=[4]))),
                      decoder=dict(type="Strip", content=" ", start=1), model=dict(bpe, fuse_unk=True)),
+    # The matches of these patterns begin before the place where the search did.
+    "backwards-split": dict(added_tokens=adds, pre_tokenizer=dict(type="Sequence", pretokenizers=[
+        dict(type="Split", pattern=dict(Regex=BACKWARDS), behavior="MergedWithPrevious", invert=False), dict(type="ByteLevel", add_prefix_space=True, use_regex=True)]), model=bpe),
+    "backwards-replace": dict(added_tokens=[dict(id=5, content="aaaa", normalized=True)], normalizer=dict(type="Replace", pattern=dict(Regex=BACKWARDS), content="x"), model=bpe),
     "bytes": dict(added_tokens=adds, pre_tokenizer=dict(type="ByteLevel", add_prefix_space=True, use_regex=True), decoder=dict(type="ByteLevel"), model=dict(bpe, ignore_merges=True)),
 }.items():
     write("tokenizer_json/" + name, json.dumps(root, ensure_ascii=False).encode())
