@@ -1,6 +1,7 @@
 /* Parsing is jansson's, but what would hurt is taken out before: files too large, values nested too deep (its parser
- * recurses), and the words NaN and Infinity, which Python writes and JSON doesn't have: they become empty texts, so
- * that a field which nobody reads may hold them and one that is read is refused as no number. */
+ * recurses), and what Python writes and jansson doesn't take: the words NaN and Infinity, and integers beyond 64 bits
+ * (transformers writes int(1e30) for "no limit"). They become empty texts, so that a field which nobody reads may hold
+ * them and one that is read is refused as no number. */
 #include "format/config.h"
 
 #include <math.h>
@@ -14,16 +15,40 @@
 
 /* ---- the file --------------------------------------------------------------------------------------------- */
 
-/* Replace `word` at `at` by an empty text of the same width; returns its last byte, or `at` where another word stands.
- */
-static char *blank_word(char *at, const char *end, const char *word)
+/* Replace the two or more bytes at `at` by an empty text of the same width; returns the last one. */
+static char *blank(char *at, size_t length)
 {
-    size_t length = strlen(word);
-    if ((size_t)(end - at) < length || memcmp(at, word, length))
-        return at;
     memset(at, ' ', length);
     at[0] = at[1] = '"';
     return at + length - 1;
+}
+
+/* Blank `word`; returns its last byte, or `at` where another word stands. */
+static char *blank_word(char *at, const char *end, const char *word)
+{
+    size_t length = strlen(word);
+    return (size_t)(end - at) < length || memcmp(at, word, length) ? at : blank(at, length);
+}
+
+/* Is this an integer that int64_t can't hold? One with a leading 0 is none of JSON's, which jansson says. */
+static bool is_huge_integer(const char *digits, size_t count, bool negative)
+{
+    const char *limit = negative ? "9223372036854775808" : "9223372036854775807";
+    if (count < strlen(limit) || *digits == '0')
+        return false;
+    return count > strlen(limit) || memcmp(digits, limit, count) > 0;
+}
+
+/* The last byte of the number at `at`, which is blanked where it is an integer beyond 64 bits. */
+static char *tame_number(char *at, const char *end)
+{
+    bool negative = *at == '-', integer = true;
+    char *digits = at + negative, *to = digits;
+    for (; to < end && ((*to >= '0' && *to <= '9') || (*to && strchr("+-.eE", *to))); to++)
+        integer = integer && *to >= '0' && *to <= '9';
+    if (integer && is_huge_integer(digits, (size_t)(to - digits), negative))
+        return blank(at, (size_t)(to - at));
+    return to - 1;
 }
 
 /* See the top of the file; false when the text is nested too deep. */
@@ -41,6 +66,8 @@ static bool tame(char *text, size_t length)
                 return false;
         } else if (*at == '}' || *at == ']') {
             depth--;
+        } else if (*at == '-' || (*at >= '0' && *at <= '9')) {
+            at = tame_number(at, end);
         } else if (*at == 'N') {
             at = blank_word(at, end, "NaN");
         } else if (*at == 'I') {
