@@ -195,7 +195,7 @@ static odmoe_status read_model(json_reader *r, const json_t *root)
 
 /* One added token into the set where it is looked for. A special token of the normalised text is in both: in
  * tokenizer_encode_parts only the text as given says which part it is from. */
-static odmoe_status add_added(const json_reader *r, const json_t *object, pattern_scratch *scratch)
+static odmoe_status add_added(const json_reader *r, const json_t *object, normal_scratch *scratch)
 {
     config_object c = {object, r->file};
     const json_t *text = json_object_get(object, "content");
@@ -211,15 +211,16 @@ static odmoe_status add_added(const json_reader *r, const json_t *object, patter
     if (!st)
         st = config_bool(c, "normalized", false, !token.special, &normalized, r->err);
     if (!st && normalized) {
-        text_buffer buffers[2] = {0};
         const char *normal;
         size_t length;
+        scratch->room = VOCAB_TEXT_MAX;
         st = normalize(r->t->normalize, r->t->normalize_count, scratch, json_string_value(text),
-                       json_string_length(text), buffers, &normal, &length, r->err);
+                       json_string_length(text), &normal, &length, r->err);
+        if (st == ODMOE_ERR_RANGE)
+            st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: added_tokens: %d: its normalised text exceeds %u bytes",
+                         r->file, token.id, VOCAB_TEXT_MAX);
         if (!st)
             st = added_add(&r->t->added_normalized, &token, normal, length, r->err);
-        free(buffers[0].at);
-        free(buffers[1].at);
         token.only_in_parts = true;
     }
     if (!st && (!normalized || token.special))
@@ -230,13 +231,16 @@ static odmoe_status add_added(const json_reader *r, const json_t *object, patter
 static odmoe_status read_added(const json_reader *r, const json_t *root)
 {
     const json_t *list = json_object_get(root, "added_tokens");
-    pattern_scratch *scratch;
-    odmoe_status st = pattern_scratch_create(&scratch, r->err);
+    normal_scratch scratch = {0};
+    pattern_scratch *patterns;
+    odmoe_status st = pattern_scratch_create(&patterns, r->err);
     if (st)
         return st;
+    scratch.patterns = patterns;
     for (size_t i = 0; !st && i < json_array_size(list); i++)
-        st = add_added(r, json_array_get(list, i), scratch);
-    pattern_scratch_free(scratch);
+        st = add_added(r, json_array_get(list, i), &scratch);
+    normal_scratch_free(&scratch);
+    pattern_scratch_free(patterns);
     return st;
 }
 

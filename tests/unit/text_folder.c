@@ -153,6 +153,32 @@ static void a_normaliser_may_leave_nothing(void **state)
     tokenizer_free(t);
 }
 
+static void a_normaliser_that_multiplies_a_text_is_refused(void **state)
+{
+    char content[501], more[2048];
+    memset(content, 'x', 500);
+    content[500] = 0;
+    snprintf(more, sizeof more,
+             ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Replace\",\"pattern\":{\"String\":"
+             "\"x\"},\"content\":\"%s\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"},\"content\":\"%s\"}]}",
+             content, content);
+    put_model("", "", more);
+    tokenizer *t = open_folder();
+    token_list got = {0};
+    odmoe_status st = tokenizer_encode(t, "x", 1, 0, &got, &err);
+    assert_error(&err, st, ODMOE_ERR_RANGE, "the text grows beyond", "bytes");
+    free(got.ids);
+    tokenizer_free(t);
+
+    char text[4096]; /* and so is an added token that becomes longer than any token */
+    snprintf(text, sizeof text,
+             "{\"added_tokens\":[{\"id\":2,\"content\":\"x\"}],\"model\":{\"vocab\":{\"a\":0,\"b\":1},"
+             "\"merges\":[]}%s}",
+             more);
+    put_file("tokenizer.json", text);
+    check_refused(ODMOE_ERR_FORMAT, "tokenizer.json: added_tokens: 2", "normalised text exceeds");
+}
+
 static void ids_may_have_gaps(void **state)
 {
     put_model(",\"c\":60", "", "");
@@ -356,6 +382,7 @@ int main(void)
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
         IN_FOLDER(a_normaliser_may_leave_nothing),
+        IN_FOLDER(a_normaliser_that_multiplies_a_text_is_refused),
         IN_FOLDER(ids_may_have_gaps),
         IN_FOLDER(broken_files_are_refused_by_field),
         IN_FOLDER(kinds_that_are_not_known_are_named),

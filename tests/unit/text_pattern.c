@@ -132,12 +132,11 @@ static void a_match_that_goes_backwards_is_refused(void **state)
     }
     assert_error(&err, st, ODMOE_ERR_FORMAT, "matches backwards", " ");
     const normalize_step step = {.kind = NORMALIZE_REPLACE, .text = "x", .length = 1, .pattern = p};
-    text_buffer buffers[2] = {0};
+    normal_scratch s = {.patterns = scratch, .room = 100};
     const char *out;
     size_t n;
-    assert_int_equal(normalize(&step, 1, scratch, "aaaa", 4, buffers, &out, &n, &err), ODMOE_ERR_FORMAT);
-    free(buffers[0].at);
-    free(buffers[1].at);
+    assert_int_equal(normalize(&step, 1, &s, "aaaa", 4, &out, &n, &err), ODMOE_ERR_FORMAT);
+    normal_scratch_free(&s);
     pattern_free(p);
 }
 
@@ -209,14 +208,13 @@ static void trailing_white_space_takes_linear_time(void **state)
 static void check_form(normalize_kind kind, const char *text, size_t length, const char *expected)
 {
     const normalize_step step = {.kind = kind};
-    text_buffer buffers[2] = {0};
+    normal_scratch s = {.patterns = scratch, .room = 100};
     const char *out;
     size_t n;
-    assert_int_equal(normalize(&step, 1, scratch, text, length, buffers, &out, &n, &err), ODMOE_OK);
+    assert_int_equal(normalize(&step, 1, &s, text, length, &out, &n, &err), ODMOE_OK);
     assert_int_equal(n, strlen(expected));
     assert_memory_equal(out, expected, n);
-    free(buffers[0].at);
-    free(buffers[1].at);
+    normal_scratch_free(&s);
 }
 
 static void normal_forms_compose_decompose_and_order(void **state)
@@ -246,16 +244,55 @@ static void a_million_marks_are_ordered_in_no_time(void **state)
     for (size_t i = 0; i < n; i++)
         memcpy(text + 4 * i, "\xCC\x81\xCC\xA7", 4);
     const normalize_step step = {.kind = NORMALIZE_NFC};
-    text_buffer buffers[2] = {0};
+    normal_scratch s = {.patterns = scratch, .room = normalize_room(4 * n)};
     const char *out;
     size_t length;
-    assert_int_equal(normalize(&step, 1, scratch, text, 4 * n, buffers, &out, &length, &err), ODMOE_OK);
+    assert_int_equal(normalize(&step, 1, &s, text, 4 * n, &out, &length, &err), ODMOE_OK);
     assert_int_equal(length, 4 * n);
     assert_memory_equal(out, "\xCC\xA7\xCC\xA7", 4);
     assert_memory_equal(out + length - 4, "\xCC\x81\xCC\x81", 4);
-    free(buffers[0].at);
-    free(buffers[1].at);
+    normal_scratch_free(&s);
     free(text);
+}
+
+static void the_longest_normal_forms_are_taken(void **state)
+{
+    enum { COUNT = 100000 }; /* U+FDFA: 3 bytes become 33 */
+    char *text = malloc(3 * COUNT);
+    assert_non_null(text);
+    for (size_t i = 0; i < COUNT; i++)
+        memcpy(text + 3 * i, "\xEF\xB7\xBA", 3);
+    const normalize_step step = {.kind = NORMALIZE_NFKD};
+    normal_scratch s = {.patterns = scratch, .room = normalize_room(3 * COUNT)};
+    const char *out;
+    size_t length;
+    assert_int_equal(normalize(&step, 1, &s, text, 3 * COUNT, &out, &length, &err), ODMOE_OK);
+    assert_int_equal(length, 33 * COUNT);
+    normal_scratch_free(&s);
+    free(text);
+}
+
+static void steps_that_multiply_a_text_are_refused(void **state)
+{
+    static char many[1000];
+    memset(many, 'a', sizeof many);
+    pattern *p = NULL;
+    assert_int_equal(pattern_compile("a", 1, true, "here", &p, &err), ODMOE_OK);
+    const normalize_step twice = {.kind = NORMALIZE_REPLACE, .text = many, .length = sizeof many, .pattern = p};
+    const normalize_step steps[] = {twice, twice, twice};
+    normal_scratch s = {.patterns = scratch, .room = normalize_room(1)};
+    const char *out;
+    size_t length;
+    odmoe_status st = normalize(steps, 3, &s, "a", 1, &out, &length, &err);
+    assert_error(&err, st, ODMOE_ERR_RANGE, "grows beyond 65568 bytes", " ");
+    assert_in_range(s.buffers[0].capacity + s.buffers[1].capacity, 0, 300000);
+    st = ODMOE_OK; /* many short stretches share the room */
+    for (int i = 0; !st && i < 100; i++)
+        st = normalize(steps, 1, &s, "a", 1, &out, &length, &err);
+    assert_error(&err, st, ODMOE_ERR_RANGE, "grows beyond", " ");
+    assert_int_equal(normalize(steps, 1, &s, "bbb", 3, &out, &length, &err), ODMOE_OK); /* there is room for that */
+    normal_scratch_free(&s);
+    pattern_free(p);
 }
 
 int main(void)
@@ -276,6 +313,8 @@ int main(void)
         cmocka_unit_test(normal_forms_compose_decompose_and_order),
         cmocka_unit_test(bytes_that_are_no_text_pass_normal_forms),
         cmocka_unit_test(a_million_marks_are_ordered_in_no_time),
+        cmocka_unit_test(the_longest_normal_forms_are_taken),
+        cmocka_unit_test(steps_that_multiply_a_text_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
