@@ -10,7 +10,9 @@
 #include "text/utf8.h"
 
 #define PATTERN_MAX 65536       /* bytes of an expression */
-#define STEPS_MAX 10000000u     /* per search, besides a few for each byte of the text */
+#define STEPS_FREE 256u         /* that a search may take at each place of a text without being counted */
+#define STEPS_MAX 10000000u     /* beyond that, for all searches in a text together, besides ... */
+#define STEPS_PER_BYTE 256u     /* of the text; the published patterns take some 10 on runs of white space */
 #define HEAP_MAX_KIB 65536u     /* for one search */
 #define JIT_STACK_MAX (1 << 20) /* bytes; beyond that the interpreter, which has HEAP_MAX_KIB, takes over */
 
@@ -22,6 +24,7 @@ struct pattern_scratch {
     pcre2_match_data *data;
     pcre2_match_context *context;
     pcre2_jit_stack *stack; /* NULL where there is no JIT */
+    uint64_t steps;         /* that are left for this text */
 };
 
 /* White_Space, as the inside of a class. PCRE2's own \s has U+180E besides. */
@@ -121,8 +124,8 @@ static odmoe_status compile(const text_buffer *b, bool literal, const char *wher
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for a pattern");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     pcre2_set_bsr(context, PCRE2_BSR_UNICODE);
-    uint32_t options =
-        PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_DOTALL | PCRE2_NEVER_BACKSLASH_C);
+    uint32_t options = PCRE2_UTF | PCRE2_USE_OFFSET_LIMIT |
+                       (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_DOTALL | PCRE2_NEVER_BACKSLASH_C);
     p->code = pcre2_compile((PCRE2_SPTR)b->at, b->length, options, &code, &at, context);
     pcre2_compile_context_free(context);
     if (!p->code && code == PCRE2_ERROR_HEAP_FAILED)
@@ -185,11 +188,17 @@ odmoe_status pattern_scratch_create(pattern_scratch **out, odmoe_error *err)
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for pattern matching");
     }
     pcre2_set_heap_limit(s->context, HEAP_MAX_KIB);
+    pattern_scratch_begin(s, 0);
     s->stack = pcre2_jit_stack_create(32 * 1024, JIT_STACK_MAX, NULL);
     if (s->stack)
         pcre2_jit_stack_assign(s->context, NULL, s->stack);
     *out = s;
     return ODMOE_OK;
+}
+
+void pattern_scratch_begin(pattern_scratch *s, size_t length)
+{
+    s->steps = STEPS_MAX + STEPS_PER_BYTE * (uint64_t)length;
 }
 
 void pattern_scratch_free(pattern_scratch *s)
@@ -202,16 +211,62 @@ void pattern_scratch_free(pattern_scratch *s)
     free(s);
 }
 
-/* One search from `at`; *found. */
-static odmoe_status search(const pattern *p, pattern_scratch *s, const char *text, size_t length, size_t at,
-                           bool *found, odmoe_error *err)
+/* A match that begins in [at, last]. PCRE2 counts the steps for each place where it may begin anew. */
+static int match(const pattern *p, pattern_scratch *s, const char *text, size_t length, size_t at, size_t last,
+                 uint64_t steps)
 {
-    uint64_t steps = STEPS_MAX + 4 * (uint64_t)length;
     pcre2_set_match_limit(s->context, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
+    pcre2_set_offset_limit(s->context, last);
     uint32_t options = PCRE2_NO_UTF_CHECK;
     int rc = pcre2_match(p->code, (PCRE2_SPTR)text, length, at, options, s->data, s->context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
         rc = pcre2_match(p->code, (PCRE2_SPTR)text, length, at, options | PCRE2_NO_JIT, s->data, s->context);
+    return rc;
+}
+
+/* A match that begins at `at`, with as many of the steps that are left as it takes. PCRE2 doesn't say how many it took:
+ * the limit grows from try to try, and all of it is counted. */
+static int match_counted(const pattern *p, pattern_scratch *s, const char *text, size_t length, size_t at)
+{
+    int rc = PCRE2_ERROR_MATCHLIMIT;
+    for (uint64_t steps = 4 * STEPS_FREE; rc == PCRE2_ERROR_MATCHLIMIT && s->steps; steps *= 4) {
+        if (steps > s->steps)
+            steps = s->steps;
+        s->steps -= steps;
+        rc = match(p, s, text, length, at, at, steps);
+    }
+    return rc;
+}
+
+/* The same as a match from `at` on, for a text where that takes more steps at some place than are free: the places are
+ * tried in windows, which shrink to that place, and only it is counted. */
+static int match_in_windows(const pattern *p, pattern_scratch *s, const char *text, size_t length, size_t at)
+{
+    for (size_t width = 1; at <= length;) {
+        size_t last = width - 1 < length - at ? at + width - 1 : length;
+        int rc = match(p, s, text, length, at, last, STEPS_FREE);
+        if (rc == PCRE2_ERROR_MATCHLIMIT && width > 1) {
+            width /= 2;
+            continue;
+        }
+        if (rc == PCRE2_ERROR_MATCHLIMIT)
+            rc = match_counted(p, s, text, length, at);
+        if (rc != PCRE2_ERROR_NOMATCH)
+            return rc;
+        for (at = last + 1; at < length && ((unsigned char)text[at] & 0xC0) == 0x80;)
+            at++; /* to a character's first byte */
+        width *= 2;
+    }
+    return PCRE2_ERROR_NOMATCH;
+}
+
+/* One search from `at`; *found. */
+static odmoe_status search(const pattern *p, pattern_scratch *s, const char *text, size_t length, size_t at,
+                           bool *found, odmoe_error *err)
+{
+    int rc = match(p, s, text, length, at, length, STEPS_FREE);
+    if (rc == PCRE2_ERROR_MATCHLIMIT)
+        rc = match_in_windows(p, s, text, length, at);
     *found = rc >= 0; /* 0: more groups than the one pair that we ask for */
     if (rc >= 0 || rc == PCRE2_ERROR_NOMATCH)
         return ODMOE_OK;

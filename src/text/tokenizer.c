@@ -113,6 +113,8 @@ static odmoe_status encode(encoder *e, const char *text, size_t length, unsigned
     if (length > TEXT_MAX)
         return err_set(err, ODMOE_ERR_RANGE, "a text of %zu bytes cannot be tokenised at once; at most 2 GiB", length);
     odmoe_status st = pattern_scratch_create(&e->split.patterns, err);
+    if (!st)
+        pattern_scratch_begin(e->split.patterns, length);
     e->normal.patterns = e->split.patterns;
     e->normal.room = normalize_room(length);
     for (size_t i = 0; !st && (flags & TOKENIZER_START) && i < e->t->start_count; i++)

@@ -29,6 +29,7 @@ static void check(const char *expression, const char *text, const char *expected
         fail_msg("%s: %s", expression, err.message);
     char got[512] = "";
     pattern_walk walk = PATTERN_WALK_START;
+    pattern_scratch_begin(scratch, strlen(text));
     while (!pattern_next(p, scratch, text, strlen(text), &walk, &err) && walk.found) {
         strncat(got, text + walk.start, walk.end - walk.start);
         strcat(got, "|");
@@ -164,9 +165,54 @@ static void a_search_that_would_not_end_is_given_up(void **state)
     pattern *p = NULL;
     char *text = repeated('a', 200);
     pattern_walk walk = PATTERN_WALK_START;
+    pattern_scratch_begin(scratch, 200);
     assert_int_equal(pattern_compile("(a+)+$", 6, false, "here", &p, &err), ODMOE_OK);
     odmoe_status st = pattern_next(p, scratch, text, 200 + 1, &walk, &err);
     assert_error(&err, st, ODMOE_ERR_FORMAT, "too costly", " ");
+    pattern_free(p);
+    free(text);
+}
+
+/* Each search is cheap enough for itself; all together would take minutes. Both with a match at each place and without
+ * any. */
+static void searches_of_a_text_share_one_limit(void **state)
+{
+    static const char *const expressions[] = {"(?=(?:a|a){20}[bc])|a", "(?=(?:a|a){20}[bc])a"};
+    size_t n = 3000;
+    char *text = repeated('a', n);
+    for (int i = 0; i < 2; i++) {
+        pattern *p = NULL;
+        pattern_walk walk = PATTERN_WALK_START;
+        assert_int_equal(pattern_compile(expressions[i], strlen(expressions[i]), false, "here", &p, &err), ODMOE_OK);
+        pattern_scratch_begin(scratch, n);
+        odmoe_status st = ODMOE_OK;
+        do
+            st = pattern_next(p, scratch, text, n, &walk, &err);
+        while (!st && walk.found);
+        assert_error(&err, st, ODMOE_ERR_FORMAT, "too costly", " ");
+        pattern_free(p);
+    }
+    free(text);
+}
+
+/* Some places need many steps: at them the match must be the one that a search without limits finds. */
+static void a_place_that_takes_many_steps_does_not_change_the_match(void **state)
+{
+    size_t n = 1500;
+    char *text = repeated(' ', n);
+    pattern *p = NULL;
+    static const char expression[] = "\\s*[\\r\\n]|x\\s*y|!";
+    assert_int_equal(pattern_compile(expression, strlen(expression), false, "here", &p, &err), ODMOE_OK);
+    for (int i = 0; i < 4; i++) { /* blanks and "!", with another hard place between them, with a line's end at last */
+        pattern_walk walk = PATTERN_WALK_START;
+        memcpy(text + 7, i & 1 ? "\xC3\xA9x" : "   ", 3);
+        text[n - 10] = i & 2 ? '\n' : ' ';
+        pattern_scratch_begin(scratch, n);
+        assert_int_equal(pattern_next(p, scratch, text, n + 1, &walk, &err), ODMOE_OK);
+        assert_true(walk.found);
+        assert_int_equal(walk.start, i == 0 || i == 1 ? n : i == 2 ? 0 : 10);
+        assert_int_equal(walk.end, i & 2 ? n - 9 : n + 1);
+    }
     pattern_free(p);
     free(text);
 }
@@ -177,6 +223,7 @@ static void deep_repetition_does_not_use_the_stack_up(void **state)
     pattern *p = NULL;
     char *text = repeated('a', n);
     pattern_walk walk = PATTERN_WALK_START;
+    pattern_scratch_begin(scratch, n);
     assert_int_equal(pattern_compile("(?:a|b)*c", 9, false, "here", &p, &err), ODMOE_OK);
     odmoe_status st = pattern_next(p, scratch, text, n, &walk, &err);
     assert_true(st == ODMOE_OK || st == ODMOE_ERR_FORMAT);
@@ -191,6 +238,7 @@ static void trailing_white_space_takes_linear_time(void **state)
     pattern *p = NULL;
     char *text = repeated(' ', n);
     pattern_walk walk = PATTERN_WALK_START;
+    pattern_scratch_begin(scratch, n);
     assert_int_equal(pattern_compile("\\s+$", 4, false, "here", &p, &err), ODMOE_OK);
     assert_int_equal(pattern_next(p, scratch, text, n + 1, &walk, &err), ODMOE_OK);
     assert_false(walk.found);
@@ -308,6 +356,8 @@ int main(void)
         cmocka_unit_test(a_match_that_goes_backwards_is_refused),
         cmocka_unit_test(a_text_cannot_be_appended_to_beyond_its_limit),
         cmocka_unit_test(a_search_that_would_not_end_is_given_up),
+        cmocka_unit_test(searches_of_a_text_share_one_limit),
+        cmocka_unit_test(a_place_that_takes_many_steps_does_not_change_the_match),
         cmocka_unit_test(deep_repetition_does_not_use_the_stack_up),
         cmocka_unit_test(trailing_white_space_takes_linear_time),
         cmocka_unit_test(normal_forms_compose_decompose_and_order),
