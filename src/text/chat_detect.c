@@ -8,7 +8,7 @@
 #include "format/file.h"
 #include "text/chat_formats.h"
 
-#define TEMPLATE_MAX ((size_t)1 << 20)
+#define TEMPLATE_MAX ((size_t)1 << 20) /* bytes; the largest published ones have some 20 KB */
 #define CONFIG_MAX ((size_t)16 << 20)
 
 /* A copy in which every quote is " and every \n a new line: templates write the same text in either way. */
@@ -39,13 +39,14 @@ static bool fits(const chat_format *f, const char *text)
 }
 
 /* ChatML templates hold the system text of conversations without one as it is written, header and end token around it.
- */
+ * Each header is searched up to the next one only, which keeps this linear. */
 static odmoe_status find_default_system(const char *text, const chat_format *f, char **out, odmoe_error *err)
 {
-    const char *head = f->system[0], *tail = f->system[1];
+    const char *head = f->system[0], *tail = f->system[1], *turn = f->signs[0], *stop = text + strlen(text);
     for (const char *at = text; (at = strstr(at, head));) {
         at += strlen(head);
-        const char *end = memmem(at, strlen(at), tail, strcspn(tail, "\n"));
+        const char *next = strstr(at, turn);
+        const char *end = memmem(at, (size_t)((next ? next : stop) - at), tail, strcspn(tail, "\n"));
         size_t length = end ? (size_t)(end - at) : 0;
         if (!length || *at == '"' || memchr(at, '{', length) || memchr(at, '}', length))
             continue; /* put together from variables */
@@ -67,6 +68,10 @@ static void list_names(char *out, size_t room)
 
 odmoe_status chat_detect(const char *text, size_t length, chat_template *out, odmoe_error *err)
 {
+    if (length > TEMPLATE_MAX)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "the model's chat template has %zu bytes, at most %zu are read; use `run` without --chat",
+                       length, TEMPLATE_MAX);
     char *plain = plain_template(text, length, err);
     if (!plain)
         return ODMOE_ERR_MEMORY;

@@ -329,6 +329,54 @@ static void without_a_template_the_hint_is_run_without_chat(void **state)
     gguf_free(g);
 }
 
+/* A header without an end is searched for it up to the next header only, or this would take hours. */
+static void a_template_of_headers_takes_little_time(void **state)
+{
+    static const char end[] = "<|im_end|>\n", head[] = "<|im_start|>system\n";
+    size_t n = strlen(end), count = ((1 << 20) - n) / strlen(head);
+    char *text = malloc(n + count * strlen(head) + 1);
+    assert_non_null(text);
+    strcpy(text, end);
+    for (size_t i = 0; i < count; i++, n += strlen(head))
+        memcpy(text + n, head, strlen(head));
+    text[n] = 0;
+    chat_template c = {0};
+    assert_int_equal(chat_detect(text, n, &c, &err), ODMOE_OK);
+    assert_null(c.default_system);
+    free(text);
+}
+
+static void the_default_system_text_is_that_of_the_header_before_it(void **state)
+{
+    static const char text[] = "<|im_start|>system\n and no end <|im_start|>system\nBe brief.<|im_end|>\n" CHATML;
+    chat_template c = {0};
+    assert_int_equal(chat_detect(text, strlen(text), &c, &err), ODMOE_OK);
+    assert_string_equal(c.default_system, "Be brief.");
+    chat_template_free(&c);
+}
+
+static void a_template_of_megabytes_is_not_read(void **state)
+{
+    size_t n = (1 << 20) + 1;
+    char *text = malloc(n + 1);
+    assert_non_null(text);
+    memset(text, ' ', n);
+    text[n] = 0;
+    memcpy(text, CHATML, strlen(CHATML));
+    chat_template c = {0};
+    odmoe_status st = chat_detect(text, n, &c, &err);
+    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "1048577 bytes", "`run` without --chat");
+    vocab_spec spec = spec_bpe();
+    spec.chat_template = text;
+    save_vocab(temp_path("vocab.gguf"), &spec);
+    gguf *g;
+    assert_int_equal(gguf_open(temp_path("vocab.gguf"), &g, &err), ODMOE_OK);
+    st = chat_detect_gguf(g, &c, &err);
+    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "1048577 bytes", "`run` without --chat");
+    gguf_free(g);
+    free(text);
+}
+
 static void a_message_cannot_hold_the_templates_tokens(void **state)
 {
     vocab_spec spec = spec_bpe();
@@ -390,6 +438,9 @@ int main(void)
         IN_FOLDER(a_folder_without_a_tokenizer_is_an_io_error),
         IN_FOLDER(the_template_is_looked_for_in_all_places),
         IN_FOLDER(without_a_template_the_hint_is_run_without_chat),
+        cmocka_unit_test(a_template_of_headers_takes_little_time),
+        cmocka_unit_test(the_default_system_text_is_that_of_the_header_before_it),
+        cmocka_unit_test(a_template_of_megabytes_is_not_read),
         cmocka_unit_test(a_message_cannot_hold_the_templates_tokens),
         cmocka_unit_test(a_conversation_that_makes_no_sense_is_refused),
     };
