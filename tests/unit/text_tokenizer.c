@@ -159,6 +159,40 @@ static void a_long_hostile_text_takes_little_time(void **state)
     }
 }
 
+/* The i-th text of 8 bytes that falls into the first slot of a table hashed without a secret: the last two steps of
+ * that hash, undone. */
+static void colliding_text(uint64_t i, char text[9])
+{
+    uint64_t h = (i << 32 | i) * 0x9CB4B2F8129337DBu; /* the inverse of 0xC4CEB9FE1A85EC53 */
+    h ^= h >> 32;
+    h = h * 0x4F74430C22A54005u ^ 8 * 0x9E3779B97F4A7C15u; /* the inverse of 0xFF51AFD7ED558CCD */
+    memcpy(text, &h, 8);
+    text[8] = 0;
+}
+
+static void no_file_can_choose_texts_that_collide(void **state)
+{
+    enum { COUNT = 100000 };
+    static char texts[COUNT][9];
+    static const char *tokens[COUNT];
+    uint64_t next = 1;
+    for (size_t i = 0; i < COUNT; i++) {
+        do
+            colliding_text(next++, texts[i]);
+        while (memchr(texts[i], 0, 8));
+        tokens[i] = texts[i];
+    }
+    vocab_spec spec = spec_bpe();
+    spec.tokens = tokens;
+    spec.token_count = COUNT;
+    spec.type_count = 0;
+    spec.types = NULL;
+    spec.merge_count = 0;
+    tokenizer *t = open_spec(&spec); /* minutes, if they did */
+    assert_int_equal(tokenizer_find(t, tokens[COUNT - 1], 8), COUNT - 1);
+    tokenizer_free(t);
+}
+
 static void end_tokens_are_all_that_the_file_names(void **state)
 {
     vocab_spec spec = spec_bpe();
@@ -343,6 +377,7 @@ int main(void)
         cmocka_unit_test(text_of_a_plain_part_never_gives_a_special_token),
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(a_long_hostile_text_takes_little_time),
+        cmocka_unit_test(no_file_can_choose_texts_that_collide),
         cmocka_unit_test(end_tokens_are_all_that_the_file_names),
         cmocka_unit_test(an_end_token_that_the_file_calls_a_word_is_special_all_the_same),
         cmocka_unit_test(phi3_tokens_take_the_white_space_behind_them_along),
