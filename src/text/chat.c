@@ -152,7 +152,7 @@ static odmoe_status put_answer(const writer *w, size_t i, bool unanswered)
         from = behind_thinking(content, thinking != CHAT_THINKING_DROPPED);
     if (from)
         content = (span){from, content.length - (size_t)(from - content.at)};
-    if (thinking == CHAT_THINKING_QWEN3 && (from || unanswered))
+    if (thinking == CHAT_THINKING_QWQ || (thinking == CHAT_THINKING_QWEN3 && (from || unanswered)))
         content = skip_lines(content);
     return st ? st : put(w, content, false);
 }

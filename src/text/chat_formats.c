@@ -3,11 +3,35 @@
 #define DS(name) "<\xEF\xBD\x9C" name "\xEF\xBD\x9C>" /* DeepSeek writes its tokens with a wide bar */
 #define DS_END DS("end\xE2\x96\x81of\xE2\x96\x81sentence")
 
+/* ChatML's beginnings of an answer, as a text of their own: a template that has both may mean either, and so may one
+ * that writes THINK_BEGIN apart. */
+#define ANSWER_PROMPT "\"<|im_start|>assistant\n\""
+#define THINK_PROMPT "\"<|im_start|>assistant\n<think>\n\""
+#define THINK_BEGIN "\"<think>\n\""
+
 /* The first that fits counts. The texts are those of the published templates: data that defines the formats. */
 const chat_format chat_formats[] = {
+    {.name = "chatml", /* Qwen3 that always thinks */
+     .signs = {"<|im_start|>", "<|im_end|>", "reasoning_content", THINK_PROMPT},
+     .without = {"<|im_sep|>", ANSWER_PROMPT},
+     .system = {"<|im_start|>system\n", "<|im_end|>\n"},
+     .user = {"<|im_start|>user\n", "<|im_end|>\n"},
+     .assistant = {"<|im_start|>assistant\n", "<|im_end|>\n"},
+     .prompt = "<|im_start|>assistant\n<think>\n",
+     .thinking = CHAT_THINKING_QWEN3,
+     .default_system = true},
+    {.name = "chatml", /* QwQ */
+     .signs = {"<|im_start|>", "<|im_end|>", "message.content.split(\"</think>\")[-1].lstrip(\"\n\")", THINK_PROMPT},
+     .without = {"<|im_sep|>", ANSWER_PROMPT, "reasoning_content", "if not loop.last"},
+     .system = {"<|im_start|>system\n", "<|im_end|>\n"},
+     .user = {"<|im_start|>user\n", "<|im_end|>\n"},
+     .assistant = {"<|im_start|>assistant\n", "<|im_end|>\n"},
+     .prompt = "<|im_start|>assistant\n<think>\n",
+     .thinking = CHAT_THINKING_QWQ,
+     .default_system = true},
     {.name = "chatml",
      .signs = {"<|im_start|>", "<|im_end|>", "reasoning_content", "</think>"},
-     .without = {"<|im_sep|>"},
+     .without = {"<|im_sep|>", THINK_PROMPT, THINK_BEGIN},
      .system = {"<|im_start|>system\n", "<|im_end|>\n"},
      .user = {"<|im_start|>user\n", "<|im_end|>\n"},
      .assistant = {"<|im_start|>assistant\n", "<|im_end|>\n"},
@@ -16,7 +40,7 @@ const chat_format chat_formats[] = {
      .default_system = true},
     {.name = "chatml",
      .signs = {"<|im_start|>", "<|im_end|>"},
-     .without = {"<|im_sep|>"},
+     .without = {"<|im_sep|>", "<|im_start|>assistant\n<think>", THINK_BEGIN},
      .system = {"<|im_start|>system\n", "<|im_end|>\n"},
      .user = {"<|im_start|>user\n", "<|im_end|>\n"},
      .assistant = {"<|im_start|>assistant\n", "<|im_end|>\n"},
