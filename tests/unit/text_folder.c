@@ -284,8 +284,11 @@ static void a_folder_without_a_tokenizer_is_an_io_error(void **state)
 /* ---- chat ----------------------------------------------------------------------------------------------------------
  */
 
-#define CHATML "{% for m in messages %}<|im_start|>{{ m['role'] }}\\n{{ m['content'] }}<|im_end|>\\n{% endfor %}"
-#define GEMMA "<start_of_turn>{{ role }}<end_of_turn>"
+#define CHATML                                                                                  \
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\\n{{ message['content'] }}" \
+    "<|im_end|>\\n{% endfor %}"
+#define GEMMA \
+    "{% set role = 'model' %}{{'<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n'}}"
 
 static void check_format(const char *expected)
 {
@@ -332,7 +335,7 @@ static void without_a_template_the_hint_is_run_without_chat(void **state)
 /* A header without an end is searched for it up to the next header only, or this would take hours. */
 static void a_template_of_headers_takes_little_time(void **state)
 {
-    static const char end[] = "<|im_end|>\n", head[] = "<|im_start|>system\n";
+    static const char end[] = "<|im_end|>\n" CHATML, head[] = "{%else%}<|im_start|>system\nx";
     size_t n = strlen(end), count = ((1 << 20) - n) / strlen(head);
     char *text = malloc(n + count * strlen(head) + 1);
     assert_non_null(text);
@@ -348,11 +351,25 @@ static void a_template_of_headers_takes_little_time(void **state)
 
 static void the_default_system_text_is_that_of_the_header_before_it(void **state)
 {
-    static const char text[] = "<|im_start|>system\n and no end <|im_start|>system\nBe brief.<|im_end|>\n" CHATML;
+    static const char text[] = "{% else %}<|im_start|>system\n and no end {% else %}<|im_start|>system\nBe brief."
+                               "<|im_end|>\n" CHATML;
     chat_template c = {0};
     assert_int_equal(chat_detect(text, strlen(text), &c, &err), ODMOE_OK);
     assert_string_equal(c.default_system, "Be brief.");
     chat_template_free(&c);
+}
+
+static void blanks_in_a_template_take_little_time(void **state)
+{
+    size_t n = 1 << 20, used = strlen(CHATML);
+    char *text = malloc(n);
+    assert_non_null(text);
+    memset(text, ' ', n);
+    memcpy(text, CHATML, used);
+    text[n - 1] = 'x';
+    chat_template c = {0};
+    assert_int_equal(chat_detect(text, n, &c, &err), ODMOE_OK);
+    free(text);
 }
 
 static void a_template_of_megabytes_is_not_read(void **state)
@@ -440,6 +457,7 @@ int main(void)
         IN_FOLDER(without_a_template_the_hint_is_run_without_chat),
         cmocka_unit_test(a_template_of_headers_takes_little_time),
         cmocka_unit_test(the_default_system_text_is_that_of_the_header_before_it),
+        cmocka_unit_test(blanks_in_a_template_take_little_time),
         cmocka_unit_test(a_template_of_megabytes_is_not_read),
         cmocka_unit_test(a_message_cannot_hold_the_templates_tokens),
         cmocka_unit_test(a_conversation_that_makes_no_sense_is_refused),

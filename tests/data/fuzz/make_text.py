@@ -40,7 +40,7 @@ def write(name, data):
 letters = list("helo wrd,ab12<s>|n")
 gguf("bpe", model="gpt2", pre="qwen2", tokens=[*dict.fromkeys(letters), "\u0120", "he", "ll", "hell", "hello", "<|end|>", "<s>", "<t>"],
      token_type=[1] * (len(dict.fromkeys(letters)) + 5) + [3, 3, 4], merges=["h e", "l l", "he ll", "hell o"], bos_token_id=3, eos_token_id=4, add_bos_token=True,
-     **{"tokenizer.chat_template": "<|im_start|>system\nBe.<|im_end|>{{ bos_token }}"})
+     **{"tokenizer.chat_template": "{{ bos_token }}{% for message in messages %}{% if message['role'] != 'system' %}<|im_start|>system\nBe.<|im_end|>\n{% endif %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"})
 for pre in ("default", "deepseek-llm", "gpt-4o"):
     gguf(pre, model="gpt2", pre=pre, tokens=["h", "e", "he", "1"], merges=["h e"])
 pieces = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in b"\xff\xc3\xe2"), MARK, "h", "e", "l", "o", "he", "ll", MARK + "hello", "hell"]
