@@ -35,10 +35,26 @@ static int by_text(const void *a, const void *b)
     return c ? c : x->id < y->id ? -1 : x->id > y->id;
 }
 
+/* Can `token` never be found, because `kept` tokens of the same text come before it? The first one counts, outside of
+ * tokenizer_encode_parts the first that isn't only for that. */
+static bool is_hidden(const added_token *kept, const added_token *token)
+{
+    return kept->length == token->length && !memcmp(kept->text, token->text, kept->length) &&
+           (!kept->only_in_parts || token->only_in_parts);
+}
+
 void added_seal(added_set *set)
 {
+    size_t n = 0;
     if (set->count)
         qsort(set->tokens, set->count, sizeof *set->tokens, by_text);
+    for (size_t i = 0; i < set->count; i++) {
+        if (n && is_hidden(&set->tokens[n - 1], &set->tokens[i]))
+            free(set->tokens[i].text);
+        else
+            set->tokens[n++] = set->tokens[i];
+    }
+    set->count = n;
 }
 
 size_t added_bytes(const added_set *set)

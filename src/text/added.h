@@ -23,7 +23,7 @@ typedef struct added_set {
 } added_set;
 
 /* added_add - copy `token` and its text into the set; an empty text is left out. added_seal - sort; the set is ready.
- * Of two tokens with one text the first that was added counts. ERR_MEMORY. */
+ * Of two tokens with one text the lower id counts, the other is dropped. ERR_MEMORY. */
 odmoe_status added_add(added_set *set, const added_token *token, const char *text, size_t length, odmoe_error *err);
 void added_seal(added_set *set);
 size_t added_bytes(const added_set *set);

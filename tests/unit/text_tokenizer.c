@@ -193,6 +193,33 @@ static void no_file_can_choose_texts_that_collide(void **state)
     tokenizer_free(t);
 }
 
+static void many_added_tokens_with_one_text_are_as_fast_as_one(void **state)
+{
+    enum { COUNT = 100000 };
+    static const char *tokens[COUNT];
+    static int types[COUNT];
+    vocab_spec spec = spec_bpe();
+    for (size_t i = 0; i < COUNT; i++) {
+        tokens[i] = i < 256 ? spec.tokens[i] : "a!";
+        types[i] = i < 256 ? 1 : 4;
+    }
+    spec.tokens = tokens;
+    spec.types = types;
+    spec.token_count = spec.type_count = COUNT;
+    spec.merge_count = 0;
+    spec.eos = spec.bos = spec.eot = spec.unknown = -1;
+    tokenizer *t = open_spec(&spec);
+    CHECK(t, "a!b", 0, IDS(256, 'b'));
+    static char text[400000];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = "a!"[i % 2];
+    token_list ids = {0};
+    assert_int_equal(tokenizer_encode(t, text, sizeof text, 0, &ids, &err), ODMOE_OK); /* a minute, if not */
+    assert_int_equal(ids.count, sizeof text / 2);
+    free(ids.ids);
+    tokenizer_free(t);
+}
+
 static void end_tokens_are_all_that_the_file_names(void **state)
 {
     vocab_spec spec = spec_bpe();
@@ -378,6 +405,7 @@ int main(void)
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(a_long_hostile_text_takes_little_time),
         cmocka_unit_test(no_file_can_choose_texts_that_collide),
+        cmocka_unit_test(many_added_tokens_with_one_text_are_as_fast_as_one),
         cmocka_unit_test(end_tokens_are_all_that_the_file_names),
         cmocka_unit_test(an_end_token_that_the_file_calls_a_word_is_special_all_the_same),
         cmocka_unit_test(phi3_tokens_take_the_white_space_behind_them_along),
