@@ -11,6 +11,9 @@ odmoe_status added_add(added_set *set, const added_token *token, const char *tex
 {
     if (!length)
         return ODMOE_OK;
+    if (length > ADDED_TEXT_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "the added token %d has a text of %zu bytes; at most %u are possible",
+                       token->id, length, ADDED_TEXT_MAX);
     odmoe_status st =
         mem_grow((void **)&set->tokens, &set->capacity, set->count + 1, sizeof *set->tokens, "added tokens", err);
     if (st)

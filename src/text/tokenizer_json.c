@@ -193,14 +193,32 @@ static odmoe_status read_model(json_reader *r, const json_t *root)
 /* ---- added tokens --------------------------------------------------------------------------------------------------
  */
 
-/* One added token into the set where it is looked for. A special token of the normalised text is in both: in
+/* An added token into the set where it is looked for. A special token of the normalised text is in both: in
  * tokenizer_encode_parts only the text as given says which part it is from. */
+static odmoe_status place_added(tokenizer *t, added_token token, const json_t *content, bool normalized,
+                                normal_scratch *scratch, odmoe_error *err)
+{
+    const char *text = json_string_value(content), *normal;
+    size_t length = json_string_length(content), n;
+    odmoe_status st = ODMOE_OK;
+    if (normalized) {
+        scratch->room = ADDED_TEXT_MAX;
+        st = normalize(t->normalize, t->normalize_count, scratch, text, length, &normal, &n, err);
+        if (st == ODMOE_ERR_RANGE)
+            st = err_set(err, ODMOE_ERR_FORMAT, "the added token %d has more than %u bytes, normalised", token.id,
+                         ADDED_TEXT_MAX);
+        if (!st)
+            st = added_add(&t->added_normalized, &token, normal, n, err);
+        token.only_in_parts = true;
+    }
+    return st || (normalized && !token.special) ? st : added_add(&t->added, &token, text, length, err);
+}
+
 static odmoe_status add_added(const json_reader *r, const json_t *object, normal_scratch *scratch)
 {
     config_object c = {object, r->file};
-    const json_t *text = json_object_get(object, "content");
     added_token token = {.id = (int32_t)json_integer_value(json_object_get(object, "id"))};
-    bool normalized;
+    bool normalized = false;
     odmoe_status st = config_bool(c, "special", false, false, &token.special, r->err);
     if (!st)
         st = config_bool(c, "lstrip", false, false, &token.strip_left, r->err);
@@ -210,21 +228,11 @@ static odmoe_status add_added(const json_reader *r, const json_t *object, normal
         st = config_bool(c, "single_word", false, false, &token.single_word, r->err);
     if (!st)
         st = config_bool(c, "normalized", false, !token.special, &normalized, r->err);
-    if (!st && normalized) {
-        const char *normal;
-        size_t length;
-        scratch->room = VOCAB_TEXT_MAX;
-        st = normalize(r->t->normalize, r->t->normalize_count, scratch, json_string_value(text),
-                       json_string_length(text), &normal, &length, r->err);
-        if (st == ODMOE_ERR_RANGE)
-            st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: added_tokens: %d: its normalised text exceeds %u bytes",
-                         r->file, token.id, VOCAB_TEXT_MAX);
-        if (!st)
-            st = added_add(&r->t->added_normalized, &token, normal, length, r->err);
-        token.only_in_parts = true;
-    }
-    if (!st && (!normalized || token.special))
-        st = added_add(&r->t->added, &token, json_string_value(text), json_string_length(text), r->err);
+    if (st)
+        return st;
+    st = place_added(r->t, token, json_object_get(object, "content"), normalized, scratch, r->err);
+    if (st)
+        err_context(r->err, "%s: added_tokens", r->file);
     return st;
 }
 

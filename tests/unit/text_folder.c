@@ -176,7 +176,7 @@ static void a_normaliser_that_multiplies_a_text_is_refused(void **state)
              "\"merges\":[]}%s}",
              more);
     put_file("tokenizer.json", text);
-    check_refused(ODMOE_ERR_FORMAT, "tokenizer.json: added_tokens: 2", "normalised text exceeds");
+    check_refused(ODMOE_ERR_FORMAT, "tokenizer.json: added_tokens: the added token 2", "normalised");
 }
 
 static void ids_may_have_gaps(void **state)

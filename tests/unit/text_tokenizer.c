@@ -378,6 +378,26 @@ static void broken_elements_are_refused_by_number(void **state)
     free(huge);
 }
 
+static void a_name_that_would_make_looking_for_it_slow_is_refused(void **state)
+{
+    const char *texts[264];
+    int types[264];
+    static char text[1026];
+    vocab_spec spec = spec_bpe();
+    memcpy(texts, spec.tokens, sizeof texts);
+    memcpy(types, spec.types, sizeof types);
+    memset(text, ' ', 1025);
+    texts[263] = text;
+    types[263] = 4;
+    spec.tokens = texts;
+    spec.types = types;
+    check_refused(&spec, ODMOE_ERR_FORMAT, "vocab.gguf: tokenizer.ggml.tokens", "token 263 has a text of 1025 bytes");
+    text[1024] = 0;
+    tokenizer *t = open_spec(&spec);
+    check_ids(t, text, 1024, 0, IDS(263));
+    tokenizer_free(t);
+}
+
 static void merges_of_tokens_that_are_not_there_are_left_out(void **state)
 {
     vocab_spec spec = spec_bpe();
@@ -415,6 +435,7 @@ int main(void)
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(arrays_that_do_not_fit_the_tokens_are_refused),
         cmocka_unit_test(broken_elements_are_refused_by_number),
+        cmocka_unit_test(a_name_that_would_make_looking_for_it_slow_is_refused),
         cmocka_unit_test(merges_of_tokens_that_are_not_there_are_left_out),
         cmocka_unit_test(a_path_that_is_not_there_is_an_io_error),
     };
