@@ -1,9 +1,9 @@
 /* pattern.h - regular expressions of tokenizer files, over PCRE2.
  *
  * They are written for other engines (Oniguruma, Rust's regex). Compiling translates what differs: \s is exactly
- * Unicode's White_Space, ^ and $ hold at every line, and constructs that would silently mean something else here
- * (nested classes, class intersection) are refused. Matching runs only over valid UTF-8 and under limits of steps and
- * memory. */
+ * Unicode's White_Space, \w are letters, marks, digits and connectors, . is all but \n, ^ and $ hold at every line;
+ * constructs that would silently mean something else here (nested classes, [:alpha:], \b...) are refused. Matching runs
+ * only over valid UTF-8 and under limits of steps and memory. */
 #ifndef ODMOE_TEXT_PATTERN_H
 #define ODMOE_TEXT_PATTERN_H
 

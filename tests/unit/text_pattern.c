@@ -54,13 +54,35 @@ static void white_space_is_unicodes(void **state)
           "b",
           "a|b|");
     check("[\\s\\S]", "a ", "a| |");
+    check("[^\\S\n]+", "a \n\xE1\xA0\x8E\t", " |\t|");
 }
 
 static void lines_and_dots_are_rubys(void **state)
 {
     check("a$", "a\nba", "a|a|");
     check("^a", "a\nab", "a|a|");
-    check("a.", "a\nab", "a\n|ab|");
+    check("a.", "a\nab", "ab|");
+    check("a.", "a\rb", "a\r|"); /* only \n ends a line */
+}
+
+static void words_are_onigurumas(void **state)
+{
+    /* e with an accent, a connector, a digit of any script, a number of letters, an A in a circle */
+    check("\\w+", "e\xCC\x81_\xE2\x80\xBF\xD9\xA3-\xE2\x85\xA7 \xE2\x92\xB6",
+          "e\xCC\x81_\xE2\x80\xBF\xD9\xA3|\xE2\x85\xA7|\xE2\x92\xB6|");
+    check("\\W+", "a\xC2\xBD-b", "-|"); /* one half, which is none in a class */
+    check("[\\w]+", "a\xC2\xBD-b", "a|b|");
+    check("[\\w']+", "it's so", "it's|so|");
+    check("[^\\w\\s]+", "a-+ b", "-+|");
+}
+
+static void characters_may_be_written_as_numbers(void **state)
+{
+    check("\\u00e9|[\\u4e00-\\u9fa5]+", "e\xC3\xA9\xE4\xB8\x80\xE4\xB8\xAD", "\xC3\xA9|\xE4\xB8\x80\xE4\xB8\xAD|");
+    check("\\x{e9}|\\x41",
+          "\xC3\xA9"
+          "A",
+          "\xC3\xA9|A|");
 }
 
 static void an_empty_match_counts_but_not_behind_another(void **state)
@@ -90,13 +112,19 @@ static void a_literal_is_no_expression(void **state)
 
 static void what_would_mean_something_else_is_refused(void **state)
 {
-    static const char *const bad[] = {"[a[bc]]", "[a-z&&[^b]]", "\\p{N}{1,3}+", "a{2}+b", "\\h+", "[\\H]"};
+    static const char *const bad[] = {"[a[bc]]",  "[a-z&&[^b]]", "\\p{N}{1,3}+", "a{2}+b",      "\\h+",  "[\\H]",
+                                      "\\bx",     "x\\B",        "[\\W]",        "[[:alpha:]]", "x{,3}", "\\pL",
+                                      "\\P",      "\\Gx",        "\\X",          "(?m:.)",      "(?s).", "(?x: a)",
+                                      "a(?i)b|c", "(*COMMIT)a",  "(?-s:.)"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         pattern *p = NULL;
         odmoe_status st = pattern_compile(bad[i], strlen(bad[i]), false, "file.json: here", &p, &err);
         assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "file.json: here", "not supported in a pattern");
     }
-    check("[[:alpha:]]+|[]x]|[^]x]", "ab]-", "ab|]|-|"); /* but these are classes everywhere */
+    check("[a-b]+|[]x]|[^]x]", "ab]-", "ab|]|-|"); /* but these mean the same everywhere */
+    check("(?i)A|b", "aB", "a|B|");
+    check("(?i:A)(?:b)(?=c)(?!d)(?<x>c)(?<=c)(?<!d)", "abc", "abc|");
+    check("a{,}|[\\b]", "a{,}\b", "a{,}|\b|");
     check("a{2}b|\\{1}+", "aab{1}}", "aab|{1}}|");
 }
 
@@ -348,6 +376,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(white_space_is_unicodes),
         cmocka_unit_test(lines_and_dots_are_rubys),
+        cmocka_unit_test(words_are_onigurumas),
+        cmocka_unit_test(characters_may_be_written_as_numbers),
         cmocka_unit_test(an_empty_match_counts_but_not_behind_another),
         cmocka_unit_test(letters_and_cases_are_unicodes),
         cmocka_unit_test(a_literal_is_no_expression),
