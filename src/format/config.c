@@ -1,7 +1,7 @@
 /* Parsing is jansson's, but what would hurt is taken out before: files too large, values nested too deep (its parser
- * recurses), and what Python writes and jansson doesn't take: the words NaN and Infinity, and integers beyond 64 bits
- * (transformers writes int(1e30) for "no limit"). They become empty texts, so that a field which nobody reads may hold
- * them and one that is read is refused as no number. */
+ * recurses), more values than its tree of them may take memory for, and what Python writes and jansson doesn't take:
+ * the words NaN and Infinity, and integers beyond 64 bits (transformers writes int(1e30) for "no limit"). They become
+ * empty texts, so that a field which nobody reads may hold them and one that is read is refused as no number. */
 #include "format/config.h"
 
 #include <math.h>
@@ -12,6 +12,12 @@
 #include "format/json_walk.h"
 
 #define INTEGER_IN_DOUBLE_MAX 0x1p53
+
+/* An empty object, jansson's largest value, takes some 230 bytes for the three of "{},": so much is assumed for each
+ * sign behind which a value may stand. The largest published tokenizer.json (Gemma's: 33 MB, 2 million such signs, for
+ * half a million pairs of merges) comes to half of the limit, and really takes some 180 MB. */
+#define VALUE_BYTES 230
+#define TREE_BYTES_MAX ((size_t)1 << 30)
 
 /* ---- the file --------------------------------------------------------------------------------------------- */
 
@@ -51,10 +57,11 @@ static char *tame_number(char *at, const char *end)
     return to - 1;
 }
 
-/* See the top of the file; false when the text is nested too deep. */
-static bool tame(char *text, size_t length)
+/* See the top of the file. */
+static odmoe_status tame(char *text, size_t length, const char *path, odmoe_error *err)
 {
     const char *end = text + length;
+    size_t values = 0;
     int depth = 0;
     for (char *at = text; at < end; at++) {
         if (*at == '"') { /* to the closing quote */
@@ -62,8 +69,11 @@ static bool tame(char *text, size_t length)
                 if (*at == '\\')
                     at++;
         } else if (*at == '{' || *at == '[') {
+            values++;
             if (++depth > JSON_DEPTH_MAX)
-                return false;
+                return err_set(err, ODMOE_ERR_FORMAT, "%s: values are nested deeper than %d", path, JSON_DEPTH_MAX);
+        } else if (*at == ',' || *at == ':') {
+            values++;
         } else if (*at == '}' || *at == ']') {
             depth--;
         } else if (*at == '-' || (*at >= '0' && *at <= '9')) {
@@ -77,7 +87,10 @@ static bool tame(char *text, size_t length)
             at = last;
         }
     }
-    return true;
+    if (values > TREE_BYTES_MAX / VALUE_BYTES)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: has %zu values; at most %zu can be read", path, values,
+                       TREE_BYTES_MAX / VALUE_BYTES);
+    return ODMOE_OK;
 }
 
 odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
@@ -92,11 +105,9 @@ odmoe_status config_read(const char *folder, const char *name, size_t max_bytes,
     odmoe_status status = file_load(path, max_bytes, optional, &text, &length, err);
     if (status || !text)
         goto done;
-    if (!tame(text, length)) {
-        status =
-            err_set(err, ODMOE_ERR_FORMAT, "%s: values are nested deeper than %d", file_label(path), JSON_DEPTH_MAX);
+    status = tame(text, length, file_label(path), err);
+    if (status)
         goto done;
-    }
     root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
     if (!root && !fault.text[0]) /* jansson has no words for a failed allocation */
         status = err_set(err, ODMOE_ERR_MEMORY, "%s: no memory to parse it", file_label(path));

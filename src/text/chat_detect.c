@@ -10,7 +10,7 @@
 
 #define TEMPLATE_MAX ((size_t)1 << 20) /* bytes; the largest published ones have some 20 KB */
 #define TAG_MAX 256                    /* bytes of a tag that is looked at */
-#define CONFIG_MAX ((size_t)16 << 20)
+#define CONFIG_MAX ((size_t)4 << 20)
 
 /* A copy in which every quote is " and every \n a new line: templates write the same text in either way. */
 static char *plain_template(const char *text, size_t length, odmoe_error *err)

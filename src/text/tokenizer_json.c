@@ -12,8 +12,8 @@
 #include "text/tokenizer_json.h"
 
 #define TOKENIZER_JSON_MAX ((size_t)256 << 20) /* bytes; the largest published ones have 35 MB */
-#define CONFIG_JSON_MAX ((size_t)16 << 20)
-#define IDS_SPARSE_MAX 65536 /* ids may exceed the number of tokens by so many */
+#define CONFIG_JSON_MAX ((size_t)4 << 20)      /* the largest published ones (Gemma's) have 1.2 MB */
+#define IDS_SPARSE_MAX 65536                   /* ids may exceed the number of tokens by so many */
 
 /* ---- tokens ---------------------------------------------------------------------------------------------------- */
 

@@ -108,6 +108,24 @@ static void nesting_deeper_than_64_is_refused(void **state)
     }
 }
 
+/* 9 MB of text would become 700 MB of tree. */
+static void more_values_than_memory_is_taken_for_are_refused(void **state)
+{
+    size_t count = 3000000;
+    char *text = malloc(3 * count + 20), *at;
+    json_t *root = NULL;
+    assert_non_null(text);
+    at = stpcpy(text, "{\"x\":[");
+    for (size_t i = 0; i < count; i++, at += 3)
+        memcpy(at, "{},", 3);
+    strcpy(at, "0]}");
+    save_text(temp_path("wide.json"), text);
+    free(text);
+    odmoe_status status = config_read(temp_path("."), "wide.json", 1 << 24, false, &root, &err);
+    assert_error(&err, status, ODMOE_ERR_FORMAT, "wide.json: has 6000003 values", "at most 4668442");
+    assert_null(root);
+}
+
 static void a_folder_or_fifo_is_refused_without_waiting(void **state)
 {
     json_t *root;
@@ -409,6 +427,7 @@ int main(void)
         cmocka_unit_test(a_file_above_the_callers_limit_is_refused),
         cmocka_unit_test(malformed_json_is_an_error_with_file_and_line),
         cmocka_unit_test(nesting_deeper_than_64_is_refused),
+        cmocka_unit_test(more_values_than_memory_is_taken_for_are_refused),
         cmocka_unit_test(a_folder_or_fifo_is_refused_without_waiting),
         cmocka_unit_test(members_of_each_kind_are_read),
         cmocka_unit_test(missing_and_null_members_take_the_fallback_or_are_an_error),
