@@ -2,6 +2,7 @@
 #include "text/pattern.h"
 
 #include <pcre2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "text/utf8.h"
 
 #define PATTERN_MAX 65536       /* bytes of an expression */
+#define SHOWN_MAX 48            /* bytes of an expression that messages show */
 #define STEPS_FREE 256u         /* that a search may take at each place of a text without being counted */
 #define STEPS_MAX 10000000u     /* beyond that, for all searches in a text together, besides ... */
 #define STEPS_PER_BYTE 256u     /* of the text; the published patterns take some 10 on runs of white space */
@@ -18,6 +20,7 @@
 
 struct pattern {
     pcre2_code *code;
+    char shown[SHOWN_MAX + 1]; /* its beginning, for messages */
 };
 
 struct pattern_scratch {
@@ -201,7 +204,9 @@ static odmoe_status compile(const text_buffer *b, bool literal, const char *wher
     if (!p->code) {
         PCRE2_UCHAR text[160];
         pcre2_get_error_message(code, text, sizeof text);
-        return err_set(err, ODMOE_ERR_FORMAT, "%s: the pattern is not valid: %s", where, (const char *)text);
+        size_t to = at < b->length ? at : b->length, from = to > SHOWN_MAX / 2 ? to - SHOWN_MAX / 2 : 0;
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: the pattern is not valid behind \"%.*s\": %s", where,
+                       (int)(to - from), b->at + from, (const char *)text);
     }
     pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* refused (no JIT, hardened kernels): the interpreter does it */
     return ODMOE_OK;
@@ -216,6 +221,8 @@ odmoe_status pattern_compile(const char *text, size_t length, bool literal, cons
     text_buffer b = {0};
     pattern *p = mem_calloc(1, sizeof *p, "a pattern", err);
     odmoe_status st = p ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    if (!st)
+        snprintf(p->shown, sizeof p->shown, "%.*s", (int)(length < SHOWN_MAX ? length : SHOWN_MAX), text);
     if (!st)
         st = literal ? text_append(&b, text, length, err) : translate(text, length, where, &b, err);
     if (!st)
@@ -342,7 +349,7 @@ static odmoe_status search(const pattern *p, pattern_scratch *s, const char *tex
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for pattern matching");
     PCRE2_UCHAR message[160];
     pcre2_get_error_message(rc, message, sizeof message);
-    return err_set(err, ODMOE_ERR_FORMAT, "a pattern of the tokenizer is too costly on this text: %s",
+    return err_set(err, ODMOE_ERR_FORMAT, "the tokenizer's pattern \"%s\" is too costly on this text: %s", p->shown,
                    (const char *)message);
 }
 
@@ -358,7 +365,7 @@ odmoe_status pattern_next(const pattern *p, pattern_scratch *s, const char *text
         const PCRE2_SIZE *pair = pcre2_get_ovector_pointer(s->data);
         size_t start = pair[0], end = pair[1];
         if (end < start || start < walk->at) /* \K in a group that a lookaround calls can do both */
-            return err_set(err, ODMOE_ERR_FORMAT, "a pattern of the tokenizer matches backwards");
+            return err_set(err, ODMOE_ERR_FORMAT, "the tokenizer's pattern \"%s\" matches backwards", p->shown);
         if (start == end && end == walk->last_end) {
             walk->at = end + (end < length ? (size_t)utf8_char(text + end, length - end) : 1);
             continue;

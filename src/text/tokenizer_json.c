@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "format/file.h"
 #include "text/tokenizer_json.h"
 
 #define TOKENIZER_JSON_MAX ((size_t)256 << 20) /* bytes; the largest published ones have 35 MB */
@@ -360,26 +361,32 @@ static odmoe_status read_neighbours(const json_reader *r, const char *folder)
     return st;
 }
 
+static odmoe_status read_root(json_reader *r, const json_t *root)
+{
+    odmoe_status st = json_steps_read(r, root);
+    if (!st)
+        st = read_model(r, root);
+    if (!st)
+        st = read_added(r, root);
+    return st ? st : read_post_processor(r, json_object_get(root, "post_processor"));
+}
+
 odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
 {
     json_t *root = NULL;
-    json_reader r = {.file = "tokenizer.json", .err = err};
+    char *path = file_join(folder, "tokenizer.json", err);
+    if (!path)
+        return ODMOE_ERR_MEMORY;
+    json_reader r = {.file = file_label(path), .err = err};
     odmoe_status st = config_read(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, err);
-    if (st)
-        return st;
-    r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err);
-    st = r.t ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    if (!st && !(r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err)))
+        st = ODMOE_ERR_MEMORY;
     if (!st) {
         r.t->bos = r.t->model.unknown = -1;
-        st = json_steps_read(&r, root);
+        st = read_root(&r, root);
     }
-    if (!st)
-        st = read_model(&r, root);
-    if (!st)
-        st = read_added(&r, root);
-    if (!st)
-        st = read_post_processor(&r, json_object_get(root, "post_processor"));
     json_decref(root);
+    free(path);
     if (!st)
         st = read_neighbours(&r, folder);
     if (st) {

@@ -197,7 +197,7 @@ static void broken_files_are_refused_by_field(void **state)
     } cases[] = {
         {"[]", "tokenizer.json", "object"},
         {"{\"model\":", "tokenizer.json", "line 1"},
-        {"{}", "tokenizer.json", "model"},
+        {"{}", "/model/tokenizer.json", "model"},
         {"{\"model\":{\"type\":\"BPE\"}}", "tokenizer.json", "model.vocab"},
         {"{\"model\":{\"merges\":[]}}", "tokenizer.json", "model.vocab"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "tokenizer.json", "model.vocab"},
@@ -219,8 +219,8 @@ static void broken_files_are_refused_by_field(void **state)
          "tokenizer.json", "special"},
         {"{\"normalizer\":{\"type\":\"Sequence\"}}", "Sequence", "normalizers"},
         {"{\"normalizer\":{\"type\":\"Replace\",\"content\":\"x\"}}", "Replace", "pattern"},
-        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"x\"}}", "tokenizer.json",
-         "pattern is not valid"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"x\"}}",
+         "/model/tokenizer.json: Replace.pattern", "pattern is not valid"},
         {"{\"normalizer\":{\"type\":\"Prepend\"}}", "Prepend.prepend", "text"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"}}}", "tokenizer.json", "behavior"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":"
