@@ -5,7 +5,7 @@
 #include <utf8proc.h>
 
 #include "base/mem.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 odmoe_status added_add(added_set *set, const added_token *token, const char *text, size_t length, odmoe_error *err)
 {

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "text/chat_formats.h"
-#include "text/utf8.h"
 
 /* A piece of a message; borrowed. */
 typedef struct span {

@@ -5,7 +5,7 @@
 #include <utf8proc.h>
 
 #include "base/mem.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define TEXT_MAX 0x7FFFFFFFu
 

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "text/normalize.h"
-#include "text/utf8.h"
 
 #define PATTERN_MAX 65536       /* bytes of an expression */
 #define SHOWN_MAX 48            /* bytes of an expression that messages show */

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "base/mem.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* ---- hashing ---------------------------------------------------------------------------------------------------
  * SipHash-1-3 with a key that no file knows: none can choose texts or pairs that all fall into one slot. What is found
