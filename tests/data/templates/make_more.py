@@ -20,6 +20,7 @@ TALKS = [
     [("user", "Q"), ("assistant", "<think>\na\n</think>\n\nb")],
     [("user", "One"), ("user", "Two")],
     [("assistant", "I begin"), ("user", "and I")],
+    [("user", "\x1c\x85x\u3000\x1f"), ("assistant", "\u200by\x1d"), ("user", "\x1e")],
 ]
 LATER_SYSTEM = [[("user", "One"), ("assistant", "1"), ("system", "S"), ("user", "Two")], [("system", "A"), ("system", "B"), ("user", "Two")]]
 
