@@ -332,11 +332,11 @@ static void without_a_template_the_hint_is_run_without_chat(void **state)
     gguf_free(g);
 }
 
-/* A header without an end is searched for it up to the next header only, or this would take hours. */
+/* A header without an end is searched for it up to the next header only. */
 static void a_template_of_headers_takes_little_time(void **state)
 {
     static const char end[] = "<|im_end|>\n" CHATML, head[] = "{%else%}<|im_start|>system\nx";
-    size_t n = strlen(end), count = ((1 << 20) - n) / strlen(head);
+    size_t n = strlen(end), count = ((1 << 18) - n) / strlen(head);
     char *text = malloc(n + count * strlen(head) + 1);
     assert_non_null(text);
     strcpy(text, end);

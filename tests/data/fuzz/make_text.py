@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the first inputs of the fuzz targets vocab, tokenizer_json and encode: small files that reach far.
+"""Write the first inputs of the fuzz targets vocab, tokenizer_json, encode and chat: small files that reach far.
 usage: make_text.py  (writes beside itself)"""
 import json
 import os
@@ -68,3 +68,7 @@ for name, root in {
 write("encode/words", "hello hellll <s>o<|end|> 12345 He's e\u0301 \U0001f999\n\n  \t\u2028x".encode())
 write("encode/bytes", bytes(range(256)))
 write("encode/blanks", b" \xe2\x96\x81hello" * 9 + b"\r\n" * 5 + b" " * 70 + b"\xf0\x9f")
+
+for name, one in json.load(open(f"{HERE}/../templates/more.json", encoding="utf8")).items():
+    write("chat/" + name, one["template"].encode())
+write("chat/default", b"{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nBe good.<|im_end|>\n{% endif %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}")
