@@ -4,11 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static void one_line(char *text)
 {
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
+    for (size_t left = strlen(text); left;) {
+        int n = utf8_char(text, left);
+        if (n < 1 || utf8_is_control(utf8_decode(text, n))) {
+            n = n < 1 ? 1 : n;
+            memset(text, '?', (size_t)n);
+        }
+        text += n;
+        left -= (size_t)n;
+    }
 }
 
 odmoe_status err_set(odmoe_error *err, odmoe_status code, const char *format, ...)

@@ -5,7 +5,8 @@
 #include "odmoe.h"
 
 /* err_set - fill `err` (may be NULL) with a code and a printf-style one-line message; returns `code`.
- * Control characters that a hostile file could have put into the message are replaced by '?'. */
+ * Control characters that a hostile file could have put into the message, and bytes that are no UTF-8, are replaced by
+ * '?'. */
 odmoe_status err_set(odmoe_error *err, odmoe_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,6 +1,7 @@
 /* Parsing is jansson's, but what would hurt is taken out before: files too large, values nested too deep (its parser
- * recurses), and the words NaN and Infinity, which Python writes and JSON doesn't have: they become empty texts, so
- * that a field which nobody reads may hold them and one that is read is refused as no number. */
+ * recurses), more values than its tree of them may take memory for, and what Python writes and jansson doesn't take:
+ * the words NaN and Infinity, and integers beyond 64 bits (transformers writes int(1e30) for "no limit"). They become
+ * empty texts, so that a field which nobody reads may hold them and one that is read is refused as no number. */
 #include "format/config.h"
 
 #include <math.h>
@@ -12,24 +13,55 @@
 
 #define INTEGER_IN_DOUBLE_MAX 0x1p53
 
+/* An empty object, jansson's largest value, takes some 230 bytes for the three of "{},": so much is assumed for each
+ * sign behind which a value may stand. The largest published tokenizer.json (Gemma's: 33 MB, 2 million such signs, for
+ * half a million pairs of merges) comes to half of the limit, and really takes some 180 MB. */
+#define VALUE_BYTES 230
+#define TREE_BYTES_MAX ((size_t)1 << 30)
+
 /* ---- the file --------------------------------------------------------------------------------------------- */
 
-/* Replace `word` at `at` by an empty text of the same width; returns its last byte, or `at` where another word stands.
- */
-static char *blank_word(char *at, const char *end, const char *word)
+/* Replace the two or more bytes at `at` by an empty text of the same width; returns the last one. */
+static char *blank(char *at, size_t length)
 {
-    size_t length = strlen(word);
-    if ((size_t)(end - at) < length || memcmp(at, word, length))
-        return at;
     memset(at, ' ', length);
     at[0] = at[1] = '"';
     return at + length - 1;
 }
 
-/* See the top of the file; false when the text is nested too deep. */
-static bool tame(char *text, size_t length)
+/* Blank `word`; returns its last byte, or `at` where another word stands. */
+static char *blank_word(char *at, const char *end, const char *word)
+{
+    size_t length = strlen(word);
+    return (size_t)(end - at) < length || memcmp(at, word, length) ? at : blank(at, length);
+}
+
+/* Is this an integer that int64_t can't hold? One with a leading 0 is none of JSON's, which jansson says. */
+static bool is_huge_integer(const char *digits, size_t count, bool negative)
+{
+    const char *limit = negative ? "9223372036854775808" : "9223372036854775807";
+    if (count < strlen(limit) || *digits == '0')
+        return false;
+    return count > strlen(limit) || memcmp(digits, limit, count) > 0;
+}
+
+/* The last byte of the number at `at`, which is blanked where it is an integer beyond 64 bits. */
+static char *tame_number(char *at, const char *end)
+{
+    bool negative = *at == '-', integer = true;
+    char *digits = at + negative, *to = digits;
+    for (; to < end && ((*to >= '0' && *to <= '9') || (*to && strchr("+-.eE", *to))); to++)
+        integer = integer && *to >= '0' && *to <= '9';
+    if (integer && is_huge_integer(digits, (size_t)(to - digits), negative))
+        return blank(at, (size_t)(to - at));
+    return to - 1;
+}
+
+/* See the top of the file. */
+static odmoe_status tame(char *text, size_t length, const char *path, odmoe_error *err)
 {
     const char *end = text + length;
+    size_t values = 0;
     int depth = 0;
     for (char *at = text; at < end; at++) {
         if (*at == '"') { /* to the closing quote */
@@ -37,10 +69,15 @@ static bool tame(char *text, size_t length)
                 if (*at == '\\')
                     at++;
         } else if (*at == '{' || *at == '[') {
+            values++;
             if (++depth > JSON_DEPTH_MAX)
-                return false;
+                return err_set(err, ODMOE_ERR_FORMAT, "%s: values are nested deeper than %d", path, JSON_DEPTH_MAX);
+        } else if (*at == ',' || *at == ':') {
+            values++;
         } else if (*at == '}' || *at == ']') {
             depth--;
+        } else if (*at == '-' || (*at >= '0' && *at <= '9')) {
+            at = tame_number(at, end);
         } else if (*at == 'N') {
             at = blank_word(at, end, "NaN");
         } else if (*at == 'I') {
@@ -50,7 +87,10 @@ static bool tame(char *text, size_t length)
             at = last;
         }
     }
-    return true;
+    if (values > TREE_BYTES_MAX / VALUE_BYTES)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: has %zu values; at most %zu can be read", path, values,
+                       TREE_BYTES_MAX / VALUE_BYTES);
+    return ODMOE_OK;
 }
 
 odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
@@ -65,11 +105,9 @@ odmoe_status config_read(const char *folder, const char *name, size_t max_bytes,
     odmoe_status status = file_load(path, max_bytes, optional, &text, &length, err);
     if (status || !text)
         goto done;
-    if (!tame(text, length)) {
-        status =
-            err_set(err, ODMOE_ERR_FORMAT, "%s: values are nested deeper than %d", file_label(path), JSON_DEPTH_MAX);
+    status = tame(text, length, file_label(path), err);
+    if (status)
         goto done;
-    }
     root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
     if (!root && !fault.text[0]) /* jansson has no words for a failed allocation */
         status = err_set(err, ODMOE_ERR_MEMORY, "%s: no memory to parse it", file_label(path));

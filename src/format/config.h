@@ -10,13 +10,15 @@
 
 /* config_read - parse folder/name into *out (json_decref when done). max_bytes bounds the file. A file that is not
  * there gives ODMOE_OK and *out = NULL when `optional`, else ERR_IO. ERR_FORMAT names file and line: for text that is
- * not JSON, an integer beyond 64 bits, a key twice in one object, nesting deeper than 64, a root that is no object. */
+ * not JSON, a key twice in one object, nesting deeper than 64, some 4.6 million values, a root that is no object. NaN,
+ * Infinity and integers beyond 64 bits are read as empty texts: a field that nobody reads may hold them. */
 odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
                          odmoe_error *err);
 
 /* config_* - a number, text or boolean member of a JSON object; `null` counts as missing. A missing one gives *out =
  * fallback (ERR_FORMAT where `required`). Wrong kind or out of [min, max]: ERR_FORMAT that names file and field.
- * Texts live as long as the object. A number that is no number (NaN, Infinity) is of the wrong kind. */
+ * Texts live as long as the object. A number that is no number (NaN, Infinity) or an integer beyond 64 bits is of the
+ * wrong kind. */
 typedef struct config_object {
     const json_t *object;
     const char *file; /* for messages */

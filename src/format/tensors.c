@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "format/file.h"
 
 /* tensor_read tells the page cache to drop this much at a time, so that loading a model larger than memory doesn't
@@ -102,13 +103,17 @@ static const char *keep_name(tensor_index *index, const char *name, size_t lengt
     return copy;
 }
 
-/* Printable, as names end up on terminals and in other files. */
+/* UTF-8 and printable, as names end up on terminals and in other files. */
 static bool name_ok(const char *name)
 {
-    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
-        if (*c < 0x20 || *c == 0x7f)
+    size_t length = strlen(name);
+    for (size_t at = 0; at < length;) {
+        int n = utf8_char(name + at, length - at);
+        if (n < 1 || utf8_is_control(utf8_decode(name + at, n)))
             return false;
-    return *name != 0;
+        at += (size_t)n;
+    }
+    return length > 0;
 }
 
 /* The bytes that type and shape need; false where the innermost dimension breaks a block or the size overflows. */
@@ -130,8 +135,9 @@ odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmo
     const char *path = file_label(f->path);
     uint64_t end, need;
     if (!name_ok(info->name))
-        return err_set(err, ODMOE_ERR_FORMAT, "%s: tensor '%.100s': its name is empty or holds control characters",
-                       path, info->name);
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: tensor '%.100s': its name is empty, no UTF-8 or holds control characters", path,
+                       info->name);
     if (!bytes_needed(info, &need))
         return err_set(err, ODMOE_ERR_FORMAT,
                        "%s: tensor '%.100s': shape overflows or its rows are not whole blocks of %u (%s)", path,

@@ -5,12 +5,15 @@
 #include <utf8proc.h>
 
 #include "base/mem.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 odmoe_status added_add(added_set *set, const added_token *token, const char *text, size_t length, odmoe_error *err)
 {
     if (!length)
         return ODMOE_OK;
+    if (length > ADDED_TEXT_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "the added token %d has a text of %zu bytes; at most %u are possible",
+                       token->id, length, ADDED_TEXT_MAX);
     odmoe_status st =
         mem_grow((void **)&set->tokens, &set->capacity, set->count + 1, sizeof *set->tokens, "added tokens", err);
     if (st)
@@ -35,10 +38,26 @@ static int by_text(const void *a, const void *b)
     return c ? c : x->id < y->id ? -1 : x->id > y->id;
 }
 
+/* Can `token` never be found, because `kept` tokens of the same text come before it? The first one counts, outside of
+ * tokenizer_encode_parts the first that isn't only for that. */
+static bool is_hidden(const added_token *kept, const added_token *token)
+{
+    return kept->length == token->length && !memcmp(kept->text, token->text, kept->length) &&
+           (!kept->only_in_parts || token->only_in_parts);
+}
+
 void added_seal(added_set *set)
 {
+    size_t n = 0;
     if (set->count)
         qsort(set->tokens, set->count, sizeof *set->tokens, by_text);
+    for (size_t i = 0; i < set->count; i++) {
+        if (n && is_hidden(&set->tokens[n - 1], &set->tokens[i]))
+            free(set->tokens[i].text);
+        else
+            set->tokens[n++] = set->tokens[i];
+    }
+    set->count = n;
 }
 
 size_t added_bytes(const added_set *set)

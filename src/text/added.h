@@ -4,6 +4,10 @@
 
 #include "text/tokenizer.h"
 
+/* Bytes of an added token's text; those of published models have less than a tenth. Longer ones would make looking for
+ * them quadratic: at each place as much of one may agree. */
+#define ADDED_TEXT_MAX 1024u
+
 /* A set of texts to look for. */
 typedef struct added_token {
     char *text; /* [length], owned */
@@ -23,7 +27,8 @@ typedef struct added_set {
 } added_set;
 
 /* added_add - copy `token` and its text into the set; an empty text is left out. added_seal - sort; the set is ready.
- * Of two tokens with one text the first that was added counts. ERR_MEMORY. */
+ * Of two tokens with one text the lower id counts, the other is dropped. ERR_MEMORY,
+ * ERR_FORMAT (longer than ADDED_TEXT_MAX). */
 odmoe_status added_add(added_set *set, const added_token *token, const char *text, size_t length, odmoe_error *err);
 void added_seal(added_set *set);
 size_t added_bytes(const added_set *set);

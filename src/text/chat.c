@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "text/chat_formats.h"
-#include "text/utf8.h"
 
 /* A piece of a message; borrowed. */
 typedef struct span {
@@ -68,9 +68,15 @@ static odmoe_status put_format(const writer *w, const char *text)
 
 /* ---- what a message says ----------------------------------------------------------------------------------------- */
 
+/* White space for Python, whose strip() the templates' `trim` is: the four separators U+001C to U+001F besides. */
+static bool is_blank(uint32_t c)
+{
+    return utf8_is_space(c) || (c >= 0x1C && c <= 0x1F);
+}
+
 static span trim_left(span s)
 {
-    for (int n; s.length && (n = utf8_char(s.at, s.length)) > 0 && utf8_is_space(utf8_decode(s.at, n));)
+    for (int n; s.length && (n = utf8_char(s.at, s.length)) > 0 && is_blank(utf8_decode(s.at, n));)
         s = (span){s.at + n, s.length - (size_t)n};
     return s;
 }
@@ -82,7 +88,7 @@ static span trim_right(span s)
         while (n < 4 && n < s.length && ((unsigned char)s.at[s.length - n] & 0xC0) == 0x80)
             n++;
         const char *last = s.at + s.length - n;
-        if (utf8_char(last, n) != (int)n || !utf8_is_space(utf8_decode(last, (int)n)))
+        if (utf8_char(last, n) != (int)n || !is_blank(utf8_decode(last, (int)n)))
             break;
         s.length -= n;
     }
@@ -152,7 +158,7 @@ static odmoe_status put_answer(const writer *w, size_t i, bool unanswered)
         from = behind_thinking(content, thinking != CHAT_THINKING_DROPPED);
     if (from)
         content = (span){from, content.length - (size_t)(from - content.at)};
-    if (thinking == CHAT_THINKING_QWEN3 && (from || unanswered))
+    if (thinking == CHAT_THINKING_QWQ || (thinking == CHAT_THINKING_QWEN3 && (from || unanswered)))
         content = skip_lines(content);
     return st ? st : put(w, content, false);
 }

@@ -13,8 +13,8 @@ typedef struct chat_template {
     bool has_thinking;                /* does it know </think> */
 } chat_template;
 
-/* chat_detect - recognise text[0, length). ERR_UNSUPPORTED for a format that is not known: the message lists the known
- * ones and says to use `run` without --chat. Free with chat_template_free (zeroed is fine). */
+/* chat_detect - recognise text[0, length). ERR_UNSUPPORTED for a format that is not known, or 1 MiB and more: the
+ * message lists the known ones and says to use `run` without --chat. Free with chat_template_free (zeroed is fine). */
 odmoe_status chat_detect(const char *text, size_t length, chat_template *out, odmoe_error *err);
 void chat_template_free(chat_template *c);
 const char *chat_name(const chat_template *c); /* "chatml", "llama3"...; a static text */

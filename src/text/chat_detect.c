@@ -8,8 +8,9 @@
 #include "format/file.h"
 #include "text/chat_formats.h"
 
-#define TEMPLATE_MAX ((size_t)1 << 20)
-#define CONFIG_MAX ((size_t)16 << 20)
+#define TEMPLATE_MAX ((size_t)1 << 20) /* bytes; the largest published ones have some 20 KB */
+#define TAG_MAX 256                    /* bytes of a tag that is looked at */
+#define CONFIG_MAX ((size_t)4 << 20)
 
 /* A copy in which every quote is " and every \n a new line: templates write the same text in either way. */
 static char *plain_template(const char *text, size_t length, odmoe_error *err)
@@ -27,25 +28,116 @@ static char *plain_template(const char *text, size_t length, odmoe_error *err)
     return copy;
 }
 
+/* Blanks beside these don't count in an expression. */
+static bool is_operator(char c)
+{
+    return c && strchr("+~|=!%{}-", c);
+}
+
+/* The `["name"]` at text as its length, 0 where there is none. */
+static size_t subscript(const char *text)
+{
+    size_t n = strncmp(text, "[\"", 2) ? 0 : 2 + strspn(text + 2, "abcdefghijklmnopqrstuvwxyz_");
+    return n > 2 && !strncmp(text + n, "\"]", 2) ? n + 2 : 0;
+}
+
+/* A copy in which one expression is written in one way: message["role"] is message.role, blanks beside operators are
+ * gone, ~ is +, and texts that are put together stand as one. The table's signs are looked for in this. */
+static char *reduced_template(const char *plain, odmoe_error *err)
+{
+    char *copy = mem_strdup(plain, strlen(plain), err);
+    size_t n = 0;
+    for (const char *at = plain; copy && *at; at++) {
+        size_t name = subscript(at), blanks = strspn(at, " ");
+        if (name) {
+            copy[n++] = '.';
+            memmove(copy + n, at + 2, name - 4);
+            n += name - 4;
+            at += name - 1;
+        } else if (blanks && ((n && is_operator(copy[n - 1])) || is_operator(at[blanks]))) {
+            at += blanks - 1;
+        } else if (blanks) {
+            memset(copy + n, ' ', blanks);
+            n += blanks;
+            at += blanks - 1;
+        } else {
+            copy[n++] = *at == '~' ? '+' : *at;
+            if (n >= 3 && !memcmp(copy + n - 3, "\"+\"", 3))
+                n -= 3;
+        }
+    }
+    if (copy)
+        copy[n] = 0;
+    return copy;
+}
+
+static bool holds_one(const char *text, const char *const *signs, size_t count)
+{
+    for (size_t i = 0; i < count && signs[i]; i++)
+        if (strstr(text, signs[i]))
+            return true;
+    return false;
+}
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
 static bool fits(const chat_format *f, const char *text)
 {
-    for (size_t i = 0; i < sizeof f->signs / sizeof *f->signs && f->signs[i]; i++)
+    for (size_t i = 0; i < COUNT(f->signs) && f->signs[i]; i++)
         if (!strstr(text, f->signs[i]))
             return false;
-    for (size_t i = 0; i < sizeof f->without / sizeof *f->without && f->without[i]; i++)
-        if (strstr(text, f->without[i]))
+    return (!f->one_of[0] || holds_one(text, f->one_of, COUNT(f->one_of))) &&
+           !holds_one(text, f->without, COUNT(f->without));
+}
+
+/* Does what is written at text + at stand directly behind a tag {% %}, and the tag is `else`, or holds this? */
+static bool is_under(const char *text, size_t at, const char *condition, bool or_else)
+{
+    static const char *const between[] = {"\"", "-", "{{"}; /* from the text back to the tag */
+    for (size_t i = 0; i < COUNT(between); i++) {
+        size_t n = strlen(between[i]);
+        at -= at >= n && !memcmp(text + at - n, between[i], n) ? n : 0;
+    }
+    while (at && strchr(" \n\t", text[at - 1]))
+        at--;
+    if (at < 2 || memcmp(text + at - 2, "%}", 2))
+        return false;
+    size_t end = at -= 2;
+    while (at >= 2 && end - at < TAG_MAX && memcmp(text + at - 2, "{%", 2))
+        at--;
+    const char *tag = text + at;
+    size_t length = end - at, minus = length && *tag == '-';
+    return memmem(tag, length, condition, strlen(condition)) ||
+           (or_else && length - minus >= 4 && !memcmp(tag + minus, "else", 4));
+}
+
+/* A ChatML template writes system turns of its own besides those of the loop over the messages. Known are: the first
+ * message's, those of tools, and one for conversations without a system text. */
+static bool system_turns_are_known(const chat_format *f, const char *reduced)
+{
+    static const char first[] = "\"+messages[0].content+\"<|im_end|>\n\"";
+    const char *head = f->system[0];
+    for (const char *at = reduced; (at = strstr(at, head)); at += strlen(head)) {
+        const char *behind = at + strlen(head);
+        size_t place = (size_t)(at - reduced);
+        if (!strncmp(behind, first, strlen(first)))
+            continue;
+        if (*behind == '"' ? !is_under(reduced, place, "if tools", false)
+                           : *behind == '{' || !is_under(reduced, place, "!=\"system\"", true))
             return false;
+    }
     return true;
 }
 
 /* ChatML templates hold the system text of conversations without one as it is written, header and end token around it.
- */
+ * Each header is searched up to the next one only, which keeps this linear. */
 static odmoe_status find_default_system(const char *text, const chat_format *f, char **out, odmoe_error *err)
 {
-    const char *head = f->system[0], *tail = f->system[1];
+    const char *head = f->system[0], *tail = f->system[1], *turn = f->signs[0], *stop = text + strlen(text);
     for (const char *at = text; (at = strstr(at, head));) {
         at += strlen(head);
-        const char *end = memmem(at, strlen(at), tail, strcspn(tail, "\n"));
+        const char *next = strstr(at, turn);
+        const char *end = memmem(at, (size_t)((next ? next : stop) - at), tail, strcspn(tail, "\n"));
         size_t length = end ? (size_t)(end - at) : 0;
         if (!length || *at == '"' || memchr(at, '{', length) || memchr(at, '}', length))
             continue; /* put together from variables */
@@ -67,12 +159,19 @@ static void list_names(char *out, size_t room)
 
 odmoe_status chat_detect(const char *text, size_t length, chat_template *out, odmoe_error *err)
 {
-    char *plain = plain_template(text, length, err);
-    if (!plain)
+    if (length > TEMPLATE_MAX)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "the model's chat template has %zu bytes, at most %zu are read; use `run` without --chat",
+                       length, TEMPLATE_MAX);
+    char *plain = plain_template(text, length, err), *reduced = plain ? reduced_template(plain, err) : NULL;
+    if (!reduced) {
+        free(plain);
         return ODMOE_ERR_MEMORY;
+    }
     chat_template c = {0};
     for (size_t i = 0; !c.format && i < chat_formats_count; i++)
-        if (fits(&chat_formats[i], plain))
+        if (fits(&chat_formats[i], reduced) &&
+            (!chat_formats[i].default_system || system_turns_are_known(&chat_formats[i], reduced)))
             c.format = &chat_formats[i];
     c.has_bos = strstr(plain, "bos_token");
     c.has_eos = strstr(plain, "eos_token");
@@ -86,6 +185,7 @@ odmoe_status chat_detect(const char *text, size_t length, chat_template *out, od
     } else if (c.format->default_system) {
         st = find_default_system(plain, c.format, &c.default_system, err);
     }
+    free(reduced);
     free(plain);
     if (!st)
         *out = c;

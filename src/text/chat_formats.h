@@ -18,7 +18,8 @@ typedef enum chat_thinking {
     CHAT_THINKING_KEPT,
     CHAT_THINKING_DROPPED,      /* all up to the first </think> */
     CHAT_THINKING_DROPPED_LAST, /* all up to the last one */
-    CHAT_THINKING_QWEN3         /* the same, and empty lines behind it; rewritten behind the last question */
+    CHAT_THINKING_QWQ,          /* the same, and empty lines at the beginning of what is left */
+    CHAT_THINKING_QWEN3         /* the same, where there was a </think>; rewritten behind the last question */
 } chat_thinking;
 
 /* What of a message's white space at both ends is dropped. */
@@ -32,8 +33,9 @@ typedef enum chat_trim {
 /* In these texts \1 stands for the begin token and \2 for the end token. */
 typedef struct chat_format {
     const char *name;
-    const char *signs[4];   /* a template that has all of these ... */
-    const char *without[2]; /* ... and none of these is of this format. Quotes are ", \n is a new line. */
+    const char *signs[4];   /* a template that has all of these (with default_system: first what begins a turn) ... */
+    const char *one_of[3];  /* ... and one of these, if there are any ... */
+    const char *without[6]; /* ... and none of these is of this format. As chat_detect.c reduces it. */
     const char *system[2], *user[2], *assistant[2]; /* before and behind each message; system: also inside a user's */
     const char *last_answer;                        /* instead of assistant[1] at the very end, or NULL */
     const char *prompt;                             /* where the assistant's answer begins */

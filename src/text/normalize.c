@@ -5,14 +5,15 @@
 #include <utf8proc.h>
 
 #include "base/mem.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define TEXT_MAX 0x7FFFFFFFu
 
 odmoe_status text_append(text_buffer *b, const char *text, size_t length, odmoe_error *err)
 {
-    if (b->length + length > TEXT_MAX)
-        return err_set(err, ODMOE_ERR_RANGE, "the text grows beyond 2 GiB");
+    size_t limit = b->limit ? b->limit : TEXT_MAX;
+    if (b->length > limit || length > limit - b->length)
+        return err_set(err, ODMOE_ERR_RANGE, "the text grows beyond %zu bytes", limit);
     odmoe_status st = mem_grow((void **)&b->at, &b->capacity, b->length + length, 1, "a text", err);
     if (st)
         return st;
@@ -167,21 +168,23 @@ static odmoe_status apply_replace(const normalize_step *step, pattern_scratch *s
     return st;
 }
 
-odmoe_status normalize(const normalize_step *steps, size_t count, pattern_scratch *scratch, const char *text,
-                       size_t length, text_buffer buffers[2], const char **out, size_t *out_length, odmoe_error *err)
+odmoe_status normalize(const normalize_step *steps, size_t count, normal_scratch *s, const char *text, size_t length,
+                       const char **out, size_t *out_length, odmoe_error *err)
 {
+    const char *given = text;
     odmoe_status st = ODMOE_OK;
     int target = 0;
     for (size_t i = 0; !st && i < count && length; i++) {
         const normalize_step *step = &steps[i];
-        text_buffer *b = &buffers[target];
+        text_buffer *b = &s->buffers[target];
         b->length = 0;
+        b->limit = s->room ? s->room : 1;
         if (step->kind == NORMALIZE_PREPEND) {
             st = text_append(b, step->text, step->length, err);
             if (!st)
                 st = text_append(b, text, length, err);
         } else if (step->kind == NORMALIZE_REPLACE) {
-            st = apply_replace(step, scratch, text, length, b, err);
+            st = apply_replace(step, s->patterns, text, length, b, err);
         } else if (is_normal(step->kind, text, length)) {
             continue;
         } else {
@@ -191,7 +194,16 @@ odmoe_status normalize(const normalize_step *steps, size_t count, pattern_scratc
         length = b->length;
         target ^= 1; /* the next step reads this buffer and writes the other */
     }
+    if (!st && text != given)
+        s->room -= length < s->room ? length : s->room;
     *out = text ? text : ""; /* a replacement may leave nothing */
     *out_length = length;
     return st;
+}
+
+void normal_scratch_free(normal_scratch *s)
+{
+    free(s->buffers[0].at);
+    free(s->buffers[1].at);
+    *s = (normal_scratch){0};
 }

@@ -24,16 +24,32 @@ typedef struct normalize_step {
 typedef struct text_buffer {
     char *at;
     size_t length, capacity;
+    size_t limit; /* bytes; 0: 2 GiB */
 } text_buffer;
 
-/* text_append - ERR_MEMORY. */
+/* text_append - ERR_MEMORY, ERR_RANGE (beyond the limit). */
 odmoe_status text_append(text_buffer *b, const char *text, size_t length, odmoe_error *err);
 
+/* Working memory of one text; zero-initialise, set patterns and room. */
+typedef struct normal_scratch {
+    pattern_scratch *patterns; /* borrowed */
+    text_buffer buffers[2];
+    size_t room; /* bytes that the results may still have, all together */
+} normal_scratch;
+
+/* normalize_room - what all stretches of a text of so many bytes may become together. The longest normal form of a
+ * character has 11 times its bytes; steps of a file that multiply a text further are after the memory. */
+static inline size_t normalize_room(size_t length)
+{
+    return 32 * length + 65536;
+}
+
 /* normalize - run the steps, one after the other, over text[0, length); *out points to the result: the text itself
- * where nothing changes, else into one of the two buffers, which the caller keeps and frees. Bytes that are no UTF-8
- * pass unchanged. ERR_MEMORY, ERR_FORMAT (a pattern costs too much), ERR_RANGE (grows beyond 2 GiB). */
-odmoe_status normalize(const normalize_step *steps, size_t count, pattern_scratch *scratch, const char *text,
-                       size_t length, text_buffer buffers[2], const char **out, size_t *out_length, odmoe_error *err);
+ * where nothing changes, else into one of the buffers. Bytes that are no UTF-8 pass unchanged. ERR_MEMORY, ERR_FORMAT
+ * (a pattern costs too much), ERR_RANGE (a step's result is larger than s->room). */
+odmoe_status normalize(const normalize_step *steps, size_t count, normal_scratch *s, const char *text, size_t length,
+                       const char **out, size_t *out_length, odmoe_error *err);
+void normal_scratch_free(normal_scratch *s); /* the buffers */
 
 void normalize_step_free(normalize_step *step); /* what it holds */
 

@@ -1,9 +1,9 @@
 /* pattern.h - regular expressions of tokenizer files, over PCRE2.
  *
  * They are written for other engines (Oniguruma, Rust's regex). Compiling translates what differs: \s is exactly
- * Unicode's White_Space, ^ and $ hold at every line, and constructs that would silently mean something else here
- * (nested classes, class intersection) are refused. Matching runs only over valid UTF-8 and under limits of steps and
- * memory. */
+ * Unicode's White_Space, \w are letters, marks, digits and connectors, . is all but \n, ^ and $ hold at every line;
+ * constructs that would silently mean something else here (nested classes, [:alpha:], \b...) are refused. Matching runs
+ * only over valid UTF-8 and under limits of steps and memory. */
 #ifndef ODMOE_TEXT_PATTERN_H
 #define ODMOE_TEXT_PATTERN_H
 
@@ -25,6 +25,10 @@ typedef struct pattern_scratch pattern_scratch;
 odmoe_status pattern_scratch_create(pattern_scratch **out, odmoe_error *err);
 void pattern_scratch_free(pattern_scratch *s);
 
+/* pattern_scratch_begin - a new text of so many bytes: all searches in it and in what is made of it share one limit of
+ * steps. A scratch just created is as for an empty text. */
+void pattern_scratch_begin(pattern_scratch *s, size_t length);
+
 /* A walk over the matches in one text; zero-initialise `at`, and last_end to SIZE_MAX. */
 typedef struct pattern_walk {
     size_t at;         /* the search goes on here */
@@ -39,7 +43,7 @@ typedef struct pattern_walk {
     }
 
 /* pattern_next - the next match in text[0, length), which must be valid UTF-8. An empty match counts, except directly
- * behind the last match. ERR_FORMAT when the search would take too many steps, ERR_MEMORY. */
+ * behind the last match. ERR_FORMAT when the searches in the text take too many steps, ERR_MEMORY. */
 odmoe_status pattern_next(const pattern *p, pattern_scratch *s, const char *text, size_t length, pattern_walk *walk,
                           odmoe_error *err);
 

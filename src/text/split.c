@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* Each step hands its pieces to the next one before it makes another: no list of pieces is ever held. */
 typedef struct splitter {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define WAITING_MAX 3 /* the longest beginning of a character that is not yet one */
 

@@ -52,7 +52,7 @@ typedef struct encoder {
     bool parts; /* the ranges come from tokenizer_encode_parts */
     split_scratch split;
     merge_scratch merge;
-    text_buffer normal[2];
+    normal_scratch normal;
     token_list *out;
     odmoe_error *err;
 } encoder;
@@ -76,8 +76,7 @@ static odmoe_status encode_stretch(encoder *e, const char *text, size_t length, 
     size_t n, range = 0;
     if (!length)
         return ODMOE_OK;
-    odmoe_status st = normalize(e->t->normalize, e->t->normalize_count, e->split.patterns, text, length, e->normal,
-                                &normal, &n, e->err);
+    odmoe_status st = normalize(e->t->normalize, e->t->normalize_count, &e->normal, text, length, &normal, &n, e->err);
     if (st)
         return st;
     added_range all = {0, n};
@@ -114,14 +113,17 @@ static odmoe_status encode(encoder *e, const char *text, size_t length, unsigned
     if (length > TEXT_MAX)
         return err_set(err, ODMOE_ERR_RANGE, "a text of %zu bytes cannot be tokenised at once; at most 2 GiB", length);
     odmoe_status st = pattern_scratch_create(&e->split.patterns, err);
+    if (!st)
+        pattern_scratch_begin(e->split.patterns, length);
+    e->normal.patterns = e->split.patterns;
+    e->normal.room = normalize_room(length);
     for (size_t i = 0; !st && (flags & TOKENIZER_START) && i < e->t->start_count; i++)
         st = token_list_add(e->out, e->t->starts[i], err);
     if (!st)
         st = encode_text(e, text, length);
     split_scratch_free(&e->split);
     merge_scratch_free(&e->merge);
-    free(e->normal[0].at);
-    free(e->normal[1].at);
+    normal_scratch_free(&e->normal);
     return st;
 }
 

@@ -40,8 +40,8 @@ enum tokenizer_flags {
  * Without TOKENIZER_SPECIAL no text can produce a special token. Tokens that a vocabulary adds without calling them
  * special (Qwen3's <think>) are recognised in either case, as in the reference implementations.
  * Cost: O(length log length). Memory: proportional to the text while it runs.
- * Errors: ERR_MEMORY, ERR_RANGE (2 GiB or more), ERR_FORMAT (a pattern of the file costs too much on this text);
- * then `out` may have grown by a part of the ids. */
+ * Errors: ERR_MEMORY, ERR_RANGE (2 GiB or more; the file's normaliser makes it many times as long), ERR_FORMAT (a
+ * pattern of the file costs too much on this text); then `out` may have grown by a part of the ids. */
 odmoe_status tokenizer_encode(const tokenizer *t, const char *text, size_t length, unsigned flags, token_list *out,
                               odmoe_error *err);
 

@@ -239,6 +239,8 @@ static odmoe_status read_added(const reader *r)
                              .special = v->kinds[id] == TOKEN_SPECIAL,
                              .strip_right = phi3 && !names_contain("<unk> <s> <|endoftext|>", name)};
         st = added_add(&r->t->added, &token, text, n, r->err);
+        if (st)
+            err_context(r->err, "%s: %s", r->path, KEY("tokens"));
     }
     return st;
 }

@@ -9,11 +9,12 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "format/file.h"
 #include "text/tokenizer_json.h"
 
 #define TOKENIZER_JSON_MAX ((size_t)256 << 20) /* bytes; the largest published ones have 35 MB */
-#define CONFIG_JSON_MAX ((size_t)16 << 20)
-#define IDS_SPARSE_MAX 65536 /* ids may exceed the number of tokens by so many */
+#define CONFIG_JSON_MAX ((size_t)4 << 20)      /* the largest published ones (Gemma's) have 1.2 MB */
+#define IDS_SPARSE_MAX 65536                   /* ids may exceed the number of tokens by so many */
 
 /* ---- tokens ---------------------------------------------------------------------------------------------------- */
 
@@ -193,14 +194,32 @@ static odmoe_status read_model(json_reader *r, const json_t *root)
 /* ---- added tokens --------------------------------------------------------------------------------------------------
  */
 
-/* One added token into the set where it is looked for. A special token of the normalised text is in both: in
+/* An added token into the set where it is looked for. A special token of the normalised text is in both: in
  * tokenizer_encode_parts only the text as given says which part it is from. */
-static odmoe_status add_added(const json_reader *r, const json_t *object, pattern_scratch *scratch)
+static odmoe_status place_added(tokenizer *t, added_token token, const json_t *content, bool normalized,
+                                normal_scratch *scratch, odmoe_error *err)
+{
+    const char *text = json_string_value(content), *normal;
+    size_t length = json_string_length(content), n;
+    odmoe_status st = ODMOE_OK;
+    if (normalized) {
+        scratch->room = ADDED_TEXT_MAX;
+        st = normalize(t->normalize, t->normalize_count, scratch, text, length, &normal, &n, err);
+        if (st == ODMOE_ERR_RANGE)
+            st = err_set(err, ODMOE_ERR_FORMAT, "the added token %d has more than %u bytes, normalised", token.id,
+                         ADDED_TEXT_MAX);
+        if (!st)
+            st = added_add(&t->added_normalized, &token, normal, n, err);
+        token.only_in_parts = true;
+    }
+    return st || (normalized && !token.special) ? st : added_add(&t->added, &token, text, length, err);
+}
+
+static odmoe_status add_added(const json_reader *r, const json_t *object, normal_scratch *scratch)
 {
     config_object c = {object, r->file};
-    const json_t *text = json_object_get(object, "content");
     added_token token = {.id = (int32_t)json_integer_value(json_object_get(object, "id"))};
-    bool normalized;
+    bool normalized = false;
     odmoe_status st = config_bool(c, "special", false, false, &token.special, r->err);
     if (!st)
         st = config_bool(c, "lstrip", false, false, &token.strip_left, r->err);
@@ -210,33 +229,27 @@ static odmoe_status add_added(const json_reader *r, const json_t *object, patter
         st = config_bool(c, "single_word", false, false, &token.single_word, r->err);
     if (!st)
         st = config_bool(c, "normalized", false, !token.special, &normalized, r->err);
-    if (!st && normalized) {
-        text_buffer buffers[2] = {0};
-        const char *normal;
-        size_t length;
-        st = normalize(r->t->normalize, r->t->normalize_count, scratch, json_string_value(text),
-                       json_string_length(text), buffers, &normal, &length, r->err);
-        if (!st)
-            st = added_add(&r->t->added_normalized, &token, normal, length, r->err);
-        free(buffers[0].at);
-        free(buffers[1].at);
-        token.only_in_parts = true;
-    }
-    if (!st && (!normalized || token.special))
-        st = added_add(&r->t->added, &token, json_string_value(text), json_string_length(text), r->err);
+    if (st)
+        return st;
+    st = place_added(r->t, token, json_object_get(object, "content"), normalized, scratch, r->err);
+    if (st)
+        err_context(r->err, "%s: added_tokens", r->file);
     return st;
 }
 
 static odmoe_status read_added(const json_reader *r, const json_t *root)
 {
     const json_t *list = json_object_get(root, "added_tokens");
-    pattern_scratch *scratch;
-    odmoe_status st = pattern_scratch_create(&scratch, r->err);
+    normal_scratch scratch = {0};
+    pattern_scratch *patterns;
+    odmoe_status st = pattern_scratch_create(&patterns, r->err);
     if (st)
         return st;
+    scratch.patterns = patterns;
     for (size_t i = 0; !st && i < json_array_size(list); i++)
-        st = add_added(r, json_array_get(list, i), scratch);
-    pattern_scratch_free(scratch);
+        st = add_added(r, json_array_get(list, i), &scratch);
+    normal_scratch_free(&scratch);
+    pattern_scratch_free(patterns);
     return st;
 }
 
@@ -348,26 +361,32 @@ static odmoe_status read_neighbours(const json_reader *r, const char *folder)
     return st;
 }
 
+static odmoe_status read_root(json_reader *r, const json_t *root)
+{
+    odmoe_status st = json_steps_read(r, root);
+    if (!st)
+        st = read_model(r, root);
+    if (!st)
+        st = read_added(r, root);
+    return st ? st : read_post_processor(r, json_object_get(root, "post_processor"));
+}
+
 odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
 {
     json_t *root = NULL;
-    json_reader r = {.file = "tokenizer.json", .err = err};
+    char *path = file_join(folder, "tokenizer.json", err);
+    if (!path)
+        return ODMOE_ERR_MEMORY;
+    json_reader r = {.file = file_label(path), .err = err};
     odmoe_status st = config_read(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, err);
-    if (st)
-        return st;
-    r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err);
-    st = r.t ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    if (!st && !(r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err)))
+        st = ODMOE_ERR_MEMORY;
     if (!st) {
         r.t->bos = r.t->model.unknown = -1;
-        st = json_steps_read(&r, root);
+        st = read_root(&r, root);
     }
-    if (!st)
-        st = read_model(&r, root);
-    if (!st)
-        st = read_added(&r, root);
-    if (!st)
-        st = read_post_processor(&r, json_object_get(root, "post_processor"));
     json_decref(root);
+    free(path);
     if (!st)
         st = read_neighbours(&r, folder);
     if (st) {

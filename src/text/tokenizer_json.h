@@ -7,7 +7,7 @@
 
 typedef struct json_reader {
     tokenizer *t;
-    const char *file; /* for messages */
+    const char *file; /* for messages: folder/tokenizer.json */
     bool byte_level;  /* the pre-tokenizer ends with ByteLevel: texts are in GPT-2's alphabet */
     odmoe_error *err;
 } json_reader;

@@ -1,5 +1,6 @@
 /* tokenizer.json: what is done around the model. Each of "normalizer", "pre_tokenizer" and "decoder" is null, one step
  * {"type": ..., options}, or {"type": "Sequence"} with a list of steps. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -43,7 +44,9 @@ static odmoe_status read_pattern(const json_reader *r, const json_t *step, patte
     if (!json_is_string(value))
         return err_set(r->err, ODMOE_ERR_FORMAT, "%s: %s.pattern is neither a String nor a Regex", r->file,
                        step_type(step));
-    return pattern_compile(json_string_value(value), json_string_length(value), text != NULL, r->file, out, r->err);
+    char where[ODMOE_ERROR_MESSAGE_MAX / 2];
+    snprintf(where, sizeof where, "%s: %s.pattern", r->file, step_type(step));
+    return pattern_compile(json_string_value(value), json_string_length(value), text != NULL, where, out, r->err);
 }
 
 static odmoe_status read_option(const json_reader *r, const json_t *step, const char *key, bool fallback, bool *out)

@@ -2,29 +2,90 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 
 #include "base/mem.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
-static uint32_t hash_text(const char *text, size_t length)
+/* ---- hashing ---------------------------------------------------------------------------------------------------
+ * SipHash-1-3 with a key that no file knows: none can choose texts or pairs that all fall into one slot. What is found
+ * doesn't depend on the key. */
+
+typedef struct sip {
+    uint64_t a, b, c, d;
+} sip;
+
+static inline uint64_t rotate(uint64_t x, int by)
 {
-    uint64_t h = length * 0x9E3779B97F4A7C15u;
-    for (; length >= 8; text += 8, length -= 8) {
-        uint64_t word;
-        memcpy(&word, text, 8);
-        h = (h ^ word) * 0xFF51AFD7ED558CCDu;
-        h ^= h >> 32;
-    }
-    uint64_t tail = 0;
-    memcpy(&tail, text, length);
-    h = (h ^ tail) * 0xC4CEB9FE1A85EC53u;
-    return (uint32_t)(h ^ h >> 32);
+    return x << by | x >> (64 - by);
 }
 
-static uint32_t hash_pair(uint32_t left, uint32_t right)
+static inline void sip_round(sip *s)
 {
-    uint64_t h = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
-    return (uint32_t)(h >> 32 ^ h >> 15);
+    s->a += s->b;
+    s->c += s->d;
+    s->b = rotate(s->b, 13) ^ s->a;
+    s->d = rotate(s->d, 16) ^ s->c;
+    s->a = rotate(s->a, 32);
+    s->c += s->b;
+    s->a += s->d;
+    s->b = rotate(s->b, 17) ^ s->c;
+    s->d = rotate(s->d, 21) ^ s->a;
+    s->c = rotate(s->c, 32);
+}
+
+static inline sip sip_begin(const uint64_t key[2])
+{
+    return (sip){key[0] ^ 0x736F6D6570736575u, key[1] ^ 0x646F72616E646F6Du, key[0] ^ 0x6C7967656E657261u,
+                 key[1] ^ 0x7465646279746573u};
+}
+
+static inline void sip_add(sip *s, uint64_t word)
+{
+    s->d ^= word;
+    sip_round(s);
+    s->a ^= word;
+}
+
+static inline uint32_t sip_end(sip *s)
+{
+    s->c ^= 0xFF;
+    for (int i = 0; i < 3; i++)
+        sip_round(s);
+    return (uint32_t)(s->a ^ s->b ^ s->c ^ s->d);
+}
+
+static uint32_t hash_text(const vocab *v, const char *text, size_t length)
+{
+    sip s = sip_begin(v->hash_key);
+    uint64_t word, tail = 0;
+    size_t at = 0;
+    for (; length - at >= 8; at += 8) {
+        memcpy(&word, text + at, 8);
+        sip_add(&s, word);
+    }
+    memcpy(&tail, text + at, length - at);
+    sip_add(&s, tail | (uint64_t)length << 56);
+    return sip_end(&s);
+}
+
+static uint32_t hash_pair(const vocab *v, uint32_t left, uint32_t right)
+{
+    sip s = sip_begin(v->hash_key);
+    sip_add(&s, (uint64_t)left << 32 | right);
+    return sip_end(&s);
+}
+
+static void choose_key(vocab *v)
+{
+    if (getrandom(v->hash_key, sizeof v->hash_key, GRND_NONBLOCK) == (ssize_t)sizeof v->hash_key)
+        return;
+    /* Early in a boot, or not allowed: where the memory lies and the time are hard to guess too. */
+    struct timespec now = {0};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    v->hash_key[0] = (uint64_t)(uintptr_t)v->texts;
+    v->hash_key[1] = (uint64_t)now.tv_nsec << 32 ^ (uint64_t)now.tv_sec;
 }
 
 /* A table of at least twice as many slots as entries, a power of two. */
@@ -137,7 +198,7 @@ static void shrink(void **array, size_t *capacity, size_t need, size_t size)
 /* The slot of the token with this text, special ones included, or of the empty place where it would go. */
 static uint32_t text_slot(const vocab *v, const char *text, size_t length)
 {
-    uint32_t slot = hash_text(text, length) & v->word_mask;
+    uint32_t slot = hash_text(v, text, length) & v->word_mask;
     for (; v->word_slots[slot]; slot = (slot + 1) & v->word_mask) {
         size_t n;
         const char *other = vocab_text(v, v->word_slots[slot] - 1, &n);
@@ -157,6 +218,7 @@ odmoe_status vocab_seal(vocab *v, odmoe_error *err)
     shrink((void **)&v->texts, &v->texts_capacity, v->texts_used, 1);
     shrink((void **)&v->starts, &v->starts_capacity, v->count + 1, sizeof *v->starts);
     shrink((void **)&v->kinds, &v->kinds_capacity, v->count, 1);
+    choose_key(v);
     v->word_slots = make_slots(v->count, &v->word_mask, err);
     if (!v->word_slots)
         return ODMOE_ERR_MEMORY;
@@ -218,7 +280,7 @@ odmoe_status vocab_seal_merges(vocab *v, odmoe_error *err)
         if (!is_word(v, m->left) || !is_word(v, m->right) || !is_word(v, m->result) ||
             vocab_merge(v, m->left, m->right) >= 0) /* a pair listed twice keeps its first rank */
             continue;
-        uint32_t slot = hash_pair(m->left, m->right) & v->merge_mask;
+        uint32_t slot = hash_pair(v, m->left, m->right) & v->merge_mask;
         while (v->merge_slots[slot])
             slot = (slot + 1) & v->merge_mask;
         v->merge_slots[slot] = (uint32_t)rank + 1;
@@ -228,7 +290,7 @@ odmoe_status vocab_seal_merges(vocab *v, odmoe_error *err)
 
 int64_t vocab_merge(const vocab *v, uint32_t left, uint32_t right)
 {
-    for (uint32_t slot = hash_pair(left, right) & v->merge_mask; v->merge_slots[slot];
+    for (uint32_t slot = hash_pair(v, left, right) & v->merge_mask; v->merge_slots[slot];
          slot = (slot + 1) & v->merge_mask) {
         const merge_rule *m = &v->merges[v->merge_slots[slot] - 1];
         if (m->left == left && m->right == right)

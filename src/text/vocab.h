@@ -33,6 +33,7 @@ typedef struct vocab {
     size_t kinds_capacity;
     float *scores; /* [count] or NULL */
     uint32_t count;
+    uint64_t hash_key[2]; /* random */
     uint32_t longest;     /* bytes of the longest text in the index */
     uint32_t *word_slots; /* open addressing; id + 1, 0 is empty */
     uint32_t word_mask;

@@ -82,7 +82,10 @@ static void encoding(void **state)
 
 static odmoe_status chat(const void *t, odmoe_error *err)
 {
-    static const char text[] = "<|im_start|>system\nBe good.<|im_end|>";
+    static const char text[] =
+        "{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system\nBe good."
+        "<|im_end|>\n{% endif %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor "
+        "%}";
     static const odmoe_message messages[] = {{"user", "hello"}, {"assistant", "hell"}, {"user", "o"}};
     chat_template c = {0};
     token_list ids = {0};

@@ -71,7 +71,7 @@ static void further_templates_are_recognised_and_rendered(void **state)
     json_error_t fault;
     snprintf(path, sizeof path, "%s/templates/more.json", getenv("ODMOE_TEST_DATA"));
     json_t *all = json_load_file(path, 0, &fault), *one, *row;
-    assert_int_equal(json_object_size(all), 24);
+    assert_int_equal(json_object_size(all), 26);
     const char *name;
     size_t i;
     json_object_foreach(all, name, one)
@@ -101,6 +101,96 @@ static void other_templates_are_refused_with_a_hint(void **state)
     }
 }
 
+/* The template `name` of more.json with `from` replaced by `to` everywhere. The caller frees it. */
+static char *changed(const json_t *all, const char *name, const char *from, const char *to)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(all, name), "template"));
+    if (!text || !strstr(text, from))
+        fail_msg("%s: holds no %s", name, from);
+    char *out = calloc(1, 4 * strlen(text) + strlen(to) + 1);
+    assert_non_null(out);
+    for (const char *at; (at = strstr(text, from)); text = at + strlen(from)) {
+        strncat(out, text, (size_t)(at - text));
+        strcat(out, to);
+    }
+    return strcat(out, text);
+}
+
+/* Each of these renders something that the row for the template it is made of doesn't. */
+static void templates_that_differ_in_what_they_write_are_refused(void **state)
+{
+#define EACH "message['content']"
+#define LOOP "{% for message in messages %}"
+    static const struct {
+        const char *name, *from, *to;
+    } cases[] = {
+        {"chatml", "'<|im_end|>' + '\\n'", "'<|im_end|>'"},
+        {"chatml", EACH, EACH " | trim"},
+        {"chatml", "message['role']", "('model' if message['role'] == 'assistant' else message['role'])"},
+        {"chatml", LOOP, "{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}" LOOP},
+        {"chatml", LOOP, "<|im_start|>system\nBe brief.<|im_end|>\n" LOOP},
+        {"chatml", LOOP,
+         "{% if messages[0]['role'] != 'system' %}{% set s = 'Be brief.' %}"
+         "{{ '<|im_start|>system\\n' + s + '<|im_end|>\\n' }}{% endif %}" LOOP},
+        {"chatml", LOOP, "{% set s = 'Be brief.' %}{{ '<|im_start|>system\\n' }}{{ s + '<|im_end|>\\n' }}" LOOP},
+        {"chatml", LOOP, LOOP "{% if message['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"},
+        {"chatml", "assistant\\n'",
+         "assistant\\n' }}{% if think is false %}{{ '<think>\\n\\n</think>\\n\\n' }}"
+         "{% else %}{{ '<think>\\n'"},
+        {"chatml", "assistant\\n'", "assistant\\n<think>\\n\\n</think>\\n\\n'"},
+        {"qwen3", "'<think>\\n\\n</think>\\n\\n' }}", "'<think>\\n\\n</think>\\n\\n' }}{% else %}{{ '<think>\\n' }}"},
+        {"qwen3", "reasoning_content.strip('\\n')", "reasoning_content"},
+        {"qwen3-thinking", "{%- if add_generation_prompt %}",
+         "{%- if no_thoughts %}{{ '<|im_start|>assistant\\n' }}{%- elif add_generation_prompt %}"},
+        {"qwq", "content = message.content.split('</think>')[-1].lstrip('\\n') %}",
+         "content = message.content %}{% if not loop.last %}{% set content = "
+         "message.content.split('</think>')[-1].lstrip('\\n') %}{% endif %}"},
+        {"llama3", " | trim", ""},
+        {"llama3", "{% for", "{{ '<|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>' }}{% for"},
+        {"llama3.1", "26 Jul 2024", "27 Jul 2024"},
+        {"llama3.1", "December 2023", "January 2024"},
+        {"llama3.1", "|trim", ""},
+        {"llama3.1", "{{- bos_token }}", "{% set date_string = strftime_now('%d %b %Y') %}{{- bos_token }}"},
+        {"gemma", "| trim", ""},
+        {"gemma", "'model'", "'assistant'"},
+        {"gemma3", "| trim", ""},
+        {"gemma3", "messages[0]['content'] + ", "'Always: ' + messages[0]['content'] + "},
+    };
+    char path[4096];
+    json_error_t fault;
+    snprintf(path, sizeof path, "%s/templates/more.json", getenv("ODMOE_TEST_DATA"));
+    json_t *all = json_load_file(path, 0, &fault);
+    assert_non_null(all);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = changed(all, cases[i].name, cases[i].from, cases[i].to);
+        chat_template c = {0};
+        odmoe_error err = {0};
+        if (chat_detect(text, strlen(text), &c, &err) != ODMOE_ERR_UNSUPPORTED)
+            fail_msg("%s with %s is taken for known", cases[i].name, cases[i].to);
+        free(text);
+    }
+    json_decref(all);
+}
+
+static void templates_that_are_only_written_otherwise_are_recognised(void **state)
+{
+    static const char *const same[] = {
+        "{%- for message in messages -%}{{-'<|im_start|>'+message.role+\"\\n\"+message.content+\"<|im_end|>\\n\"-}}{%- "
+        "endfor -%}",
+        "{% for message in messages %}{{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ "
+        "'<|im_end|>\\n' "
+        "}}{% endfor %}",
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}",
+    };
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        chat_template c = {0};
+        odmoe_error err = {0};
+        if (chat_detect(same[i], strlen(same[i]), &c, &err))
+            fail_msg("%s: %s", same[i], err.message);
+        assert_string_equal(chat_name(&c), "chatml");
+    }
+}
+
 int main(void)
 {
 #define TEMPLATE(name)                                                                              \
@@ -115,6 +205,8 @@ int main(void)
         TEMPLATE("deepseek-ai-DeepSeek-V3.1"),
         cmocka_unit_test(further_templates_are_recognised_and_rendered),
         cmocka_unit_test(other_templates_are_refused_with_a_hint),
+        cmocka_unit_test(templates_that_differ_in_what_they_write_are_refused),
+        cmocka_unit_test(templates_that_are_only_written_otherwise_are_recognised),
     };
     char path[4096];
     json_error_t fault;

@@ -61,8 +61,10 @@ static void malformed_json_is_an_error_with_file_and_line(void **state)
                  {"{\n\"a\": 1,\n}", "line 3"},
                  {"{\"a\": 1} {}", "line 1"},
                  {"{\"a\": 1, \"a\": 2}", "duplicate"},
-                 {"{\"a\": 9223372036854775808}", "too big integer"},
-                 {"{\"a\": -9223372036854775809}", "too big negative integer"},
+                 {"{\"a\": 09223372036854775808}", "line 1"},
+                 {"{\"a\": b9223372036854775808}", "line 1"},
+                 {"{\"a\": +9223372036854775808}", "line 1"},
+                 {"{\"a\": 9223372036854775808", "line 1"},
                  {"{\"a\": 1e999}", "real number overflow"},
                  {"{\"a\": \"\xff\"}", "byte 0xff"},
                  {"{\"a\": \"\\u0000\"}", "0"},
@@ -104,6 +106,24 @@ static void nesting_deeper_than_64_is_refused(void **state)
             assert_error(&err, status, ODMOE_ERR_FORMAT, "deep.json", "deeper than 64");
         json_decref(root);
     }
+}
+
+/* 9 MB of text would become 700 MB of tree. */
+static void more_values_than_memory_is_taken_for_are_refused(void **state)
+{
+    size_t count = 3000000;
+    char *text = malloc(3 * count + 20), *at;
+    json_t *root = NULL;
+    assert_non_null(text);
+    at = stpcpy(text, "{\"x\":[");
+    for (size_t i = 0; i < count; i++, at += 3)
+        memcpy(at, "{},", 3);
+    strcpy(at, "0]}");
+    save_text(temp_path("wide.json"), text);
+    free(text);
+    odmoe_status status = config_read(temp_path("."), "wide.json", 1 << 24, false, &root, &err);
+    assert_error(&err, status, ODMOE_ERR_FORMAT, "wide.json: has 6000003 values", "at most 4668442");
+    assert_null(root);
 }
 
 static void a_folder_or_fifo_is_refused_without_waiting(void **state)
@@ -218,6 +238,30 @@ static void nan_and_infinity_do_not_spoil_a_file_but_are_no_numbers(void **state
     assert_int_equal(config_text(c, "text", true, NULL, &t, &err), ODMOE_OK);
     assert_string_equal(t, "NaN \" Infinity");
     assert_int_equal(config_int(c, "good", true, 0, 9, 0, &i, &err), ODMOE_OK);
+    drop(c);
+}
+
+static void an_integer_beyond_64_bits_does_not_spoil_a_file_but_is_no_number(void **state)
+{
+    /* The first is int(1e30), which transformers writes where a tokenizer has no limit. */
+    config_object c = object("{\"n\": 1000000000000000019884624838656, \"p\":9223372036854775808, \"m\": "
+                             "[-9223372036854775809,1], \"text\": \"9223372036854775808\", \"real\": "
+                             "9223372036854775808.5, \"max\": 9223372036854775807, \"min\": -9223372036854775808}");
+    static const char *const keys[] = {"n", "p"};
+    int64_t i;
+    double r;
+    const char *t;
+    for (int k = 0; k < 2; k++) {
+        assert_error(&err, config_int(c, keys[k], false, 0, 1, 0, &i, &err), ODMOE_ERR_FORMAT, keys[k], "an integer");
+        assert_error(&err, config_float(c, keys[k], false, 0, 1e300, 0, &r, &err), ODMOE_ERR_FORMAT, keys[k], "number");
+    }
+    assert_int_equal(config_text(c, "text", true, NULL, &t, &err), ODMOE_OK);
+    assert_string_equal(t, "9223372036854775808");
+    assert_int_equal(config_float(c, "real", true, 9e18, 1e19, 0, &r, &err), ODMOE_OK);
+    assert_int_equal(config_int(c, "max", true, INT64_MIN, INT64_MAX, 0, &i, &err), ODMOE_OK);
+    assert_true(i == INT64_MAX);
+    assert_int_equal(config_int(c, "min", true, INT64_MIN, INT64_MAX, 0, &i, &err), ODMOE_OK);
+    assert_true(i == INT64_MIN);
     drop(c);
 }
 
@@ -392,12 +436,14 @@ int main(void)
         cmocka_unit_test(a_file_above_the_callers_limit_is_refused),
         cmocka_unit_test(malformed_json_is_an_error_with_file_and_line),
         cmocka_unit_test(nesting_deeper_than_64_is_refused),
+        cmocka_unit_test(more_values_than_memory_is_taken_for_are_refused),
         cmocka_unit_test(a_folder_or_fifo_is_refused_without_waiting),
         cmocka_unit_test(members_of_each_kind_are_read),
         cmocka_unit_test(missing_and_null_members_take_the_fallback_or_are_an_error),
         cmocka_unit_test(a_member_of_another_kind_is_an_error_that_names_it),
         cmocka_unit_test(a_number_out_of_its_range_is_an_error_with_the_range),
         cmocka_unit_test(nan_and_infinity_do_not_spoil_a_file_but_are_no_numbers),
+        cmocka_unit_test(an_integer_beyond_64_bits_does_not_spoil_a_file_but_is_no_number),
         cmocka_unit_test(without_rope_fields_the_familys_default_holds),
         cmocka_unit_test(transformers_4_and_5_spell_the_same_thing),
         cmocka_unit_test(linear_scaling_has_its_factor),

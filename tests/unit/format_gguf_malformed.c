@@ -58,7 +58,7 @@ static const change changes[] = {
     {"a tensor's name of 2^60 bytes", AT_NAME_LENGTH, 8, 1ull << 60, BAD, "tensor 1 of 4: a tensor's name"},
     {"an empty tensor name", AT_NAME_LENGTH, 8, 0, BAD, "tensor"},
     {"a zero byte in a tensor's name", AT_NAME, 1, 0, BAD, "zero byte"},
-    {"a newline in a tensor's name", AT_NAME, 1, '\n', BAD, "'?.weight': its name is empty or holds control"},
+    {"a newline in a tensor's name", AT_NAME, 1, '\n', BAD, "'?.weight': its name is empty, no UTF-8 or holds control"},
     {"an escape character in a tensor's name", AT_NAME, 1, 0x1b, BAD, "holds control characters"},
     {"a tensor name twice", AT_SECOND_NAME, 1, 'a', BAD, "'a.weight' is there twice"},
     {"5 dimensions", AT_DIMS, 4, 5, BAD, "'a.weight': has 5 dimensions"},

@@ -48,6 +48,32 @@ static void tensors_are_found_by_name_and_listed_in_its_order(void **state)
     tensor_index_free(index);
 }
 
+static void names_and_messages_hold_nothing_that_steers_a_terminal(void **state)
+{
+    static const char *const bad[] = {"a\x1b[2J",
+                                      "a\x7f",
+                                      "a\xC2\x9B"
+                                      "2J",
+                                      "a\xC2\x85",
+                                      "a\xFF",
+                                      "\xE2\x82",
+                                      "\x9B",
+                                      "\xC0\x9B"};
+    tensor_index *index = index_of_file(100);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        odmoe_status st = add(index, bad[i], DTYPE_F32, 1, 1, 0, 4);
+        assert_error(&err, st, ODMOE_ERR_FORMAT, "control characters", "?");
+        for (const char *c = err.message; *c; c++)
+            assert_true((unsigned char)*c >= 0x20 && (unsigned char)*c < 0x7F);
+    }
+    assert_int_equal(add(index, "\xC2\xA0\xE2\x82\xAC\xF0\x9F\xA6\x99", DTYPE_F32, 1, 1, 0, 4), ODMOE_OK);
+    tensor_index_free(index);
+    err_set(&err, ODMOE_ERR_IO, "%s", "caf\xC3\xA9\xC3");
+    assert_string_equal(err.message, "caf\xC3\xA9?");
+    err_context(&err, "%s", "\xC2\x9B");
+    assert_string_equal(err.message, "??: caf\xC3\xA9?");
+}
+
 static void names_are_copied_however_long(void **state)
 {
     tensor_index *index = index_of_file(100);
@@ -180,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensors_are_found_by_name_and_listed_in_its_order),
+        cmocka_unit_test(names_and_messages_hold_nothing_that_steers_a_terminal),
         cmocka_unit_test(names_are_copied_however_long),
         cmocka_unit_test(a_tensor_must_lie_inside_its_file),
         cmocka_unit_test(length_and_rows_must_fit_type_and_shape),

@@ -153,6 +153,32 @@ static void a_normaliser_may_leave_nothing(void **state)
     tokenizer_free(t);
 }
 
+static void a_normaliser_that_multiplies_a_text_is_refused(void **state)
+{
+    char content[501], more[2048];
+    memset(content, 'x', 500);
+    content[500] = 0;
+    snprintf(more, sizeof more,
+             ",\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Replace\",\"pattern\":{\"String\":"
+             "\"x\"},\"content\":\"%s\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\"x\"},\"content\":\"%s\"}]}",
+             content, content);
+    put_model("", "", more);
+    tokenizer *t = open_folder();
+    token_list got = {0};
+    odmoe_status st = tokenizer_encode(t, "x", 1, 0, &got, &err);
+    assert_error(&err, st, ODMOE_ERR_RANGE, "the text grows beyond", "bytes");
+    free(got.ids);
+    tokenizer_free(t);
+
+    char text[4096]; /* and so is an added token that becomes longer than any token */
+    snprintf(text, sizeof text,
+             "{\"added_tokens\":[{\"id\":2,\"content\":\"x\"}],\"model\":{\"vocab\":{\"a\":0,\"b\":1},"
+             "\"merges\":[]}%s}",
+             more);
+    put_file("tokenizer.json", text);
+    check_refused(ODMOE_ERR_FORMAT, "tokenizer.json: added_tokens: the added token 2", "normalised");
+}
+
 static void ids_may_have_gaps(void **state)
 {
     put_model(",\"c\":60", "", "");
@@ -171,7 +197,7 @@ static void broken_files_are_refused_by_field(void **state)
     } cases[] = {
         {"[]", "tokenizer.json", "object"},
         {"{\"model\":", "tokenizer.json", "line 1"},
-        {"{}", "tokenizer.json", "model"},
+        {"{}", "/model/tokenizer.json", "model"},
         {"{\"model\":{\"type\":\"BPE\"}}", "tokenizer.json", "model.vocab"},
         {"{\"model\":{\"merges\":[]}}", "tokenizer.json", "model.vocab"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", "tokenizer.json", "model.vocab"},
@@ -193,8 +219,8 @@ static void broken_files_are_refused_by_field(void **state)
          "tokenizer.json", "special"},
         {"{\"normalizer\":{\"type\":\"Sequence\"}}", "Sequence", "normalizers"},
         {"{\"normalizer\":{\"type\":\"Replace\",\"content\":\"x\"}}", "Replace", "pattern"},
-        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"x\"}}", "tokenizer.json",
-         "pattern is not valid"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"x\"}}",
+         "/model/tokenizer.json: Replace.pattern", "pattern is not valid"},
         {"{\"normalizer\":{\"type\":\"Prepend\"}}", "Prepend.prepend", "text"},
         {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"x\"}}}", "tokenizer.json", "behavior"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"post_processor\":{\"type\":"
@@ -258,8 +284,11 @@ static void a_folder_without_a_tokenizer_is_an_io_error(void **state)
 /* ---- chat ----------------------------------------------------------------------------------------------------------
  */
 
-#define CHATML "{% for m in messages %}<|im_start|>{{ m['role'] }}\\n{{ m['content'] }}<|im_end|>\\n{% endfor %}"
-#define GEMMA "<start_of_turn>{{ role }}<end_of_turn>"
+#define CHATML                                                                                  \
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\\n{{ message['content'] }}" \
+    "<|im_end|>\\n{% endfor %}"
+#define GEMMA \
+    "{% set role = 'model' %}{{'<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n'}}"
 
 static void check_format(const char *expected)
 {
@@ -301,6 +330,68 @@ static void without_a_template_the_hint_is_run_without_chat(void **state)
     odmoe_status st = chat_detect_gguf(g, &c, &err);
     assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "no chat template", "`run` without --chat");
     gguf_free(g);
+}
+
+/* A header without an end is searched for it up to the next header only. */
+static void a_template_of_headers_takes_little_time(void **state)
+{
+    static const char end[] = "<|im_end|>\n" CHATML, head[] = "{%else%}<|im_start|>system\nx";
+    size_t n = strlen(end), count = ((1 << 18) - n) / strlen(head);
+    char *text = malloc(n + count * strlen(head) + 1);
+    assert_non_null(text);
+    strcpy(text, end);
+    for (size_t i = 0; i < count; i++, n += strlen(head))
+        memcpy(text + n, head, strlen(head));
+    text[n] = 0;
+    chat_template c = {0};
+    assert_int_equal(chat_detect(text, n, &c, &err), ODMOE_OK);
+    assert_null(c.default_system);
+    free(text);
+}
+
+static void the_default_system_text_is_that_of_the_header_before_it(void **state)
+{
+    static const char text[] = "{% else %}<|im_start|>system\n and no end {% else %}<|im_start|>system\nBe brief."
+                               "<|im_end|>\n" CHATML;
+    chat_template c = {0};
+    assert_int_equal(chat_detect(text, strlen(text), &c, &err), ODMOE_OK);
+    assert_string_equal(c.default_system, "Be brief.");
+    chat_template_free(&c);
+}
+
+static void blanks_in_a_template_take_little_time(void **state)
+{
+    size_t n = 1 << 20, used = strlen(CHATML);
+    char *text = malloc(n);
+    assert_non_null(text);
+    memset(text, ' ', n);
+    memcpy(text, CHATML, used);
+    text[n - 1] = 'x';
+    chat_template c = {0};
+    assert_int_equal(chat_detect(text, n, &c, &err), ODMOE_OK);
+    free(text);
+}
+
+static void a_template_of_megabytes_is_not_read(void **state)
+{
+    size_t n = (1 << 20) + 1;
+    char *text = malloc(n + 1);
+    assert_non_null(text);
+    memset(text, ' ', n);
+    text[n] = 0;
+    memcpy(text, CHATML, strlen(CHATML));
+    chat_template c = {0};
+    odmoe_status st = chat_detect(text, n, &c, &err);
+    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "1048577 bytes", "`run` without --chat");
+    vocab_spec spec = spec_bpe();
+    spec.chat_template = text;
+    save_vocab(temp_path("vocab.gguf"), &spec);
+    gguf *g;
+    assert_int_equal(gguf_open(temp_path("vocab.gguf"), &g, &err), ODMOE_OK);
+    st = chat_detect_gguf(g, &c, &err);
+    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "1048577 bytes", "`run` without --chat");
+    gguf_free(g);
+    free(text);
 }
 
 static void a_message_cannot_hold_the_templates_tokens(void **state)
@@ -356,6 +447,7 @@ int main(void)
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
         IN_FOLDER(a_normaliser_may_leave_nothing),
+        IN_FOLDER(a_normaliser_that_multiplies_a_text_is_refused),
         IN_FOLDER(ids_may_have_gaps),
         IN_FOLDER(broken_files_are_refused_by_field),
         IN_FOLDER(kinds_that_are_not_known_are_named),
@@ -363,6 +455,10 @@ int main(void)
         IN_FOLDER(a_folder_without_a_tokenizer_is_an_io_error),
         IN_FOLDER(the_template_is_looked_for_in_all_places),
         IN_FOLDER(without_a_template_the_hint_is_run_without_chat),
+        cmocka_unit_test(a_template_of_headers_takes_little_time),
+        cmocka_unit_test(the_default_system_text_is_that_of_the_header_before_it),
+        cmocka_unit_test(blanks_in_a_template_take_little_time),
+        cmocka_unit_test(a_template_of_megabytes_is_not_read),
         cmocka_unit_test(a_message_cannot_hold_the_templates_tokens),
         cmocka_unit_test(a_conversation_that_makes_no_sense_is_refused),
     };

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "text/stream.h"
-#include "text/utf8.h"
 
 static odmoe_error err;
 static tokenizer *by_bytes, *scored; /* ids of by_bytes below 256 are bytes */

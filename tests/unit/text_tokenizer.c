@@ -159,6 +159,67 @@ static void a_long_hostile_text_takes_little_time(void **state)
     }
 }
 
+/* The i-th text of 8 bytes that falls into the first slot of a table hashed without a secret: the last two steps of
+ * that hash, undone. */
+static void colliding_text(uint64_t i, char text[9])
+{
+    uint64_t h = (i << 32 | i) * 0x9CB4B2F8129337DBu; /* the inverse of 0xC4CEB9FE1A85EC53 */
+    h ^= h >> 32;
+    h = h * 0x4F74430C22A54005u ^ 8 * 0x9E3779B97F4A7C15u; /* the inverse of 0xFF51AFD7ED558CCD */
+    memcpy(text, &h, 8);
+    text[8] = 0;
+}
+
+static void no_file_can_choose_texts_that_collide(void **state)
+{
+    enum { COUNT = 100000 };
+    static char texts[COUNT][9];
+    static const char *tokens[COUNT];
+    uint64_t next = 1;
+    for (size_t i = 0; i < COUNT; i++) {
+        do
+            colliding_text(next++, texts[i]);
+        while (memchr(texts[i], 0, 8));
+        tokens[i] = texts[i];
+    }
+    vocab_spec spec = spec_bpe();
+    spec.tokens = tokens;
+    spec.token_count = COUNT;
+    spec.type_count = 0;
+    spec.types = NULL;
+    spec.merge_count = 0;
+    tokenizer *t = open_spec(&spec); /* minutes, if they did */
+    assert_int_equal(tokenizer_find(t, tokens[COUNT - 1], 8), COUNT - 1);
+    tokenizer_free(t);
+}
+
+static void many_added_tokens_with_one_text_are_as_fast_as_one(void **state)
+{
+    enum { COUNT = 100000 };
+    static const char *tokens[COUNT];
+    static int types[COUNT];
+    vocab_spec spec = spec_bpe();
+    for (size_t i = 0; i < COUNT; i++) {
+        tokens[i] = i < 256 ? spec.tokens[i] : "a!";
+        types[i] = i < 256 ? 1 : 4;
+    }
+    spec.tokens = tokens;
+    spec.types = types;
+    spec.token_count = spec.type_count = COUNT;
+    spec.merge_count = 0;
+    spec.eos = spec.bos = spec.eot = spec.unknown = -1;
+    tokenizer *t = open_spec(&spec);
+    CHECK(t, "a!b", 0, IDS(256, 'b'));
+    static char text[400000];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = "a!"[i % 2];
+    token_list ids = {0};
+    assert_int_equal(tokenizer_encode(t, text, sizeof text, 0, &ids, &err), ODMOE_OK); /* a minute, if not */
+    assert_int_equal(ids.count, sizeof text / 2);
+    free(ids.ids);
+    tokenizer_free(t);
+}
+
 static void end_tokens_are_all_that_the_file_names(void **state)
 {
     vocab_spec spec = spec_bpe();
@@ -317,6 +378,26 @@ static void broken_elements_are_refused_by_number(void **state)
     free(huge);
 }
 
+static void a_name_that_would_make_looking_for_it_slow_is_refused(void **state)
+{
+    const char *texts[264];
+    int types[264];
+    static char text[1026];
+    vocab_spec spec = spec_bpe();
+    memcpy(texts, spec.tokens, sizeof texts);
+    memcpy(types, spec.types, sizeof types);
+    memset(text, ' ', 1025);
+    texts[263] = text;
+    types[263] = 4;
+    spec.tokens = texts;
+    spec.types = types;
+    check_refused(&spec, ODMOE_ERR_FORMAT, "vocab.gguf: tokenizer.ggml.tokens", "token 263 has a text of 1025 bytes");
+    text[1024] = 0;
+    tokenizer *t = open_spec(&spec);
+    check_ids(t, text, 1024, 0, IDS(263));
+    tokenizer_free(t);
+}
+
 static void merges_of_tokens_that_are_not_there_are_left_out(void **state)
 {
     vocab_spec spec = spec_bpe();
@@ -343,6 +424,8 @@ int main(void)
         cmocka_unit_test(text_of_a_plain_part_never_gives_a_special_token),
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(a_long_hostile_text_takes_little_time),
+        cmocka_unit_test(no_file_can_choose_texts_that_collide),
+        cmocka_unit_test(many_added_tokens_with_one_text_are_as_fast_as_one),
         cmocka_unit_test(end_tokens_are_all_that_the_file_names),
         cmocka_unit_test(an_end_token_that_the_file_calls_a_word_is_special_all_the_same),
         cmocka_unit_test(phi3_tokens_take_the_white_space_behind_them_along),
@@ -352,6 +435,7 @@ int main(void)
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(arrays_that_do_not_fit_the_tokens_are_refused),
         cmocka_unit_test(broken_elements_are_refused_by_number),
+        cmocka_unit_test(a_name_that_would_make_looking_for_it_slow_is_refused),
         cmocka_unit_test(merges_of_tokens_that_are_not_there_are_left_out),
         cmocka_unit_test(a_path_that_is_not_there_is_an_io_error),
     };

@@ -20,6 +20,7 @@ TALKS = [
     [("user", "Q"), ("assistant", "<think>\na\n</think>\n\nb")],
     [("user", "One"), ("user", "Two")],
     [("assistant", "I begin"), ("user", "and I")],
+    [("user", "\x1c\x85x\u3000\x1f"), ("assistant", "\u200by\x1d"), ("user", "\x1e")],
 ]
 LATER_SYSTEM = [[("user", "One"), ("assistant", "1"), ("system", "S"), ("user", "Two")], [("system", "A"), ("system", "B"), ("user", "Two")]]
 
@@ -53,6 +54,14 @@ GEMMA3 = (
     "{{ bos_token }}\n{%- if messages[0]['role'] == 'system' -%}\n    {%- set first_user_prefix = messages[0]['content'] + '\\n\\n' -%}\n    {%- set loop_messages = messages[1:] -%}\n{%- else -%}\n    {%- set first_user_prefix = \"\" -%}\n    {%- set loop_messages = messages -%}\n{%- endif -%}\n{%- for message in loop_messages -%}\n    " + ALTERNATE.replace("{% ", "{%- ") + "\n"
     "    {%- if (message['role'] == 'assistant') -%}\n        {%- set role = \"model\" -%}\n    {%- else -%}\n        {%- set role = message['role'] -%}\n    {%- endif -%}\n    {{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if loop.first else \"\") }}\n    {{- message['content'] | trim }}\n    {{- '<end_of_turn>\\n' }}\n{%- endfor -%}\n{%- if add_generation_prompt -%}\n    {{'<start_of_turn>model\\n'}}\n{%- endif -%}\n"
 )
+QWEN3 = open(os.path.dirname(os.path.abspath(__file__)) + "/Qwen-Qwen3-0.6B.jinja").read()
+QWEN3_THINKING = QWEN3[: QWEN3.index("{%- if add_generation_prompt %}")] + "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n<think>\\n' }}\n{%- endif %}"
+QWQ = (
+    "{%- if messages[0]['role'] == 'system' %}\n    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}\n{%- endif %}\n{%- for message in messages %}\n"
+    "    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) %}\n        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}\n"
+    "    {%- elif message.role == \"assistant\" and not message.tool_calls %}\n        {%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}\n        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}\n"
+    "    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n<think>\\n' }}\n{%- endif %}\n"
+)
 CHATML = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 
 # name: format, template, further conversations
@@ -60,7 +69,9 @@ TEMPLATES = {
     "chatml": ("chatml", CHATML, LATER_SYSTEM),
     "chatml-bos": ("chatml", "{{ bos_token }}" + CHATML, LATER_SYSTEM),
     "qwen2": ("chatml", "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}", LATER_SYSTEM),
-    "qwen3": ("chatml", open(os.path.dirname(os.path.abspath(__file__)) + "/Qwen-Qwen3-0.6B.jinja").read(), LATER_SYSTEM),
+    "qwen3": ("chatml", QWEN3, LATER_SYSTEM),
+    "qwen3-thinking": ("chatml", QWEN3_THINKING, LATER_SYSTEM),
+    "qwq": ("chatml", QWQ, LATER_SYSTEM),
     "phi-3-small": ("phi3", "{{ bos_token }}{% for message in messages %}{{'<|' + message['role'] + '|>' + '\n' + message['content'] + '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}", LATER_SYSTEM),
     "tulu": ("tulu", "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}{{ '<|system|>\n' + message['content'] + '\n' }}{% elif message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] + '\n' }}{% elif message['role'] == 'assistant' %}{% if not loop.last %}{{ '<|assistant|>\n'  + message['content'] + eos_token + '\n' }}{% else %}{{ '<|assistant|>\n'  + message['content'] + eos_token }}{% endif %}{% endif %}{% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}{% endfor %}", LATER_SYSTEM),
     "deepseek-v2": ("deepseek-v2", "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\n\n' }}{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token }}{% elif message['role'] == 'system' %}{{ message['content'] + '\n\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}", LATER_SYSTEM),

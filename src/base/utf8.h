@@ -1,6 +1,6 @@
 /* utf8.h - one character at a time, strict: no overlong forms, no surrogates, nothing above U+10FFFF. */
-#ifndef ODMOE_TEXT_UTF8_H
-#define ODMOE_TEXT_UTF8_H
+#ifndef ODMOE_BASE_UTF8_H
+#define ODMOE_BASE_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -70,6 +70,12 @@ static inline size_t utf8_junk(const char *text, size_t length)
     while (at < length && utf8_char(text + at, length - at) <= 0)
         at++;
     return at;
+}
+
+/* utf8_is_control - the characters that steer a terminal: C0, DEL and C1. */
+static inline int utf8_is_control(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7F && c <= 0x9F);
 }
 
 /* utf8_is_space - Unicode's White_Space property. */
