@@ -115,15 +115,18 @@ static bool is_under(const char *text, size_t at, const char *condition, bool or
  * message's, those of tools, and one for conversations without a system text. */
 static bool system_turns_are_known(const chat_format *f, const char *reduced)
 {
-    static const char first[] = "\"+messages[0].content+\"<|im_end|>\n\"";
+    static const char first[] = "\"+messages[0].content+\"<|im_end|>\n\"", named[] = "\"+system_message}}";
     const char *head = f->system[0];
+    bool named_is_first = strstr(reduced, "set system_message=messages[0].content%}");
     for (const char *at = reduced; (at = strstr(at, head)); at += strlen(head)) {
-        const char *behind = at + strlen(head);
+        const char *behind = at + strlen(head), *quote = strchr(behind, '"');
         size_t place = (size_t)(at - reduced);
-        if (!strncmp(behind, first, strlen(first)))
+        if (!strncmp(behind, first, strlen(first)) || (named_is_first && !strncmp(behind, named, strlen(named))))
             continue;
-        if (*behind == '"' ? !is_under(reduced, place, "if tools", false)
-                           : *behind == '{' || !is_under(reduced, place, "!=\"system\"", true))
+        bool whole = quote && memmem(behind, (size_t)(quote - behind), "<|im_end|>", strlen("<|im_end|>"));
+        if (!whole && is_under(reduced, place, "if tools", false))
+            continue;
+        if (*behind == '"' || *behind == '{' || !is_under(reduced, place, "!=\"system\"", true))
             return false;
     }
     return true;

@@ -142,7 +142,10 @@ class Chat(CliTest):
         length = model.index(key) + len(key) + 4  # behind the value's type
         text = length + 8
         end = text + struct.unpack_from("<Q", model, length)[0]
-        model[text:end] = b"{{bos_token}}<start_of_turn> <end_of_turn>".ljust(end - text)  # an early Gemma
+        # as short as what it replaces, an early Gemma's
+        gemma = rb"{% set role='model' %}{{'<start_of_turn>'+role+'\n'+message['content']|trim+'<end_of_turn>\n'}}"
+        self.assertLessEqual(len(gemma), end - text)
+        model[text:end] = gemma.ljust(end - text)
         path = self.folder / "gemma.gguf"
         path.write_bytes(model)
         self.check_done(run("chat", "-m", path))

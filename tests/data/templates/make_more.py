@@ -63,6 +63,26 @@ QWQ = (
     "    {%- endif %}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n<think>\\n' }}\n{%- endif %}\n"
 )
 CHATML = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+# The shapes of Qwen3-2507's and Qwen3-Coder's templates, without what tools make of them.
+PROMPT = "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n"
+QWEN3_INSTRUCT = (
+    "{%- if tools %}\n    {{- '<|im_start|>system\\n' }}\n    {%- if messages[0].role == 'system' %}\n        {{- messages[0].content + '\\n\\n' }}\n    {%- endif %}\n    {{- \"# Tools\" }}\n    {{- \"<|im_end|>\\n\" }}\n"
+    "{%- else %}\n    {%- if messages[0].role == 'system' %}\n        {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}\n    {%- endif %}\n{%- endif %}\n"
+    "{%- for message in messages %}\n    {%- if message.content is string %}\n        {%- set content = message.content %}\n    {%- else %}\n        {%- set content = '' %}\n    {%- endif %}\n"
+    "    {%- if (message.role == \"user\") or (message.role == \"system\" and not loop.first) %}\n        {{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}\n"
+    "    {%- elif message.role == \"assistant\" %}\n        {{- '<|im_start|>' + message.role + '\\n' + content }}\n        {{- '<|im_end|>\\n' }}\n    {%- endif %}\n{%- endfor %}\n" + PROMPT
+)
+QWEN3_CODER = (
+    '{%- if messages[0]["role"] == "system" %}\n    {%- set system_message = messages[0]["content"] %}\n    {%- set loop_messages = messages[1:] %}\n{%- else %}\n    {%- set loop_messages = messages %}\n{%- endif %}\n\n'
+    "{%- if not tools is defined %}\n    {%- set tools = [] %}\n{%- endif %}\n\n"
+    '{%- if system_message is defined %}\n    {{- "<|im_start|>system\\n" + system_message }}\n{%- else %}\n    {%- if tools is iterable and tools | length > 0 %}\n'
+    '        {{- "<|im_start|>system\\nYou are Qwen, a helpful AI assistant that can interact with a computer to solve tasks." }}\n    {%- endif %}\n{%- endif %}\n'
+    "{%- if tools is iterable and tools | length > 0 %}\n    {{- \"\\n\\n# Tools\" }}\n{%- endif %}\n"
+    "{%- if system_message is defined %}\n    {{- '<|im_end|>\\n' }}\n{%- else %}\n    {%- if tools is iterable and tools | length > 0 %}\n        {{- '<|im_end|>\\n' }}\n    {%- endif %}\n{%- endif %}\n"
+    '{%- for message in loop_messages %}\n    {%- if message.role == "assistant" and message.tool_calls is defined and message.tool_calls is iterable and message.tool_calls | length > 0 %}\n        {{- \'<|im_start|>\' + message.role }}\n        {{- \'<|im_end|>\\n\' }}\n'
+    '    {%- elif message.role == "user" or message.role == "system" or message.role == "assistant" %}\n        {{- \'<|im_start|>\' + message.role + \'\\n\' + message.content + \'<|im_end|>\' + \'\\n\' }}\n'
+    '    {%- else %}\n        {{- \'<|im_start|>\' + message.role + \'\\n\' + message.content + \'<|im_end|>\\n\' }}\n    {%- endif %}\n{%- endfor %}\n' + PROMPT
+)
 
 # name: format, template, further conversations
 TEMPLATES = {
@@ -71,6 +91,8 @@ TEMPLATES = {
     "qwen2": ("chatml", "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}", LATER_SYSTEM),
     "qwen3": ("chatml", QWEN3, LATER_SYSTEM),
     "qwen3-thinking": ("chatml", QWEN3_THINKING, LATER_SYSTEM),
+    "qwen3-instruct": ("chatml", QWEN3_INSTRUCT, LATER_SYSTEM),
+    "qwen3-coder": ("chatml", QWEN3_CODER, LATER_SYSTEM),
     "qwq": ("chatml", QWQ, LATER_SYSTEM),
     "phi-3-small": ("phi3", "{{ bos_token }}{% for message in messages %}{{'<|' + message['role'] + '|>' + '\n' + message['content'] + '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}", LATER_SYSTEM),
     "tulu": ("tulu", "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}{{ '<|system|>\n' + message['content'] + '\n' }}{% elif message['role'] == 'user' %}{{ '<|user|>\n' + message['content'] + '\n' }}{% elif message['role'] == 'assistant' %}{% if not loop.last %}{{ '<|assistant|>\n'  + message['content'] + eos_token + '\n' }}{% else %}{{ '<|assistant|>\n'  + message['content'] + eos_token }}{% endif %}{% endif %}{% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}{% endfor %}", LATER_SYSTEM),
