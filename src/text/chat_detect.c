@@ -112,11 +112,14 @@ static bool is_under(const char *text, size_t at, const char *condition, bool or
 }
 
 /* A ChatML template writes system turns of its own besides those of the loop over the messages. Known are: the first
- * message's, those of tools, and one for conversations without a system text. */
+ * message's, those of tools, and one for conversations without a system text. One that refuses system texts is not. */
 static bool system_turns_are_known(const chat_format *f, const char *reduced)
 {
     static const char first[] = "\"+messages[0].content+\"<|im_end|>\n\"", named[] = "\"+system_message}}";
     const char *head = f->system[0];
+    for (const char *at = reduced; (at = strstr(at, "raise_exception(")); at++)
+        if (is_under(reduced, (size_t)(at - reduced), "==\"system\"", false))
+            return false;
     bool named_is_first = strstr(reduced, "set system_message=messages[0].content%}");
     for (const char *at = reduced; (at = strstr(at, head)); at += strlen(head)) {
         const char *behind = at + strlen(head), *quote = strchr(behind, '"');

@@ -87,6 +87,7 @@ QWEN3_CODER = (
 # name: format, template, further conversations
 TEMPLATES = {
     "chatml": ("chatml", CHATML, LATER_SYSTEM),
+    "chatml-raises": ("chatml", CHATML.replace("{% for message in messages %}", "{% for message in messages %}{% if message['role'] not in ['system', 'user', 'assistant'] %}{{ raise_exception('Unknown role') }}{% endif %}"), LATER_SYSTEM),
     "chatml-bos": ("chatml", "{{ bos_token }}" + CHATML, LATER_SYSTEM),
     "qwen2": ("chatml", "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}", LATER_SYSTEM),
     "qwen3": ("chatml", QWEN3, LATER_SYSTEM),
