@@ -36,18 +36,6 @@ static const char *folder(const char *name, json_t *wanted)
     return path;
 }
 
-/* The largest error, relative to the spread of the expected numbers. */
-static double error_of(const float *got, const float *want, size_t n)
-{
-    double sum = 0, squares = 0, worst = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += want[i];
-        squares += (double)want[i] * want[i];
-        worst = fmax(worst, isnan(got[i]) ? INFINITY : fabs((double)got[i] - want[i]));
-    }
-    return worst / sqrt(squares / (double)n - sum / (double)n * (sum / (double)n));
-}
-
 static void check(const char *name, json_t *wanted)
 {
     golden *expected = golden_open(test_path("configs/%s.safetensors", name));
@@ -61,7 +49,7 @@ static void check(const char *name, json_t *wanted)
     assert_int_equal(vocab, vocab_of(model));
     float *logits = malloc(vocab * sizeof *logits);
     must_eval(session, ids, (int64_t)n, logits);
-    double error = error_of(logits, want, vocab);
+    double error = golden_error(logits, want, vocab);
     if (!(error < 1e-3))
         fail_msg("%s: logits are off by %.1e of their spread", name, error);
     free(logits);

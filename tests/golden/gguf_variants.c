@@ -502,17 +502,6 @@ static const numbers goldens[] = {
     {"qwen3moe", "models/qwen3_moe_yarn", 2, 128, 4, 2, 64, 20, 5, 96, 1e6, 1e-6, yarn_4_of_16},
 };
 
-static double relative_error(const float *got, const float *want, size_t n)
-{
-    double sum = 0, squares = 0, worst = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += want[i];
-        squares += (double)want[i] * want[i];
-        worst = fmax(worst, isnan(got[i]) ? INFINITY : fabs((double)got[i] - want[i]));
-    }
-    return worst / sqrt(squares / (double)n - sum / (double)n * (sum / (double)n));
-}
-
 static void converted_models_compute_what_transformers_did(void **state)
 {
     for (size_t i = 0; i < sizeof goldens / sizeof *goldens; i++) {
@@ -523,7 +512,7 @@ static void converted_models_compute_what_transformers_did(void **state)
         const float *want = golden_f32(expected, &count, "logits");
         float *got = logits_of(edit_save(e, "converted.gguf"), "ref", ids, (int)tokens, &n);
         assert_int_equal(n, count);
-        double error = relative_error(got, want, n);
+        double error = golden_error(got, want, n);
         print_message("%s: logits within %.1e\n", goldens[i].folder, error);
         assert_true(error < 1e-3);
         free(got);

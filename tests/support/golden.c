@@ -1,7 +1,8 @@
 #include "support/golden.h"
 
-#include <stdarg.h>
+#include <math.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,17 @@ const int64_t *golden_i64(const golden *g, size_t *n, const char *format, ...)
     const int64_t *v = values(g, n, "I64", format, args);
     va_end(args);
     return v;
+}
+
+double golden_error(const float *got, const float *want, size_t n)
+{
+    double sum = 0, squares = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += want[i];
+        squares += (double)want[i] * want[i];
+        worst = fmax(worst, isnan(got[i]) ? INFINITY : fabs((double)got[i] - want[i]));
+    }
+    return worst / sqrt(squares / (double)n - sum / (double)n * (sum / (double)n));
 }
 
 const char *test_path(const char *format, ...)

@@ -18,6 +18,9 @@ const int32_t *golden_i32(const golden *g, size_t *n, const char *format, ...) _
 
 const int64_t *golden_i64(const golden *g, size_t *n, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* golden_error - the largest error of n numbers, relative to the spread of those expected. */
+double golden_error(const float *got, const float *want, size_t n);
+
 /* test_path - a path below tests/data, or below the source folder where it starts with "/"; static buffer, 8 in turn.
  */
 const char *test_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
