@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "progress.h"
@@ -26,11 +28,33 @@ static char *edit_prompt(EditLine *edit)
     return (char *)in->prompt;
 }
 
+static struct termios modes; /* of the terminal, before the editor came */
+
+static void on_end(int signal_number)
+{
+    tcsetattr(STDIN_FILENO, TCSANOW, &modes);
+    raise(signal_number); /* SA_RESETHAND: it ends the program now */
+}
+
+/* libedit gives the terminal back too, but not in the moment in which it takes it. A signal that is ignored stays so.
+ */
+static void catch_ends(void)
+{
+    static const int signals[] = {SIGTERM, SIGHUP, SIGQUIT};
+    struct sigaction old, action = {.sa_handler = on_end, .sa_flags = SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
+            sigaction(signals[i], &action, NULL);
+}
+
 line_input *line_input_open(void)
 {
     line_input *in = must_alloc(1, sizeof *in);
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
         return in;
+    if (!tcgetattr(STDIN_FILENO, &modes))
+        catch_ends();
     in->edit = el_init("odmoe", stdin, stdout, stderr);
     in->history = history_init();
     if (!in->edit || !in->history) {
