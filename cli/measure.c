@@ -132,6 +132,12 @@ static void print_ahead(const measure *m, FILE *out)
                 100 * rate((double)used, (double)read));
 }
 
+/* For three digits that say something. */
+static int decimals(double number)
+{
+    return number >= 100 ? 0 : number >= 10 ? 1 : 2;
+}
+
 void measure_summary(const measure *m, bool budget, FILE *out)
 {
     const odmoe_stats *a = &m->start, *b = &m->end;
@@ -140,9 +146,11 @@ void measure_summary(const measure *m, bool budget, FILE *out)
     double fetched = (double)hits + (double)(b->cache_misses - a->cache_misses);
     double stall = b->stall_seconds - a->stall_seconds, compute = b->compute_seconds - a->compute_seconds;
 
-    fprintf(out, "%lld tokens at %.3g tok/s (prompt: %lld at %.3g)", (long long)m->gen_tokens,
-            rate((double)m->gen_passes, gen_seconds(m)), (long long)m->prompt_tokens,
-            rate((double)m->prompt_tokens, prompt_seconds(m)));
+    double gen = rate((double)m->gen_passes, gen_seconds(m));
+    double prompt = rate((double)m->prompt_tokens, prompt_seconds(m));
+
+    fprintf(out, "%lld tokens at %.*f tok/s (prompt: %lld at %.*f)", (long long)m->gen_tokens, decimals(gen), gen,
+            (long long)m->prompt_tokens, decimals(prompt), prompt);
     if (budget)
         print_budget(&m->plan, out);
     fprintf(out, "; %.0f%% of experts were in the cache", 100 * rate((double)hits, fetched));
