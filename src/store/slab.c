@@ -215,24 +215,12 @@ uint64_t slab_slot_bytes(const slab *s, int32_t id)
     return s->class_bytes[s->class_of[id]];
 }
 
-int slab_holds_all(const slab *s, int32_t n)
+/* How many of ids [0, n) each class has. */
+static void count_members(const slab *s, int32_t n, uint64_t members[SLAB_CLASSES_MAX])
 {
-    /* Regions are dealt out class by class. Which class gets the shorter one at the end depends on the order of use, so
-     * with several it does not count. */
-    int32_t region = 0, last = s->regions - 1;
-    int32_t regions = s->classes > 1 && s->region[last].bytes < s->region[0].bytes ? last : s->regions;
-    for (int32_t c = 0; c < s->classes; c++) {
-        uint64_t left = 0;
-        for (int32_t id = 0; id < n; id++)
-            left += s->class_of[id] == c;
-        for (; left && region < regions; region++) {
-            uint64_t slots = s->region[region].bytes / s->class_bytes[c];
-            left -= left < slots ? left : slots;
-        }
-        if (left)
-            return 0;
-    }
-    return 1;
+    memset(members, 0, SLAB_CLASSES_MAX * sizeof *members);
+    for (int32_t id = 0; id < n; id++)
+        members[s->class_of[id]]++;
 }
 
 /* How many regions of k of the largest experts all ids take, each class its own. members [classes]. */
@@ -246,6 +234,14 @@ static uint64_t regions_for_all(const slab *s, const uint64_t *members, uint64_t
     return regions;
 }
 
+int slab_holds_all(const slab *s, int32_t n)
+{
+    /* Which class gets the shorter region at the end depends on the order of use, so with several it does not count. */
+    uint64_t members[SLAB_CLASSES_MAX], length = s->region[0].bytes;
+    count_members(s, n, members);
+    return regions_for_all(s, members, length / s->class_bytes[0]) <= s->bytes / length;
+}
+
 odmoe_status slab_bytes_for_all(const uint64_t *need, int32_t ids, uint64_t *bytes, odmoe_error *err)
 {
     slab s = {0};
@@ -257,9 +253,8 @@ odmoe_status slab_bytes_for_all(const uint64_t *need, int32_t ids, uint64_t *byt
         slab_clear(&s);
         return status;
     }
-    uint64_t members[SLAB_CLASSES_MAX] = {0};
-    for (int32_t id = 0; id < ids; id++)
-        members[s.class_of[id]]++;
+    uint64_t members[SLAB_CLASSES_MAX];
+    count_members(&s, ids, members);
     /* The length of regions depends on the room, the room that is needed on the length of regions: grow until they
      * agree. */
     uint64_t room = 1, regions, k;
