@@ -32,6 +32,9 @@ noreturn void usage_error(const char *format, ...) __attribute__((format(printf,
 /* fail - complain about a library error; the exit status that belongs to it. */
 int fail(const odmoe_error *err);
 
+/* drop_line_end - text[0, length) without one line end, \n or Windows' \r\n; the length that is left. */
+size_t drop_line_end(char *text, size_t length);
+
 /* flush_output - what was printed goes out. false: standard output takes nothing any more (a full disk, a closed pipe).
  * output_done - the same at the program's end: says so in one line, unless the status tells of another failure already,
  * and gives the status to end with. */

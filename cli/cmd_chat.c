@@ -168,22 +168,6 @@ static const char help[] = "/help   this text\n"
                            "A line that ends with \\ goes on in the next; \"\"\" opens and closes a block of lines.\n"
                            "Ctrl-C stops the answer.\n";
 
-/* A sampler as at the start: the last one goes on in its random numbers, and remembers tokens for the repeat penalty.
- */
-static void renew_sampler(generator *g, const odmoe_sampler_options *options)
-{
-    odmoe_error err;
-    odmoe_sampler *fresh;
-    odmoe_info info = {.size = sizeof info};
-    odmoe_model_info(g->model, &info);
-    if (odmoe_sampler_create(options, info.vocab, &fresh, &err)) {
-        fail(&err);
-        return;
-    }
-    odmoe_sampler_free(g->sampler);
-    g->sampler = fresh;
-}
-
 /* A line that is one of the commands. true: it was, and *over says whether to end. */
 static bool command_line(const char *text, conversation *c, generator *g, const odmoe_sampler_options *sampler,
                          bool *over)
@@ -194,7 +178,9 @@ static bool command_line(const char *text, conversation *c, generator *g, const 
     if (!strcmp(text, "/reset")) {
         drop_messages(c, c->system);
         odmoe_session_reset(g->session);
-        renew_sampler(g, sampler);
+        odmoe_error err;
+        if (generator_new_sampler(g, sampler, &err))
+            fail(&err);
         return true;
     }
     if (text[0] != '/' || strchr(text, ' ') || strchr(text + 1, '/') || strchr(text, '\n'))

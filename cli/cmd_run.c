@@ -237,17 +237,6 @@ static int run_model(const run_options *o, odmoe_model *model, const char *text,
     return status;
 }
 
-/* One line end, of either kind. */
-static void drop_line_end(char *text, size_t *length)
-{
-    if (*length == 0 || text[*length - 1] != '\n')
-        return;
-    --*length;
-    if (*length > 0 && text[*length - 1] == '\r')
-        --*length;
-    text[*length] = 0;
-}
-
 int command_run(int argc, char **argv)
 {
     run_options o = {.limit = -1};
@@ -262,7 +251,7 @@ int command_run(int argc, char **argv)
     if (!text)
         return STATUS_FAILED;
     if (!o.prompt)
-        drop_line_end(text, &length);
+        length = drop_line_end(text, length);
 
     if (o.chat && memchr(text, 0, length)) { /* the template would stop there */
         complain("%s: the question holds a NUL byte: a chat takes text only", o.file ? o.file : "standard input");

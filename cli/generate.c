@@ -4,14 +4,26 @@
 
 #include "progress.h"
 
+odmoe_status generator_new_sampler(generator *g, const odmoe_sampler_options *options, odmoe_error *err)
+{
+    odmoe_sampler *fresh;
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(g->model, &info);
+    odmoe_status status = odmoe_sampler_create(options, info.vocab, &fresh, err);
+    if (status)
+        return status;
+    odmoe_sampler_free(g->sampler);
+    g->sampler = fresh;
+    return ODMOE_OK;
+}
+
 bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status)
 {
     odmoe_error err;
     odmoe_info info = {.size = sizeof info};
     odmoe_model_info(model, &info);
     g->model = model;
-    if (odmoe_session_create(model, 0, &g->session, &err) ||
-        odmoe_sampler_create(sampler, info.vocab, &g->sampler, &err)) {
+    if (odmoe_session_create(model, 0, &g->session, &err) || generator_new_sampler(g, sampler, &err)) {
         *status = fail(&err);
         return false;
     }

@@ -27,6 +27,8 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
 /* prepare - session, sampler and logits for a model. false: complained, *status is the exit status.
  * generator_free releases them; fields that were never set may be NULL. */
 bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status);
+/* new_sampler - in place of the one so far, which remembers tokens and goes on in its random numbers. */
+odmoe_status generator_new_sampler(generator *g, const odmoe_sampler_options *options, odmoe_error *err);
 void generator_free(generator *g);
 
 /* complain_no_tokenizer - the model at `path` can neither read nor write text. */

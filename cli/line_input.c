@@ -33,19 +33,7 @@ static struct termios modes; /* of the terminal, before the editor came */
 static void on_end(int signal_number)
 {
     tcsetattr(STDIN_FILENO, TCSANOW, &modes);
-    raise(signal_number); /* SA_RESETHAND: it ends the program now */
-}
-
-/* libedit gives the terminal back too, but not in the moment in which it takes it. A signal that is ignored stays so.
- */
-static void catch_ends(void)
-{
-    static const int signals[] = {SIGTERM, SIGHUP, SIGQUIT};
-    struct sigaction old, action = {.sa_handler = on_end, .sa_flags = SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
-            sigaction(signals[i], &action, NULL);
+    raise(signal_number); /* ends the program now (catch_ends) */
 }
 
 line_input *line_input_open(void)
@@ -53,8 +41,9 @@ line_input *line_input_open(void)
     line_input *in = must_alloc(1, sizeof *in);
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
         return in;
-    if (!tcgetattr(STDIN_FILENO, &modes))
-        catch_ends();
+    static const int ends[] = {SIGTERM, SIGHUP, SIGQUIT};
+    if (!tcgetattr(STDIN_FILENO, &modes)) /* libedit gives the terminal back too, but not in the moment of taking it */
+        catch_ends(ends, sizeof ends / sizeof *ends, on_end);
     in->edit = el_init("odmoe", stdin, stdout, stderr);
     in->history = history_init();
     if (!in->edit || !in->history) {
@@ -87,18 +76,6 @@ void line_input_close(line_input *in)
 }
 
 typedef enum line_result { LINE_READ, LINE_DROPPED, LINE_END, LINE_INTERRUPTED, LINE_FAILED } line_result;
-
-/* The line's length without its end, which Windows writes as two characters. */
-static size_t drop_end(char *line, size_t length)
-{
-    if (length == 0 || line[length - 1] != '\n')
-        return length;
-    length--;
-    if (length > 0 && line[length - 1] == '\r')
-        length--;
-    line[length] = 0;
-    return length;
-}
 
 static line_result read_plain(line_input *in, size_t *length)
 {
@@ -145,7 +122,7 @@ static line_result read_line(line_input *in, const char *prompt, char **line, si
     line_result result = in->edit ? read_edited(in, prompt, length) : read_plain(in, length);
     if (result == LINE_READ) {
         *line = in->line;
-        *length = drop_end(in->line, *length);
+        *length = drop_line_end(in->line, *length);
     }
     return result;
 }

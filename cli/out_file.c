@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "progress.h"
+
 /* The file that `path` means, links followed, and its mode; a name that is free means itself. NULL: complained. */
 static char *find_target(const char *path, mode_t *mode)
 {
@@ -36,24 +38,13 @@ static char *find_target(const char *path, mode_t *mode)
 
 static char *volatile unfinished; /* the name that a signal has to remove */
 
-/* Remove what is unfinished, then end as the signal would have ended the program (SA_RESETHAND). */
+/* Remove what is unfinished, then end as the signal would have ended the program (catch_ends). */
 static void on_end(int signal_number)
 {
     char *partial = unfinished;
     if (partial)
         unlink(partial);
     raise(signal_number);
-}
-
-/* A signal that is ignored stays ignored, so that nohup keeps its meaning. */
-static void catch_ends(void)
-{
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction old, action = {.sa_handler = on_end, .sa_flags = SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
-            sigaction(signals[i], &action, NULL);
 }
 
 bool out_file_open(out_file *f, const char *path)
@@ -69,7 +60,8 @@ bool out_file_open(out_file *f, const char *path)
     if (f->fd >= 0) {
         fchmod(f->fd, mode); /* file systems without modes keep theirs */
         unfinished = f->partial;
-        catch_ends();
+        static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+        catch_ends(ends, sizeof ends / sizeof *ends, on_end);
         return true;
     }
     complain("%s: cannot be written: %m", path);

@@ -79,3 +79,12 @@ void interrupt_forget(void)
 {
     interrupt_flag = 0;
 }
+
+void catch_ends(const int *signals, size_t count, void (*handler)(int signal_number))
+{
+    struct sigaction old, action = {.sa_handler = handler, .sa_flags = SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < count; i++)
+        if (!sigaction(signals[i], NULL, &old) && old.sa_handler == SIG_DFL)
+            sigaction(signals[i], &action, NULL);
+}

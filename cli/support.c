@@ -67,6 +67,17 @@ int fail(const odmoe_error *err)
     }
 }
 
+size_t drop_line_end(char *text, size_t length)
+{
+    if (length == 0 || text[length - 1] != '\n')
+        return length;
+    length--;
+    if (length > 0 && text[length - 1] == '\r')
+        length--;
+    text[length] = 0;
+    return length;
+}
+
 static int output_error; /* the first errno of standard output: a stream remembers only that there was one */
 
 bool flush_output(void)
