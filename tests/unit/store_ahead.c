@@ -1,14 +1,20 @@
 /* Reads ahead: what they may hold, what goes before them, when they are given up. */
 #include "store_world.h"
 
+/* So many experts have arrived (all of this world's are of one size). */
+static void await_read(const world *w, uint64_t experts)
+{
+    while (totals_of(w).bytes_read < experts * expert_index_bytes(w->model.index, 0, 0))
+        ;
+}
+
 static void a_read_ahead_is_a_hit_later(void **state)
 {
     world w;
     world_make_room(&w, 8);
     store_prefetch(w.s, 2, (int32_t[]){1, 2, 99, -4, 1}, 5, READ_CERTAIN); /* unknown ids are skipped */
     fake_await_submitted(&w.fake, 2 * READS);
-    while (totals_of(&w).bytes_read < 2 * expert_index_bytes(w.model.index, 2, 1))
-        ;
+    await_read(&w, 2);
     fetch(&w, 2, (int32_t[]){1, 2}, 2, FETCH_ARRIVAL);
     assert_int_equal(totals_of(&w).sum.hits, 2);
     assert_int_equal(fake_submitted(&w.fake), 2 * READS);
@@ -23,8 +29,7 @@ static uint64_t hits_after_pressure(read_class class_)
     world_make_room(&w, class_ == READ_CERTAIN ? 4 : 16); /* an eighth, or half, is theirs */
     uint64_t others = class_ == READ_CERTAIN ? 6 : 16;
     store_prefetch(w.s, 1, all, 2, class_);
-    while (totals_of(&w).bytes_read < 2 * expert_index_bytes(w.model.index, 1, 0))
-        ;
+    await_read(&w, 2);
     for (uint64_t i = 0; i < others; i++)
         fetch(&w, i < E ? 0 : 2, &all[i % E], 1, FETCH_ARRIVAL);
     assert_int_equal(totals_of(&w).sum.hits, 0);
@@ -46,8 +51,7 @@ static void what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room(voi
     world w;
     world_make_room(&w, 4);
     store_prefetch(w.s, 1, all, 2, READ_CERTAIN);
-    while (totals_of(&w).bytes_read < 2 * expert_index_bytes(w.model.index, 1, 0))
-        ;
+    await_read(&w, 2);
     store_batch *b = begin(&w, 0, all, 3, FETCH_LISTED);
     expert_view view[3];
     for (int i = 0; i < 3; i++)
@@ -155,8 +159,7 @@ static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **sta
         world_make_room(&w, E);
         store_batch *b = begin(&w, 0, all, E, FETCH_LISTED);
         fake_await_submitted(&w.fake, E * READS);
-        while (totals_of(&w).bytes_read < E * expert_index_bytes(w.model.index, 0, 0))
-            ;
+        await_read(&w, E);
         store_prefetch(w.s, 1, all, 1, class_);
         usleep(5000); /* the reader has looked, found no room, and sleeps */
         assert_int_equal(fake_submitted(&w.fake), E * READS);
