@@ -6,8 +6,8 @@
 #   --emulators   also what tools/test_neon.sh and tools/test_avx512.sh need, and nothing else
 set -eu
 
-packages="gcc binutils libc6-dev meson ninja-build pkgconf python3 liburing-dev libjansson-dev libpcre2-dev libutf8proc-dev libedit-dev
-libcmocka-dev"
+packages="make gcc binutils libc6-dev meson ninja-build pkgconf python3 liburing-dev libjansson-dev libpcre2-dev libutf8proc-dev
+libedit-dev libcmocka-dev"
 check=
 for option in "$@"; do
     case $option in
