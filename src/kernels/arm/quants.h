@@ -126,14 +126,8 @@ ALWAYS_INLINE void fill_panel(dtype t, const uint8_t *weights, int64_t row_bytes
     memset(record, 0, sizeof record);
     for (int64_t i = 0; i < height; i++)
         fill_record(t, weights + i * row_bytes + c / block_size[t].length * block_size[t].bytes, width, record[i]);
-    for (int w = 0; w < RECORD; w += 16) {
-        f32x16 v[16];
-        for (int i = 0; i < 16; i++)
-            v[i] = f32x16_load(record[i] + w);
-        f32x16_transpose(v);
-        for (int i = 0; i < 16; i++)
-            f32x16_store(out + (w + i) * 16, v[i]);
-    }
+    for (int w = 0; w < RECORD; w += 16)
+        f32x16_interleave(DTYPE_F32, (const uint8_t *)(record[0] + w), sizeof record[0], (float *)(out + w * 16), 16);
 }
 
 /* Rows 4 v … 4 v + 3 of a panel's word. */

@@ -7,14 +7,21 @@
  *   load_part(p, n), store_part(p, v, n)     only n in [0, 16] floats are touched; the others read as 0
  *   half(h)                                  one half-precision number to float
  *   from_f16(p), from_bf16(p), from_i8(p)    sixteen stored numbers to float; no more bytes than those are read
- *   part_f16(v, &even, &odd), part_bf16      lanes that hold two numbers each: the lower ones, the upper ones
  *   to_f16(p, v)                             sixteen halves, rounded to nearest even
  *   add, sub, mul, div, max, min             lane by lane; max and min give the second operand for a NaN in either
  *   abs(v), fma(a, b, c) = a * b + c, rounded once
  *   round(v)                                 to integers, nearest even
  *   ldexp(v, n)                              v * 2^n, rounded once; n integral in [-252, 252]
  *   store_i8(p, v)                           integral values in -128..127
+ *
+ * either of these pairs, the second with the macro F32X16_COLUMNS:
+ *
  *   transpose(v[16])                         lane j of v[i] <-> lane i of v[j]
+ *   part_f16(v, &even, &odd), part_bf16      lanes that hold two numbers each: the lower ones, the upper ones
+ *
+ *   interleave(t, p, stride, out, ld)        64 bytes of each of sixteen rows of F32, F16 or BF16, `stride` bytes
+ *                                            apart: number j of row i, as a float, goes to out[j * ld + i]
+ *   direct_rows(t, p, stride, cols, x, y)    y[i] = row i times x, for DIRECT_ROWS rows of whole 64 bytes
  *
  * those below where it has something faster, with a macro of that name defined:
  *

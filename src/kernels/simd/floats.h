@@ -14,7 +14,6 @@
 enum {
     PANEL_ROWS = 16 * TILE_VECTORS,
     PANEL_DEPTH = 128,   /* 8 or 16 KiB of panel: half of the first cache */
-    DIRECT_ROWS = 32,    /* rows at a time that a single token uses straight from memory */
     STREAMED_TOKENS = 3, /* up to so many, weights (in, out) are used as they stream by */
     STREAM_WIDTH = 1024  /* columns of y that stay in the first cache meanwhile */
 };
@@ -23,10 +22,15 @@ ALWAYS_INLINE bool two_bytes(dtype t)
 {
     return t == DTYPE_F16 || t == DTYPE_BF16;
 }
-/* Columns that are loaded from each of sixteen rows at once. */
+/* Columns in 64 bytes of a row, which are taken from each of sixteen rows at once. */
 ALWAYS_INLINE int64_t group_columns(dtype t)
 {
     return two_bytes(t) ? 32 : 16;
+}
+
+ALWAYS_INLINE int64_t element_bytes(dtype t)
+{
+    return 64 / group_columns(t);
 }
 
 /* One panel: [depth][PANEL_ROWS]. */
@@ -63,13 +67,18 @@ ALWAYS_INLINE f32x16 row_load_part(dtype t, const uint8_t *row, int64_t c, int64
     }
 }
 
-/* Sixteen whole rows from column c on, interleaved: v[j] is column c + j of all rows. Rows of two-byte types give 32
- * columns, two in a lane, which `part` separates. */
-ALWAYS_INLINE void load_interleaved(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t c, f32x16 v[16])
+/* ---- columns of rows, where the instruction set has no way of its own to them ---- */
+#ifndef F32X16_COLUMNS
+
+enum { DIRECT_ROWS = 32 };
+
+/* 64 bytes of sixteen rows: v[j] is word j of all rows. Two-byte types have two columns in a word, which `part`
+ * separates. */
+ALWAYS_INLINE void load_words(const uint8_t *p, int64_t stride, f32x16 v[16])
 {
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
-        v[i] = two_bytes(t) ? f32x16_load(weights + i * row_bytes + 2 * c) : row_load(t, weights + i * row_bytes, c);
+        v[i] = f32x16_load(p + i * stride);
     f32x16_transpose(v);
 }
 ALWAYS_INLINE void part(dtype t, f32x16 pairs, f32x16 *even, f32x16 *odd)
@@ -80,24 +89,59 @@ ALWAYS_INLINE void part(dtype t, f32x16 pairs, f32x16 *even, f32x16 *odd)
         f32x16_part_bf16(pairs, even, odd);
 }
 
-/* out[j * PANEL_ROWS + i] = w[i][c + j] for sixteen whole rows and group_columns(t) columns. */
-ALWAYS_INLINE void interleave(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t c, float *out)
+ALWAYS_INLINE void f32x16_interleave(dtype t, const uint8_t *p, int64_t stride, float *out, int64_t ld)
 {
     f32x16 v[16], even, odd;
-    load_interleaved(t, weights, row_bytes, c, v);
+    load_words(p, stride, v);
 #pragma GCC unroll 16
     for (int j = 0; j < 16; j++) {
         if (!two_bytes(t)) {
-            f32x16_store(out + j * PANEL_ROWS, v[j]);
+            f32x16_store(out + j * ld, v[j]);
             continue;
         }
         part(t, v[j], &even, &odd);
-        f32x16_store(out + 2 * j * PANEL_ROWS, even);
-        f32x16_store(out + (2 * j + 1) * PANEL_ROWS, odd);
+        f32x16_store(out + 2 * j * ld, even);
+        f32x16_store(out + (2 * j + 1) * ld, odd);
     }
 }
 
-/* The same for the edges: `height` rows, the others 0, and `width` <= 16 columns. */
+/* sum += 64 bytes of sixteen rows times the activations of their columns */
+ALWAYS_INLINE f32x16 add_columns(dtype t, const uint8_t *p, int64_t stride, const float *x, f32x16 sum)
+{
+    f32x16 v[16], even, odd;
+    load_words(p, stride, v);
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; j++) {
+        if (!two_bytes(t)) {
+            sum = f32x16_fma(v[j], f32x16_set1(x[j]), sum);
+            continue;
+        }
+        part(t, v[j], &even, &odd);
+        sum = f32x16_fma(even, f32x16_set1(x[2 * j]), sum);
+        sum = f32x16_fma(odd, f32x16_set1(x[2 * j + 1]), sum);
+    }
+    return sum;
+}
+
+ALWAYS_INLINE void f32x16_direct_rows(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t cols, const float *x,
+                                      float *y)
+{
+    f32x16 sum[DIRECT_ROWS / 16];
+#pragma GCC unroll 4
+    for (int v = 0; v < DIRECT_ROWS / 16; v++)
+        sum[v] = f32x16_zero();
+    for (int64_t c = 0; c < cols; c += group_columns(t), weights += 64)
+#pragma GCC unroll 4
+        for (int v = 0; v < DIRECT_ROWS / 16; v++)
+            sum[v] = add_columns(t, weights + 16 * v * row_bytes, row_bytes, x + c, sum[v]);
+#pragma GCC unroll 4
+    for (int v = 0; v < DIRECT_ROWS / 16; v++)
+        f32x16_store(y + 16 * v, sum[v]);
+}
+
+#endif
+
+/* out[j * PANEL_ROWS + i] = w[i][c + j] at the edges: `height` rows, the others 0, and `width` <= 16 columns. */
 ALWAYS_INLINE void interleave_part(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c,
                                    int64_t width, float *out)
 {
@@ -122,7 +166,7 @@ ALWAYS_INLINE void panel_from_rows(dtype t, const uint8_t *weights, int64_t row_
         int64_t left = height - first, k = 0;
         if (left >= 16)
             for (; k + group_columns(t) <= depth; k += group_columns(t))
-                interleave(t, weights, row_bytes, c + k, out + k * PANEL_ROWS);
+                f32x16_interleave(t, weights + (c + k) * element_bytes(t), row_bytes, out + k * PANEL_ROWS, PANEL_ROWS);
         for (; k < depth; k += 16)
             interleave_part(t, weights, row_bytes, left, c + k, depth - k < 16 ? depth - k : 16, out + k * PANEL_ROWS);
     }
@@ -210,42 +254,6 @@ static void panel_multiply(const float *p, int64_t depth, const float *x, int64_
         multiply_tiles(1, p, depth, x, ldx, n, y, ldy, height, fresh);
 }
 
-/* One token: sixteen sums += the columns c … of as many rows times x[c …], straight from memory. */
-ALWAYS_INLINE f32x16 add_columns(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t c, const float *x,
-                                 f32x16 sum)
-{
-    f32x16 v[16], even, odd;
-    load_interleaved(t, weights, row_bytes, c, v);
-#pragma GCC unroll 16
-    for (int j = 0; j < 16; j++) {
-        if (!two_bytes(t)) {
-            sum = f32x16_fma(v[j], f32x16_set1(x[c + j]), sum);
-            continue;
-        }
-        part(t, v[j], &even, &odd);
-        sum = f32x16_fma(even, f32x16_set1(x[c + 2 * j]), sum);
-        sum = f32x16_fma(odd, f32x16_set1(x[c + 2 * j + 1]), sum);
-    }
-    return sum;
-}
-
-/* y[0 … DIRECT_ROWS) = whole rows times one token; `cols` a multiple of group_columns. */
-ALWAYS_INLINE void direct_rows(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t cols, const float *x,
-                               float *y)
-{
-    f32x16 sum[DIRECT_ROWS / 16];
-#pragma GCC unroll 4
-    for (int v = 0; v < DIRECT_ROWS / 16; v++)
-        sum[v] = f32x16_zero();
-    for (int64_t c = 0; c < cols; c += group_columns(t))
-#pragma GCC unroll 4
-        for (int v = 0; v < DIRECT_ROWS / 16; v++)
-            sum[v] = add_columns(t, weights + 16 * v * row_bytes, row_bytes, c, x, sum[v]);
-#pragma GCC unroll 4
-    for (int v = 0; v < DIRECT_ROWS / 16; v++)
-        f32x16_store(y + 16 * v, sum[v]);
-}
-
 ALWAYS_INLINE void float_matrix(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
                                 const void *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
 {
@@ -253,7 +261,7 @@ ALWAYS_INLINE void float_matrix(dtype t, const void *weights, int64_t row_bytes,
     int64_t r = 0;
     if (n == 1 && cols % group_columns(t) == 0)
         for (; r + DIRECT_ROWS <= rows; r += DIRECT_ROWS)
-            direct_rows(t, (const uint8_t *)weights + r * row_bytes, row_bytes, cols, act, y + r);
+            f32x16_direct_rows(t, (const uint8_t *)weights + r * row_bytes, row_bytes, cols, act, y + r);
     for (; r < rows; r += PANEL_ROWS) {
         const uint8_t *w = (const uint8_t *)weights + r * row_bytes;
         int64_t height = rows - r < PANEL_ROWS ? rows - r : PANEL_ROWS;

@@ -77,28 +77,6 @@ ALWAYS_INLINE f32x16 f32x16_scaled_i8(const void *p, f32x16 d)
                                       -0xf801); /* byte i of 16 to word i; the words' other bytes are 0 */
     return (f32x16){scaled_bytes(v, order, d.a), scaled_bytes(v, _mm256_add_epi32(order, next), d.b)};
 }
-/* The lower or upper halves of 16 words to float. */
-ALWAYS_INLINE f32x16 halves_to_float(__m256i a, __m256i b)
-{
-    __m256i packed = _mm256_packus_epi32(a, b); /* works in halves: a0 b0 a1 b1 */
-    packed = _mm256_permute4x64_epi64(packed, 0xd8);
-    return (f32x16){_mm256_cvtph_ps(_mm256_castsi256_si128(packed)),
-                    _mm256_cvtph_ps(_mm256_extracti128_si256(packed, 1))};
-}
-ALWAYS_INLINE void f32x16_part_f16(f32x16 v, f32x16 *even, f32x16 *odd)
-{
-    __m256i a = _mm256_castps_si256(v.a), b = _mm256_castps_si256(v.b), low = _mm256_set1_epi32(0xffff);
-    *even = halves_to_float(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
-    *odd = halves_to_float(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
-}
-ALWAYS_INLINE void f32x16_part_bf16(f32x16 v, f32x16 *even, f32x16 *odd)
-{
-    __m256i a = _mm256_castps_si256(v.a), b = _mm256_castps_si256(v.b), high = _mm256_set1_epi32((int)0xffff0000);
-    even->a = _mm256_castsi256_ps(_mm256_slli_epi32(a, 16));
-    even->b = _mm256_castsi256_ps(_mm256_slli_epi32(b, 16));
-    odd->a = _mm256_castsi256_ps(_mm256_and_si256(a, high));
-    odd->b = _mm256_castsi256_ps(_mm256_and_si256(b, high));
-}
 ALWAYS_INLINE void f32x16_to_f16(void *p, f32x16 v)
 {
     _mm_storeu_si128(p, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));
@@ -172,59 +150,6 @@ ALWAYS_INLINE void f32x16_store_i8(void *p, f32x16 v)
     _mm_storeu_si128(p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
 }
 
-/* 8 x 8: pairs of lanes, pairs of pairs, halves. */
-ALWAYS_INLINE void i32x8_transpose(__m256i v[8])
-{
-    __m256i a[8];
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; i += 2) {
-        a[i] = _mm256_unpacklo_epi32(v[i], v[i + 1]);
-        a[i + 1] = _mm256_unpackhi_epi32(v[i], v[i + 1]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; i += 4)
-#pragma GCC unroll 16
-        for (int j = 0; j < 2; j++) {
-            v[i + 2 * j] = _mm256_unpacklo_epi64(a[i + j], a[i + j + 2]);
-            v[i + 2 * j + 1] = _mm256_unpackhi_epi64(a[i + j], a[i + j + 2]);
-        }
-#pragma GCC unroll 16
-    for (int j = 0; j < 4; j++) {
-        __m256i low = v[j], high = v[j + 4];
-        v[j] = _mm256_permute2x128_si256(low, high, 0x20);
-        v[j + 4] = _mm256_permute2x128_si256(low, high, 0x31);
-    }
-}
-ALWAYS_INLINE void f32x16_transpose(f32x16 v[16])
-{
-    __m256i quarter[8];
-    __m256 kept[8];
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; i++)
-        quarter[i] = _mm256_castps_si256(v[i].a);
-    i32x8_transpose(quarter);
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; i++) {
-        v[i].a = _mm256_castsi256_ps(quarter[i]);
-        quarter[i] = _mm256_castps_si256(v[i + 8].a);
-    }
-    i32x8_transpose(quarter); /* rows 8-15 of columns 0-7 */
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; i++) {
-        kept[i] = _mm256_castsi256_ps(quarter[i]);
-        quarter[i] = _mm256_castps_si256(v[i].b);
-    }
-    i32x8_transpose(quarter); /* rows 0-7 of columns 8-15 */
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; i++) {
-        v[i].b = kept[i];
-        v[i + 8].a = _mm256_castsi256_ps(quarter[i]);
-        quarter[i] = _mm256_castps_si256(v[i + 8].b);
-    }
-    i32x8_transpose(quarter);
-#pragma GCC unroll 16
-    for (int i = 0; i < 8; i++)
-        v[i + 8].b = _mm256_castsi256_ps(quarter[i]);
-}
+#include "kernels/x86/columns_avx2.h"
 
 #endif

@@ -190,16 +190,9 @@ ALWAYS_INLINE void fill_panel(dtype t, const uint8_t *weights, int64_t row_bytes
             else
                 record_256(t, block, record[i]);
         }
-        for (int w = 0; w < words; w += 16) {
-            f32x16 v[16];
-#pragma GCC unroll 16
-            for (int i = 0; i < 16; i++)
-                v[i] = f32x16_load(record[i] + w);
-            f32x16_transpose(v);
-#pragma GCC unroll 16
-            for (int i = 0; i < 16; i++)
-                f32x16_store(out + (w + i) * PANEL_ROWS + first, v[i]);
-        }
+        for (int w = 0; w < words; w += 16)
+            f32x16_interleave(DTYPE_F32, (const uint8_t *)(record[0] + w), sizeof record[0],
+                              (float *)(out + w * PANEL_ROWS + first), PANEL_ROWS);
     }
 }
 
