@@ -129,6 +129,7 @@ static void templates_that_differ_in_what_they_write_are_refused(void **state)
         {"chatml", "message['role']", "('model' if message['role'] == 'assistant' else message['role'])"},
         {"chatml", LOOP, "{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}" LOOP},
         {"chatml", LOOP, "<|im_start|>system\nBe brief.<|im_end|>\n" LOOP},
+        {"chatml", LOOP, "{% if tools %}<|im_start|>system\nUse them.<|im_end|>\n{% endif %}" LOOP},
         {"chatml", LOOP,
          "{% if messages[0]['role'] != 'system' %}{% set s = 'Be brief.' %}"
          "{{ '<|im_start|>system\\n' + s + '<|im_end|>\\n' }}{% endif %}" LOOP},
