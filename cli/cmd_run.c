@@ -150,12 +150,13 @@ static bool write_stats(const char *path, const measure *m)
     return true;
 }
 
-/* Do standard output and standard error show their text in one place? */
+/* Do standard output and standard error show their text in one place? What reads a pipe may write to the terminal. */
 static bool shown_together(void)
 {
     struct stat out, err;
-    return isatty(STDERR_FILENO) || (!fstat(STDOUT_FILENO, &out) && !fstat(STDERR_FILENO, &err) &&
-                                     out.st_dev == err.st_dev && out.st_ino == err.st_ino);
+    if (fstat(STDOUT_FILENO, &out) || fstat(STDERR_FILENO, &err))
+        return false;
+    return (out.st_dev == err.st_dev && out.st_ino == err.st_ino) || (S_ISFIFO(out.st_mode) && isatty(STDERR_FILENO));
 }
 
 /* End the text's line: on a terminal always; elsewhere the text stays as the model wrote it, and what is about to be

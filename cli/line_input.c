@@ -8,6 +8,7 @@
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "progress.h"
 
@@ -36,13 +37,82 @@ static void on_end(int signal_number)
     raise(signal_number); /* ends the program now (catch_ends) */
 }
 
+/* What happened while a key was waited for. */
+static volatile sig_atomic_t resumed, resized;
+
+static void on_stop(int signal_number)
+{
+    int error = errno;
+    struct termios edited;
+    sigset_t stop;
+    bool known = !tcgetattr(STDIN_FILENO, &edited);
+    tcsetattr(STDIN_FILENO, TCSANOW, &modes);
+    sigemptyset(&stop);
+    sigaddset(&stop, signal_number);
+    raise(signal_number);
+    pthread_sigmask(SIG_UNBLOCK, &stop, NULL); /* stops here */
+    pthread_sigmask(SIG_BLOCK, &stop, NULL);
+    catch_ends(&signal_number, 1, on_stop);
+    if (known)
+        tcsetattr(STDIN_FILENO, TCSANOW, &edited);
+    resumed = 1;
+    errno = error;
+}
+
+static void on_resize(int signal_number)
+{
+    resized = 1;
+}
+
+/* While keys are read: be told when the program is stopped and when the window changes. The editor could see to signals
+ * itself, but would send each on to all programs of the process group, a script that runs this one among them. */
+static void watch_terminal(bool on)
+{
+    static const int stop = SIGTSTP;
+    struct sigaction old, action = {.sa_handler = on ? on_resize : SIG_DFL};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGWINCH, &action, NULL);
+    if (on)
+        catch_ends(&stop, 1, on_stop);
+    else if (!sigaction(stop, NULL, &old) && old.sa_handler == on_stop)
+        sigaction(stop, &action, NULL);
+}
+
+/* One character for the editor; bytes that are none are left out. -1 also after Ctrl-C. */
+static int read_key(EditLine *edit, wchar_t *key)
+{
+    mbstate_t state = {0};
+    for (;;) {
+        if (resized || resumed)
+            el_resize(edit);
+        if (resumed)
+            el_set(edit, EL_REFRESH);
+        resized = resumed = 0;
+        char byte;
+        ssize_t got = interrupted() ? -1 : read(STDIN_FILENO, &byte, 1);
+        if (got < 0 && !interrupted() && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return (int)got;
+        size_t n = mbrtowc(key, &byte, 1, &state);
+        if (n == (size_t)-1) { /* this byte may begin another */
+            state = (mbstate_t){0};
+            n = mbrtowc(key, &byte, 1, &state);
+        }
+        if (n <= 1)
+            return 1;
+        if (n == (size_t)-1)
+            state = (mbstate_t){0};
+    }
+}
+
 line_input *line_input_open(void)
 {
     line_input *in = must_alloc(1, sizeof *in);
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
         return in;
     static const int ends[] = {SIGTERM, SIGHUP, SIGQUIT};
-    if (!tcgetattr(STDIN_FILENO, &modes)) /* libedit gives the terminal back too, but not in the moment of taking it */
+    if (!tcgetattr(STDIN_FILENO, &modes))
         catch_ends(ends, sizeof ends / sizeof *ends, on_end);
     in->edit = el_init("odmoe", stdin, stdout, stderr);
     in->history = history_init();
@@ -58,7 +128,8 @@ line_input *line_input_open(void)
     el_set(in->edit, EL_PROMPT, edit_prompt);
     el_set(in->edit, EL_EDITOR, "emacs");
     el_set(in->edit, EL_HIST, history, in->history);
-    el_set(in->edit, EL_SIGNAL, 1); /* a signal finds the terminal as it was before, then gets its own handler */
+    el_set(in->edit, EL_SIGNAL, 0); /* watch_terminal, on_end and Ctrl-C's flag see to them */
+    el_set(in->edit, EL_GETCFN, read_key);
     el_set(in->edit, EL_BIND, "^R", "em-inc-search-prev", NULL);
     return in;
 }
@@ -99,7 +170,9 @@ static line_result read_edited(line_input *in, const char *prompt, size_t *lengt
     in->prompt = prompt;
     errno = 0;
     el_resize(in->edit); /* the window may have changed while the answer came */
+    watch_terminal(true);
     const char *text = el_gets(in->edit, &got);
+    watch_terminal(false);
     if (interrupted()) {
         interrupt_forget();
         el_reset(in->edit);

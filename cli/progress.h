@@ -22,8 +22,8 @@ void interrupt_catch(bool once);
 bool interrupted(void);
 void interrupt_forget(void);
 
-/* catch_ends - a handler for signals that would end the program, which clears up and raises the signal again: that ends
- * it then. A signal that is ignored stays ignored, so that nohup keeps its meaning. */
+/* catch_ends - a handler for signals that would end or stop the program, which clears up and raises the signal again:
+ * that ends or stops it then. A signal that is ignored stays ignored, so that nohup keeps its meaning. */
 void catch_ends(const int *signals, size_t count, void (*handler)(int signal_number));
 
 #endif

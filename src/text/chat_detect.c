@@ -111,39 +111,45 @@ static bool is_under(const char *text, size_t at, const char *condition, bool or
            (or_else && length - minus >= 4 && !memcmp(tag + minus, "else", 4));
 }
 
+/* Where the turn that text is in ends at the latest: at the next header. Searching no farther keeps it linear. */
+static const char *turn_limit(const chat_format *f, const char *text)
+{
+    const char *next = strstr(text, f->signs[0]);
+    return next ? next : text + strlen(text);
+}
+
 /* A ChatML template writes system turns of its own besides those of the loop over the messages. Known are: the first
  * message's, those of tools, and one for conversations without a system text. One that refuses system texts is not. */
 static bool system_turns_are_known(const chat_format *f, const char *reduced)
 {
     static const char first[] = "\"+messages[0].content+\"<|im_end|>\n\"", named[] = "\"+system_message}}";
-    const char *head = f->system[0];
+    const char *head = f->system[0], *tail = f->system[1];
     for (const char *at = reduced; (at = strstr(at, "raise_exception(")); at++)
         if (is_under(reduced, (size_t)(at - reduced), "==\"system\"", false))
             return false;
     bool named_is_first = strstr(reduced, "set system_message=messages[0].content%}");
-    for (const char *at = reduced; (at = strstr(at, head)); at += strlen(head)) {
-        const char *behind = at + strlen(head), *quote = strchr(behind, '"');
+    for (const char *at = reduced; (at = strstr(at, head));) {
         size_t place = (size_t)(at - reduced);
-        if (!strncmp(behind, first, strlen(first)) || (named_is_first && !strncmp(behind, named, strlen(named))))
+        at += strlen(head);
+        if (!strncmp(at, first, strlen(first)) || (named_is_first && !strncmp(at, named, strlen(named))))
             continue;
-        bool whole = quote && memmem(behind, (size_t)(quote - behind), "<|im_end|>", strlen("<|im_end|>"));
+        const char *limit = turn_limit(f, at), *quote = memchr(at, '"', (size_t)(limit - at));
+        bool whole = memmem(at, (size_t)((quote ? quote : limit) - at), tail, strcspn(tail, "\n"));
         if (!whole && is_under(reduced, place, "if tools", false))
             continue;
-        if (*behind == '"' || *behind == '{' || !is_under(reduced, place, "!=\"system\"", true))
+        if (*at == '"' || *at == '{' || !is_under(reduced, place, "!=\"system\"", true))
             return false;
     }
     return true;
 }
 
-/* ChatML templates hold the system text of conversations without one as it is written, header and end token around it.
- * Each header is searched up to the next one only, which keeps this linear. */
+/* ChatML templates hold the system text of conversations without one as it is, header and end token around it. */
 static odmoe_status find_default_system(const char *text, const chat_format *f, char **out, odmoe_error *err)
 {
-    const char *head = f->system[0], *tail = f->system[1], *turn = f->signs[0], *stop = text + strlen(text);
+    const char *head = f->system[0], *tail = f->system[1];
     for (const char *at = text; (at = strstr(at, head));) {
         at += strlen(head);
-        const char *next = strstr(at, turn);
-        const char *end = memmem(at, (size_t)((next ? next : stop) - at), tail, strcspn(tail, "\n"));
+        const char *end = memmem(at, (size_t)(turn_limit(f, at) - at), tail, strcspn(tail, "\n"));
         size_t length = end ? (size_t)(end - at) : 0;
         if (!length || *at == '"' || memchr(at, '{', length) || memchr(at, '}', length))
             continue; /* put together from variables */

@@ -9,6 +9,11 @@
 #define THINK_PROMPT "\"<|im_start|>assistant\n<think>\n\""
 #define THINK_BEGIN "\"<think>\n\""
 #define CHATML_TURN(content) "\"<|im_start|>\"+message.role+\"\n\"+" content "+\"<|im_end|>\n\""
+/* Qwen1.5's early ones end a turn unless nobody is to answer it. */
+#define CHATML_OPEN_TURN                                            \
+    "\"<|im_start|>\"+message.role+\"\n\"+message.content}}"        \
+    "{%if (loop.last and add_generation_prompt) or not loop.last%}" \
+    "{{\"<|im_end|>\n\"}}{%endif%}"
 #define LLAMA3_TURN "\"<|start_header_id|>\"+message.role+\"<|end_header_id|>\n\n\"+message.content|trim+\"<|eot_id|>\""
 #define QWEN3_THOUGHTS "+\"\n<think>\n\"+reasoning_content.strip(\"\n\")+\"\n</think>\n\n\"+content.lstrip(\"\n\")"
 
@@ -47,8 +52,9 @@ const chat_format chat_formats[] = {
     {.name = "chatml",
      .signs = {"<|im_start|>"},
      .one_of = {CHATML_TURN("message.content"), CHATML_TURN("content"),
-                "%}<|im_start|>{{message.role}}\n{{message.content}}<|im_end|>\n{%endfor%}"},
-     .without = {"think>", "<|im_start|>assistant\"", "<|im_start|>assistant<", "message.content|"},
+                "%}<|im_start|>{{message.role}}\n{{message.content}}<|im_end|>\n{%endfor%}", CHATML_OPEN_TURN},
+     .without = {"think>", "<|im_start|>assistant\"", "<|im_start|>assistant<", "=message.content|",
+                 "{{message.content|", "message.content|trim+\"<|im_end|>"},
      .system = {"<|im_start|>system\n", "<|im_end|>\n"},
      .user = {"<|im_start|>user\n", "<|im_end|>\n"},
      .assistant = {"<|im_start|>assistant\n", "<|im_end|>\n"},

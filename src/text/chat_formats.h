@@ -34,7 +34,7 @@ typedef enum chat_trim {
 typedef struct chat_format {
     const char *name;
     const char *signs[4];   /* a template that has all of these (with default_system: first what begins a turn) ... */
-    const char *one_of[3];  /* ... and one of these, if there are any ... */
+    const char *one_of[4];  /* ... and one of these, if there are any ... */
     const char *without[6]; /* ... and none of these is of this format. As chat_detect.c reduces it. */
     const char *system[2], *user[2], *assistant[2]; /* before and behind each message; system: also inside a user's */
     const char *last_answer;                        /* instead of assistant[1] at the very end, or NULL */

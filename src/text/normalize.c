@@ -7,11 +7,9 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-#define TEXT_MAX 0x7FFFFFFFu
-
 odmoe_status text_append(text_buffer *b, const char *text, size_t length, odmoe_error *err)
 {
-    size_t limit = b->limit ? b->limit : TEXT_MAX;
+    size_t limit = b->limit && b->limit < TEXT_MAX ? b->limit : TEXT_MAX;
     if (b->length > limit || length > limit - b->length)
         return err_set(err, ODMOE_ERR_RANGE, "the text grows beyond %zu bytes", limit);
     odmoe_status st = mem_grow((void **)&b->at, &b->capacity, b->length + length, 1, "a text", err);

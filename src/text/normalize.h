@@ -20,11 +20,13 @@ typedef struct normalize_step {
     pattern *pattern; /* owned */
 } normalize_step;
 
+#define TEXT_MAX 0x7FFFFFFFu /* bytes of a text: merging numbers them with 32 bits */
+
 /* A growing text; zero-initialise, free(at). */
 typedef struct text_buffer {
     char *at;
     size_t length, capacity;
-    size_t limit; /* bytes; 0: 2 GiB */
+    size_t limit; /* bytes; 0, and at most: TEXT_MAX */
 } text_buffer;
 
 /* text_append - ERR_MEMORY, ERR_RANGE (beyond the limit). */

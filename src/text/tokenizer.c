@@ -8,8 +8,6 @@
 #include "base/mem.h"
 #include "text/tokenizer_state.h"
 
-#define TEXT_MAX 0x7FFFFFFFu
-
 odmoe_status tokenizer_open(const char *path, tokenizer **out, odmoe_error *err)
 {
     struct stat info;

@@ -87,6 +87,18 @@ class Terminal:
         os.close(self.fd)
 
 
+class ShellTerminal(Terminal):
+    """A shell script on a terminal, with the program as "$@": the terminal outlives the program."""
+
+    def __init__(self, script, *arguments):
+        self.shown = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ["TERM"] = "xterm"
+            signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # ignored where the tests run in the background
+            os.execv("/bin/sh", ["sh", "-c", script, "sh", PROGRAM, *map(str, arguments)])
+
+
 class CliTest(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="odmoe-cli-")

@@ -2,7 +2,7 @@
 import subprocess
 import unittest
 
-from odmoe_cli import DEMO, PROGRAM, SOURCE, CliTest, run
+from odmoe_cli import DEMO, PROGRAM, SOURCE, CliTest, ShellTerminal, run
 
 
 def last_line(shown):
@@ -13,6 +13,16 @@ class Run(CliTest):
     def test_scripts_get_the_text_and_nothing_else(self):
         result = self.check_done(run("run", "-m", DEMO, "-p", "In the beginning", "-n", "4"))
         self.assertEqual(result.err, "")
+
+    def test_the_summary_begins_a_line_where_the_text_is_shown_too(self):
+        command = ["run", "-m", DEMO, "-p", "And God said, Let there be", "-n", "4", "--temp", "0", "--ignore-eos"]
+        text = self.check_done(run(*command)).out
+        for script, shown in (('"$@"', text + "\n"), ('"$@" > file', "")):
+            terminal = ShellTerminal(f"cd '{self.folder}'; " + script, *command)
+            self.addCleanup(terminal.kill)
+            self.assertEqual(terminal.end(), 0)
+            before = terminal.shown.replace("\r\n", "\n").split("4 tokens at ")[0]
+            self.assertEqual(before.split("\x1b[K")[-1], shown, script)
 
     def test_the_summary_is_one_line_that_says_what_it_cost(self):
         err = self.check_done(run("run", "-m", DEMO, "-p", "In the beginning", "-n", "4", "--ignore-eos", "-v")).err

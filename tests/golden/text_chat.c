@@ -71,7 +71,7 @@ static void further_templates_are_recognised_and_rendered(void **state)
     json_error_t fault;
     snprintf(path, sizeof path, "%s/templates/more.json", getenv("ODMOE_TEST_DATA"));
     json_t *all = json_load_file(path, 0, &fault), *one, *row;
-    assert_int_equal(json_object_size(all), 29);
+    assert_int_equal(json_object_size(all), 30);
     const char *name;
     size_t i;
     json_object_foreach(all, name, one)
@@ -129,6 +129,7 @@ static void templates_that_differ_in_what_they_write_are_refused(void **state)
         {"chatml", "message['role']", "('model' if message['role'] == 'assistant' else message['role'])"},
         {"chatml", LOOP, "{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}" LOOP},
         {"chatml", LOOP, "<|im_start|>system\nBe brief.<|im_end|>\n" LOOP},
+        {"chatml", LOOP, "{% if tools %}<|im_start|>system\nUse them.<|im_end|>\n{% endif %}" LOOP},
         {"chatml", LOOP,
          "{% if messages[0]['role'] != 'system' %}{% set s = 'Be brief.' %}"
          "{{ '<|im_start|>system\\n' + s + '<|im_end|>\\n' }}{% endif %}" LOOP},
@@ -138,6 +139,8 @@ static void templates_that_differ_in_what_they_write_are_refused(void **state)
          "assistant\\n' }}{% if think is false %}{{ '<think>\\n\\n</think>\\n\\n' }}"
          "{% else %}{{ '<think>\\n'"},
         {"chatml", "assistant\\n'", "assistant\\n<think>\\n\\n</think>\\n\\n'"},
+        {"qwen1.5", " or not loop.last", ""},
+        {"qwen3-instruct", "content = message.content %}", "content = message.content | trim %}"},
         {"qwen3", "'<think>\\n\\n</think>\\n\\n' }}", "'<think>\\n\\n</think>\\n\\n' }}{% else %}{{ '<think>\\n' }}"},
         {"qwen3", "reasoning_content.strip('\\n')", "reasoning_content"},
         {"qwen3-thinking", "{%- if add_generation_prompt %}",

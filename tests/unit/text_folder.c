@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "text/chat.h"
@@ -332,20 +333,29 @@ static void without_a_template_the_hint_is_run_without_chat(void **state)
     gguf_free(g);
 }
 
-/* A header without an end is searched for it up to the next header only. */
+#ifdef __SANITIZE_ADDRESS__
+#define HEADERS_BYTES (1 << 16) /* its strstr looks at all that follows, each time */
+#else
+#define HEADERS_BYTES (1 << 20)
+#endif
+
+/* A header without an end is searched for it up to the next header only, whatever stands at the end of all. */
 static void a_template_of_headers_takes_little_time(void **state)
 {
+    clock_t begin = clock();
     static const char end[] = "<|im_end|>\n" CHATML, head[] = "{%else%}<|im_start|>system\nx";
-    size_t n = strlen(end), count = ((1 << 18) - n) / strlen(head);
-    char *text = malloc(n + count * strlen(head) + 1);
+    size_t n = strlen(end), count = (HEADERS_BYTES - n - 1) / strlen(head);
+    char *text = malloc(n + count * strlen(head) + 1 + 1);
     assert_non_null(text);
     strcpy(text, end);
     for (size_t i = 0; i < count; i++, n += strlen(head))
         memcpy(text + n, head, strlen(head));
+    text[n++] = '"';
     text[n] = 0;
     chat_template c = {0};
     assert_int_equal(chat_detect(text, n, &c, &err), ODMOE_OK);
     assert_null(c.default_system);
+    assert_in_range((clock() - begin) / CLOCKS_PER_SEC, 0, 1); /* some ten seconds, if farther */
     free(text);
 }
 

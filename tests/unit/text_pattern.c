@@ -176,6 +176,8 @@ static void a_text_cannot_be_appended_to_beyond_its_limit(void **state)
     text_buffer b = {0};
     assert_int_equal(text_append(&b, "ab", 2, &err), ODMOE_OK);
     assert_int_equal(text_append(&b, "ab", SIZE_MAX, &err), ODMOE_ERR_RANGE); /* 2 + SIZE_MAX is 1 */
+    b.limit = (size_t)8 << 30; /* what may become of a long text in all */
+    assert_int_equal(text_append(&b, "ab", TEXT_MAX, &err), ODMOE_ERR_RANGE);
     assert_int_equal(b.length, 2);
     free(b.at);
 }

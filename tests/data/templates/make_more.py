@@ -79,7 +79,7 @@ QWEN3_CODER = (
     '        {{- "<|im_start|>system\\nYou are Qwen, a helpful AI assistant that can interact with a computer to solve tasks." }}\n    {%- endif %}\n{%- endif %}\n'
     "{%- if tools is iterable and tools | length > 0 %}\n    {{- \"\\n\\n# Tools\" }}\n{%- endif %}\n"
     "{%- if system_message is defined %}\n    {{- '<|im_end|>\\n' }}\n{%- else %}\n    {%- if tools is iterable and tools | length > 0 %}\n        {{- '<|im_end|>\\n' }}\n    {%- endif %}\n{%- endif %}\n"
-    '{%- for message in loop_messages %}\n    {%- if message.role == "assistant" and message.tool_calls is defined and message.tool_calls is iterable and message.tool_calls | length > 0 %}\n        {{- \'<|im_start|>\' + message.role }}\n        {{- \'<|im_end|>\\n\' }}\n'
+    '{%- for message in loop_messages %}\n    {%- if message.role == "assistant" and message.tool_calls is defined and message.tool_calls is iterable and message.tool_calls | length > 0 %}\n        {{- \'<|im_start|>\' + message.role }}\n        {%- if message.content is defined and message.content is string and message.content | trim | length > 0 %}\n            {{- \'\\n\' + message.content | trim + \'\\n\' }}\n        {%- endif %}\n        {{- \'<|im_end|>\\n\' }}\n'
     '    {%- elif message.role == "user" or message.role == "system" or message.role == "assistant" %}\n        {{- \'<|im_start|>\' + message.role + \'\\n\' + message.content + \'<|im_end|>\' + \'\\n\' }}\n'
     '    {%- else %}\n        {{- \'<|im_start|>\' + message.role + \'\\n\' + message.content + \'<|im_end|>\\n\' }}\n    {%- endif %}\n{%- endfor %}\n' + PROMPT
 )
@@ -90,6 +90,7 @@ TEMPLATES = {
     "chatml-raises": ("chatml", CHATML.replace("{% for message in messages %}", "{% for message in messages %}{% if message['role'] not in ['system', 'user', 'assistant'] %}{{ raise_exception('Unknown role') }}{% endif %}"), LATER_SYSTEM),
     "chatml-bos": ("chatml", "{{ bos_token }}" + CHATML, LATER_SYSTEM),
     "qwen2": ("chatml", "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}", LATER_SYSTEM),
+    "qwen1.5": ("chatml", "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content']}}{% if (loop.last and add_generation_prompt) or not loop.last %}{{ '<|im_end|>' + '\n'}}{% endif %}{% endfor %}{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}{{ '<|im_start|>assistant\n' }}{% endif %}", LATER_SYSTEM),
     "qwen3": ("chatml", QWEN3, LATER_SYSTEM),
     "qwen3-thinking": ("chatml", QWEN3_THINKING, LATER_SYSTEM),
     "qwen3-instruct": ("chatml", QWEN3_INSTRUCT, LATER_SYSTEM),
@@ -129,6 +130,8 @@ for name, (kind, text, more) in TEMPLATES.items():
     template, rows = env.from_string(text), []
     for talk in TALKS + more:
         for prompt in (True, False):
+            if name == "qwen1.5" and (not prompt or talk[-1][0] == "assistant"):
+                continue  # it leaves the last turn open, or begins no answer: odmoe always ends with the beginning of one
             messages = [dict(role=r, content=c) for r, c in talk]
             try:
                 rendered = template.render(messages=messages, add_generation_prompt=prompt, bos_token="<BOS>", eos_token="<EOS>")
