@@ -278,6 +278,24 @@ static void a_link_stays_and_what_is_no_file_is_left_alone(void **state)
     odmoe_model_close(model);
 }
 
+/* A program may change its folder, and a download tool its files, while the model is open. */
+static void a_session_is_saved_when_the_models_file_is_no_longer_where_it_was(void **state)
+{
+    gguf_edit *e = edit_read(test_path(MODEL));
+    const char *path = edit_save(e, "moved.gguf");
+    edit_free(e);
+    odmoe_options o = small_options();
+    odmoe_model *model = must_open(path, &o);
+    assert_int_equal(unlink(path), 0);
+    const char *file = saved(model, "session");
+    odmoe_session *session = must_create(model, 0);
+    if (odmoe_session_load(session, file, &err))
+        fail_msg("%s", err.message);
+    assert_goes_on(model, session, LENGTH);
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+}
+
 typedef struct saver {
     odmoe_session *session;
     const char *path;
@@ -453,6 +471,7 @@ int main(void)
         cmocka_unit_test(a_session_of_the_same_weights_with_another_configuration_is_refused),
         cmocka_unit_test(a_session_of_a_model_with_other_experts_is_refused),
         cmocka_unit_test(a_link_stays_and_what_is_no_file_is_left_alone),
+        cmocka_unit_test(a_session_is_saved_when_the_models_file_is_no_longer_where_it_was),
         cmocka_unit_test(two_that_save_to_one_name_leave_a_whole_file_of_one),
         cmocka_unit_test(any_damage_is_noticed_and_the_session_stays),
         cmocka_unit_test(token_ids_that_the_model_lacks_are_damage_even_when_the_sum_is_right),
