@@ -253,6 +253,25 @@ static void a_session_of_a_model_with_other_experts_is_refused(void **state)
     edit_free(e);
 }
 
+static void put_groups(gguf_edit *e, uint32_t groups)
+{
+    edit_set_int(e, "qwen3moe.expert_group_count", GG_U32, groups);
+    edit_set_int(e, "qwen3moe.expert_group_used_count", GG_U32, 1);
+}
+
+static void a_session_of_the_same_experts_in_other_groups_is_refused(void **state)
+{
+    gguf_edit *e = edit_read(test_path(MODEL));
+    odmoe_options o = small_options();
+    put_groups(e, 1);
+    odmoe_model *model = must_open(edit_save(e, "one.gguf"), &o);
+    const char *file = saved(model, "session");
+    odmoe_model_close(model);
+    put_groups(e, 2);
+    refused_by(edit_save(e, "two.gguf"), &o, file);
+    edit_free(e);
+}
+
 /* ---- files ---- */
 
 static void a_link_stays_and_what_is_no_file_is_left_alone(void **state)
@@ -470,6 +489,7 @@ int main(void)
         cmocka_unit_test(a_session_of_another_model_kv_type_or_kernels_is_refused),
         cmocka_unit_test(a_session_of_the_same_weights_with_another_configuration_is_refused),
         cmocka_unit_test(a_session_of_a_model_with_other_experts_is_refused),
+        cmocka_unit_test(a_session_of_the_same_experts_in_other_groups_is_refused),
         cmocka_unit_test(a_link_stays_and_what_is_no_file_is_left_alone),
         cmocka_unit_test(a_session_is_saved_when_the_models_file_is_no_longer_where_it_was),
         cmocka_unit_test(two_that_save_to_one_name_leave_a_whole_file_of_one),
