@@ -135,15 +135,15 @@ odmoe_status sequence_save(const sequence *s, const char *path, odmoe_error *err
     void *layer = mem_calloc(1, h.layer_bytes, "one layer's state", err);
     odmoe_status status = layer ? replace_begin(path, &r, err) : ODMOE_ERR_MEMORY;
     if (!status) {
+        errno = 0;
         int own = dup(r.fd); /* the stream's, which closes it */
         transfer t = {.file = own < 0 ? NULL : fdopen(own, "wb"), .sum = FNV_START};
-        errno = 0;
         bool ok = t.file && write_all(s, &t, &h, layer);
         int error = ok ? 0 : errno ? errno : EIO;
-        if (!t.file)
-            close(own);
-        else if (fclose(t.file) && ok)
+        if (t.file && fclose(t.file) && ok)
             error = errno;
+        if (!t.file && own >= 0)
+            close(own);
         status = replace_finish(&r, error, err);
     }
     free(layer);

@@ -435,6 +435,18 @@ static void files_that_cannot_be_read_or_written_are_io_errors(void **state)
     assert_error(&err, odmoe_session_load(session, nowhere, &err), ODMOE_ERR_IO, nowhere, "No such file");
     assert_error(&err, odmoe_session_save(session, nowhere, &err), ODMOE_ERR_IO, nowhere, "No such file");
     assert_error(&err, odmoe_session_load(session, temp_path("."), &err), ODMOE_ERR_IO, "folder", "");
+    struct rlimit old;
+    getrlimit(RLIMIT_NOFILE, &old);
+    const char *file = temp_path("session");
+    for (rlim_t more = 0; more < 2; more++) { /* files than are open: for none, for one */
+        int next = dup(0);
+        close(next);
+        struct rlimit few = {(rlim_t)next + more, old.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &few);
+        odmoe_status status = odmoe_session_save(session, file, &err);
+        setrlimit(RLIMIT_NOFILE, &old);
+        assert_error(&err, status, ODMOE_ERR_IO, file, "Too many open files");
+    }
     assert_goes_on(model, session, LENGTH);
     odmoe_session_free(session);
     odmoe_model_close(model);
