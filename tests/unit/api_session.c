@@ -297,6 +297,27 @@ static void a_link_stays_and_what_is_no_file_is_left_alone(void **state)
     odmoe_model_close(model);
 }
 
+/* As any new file: what the umask leaves of it. A file that is there keeps its mode. */
+static void a_new_file_has_the_mode_that_the_umask_leaves(void **state)
+{
+    odmoe_model *model = open_tiny();
+    static const mode_t masks[] = {077, 027, 0};
+    struct stat st;
+    for (int i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "mask%d", i);
+        mode_t before = umask(masks[i]);
+        const char *path = saved(model, name);
+        umask(before);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0666 & ~masks[i]);
+        saved(model, name);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0666 & ~masks[i]);
+    }
+    odmoe_model_close(model);
+}
+
 /* A program may change its folder, and a download tool its files, while the model is open. */
 static void a_session_is_saved_when_the_models_file_is_no_longer_where_it_was(void **state)
 {
@@ -503,6 +524,7 @@ int main(void)
         cmocka_unit_test(a_session_of_a_model_with_other_experts_is_refused),
         cmocka_unit_test(a_session_of_the_same_experts_in_other_groups_is_refused),
         cmocka_unit_test(a_link_stays_and_what_is_no_file_is_left_alone),
+        cmocka_unit_test(a_new_file_has_the_mode_that_the_umask_leaves),
         cmocka_unit_test(a_session_is_saved_when_the_models_file_is_no_longer_where_it_was),
         cmocka_unit_test(two_that_save_to_one_name_leave_a_whole_file_of_one),
         cmocka_unit_test(any_damage_is_noticed_and_the_session_stays),
