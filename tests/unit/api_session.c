@@ -318,6 +318,30 @@ static void a_new_file_has_the_mode_that_the_umask_leaves(void **state)
     odmoe_model_close(model);
 }
 
+/* Its entries cannot be listed, so the folder cannot be opened and brought to the disk either. */
+static void a_folder_that_can_only_be_written_takes_a_session(void **state)
+{
+    odmoe_model *model = open_tiny();
+    odmoe_session *session = started(model, 0);
+    char folder[1024], path[1100];
+    snprintf(folder, sizeof folder, "%s", temp_path("unlisted"));
+    snprintf(path, sizeof path, "%s/session", folder);
+    assert_int_equal(chmod(temp_path("."), 0711), 0);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_int_equal(chmod(folder, 0333), 0);
+    bool root = !geteuid();
+    assert_int_equal(root ? seteuid(65534) : 0, 0); /* root may list any folder */
+    odmoe_status status = odmoe_session_save(session, path, &err);
+    assert_int_equal(root ? seteuid(0) : 0, 0);
+    assert_int_equal(chmod(folder, 0700), 0);
+    if (status)
+        fail_msg("%s", err.message);
+    assert_int_equal(odmoe_session_load(session, path, &err), ODMOE_OK);
+    assert_goes_on(model, session, LENGTH);
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+}
+
 /* A program may change its folder, and a download tool its files, while the model is open. */
 static void a_session_is_saved_when_the_models_file_is_no_longer_where_it_was(void **state)
 {
@@ -525,6 +549,7 @@ int main(void)
         cmocka_unit_test(a_session_of_the_same_experts_in_other_groups_is_refused),
         cmocka_unit_test(a_link_stays_and_what_is_no_file_is_left_alone),
         cmocka_unit_test(a_new_file_has_the_mode_that_the_umask_leaves),
+        cmocka_unit_test(a_folder_that_can_only_be_written_takes_a_session),
         cmocka_unit_test(a_session_is_saved_when_the_models_file_is_no_longer_where_it_was),
         cmocka_unit_test(two_that_save_to_one_name_leave_a_whole_file_of_one),
         cmocka_unit_test(any_damage_is_noticed_and_the_session_stays),
