@@ -38,6 +38,8 @@ static odmoe_status find_target(const char *path, char target[PATH_MAX], int *mo
         *mode = (int)(st.st_mode & 0777);
         return realpath(path, target) ? ODMOE_OK : failed(path, errno, err);
     }
+    if (errno != ENOENT)
+        return failed(path, errno, err);
     if (!lstat(path, &st))
         return err_set(err, ODMOE_ERR_IO, "%s: is a link to a file that does not exist", path);
     return snprintf(target, PATH_MAX, "%s", path) < PATH_MAX ? ODMOE_OK : failed(path, ENAMETOOLONG, err);

@@ -293,6 +293,11 @@ static void a_link_stays_and_what_is_no_file_is_left_alone(void **state)
     assert_error(&err, odmoe_session_save(session, fifo, &err), ODMOE_ERR_IO, fifo, "no regular file");
     assert_error(&err, odmoe_session_load(session, fifo, &err), ODMOE_ERR_IO, fifo, "regular file");
     assert_true(!lstat(fifo, &st) && S_ISFIFO(st.st_mode));
+    const char *loop = temp_path("loop"), *nothing = temp_path("to-nothing");
+    assert_int_equal(symlink("loop", loop), 0);
+    assert_error(&err, odmoe_session_save(session, loop, &err), ODMOE_ERR_IO, loop, "levels of symbolic links");
+    assert_int_equal(symlink("nothing", nothing), 0);
+    assert_error(&err, odmoe_session_save(session, nothing, &err), ODMOE_ERR_IO, nothing, "does not exist");
     odmoe_session_free(session);
     odmoe_model_close(model);
 }
