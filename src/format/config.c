@@ -271,13 +271,13 @@ static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_c
     return status;
 }
 
-/* `rope_scaling` or `rope_parameters`, whichever the file has; object NULL when neither. Families that rotate some
+/* `rope_scaling` or `rope_parameters`, whichever holds something; object NULL when neither. Families that rotate some
  * layers in another way put one object a layer type there, which config_rope's caller could not tell apart. */
 static odmoe_status rope_object(config_object c, config_object *out, const char **key, odmoe_error *err)
 {
     *key = "rope_scaling";
     odmoe_status status = config_part(c, *key, out, err);
-    if (!status && !out->object) {
+    if (!status && !json_object_size(out->object)) {
         *key = "rope_parameters";
         status = config_part(c, *key, out, err);
     }

@@ -77,9 +77,12 @@ odmoe_status model_fingerprint(const model *m, uint64_t *out, odmoe_error *err)
                          c->router.experts,
                          c->router.top_k,
                          c->router.renormalise,
+                         c->router.groups,
+                         c->router.groups_used,
                          r->scaling,
                          r->original_context,
                          r->truncate,
+                         r->step_ramp,
                          (int64_t)m->settings.kv};
     double reals[] = {c->rms_eps, c->clip_qkv,  c->router.scale, r->theta,
                       r->factor,  r->beta_fast, r->beta_slow,    r->attention_factor};

@@ -9,7 +9,7 @@
 #define FNV_START 0xcbf29ce484222325ull
 uint64_t fnv(uint64_t sum, const void *data, size_t n);
 
-/* model_fingerprint - of a loaded model. Reads some bytes of experts: ERR_IO names the file. Threads: any. */
+/* model_fingerprint - of a model whose weights are loaded. Reads some bytes of experts: ERR_IO names the file. */
 odmoe_status model_fingerprint(const model *m, uint64_t *out, odmoe_error *err);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/sysmem.h"
+#include "model/fingerprint.h"
 
 odmoe_status model_prepare(const char *path, model *out, odmoe_error *err)
 {
@@ -127,6 +128,8 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = make_workspace(m, err);
     if (!status)
         status = open_store(m, err);
+    if (!status) /* now, as the files may be elsewhere when a session is saved */
+        status = model_fingerprint(m, &m->fingerprint, err);
     m->peak_anon = sysmem_anonymous("");
     return status;
 }

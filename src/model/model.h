@@ -73,7 +73,8 @@ typedef struct model {
     size_t memory_bytes;
     pthread_mutex_t lock; /* held during a pass, and for the figures below */
     bool lock_made;
-    uint64_t kv_left; /* of the plan's kv_bytes, not taken by a session */
+    uint64_t fingerprint; /* what a saved sequence must have come from; fingerprint.h */
+    uint64_t kv_left;     /* of the plan's kv_bytes, not taken by a session */
     uint64_t tokens, chunks;
     double pass_seconds;
     uint64_t peak_anon;

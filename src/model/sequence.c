@@ -108,12 +108,12 @@ static bool get(transfer *t, void *data, size_t n)
     return ok;
 }
 
-static odmoe_status make_header(const sequence *s, save_header *h, odmoe_error *err)
+static save_header make_header(const sequence *s)
 {
-    *h = (save_header){.version = SAVE_VERSION, .length = (uint32_t)s->length};
-    memcpy(h->magic, SAVE_MAGIC, sizeof h->magic);
-    h->layer_bytes = s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, s->length);
-    return model_fingerprint(s->m, &h->fingerprint, err);
+    save_header h = {.version = SAVE_VERSION, .length = (uint32_t)s->length, .fingerprint = s->m->fingerprint};
+    memcpy(h.magic, SAVE_MAGIC, sizeof h.magic);
+    h.layer_bytes = s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, s->length);
+    return h;
 }
 
 static bool write_all(const sequence *s, transfer *t, const save_header *h, void *layer)
@@ -131,23 +131,19 @@ static bool write_all(const sequence *s, transfer *t, const save_header *h, void
 odmoe_status sequence_save(const sequence *s, const char *path, odmoe_error *err)
 {
     replacement r;
-    save_header h;
-    void *layer = NULL;
-    odmoe_status status = make_header(s, &h, err);
-    if (!status && !(layer = mem_calloc(1, h.layer_bytes, "one layer's state", err)))
-        status = ODMOE_ERR_MEMORY;
-    if (!status)
-        status = replace_begin(path, &r, err);
+    save_header h = make_header(s);
+    void *layer = mem_calloc(1, h.layer_bytes, "one layer's state", err);
+    odmoe_status status = layer ? replace_begin(path, &r, err) : ODMOE_ERR_MEMORY;
     if (!status) {
+        errno = 0;
         int own = dup(r.fd); /* the stream's, which closes it */
         transfer t = {.file = own < 0 ? NULL : fdopen(own, "wb"), .sum = FNV_START};
-        errno = 0;
         bool ok = t.file && write_all(s, &t, &h, layer);
         int error = ok ? 0 : errno ? errno : EIO;
-        if (!t.file)
-            close(own);
-        else if (fclose(t.file) && ok)
+        if (t.file && fclose(t.file) && ok)
             error = errno;
+        if (!t.file && own >= 0)
+            close(own);
         status = replace_finish(&r, error, err);
     }
     free(layer);
@@ -158,11 +154,7 @@ static odmoe_status check_header(const sequence *s, const save_header *h, const 
 {
     if (memcmp(h->magic, SAVE_MAGIC, sizeof h->magic) || h->version != SAVE_VERSION)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: not a saved session of this version", path);
-    uint64_t own;
-    odmoe_status status = model_fingerprint(s->m, &own, err);
-    if (status)
-        return status;
-    if (h->fingerprint != own)
+    if (h->fingerprint != s->m->fingerprint)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: saved with another model, KV type or kernels", path);
     if (h->length > (uint32_t)s->context)
         return err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens do not fit in a session of %d", path, h->length,

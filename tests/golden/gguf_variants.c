@@ -183,6 +183,34 @@ static void a_file_without_an_output_matrix_uses_the_embedding(void **state)
     same_for_all(output_is_a_copy_of_the_embedding, no_output);
 }
 
+/* ---- biases of attention ---- */
+
+static const char *biased; /* attn_q, ... of the first layer */
+
+static void with_bias(gguf_edit *e, const char *arch)
+{
+    char bias[64], beside[64];
+    snprintf(bias, sizeof bias, "blk.0.%s.bias", biased);
+    snprintf(beside, sizeof beside, "blk.0.%s.weight", biased);
+    uint64_t rows = edit_find(e, beside)->size[1];
+    edit_tensor *t = edit_add(e, bias, GG_TENSOR_F32, rows, 0, 0);
+    for (uint64_t i = 0; i < rows; i++)
+        put(&t->data, &(float){0.1f * (float)(i % 7)}, sizeof(float));
+}
+
+/* Families whose files may have them; qwen2moe's always do, on q, k and v. */
+static void biases_of_attention_are_added(void **state)
+{
+    static const char *const parts[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
+    static const char *const families[] = {"llama", "olmoe", "qwen3moe"};
+    for (int i = 0; i < 3; i++)
+        for (int part = 0; part < 4; part++) {
+            biased = parts[part];
+            if (same_logits(changed(families[i], NULL, "a.gguf"), changed(families[i], with_bias, "b.gguf")))
+                fail_msg("%s: %s.bias changes nothing", families[i], biased);
+        }
+}
+
 /* ---- keys that older files lack, or write in another type ---- */
 
 static void no_later_keys(gguf_edit *e, const char *arch)
@@ -528,6 +556,7 @@ int main(void)
         cmocka_unit_test(experts_with_gate_and_up_fused_compute_the_same),
         cmocka_unit_test(tensors_in_any_order_compute_the_same),
         cmocka_unit_test(a_file_without_an_output_matrix_uses_the_embedding),
+        cmocka_unit_test(biases_of_attention_are_added),
         cmocka_unit_test(numbers_follow_from_tensors_where_keys_are_missing),
         cmocka_unit_test(integers_may_be_of_any_width),
         cmocka_unit_test(experts_come_from_the_best_groups_where_a_file_has_groups),

@@ -253,6 +253,25 @@ static void a_session_of_a_model_with_other_experts_is_refused(void **state)
     edit_free(e);
 }
 
+static void put_groups(gguf_edit *e, uint32_t groups)
+{
+    edit_set_int(e, "qwen3moe.expert_group_count", GG_U32, groups);
+    edit_set_int(e, "qwen3moe.expert_group_used_count", GG_U32, 1);
+}
+
+static void a_session_of_the_same_experts_in_other_groups_is_refused(void **state)
+{
+    gguf_edit *e = edit_read(test_path(MODEL));
+    odmoe_options o = small_options();
+    put_groups(e, 1);
+    odmoe_model *model = must_open(edit_save(e, "one.gguf"), &o);
+    const char *file = saved(model, "session");
+    odmoe_model_close(model);
+    put_groups(e, 2);
+    refused_by(edit_save(e, "two.gguf"), &o, file);
+    edit_free(e);
+}
+
 /* ---- files ---- */
 
 static void a_link_stays_and_what_is_no_file_is_left_alone(void **state)
@@ -274,6 +293,74 @@ static void a_link_stays_and_what_is_no_file_is_left_alone(void **state)
     assert_error(&err, odmoe_session_save(session, fifo, &err), ODMOE_ERR_IO, fifo, "no regular file");
     assert_error(&err, odmoe_session_load(session, fifo, &err), ODMOE_ERR_IO, fifo, "regular file");
     assert_true(!lstat(fifo, &st) && S_ISFIFO(st.st_mode));
+    const char *loop = temp_path("loop"), *nothing = temp_path("to-nothing");
+    assert_int_equal(symlink("loop", loop), 0);
+    assert_error(&err, odmoe_session_save(session, loop, &err), ODMOE_ERR_IO, loop, "levels of symbolic links");
+    assert_int_equal(symlink("nothing", nothing), 0);
+    assert_error(&err, odmoe_session_save(session, nothing, &err), ODMOE_ERR_IO, nothing, "does not exist");
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+}
+
+/* As any new file: what the umask leaves of it. A file that is there keeps its mode. */
+static void a_new_file_has_the_mode_that_the_umask_leaves(void **state)
+{
+    odmoe_model *model = open_tiny();
+    static const mode_t masks[] = {077, 027, 0};
+    struct stat st;
+    for (int i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "mask%d", i);
+        mode_t before = umask(masks[i]);
+        const char *path = saved(model, name);
+        umask(before);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0666 & ~masks[i]);
+        saved(model, name);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0666 & ~masks[i]);
+    }
+    odmoe_model_close(model);
+}
+
+/* Its entries cannot be listed, so the folder cannot be opened and brought to the disk either. */
+static void a_folder_that_can_only_be_written_takes_a_session(void **state)
+{
+    odmoe_model *model = open_tiny();
+    odmoe_session *session = started(model, 0);
+    char folder[1024], path[1100];
+    snprintf(folder, sizeof folder, "%s", temp_path("unlisted"));
+    snprintf(path, sizeof path, "%s/session", folder);
+    assert_int_equal(chmod(temp_path("."), 0711), 0);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_int_equal(chmod(folder, 0333), 0);
+    bool root = !geteuid();
+    assert_int_equal(root ? seteuid(65534) : 0, 0); /* root may list any folder */
+    odmoe_status status = odmoe_session_save(session, path, &err);
+    assert_int_equal(root ? seteuid(0) : 0, 0);
+    assert_int_equal(chmod(folder, 0700), 0);
+    if (status)
+        fail_msg("%s", err.message);
+    assert_int_equal(odmoe_session_load(session, path, &err), ODMOE_OK);
+    assert_goes_on(model, session, LENGTH);
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+}
+
+/* A program may change its folder, and a download tool its files, while the model is open. */
+static void a_session_is_saved_when_the_models_file_is_no_longer_where_it_was(void **state)
+{
+    gguf_edit *e = edit_read(test_path(MODEL));
+    const char *path = edit_save(e, "moved.gguf");
+    edit_free(e);
+    odmoe_options o = small_options();
+    odmoe_model *model = must_open(path, &o);
+    assert_int_equal(unlink(path), 0);
+    const char *file = saved(model, "session");
+    odmoe_session *session = must_create(model, 0);
+    if (odmoe_session_load(session, file, &err))
+        fail_msg("%s", err.message);
+    assert_goes_on(model, session, LENGTH);
     odmoe_session_free(session);
     odmoe_model_close(model);
 }
@@ -398,6 +485,18 @@ static void files_that_cannot_be_read_or_written_are_io_errors(void **state)
     assert_error(&err, odmoe_session_load(session, nowhere, &err), ODMOE_ERR_IO, nowhere, "No such file");
     assert_error(&err, odmoe_session_save(session, nowhere, &err), ODMOE_ERR_IO, nowhere, "No such file");
     assert_error(&err, odmoe_session_load(session, temp_path("."), &err), ODMOE_ERR_IO, "folder", "");
+    struct rlimit old;
+    getrlimit(RLIMIT_NOFILE, &old);
+    const char *file = temp_path("session");
+    for (rlim_t more = 0; more < 2; more++) { /* files than are open: for none, for one */
+        int next = dup(0);
+        close(next);
+        struct rlimit few = {(rlim_t)next + more, old.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &few);
+        odmoe_status status = odmoe_session_save(session, file, &err);
+        setrlimit(RLIMIT_NOFILE, &old);
+        assert_error(&err, status, ODMOE_ERR_IO, file, "Too many open files");
+    }
     assert_goes_on(model, session, LENGTH);
     odmoe_session_free(session);
     odmoe_model_close(model);
@@ -452,7 +551,11 @@ int main(void)
         cmocka_unit_test(a_session_of_another_model_kv_type_or_kernels_is_refused),
         cmocka_unit_test(a_session_of_the_same_weights_with_another_configuration_is_refused),
         cmocka_unit_test(a_session_of_a_model_with_other_experts_is_refused),
+        cmocka_unit_test(a_session_of_the_same_experts_in_other_groups_is_refused),
         cmocka_unit_test(a_link_stays_and_what_is_no_file_is_left_alone),
+        cmocka_unit_test(a_new_file_has_the_mode_that_the_umask_leaves),
+        cmocka_unit_test(a_folder_that_can_only_be_written_takes_a_session),
+        cmocka_unit_test(a_session_is_saved_when_the_models_file_is_no_longer_where_it_was),
         cmocka_unit_test(two_that_save_to_one_name_leave_a_whole_file_of_one),
         cmocka_unit_test(any_damage_is_noticed_and_the_session_stays),
         cmocka_unit_test(token_ids_that_the_model_lacks_are_damage_even_when_the_sum_is_right),

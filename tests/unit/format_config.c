@@ -295,6 +295,8 @@ static void transformers_4_and_5_spell_the_same_thing(void **state)
 {
     assert_same_rope("{\"rope_theta\": 1e6, \"rope_scaling\": null}",
                      "{\"rope_parameters\": {\"rope_theta\": 1000000, \"rope_type\": \"default\"}}");
+    assert_same_rope("{\"rope_scaling\": {}, \"rope_parameters\": {\"rope_theta\": 1e6}}",
+                     "{\"rope_parameters\": {\"rope_theta\": 1e6}}");
     assert_same_rope("{\"rope_theta\": 10000.0, \"rope_scaling\": {\"factor\": 2.0, \"type\": \"linear\"}}",
                      "{\"rope_parameters\": {\"rope_theta\": 10000, \"rope_type\": \"linear\", \"factor\": 2}}");
     assert_same_rope("{\"rope_theta\": 5e5, \"rope_scaling\": {\"factor\": 4.0, \"rope_type\": \"yarn\","

@@ -560,24 +560,6 @@ static void biases_that_the_family_never_has_are_refused(void **state)
     refused(with_tensor(folder("qwen2_moe", "{}"), output, 128), ODMOE_ERR_UNSUPPORTED, output, "change the result");
 }
 
-/* In GGUF architecture `llama` may have them. */
-static void biases_of_a_mixtral_in_gguf_are_added(void **state)
-{
-    static const char *const names[] = {"blk.0.attn_q.bias", "blk.0.attn_k.bias", "blk.0.attn_v.bias",
-                                        "blk.0.attn_output.bias"};
-    static const char *const beside[] = {"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight",
-                                         "blk.0.attn_output.weight"};
-    gguf_edit *e = edit_read(test_path("gguf/llama-Q4_K_M.gguf"));
-    for (int i = 0; i < 4; i++) {
-        uint64_t length = edit_find(e, beside[i])->size[1];
-        edit_tensor *t = edit_add(e, names[i], GG_TENSOR_F32, length, 0, 0);
-        for (uint64_t j = 0; j < length; j++)
-            put(&t->data, &(float){0.1f}, sizeof(float));
-    }
-    accepted(edit_save(e, "biases.gguf"));
-    edit_free(e);
-}
-
 static void families_of_folders_are_named(void **state)
 {
     refused(folder("mixtral", "{\"model_type\": \"dbrx\"}"), ODMOE_ERR_UNSUPPORTED, "dbrx",
@@ -630,7 +612,6 @@ int main(void)
         cmocka_unit_test(an_untied_folder_needs_its_output_matrix),
         cmocka_unit_test(biases_that_the_configuration_denies_are_refused),
         cmocka_unit_test(biases_that_the_family_never_has_are_refused),
-        cmocka_unit_test(biases_of_a_mixtral_in_gguf_are_added),
         cmocka_unit_test(families_of_folders_are_named),
         cmocka_unit_test(a_folder_or_file_that_is_no_model_says_what_would_be),
     };
