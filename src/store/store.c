@@ -381,6 +381,14 @@ static odmoe_status failure(store_batch *b, int32_t expert, odmoe_error *err)
     return ODMOE_ERR_IO;
 }
 
+/* With what has just been given out, the turn of the next to read may have come so near that it gets room now. */
+static void kick_short(store *s)
+{
+    int32_t id = s->cache.queue[READ_DEMAND].first;
+    if (id >= 0 && store_runs_short(s, id))
+        store_kick(s);
+}
+
 static odmoe_status next_view(store_batch *b, bool wait, expert_view *view, odmoe_error *err)
 {
     store *s = b->s;
@@ -402,6 +410,7 @@ static odmoe_status next_view(store_batch *b, bool wait, expert_view *view, odmo
         expert = ready_now(b, &failed);
         if (expert != MEMBER_NONE) {
             give(b, expert);
+            kick_short(s);
             break;
         }
         if (!wait) {
