@@ -650,6 +650,7 @@ void store_cancel(store *s, int layer, read_class class_)
     int32_t id = s->cursor.id;
     if (id >= 0 && c->entry[id].class_ == class_ && (layer < 0 || id / s->experts == layer))
         s->cursor.cancelled = true;
+    kick_queued(s); /* what waited behind them, of a smaller size, may have room */
     store_check(s);
     pthread_mutex_unlock(&s->lock);
 }

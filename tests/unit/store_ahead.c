@@ -201,6 +201,31 @@ static void cancelling_takes_back_what_is_queued(void **state)
     fixture_free(&m, false);
 }
 
+/* Pins leave no room for a large expert and some for a small one, which waits behind it. */
+static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
+{
+    static const fixture_sizes two = {
+        .layers = 2, .experts = E, .halves = {{90000, 90000, 90000}, {3000, 3000, 3000}}, .gap = 20000};
+    world w;
+    fixture_make(&w.model, &two, false);
+    fake_init(&w.fake, &w.model);
+    w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 4), "lru");
+    store_batch *small = begin(&w, 1, all, 1, FETCH_LISTED), *large = begin(&w, 0, all, 3, FETCH_LISTED);
+    expert_view pinned[4] = {next(&w, small), next(&w, large), next(&w, large), next(&w, large)};
+    int before = fake_submitted(&w.fake);
+    store_prefetch(w.s, 0, (int32_t[]){5}, 1, READ_CERTAIN);
+    store_prefetch(w.s, 1, (int32_t[]){5}, 1, READ_CERTAIN);
+    usleep(5000); /* the reader has looked, and sleeps */
+    assert_int_equal(fake_submitted(&w.fake), before);
+    store_cancel(w.s, 0, READ_CERTAIN);
+    fake_await_submitted(&w.fake, before + READS);
+    for (int i = 0; i < 4; i++)
+        store_release(i ? large : small, &pinned[i]);
+    store_end(small);
+    store_end(large);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +238,7 @@ int main(void)
         cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
         cmocka_unit_test(a_read_ahead_that_found_no_room_begins_when_there_is_some),
         cmocka_unit_test(cancelling_takes_back_what_is_queued),
+        cmocka_unit_test(what_waits_behind_a_cancelled_read_ahead_begins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
