@@ -81,6 +81,7 @@ static odmoe_status open_cache(store *s, const policy_ops *ops, odmoe_error *err
     if (!need)
         return ODMOE_ERR_MEMORY;
     odmoe_status status = cache_init(&s->cache, s->layers, s->experts, need, s->cache_bytes, ops, err);
+    s->cache_bytes = s->cache.slab.bytes;
     free(need);
     return status;
 }
