@@ -356,6 +356,12 @@ static void a_cache_for_all_holds_all(void **state)
     assert_int_equal(totals_of(&w).sum.hits, 3 * E);
     assert_int_equal(totals_of(&w).evictions, 0);
     world_free(&w);
+    uint64_t bytes;
+    world_make(&w, &mixed, 1ull << 60); /* what all do not need is not taken */
+    assert_true(store_holds_all(w.s));
+    assert_int_equal(store_bytes_for_all(w.model.index, &bytes, NULL), ODMOE_OK);
+    assert_int_equal(totals_of(&w).cache_bytes, bytes);
+    world_free(&w);
 }
 
 static void counters_count_and_reset(void **state)
