@@ -452,7 +452,7 @@ typedef struct odmoe_source_options {
     int32_t n_tensors;
     int32_t layers, experts, hidden, ffn;
     int32_t first_layer;     /* what {layer} is for layer 0 */
-    uint64_t cache_bytes;    /* 0: room for all */
+    uint64_t cache_bytes;    /* 0: room for all; more than that is not taken */
     const char *io, *policy; /* as in odmoe_options */
 } odmoe_source_options;
 

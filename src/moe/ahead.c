@@ -42,7 +42,8 @@ struct ahead {
     int32_t *unproven; /* [most] the latest guess, what of it was not in memory, */
     int *rank;         /* [most] and at what rank it stood */
     int n_unproven;
-    uint64_t proof; /* number of the post that tells whether it was right */
+    int guessed;    /* the layer that it was for */
+    uint64_t proof; /* number of the post that tells whether it was right, if it is of that layer */
 };
 
 /* Keep the ids that exist, once each, by falling score (ties: as they came); at most `most`. */
@@ -70,10 +71,12 @@ static int sort_guess(const ahead *a, int n)
     return kept;
 }
 
-/* The router of the layer that was guessed has spoken: which ranks were right? */
+/* When the router of the layer that was guessed has spoken: which ranks were right? Another chunk of the layer before
+ * says nothing about that. */
 static void judge(ahead *a, const post *p)
 {
-    for (int i = 0; p->number == a->proof && i < a->n_unproven; i++) {
+    bool tells = p->number == a->proof && p->layer == a->guessed;
+    for (int i = 0; tells && i < a->n_unproven; i++) {
         bool right = false;
         for (int64_t at = 0; at < p->n * a->o.top_k && !right; at++)
             right = p->topk[at] == a->unproven[i];
@@ -87,6 +90,7 @@ static void judge(ahead *a, const post *p)
 static int choose(ahead *a, int layer, int n, uint64_t number)
 {
     int kept = 0;
+    a->guessed = layer;
     a->proof = number + 1;
     for (int rank = 0; rank < n; rank++) {
         int32_t id = a->ids[rank];

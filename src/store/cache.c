@@ -19,10 +19,13 @@ odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need,
         c->entry[id].slot = c->entry[id].prev = c->entry[id].next = -1;
     for (int k = 0; k < READ_CLASS_COUNT; k++)
         c->queue[k] = c->unused[k] = (cache_list){-1, -1, 0};
-    odmoe_status status = slab_init(&c->slab, bytes, need, c->ids, err);
+    uint64_t all;
+    odmoe_status status = slab_bytes_for_all(need, c->ids, &all, err);
+    if (!status)
+        status = slab_init(&c->slab, bytes < all ? bytes : all, need, c->ids, err);
     if (status)
         return status;
-    policy_shape shape = {layers, experts, bytes, c->slab.class_bytes, c->slab.class_of};
+    policy_shape shape = {layers, experts, c->slab.bytes, c->slab.class_bytes, c->slab.class_of};
     c->policy = ops->create(ops, &shape, err);
     return c->policy ? ODMOE_OK : ODMOE_ERR_MEMORY;
 }

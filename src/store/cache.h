@@ -53,7 +53,8 @@ typedef struct cache {
                                                            from a as the policy would have it; less the reverse */
 } cache;
 
-/* cache_init - need[layer * experts + expert]: slot bytes of each id. cache_clear takes a failed or zeroed one. */
+/* cache_init - need[layer * experts + expert]: slot bytes of each id; of `bytes` no more are used than hold all ids
+ * (slab.bytes). cache_clear takes a failed or zeroed one. */
 odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need, uint64_t bytes, const policy_ops *ops,
                         odmoe_error *err);
 void cache_clear(cache *c);

@@ -184,10 +184,7 @@ static odmoe_status open_cache(player *p, uint64_t cache_bytes, const char *name
         sum += t->expert_bytes[l];
     for (int32_t id = 0; id < ids; id++)
         need[id] = optimal || equal_sizes ? sum / (uint64_t)t->layers : t->expert_bytes[id / t->experts];
-    uint64_t all;
-    status = slab_bytes_for_all(need, ids, &all, err);
-    if (!status) /* as in a model: more than all of them is of no use */
-        status = cache_init(&p->cache, t->layers, t->experts, need, cache_bytes < all ? cache_bytes : all, ops, err);
+    status = cache_init(&p->cache, t->layers, t->experts, need, cache_bytes, ops, err);
     free(need);
     if (status || !optimal)
         return status;

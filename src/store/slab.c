@@ -223,23 +223,24 @@ static void count_members(const slab *s, int32_t n, uint64_t members[SLAB_CLASSE
         members[s->class_of[id]]++;
 }
 
-/* How many regions of k of the largest experts all ids take, each class its own. members [classes]. */
-static uint64_t regions_for_all(const slab *s, const uint64_t *members, uint64_t k)
+/* Room for how many of the largest experts all ids take, cut into regions of k, each class its own. members [classes].
+ */
+static uint64_t room_for_all(const slab *s, const uint64_t *members, uint64_t k)
 {
     uint64_t regions = 0;
     for (int32_t c = 0; c < s->classes; c++) {
         uint64_t slots = k * s->class_bytes[0] / s->class_bytes[c];
         regions += (members[c] + slots - 1) / slots;
     }
-    return regions;
+    return regions * k;
 }
 
 int slab_holds_all(const slab *s, int32_t n)
 {
     /* Which class gets the shorter region at the end depends on the order of use, so with several it does not count. */
-    uint64_t members[SLAB_CLASSES_MAX], length = s->region[0].bytes;
+    uint64_t members[SLAB_CLASSES_MAX], largest = s->class_bytes[0];
     count_members(s, n, members);
-    return regions_for_all(s, members, length / s->class_bytes[0]) <= s->bytes / length;
+    return room_for_all(s, members, s->region[0].bytes / largest) <= s->bytes / largest;
 }
 
 odmoe_status slab_bytes_for_all(const uint64_t *need, int32_t ids, uint64_t *bytes, odmoe_error *err)
@@ -257,14 +258,9 @@ odmoe_status slab_bytes_for_all(const uint64_t *need, int32_t ids, uint64_t *byt
     count_members(&s, ids, members);
     /* The length of regions depends on the room, the room that is needed on the length of regions: grow until they
      * agree. */
-    uint64_t room = 1, regions, k;
-    for (;;) {
-        k = region_experts(&s, room);
-        regions = regions_for_all(&s, members, k);
-        if (room / k >= regions)
-            break;
-        room = k * regions > room ? k * regions : room + 1;
-    }
+    uint64_t room = 1, needed;
+    while ((needed = room_for_all(&s, members, region_experts(&s, room))) > room)
+        room = needed;
     *bytes = room * s.class_bytes[0];
     slab_clear(&s);
     return ODMOE_OK;

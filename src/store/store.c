@@ -81,6 +81,7 @@ static odmoe_status open_cache(store *s, const policy_ops *ops, odmoe_error *err
     if (!need)
         return ODMOE_ERR_MEMORY;
     odmoe_status status = cache_init(&s->cache, s->layers, s->experts, need, s->cache_bytes, ops, err);
+    s->cache_bytes = s->cache.slab.bytes;
     free(need);
     return status;
 }
@@ -381,6 +382,14 @@ static odmoe_status failure(store_batch *b, int32_t expert, odmoe_error *err)
     return ODMOE_ERR_IO;
 }
 
+/* With what has just been given out, the turn of the next to read may have come so near that it gets room now. */
+static void kick_short(store *s)
+{
+    int32_t id = s->cache.queue[READ_DEMAND].first;
+    if (id >= 0 && store_runs_short(s, id))
+        store_kick(s);
+}
+
 static odmoe_status next_view(store_batch *b, bool wait, expert_view *view, odmoe_error *err)
 {
     store *s = b->s;
@@ -402,6 +411,7 @@ static odmoe_status next_view(store_batch *b, bool wait, expert_view *view, odmo
         expert = ready_now(b, &failed);
         if (expert != MEMBER_NONE) {
             give(b, expert);
+            kick_short(s);
             break;
         }
         if (!wait) {
@@ -641,6 +651,7 @@ void store_cancel(store *s, int layer, read_class class_)
     int32_t id = s->cursor.id;
     if (id >= 0 && c->entry[id].class_ == class_ && (layer < 0 || id / s->experts == layer))
         s->cursor.cancelled = true;
+    kick_queued(s); /* what waited behind them, of a smaller size, may have room */
     store_check(s);
     pthread_mutex_unlock(&s->lock);
 }

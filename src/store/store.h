@@ -44,7 +44,8 @@ typedef struct expert_view {
 } expert_view;
 
 typedef struct store_options {
-    uint64_t cache_bytes; /* the slab: every byte that cached experts and reads in flight will ever use */
+    uint64_t cache_bytes; /* the slab: every byte that cached experts and reads in flight will ever use; at most
+                             store_bytes_for_all are taken */
     io_mode io;
     const char *policy;          /* a name from policy.h; NULL or "auto": the best measured */
     int io_depth;                /* requests in flight at most; 0: the default of the back end */

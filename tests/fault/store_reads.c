@@ -145,7 +145,7 @@ static void a_file_that_was_cut_is_an_error_not_a_loop(void **state)
         world w;
         odmoe_error err = {0};
         world_make(&w, &small, 4);
-        w.fake.ends_at = byte_of(&w, 1, 6, 1) / LAYOUT_ALIGN * LAYOUT_ALIGN + (within_a_block ? 100 : 0);
+        w.fake.ends_at = byte_of(&w, 1, 6, 2) / LAYOUT_ALIGN * LAYOUT_ALIGN + (within_a_block ? 100 : 0);
         assert_int_equal(fetch(&w, 1, 8, FETCH_LISTED, &err), ODMOE_ERR_IO);
         assert_non_null(strstr(err.message, "layer 1, expert 6: made-up.bin: the file ends"));
         world_free(&w);

@@ -418,9 +418,10 @@ static int asked_missing(layer_fixture *f)
     return n;
 }
 
-/* Two layers over and over, one row; the second one begins when the first one's guess of one expert has been taken
- * up, the next round when that has been judged. How many experts were read ahead in the last 10 rounds. */
-static int read_ahead_at_last(layer_fixture *f, guesser *g, odmoe_layer *layer, int rounds)
+/* Two layers over and over, one row, the first one `calls` times; what follows begins when the first one's guess of one
+ * expert has been taken up, the next round when the last has been judged. How many experts were read ahead in the last
+ * 10 rounds. */
+static int read_ahead_at_last(layer_fixture *f, guesser *g, odmoe_layer *layer, int rounds, int calls)
 {
     float *y = malloc((size_t)f->H * sizeof *y);
     int read = 0;
@@ -429,11 +430,13 @@ static int read_ahead_at_last(layer_fixture *f, guesser *g, odmoe_layer *layer, 
         f->prefetches = f->asked_missing = 0;
         pthread_mutex_unlock(&f->lock);
         g->observed = 0;
-        assert_int_equal(odmoe_layer_forward(layer, 0, f->x, 1, y, NULL, &f->err), ODMOE_OK);
-        while (!asked_missing(f))
-            usleep(20);
+        for (int call = 1; call <= calls; call++) {
+            assert_int_equal(odmoe_layer_forward(layer, 0, f->x, 1, y, NULL, &f->err), ODMOE_OK);
+            while (asked_missing(f) < call)
+                usleep(20);
+        }
         assert_int_equal(odmoe_layer_forward(layer, 1, f->x, 1, y, NULL, &f->err), ODMOE_OK);
-        while (g->observed < 2)
+        while (g->observed < calls + 1)
             usleep(20);
         pthread_mutex_lock(&f->lock);
         for (int i = 0; round >= rounds - 10 && i < f->prefetches; i++)
@@ -454,13 +457,31 @@ static void a_predictor_that_is_wrong_stops_reading_and_one_that_is_right_goes_o
     odmoe_predictor p = {sizeof p, &right, observe, predict};
     f.options.predictor = &p;
     odmoe_layer *layer = fixture_layer(&f);
-    assert_int_equal(read_ahead_at_last(&f, &right, layer, 40), 10);
+    assert_int_equal(read_ahead_at_last(&f, &right, layer, 40, 1), 10);
     odmoe_layer_free(layer);
     p.ctx = &wrong;
     layer = fixture_layer(&f);
-    assert_int_equal(read_ahead_at_last(&f, &wrong, layer, 40), 0);
+    assert_int_equal(read_ahead_at_last(&f, &wrong, layer, 40, 1), 0);
     wrong.ids[0] = best; /* it is still judged: what proves itself reads again */
-    assert_int_equal(read_ahead_at_last(&f, &wrong, layer, 120), 10);
+    assert_int_equal(read_ahead_at_last(&f, &wrong, layer, 120, 1), 10);
+    odmoe_layer_free(layer);
+    fixture_free(&f);
+}
+
+/* Chunks of a call, and the micro-batches of a program that trains, come to one layer several times. */
+static void a_guess_is_judged_by_the_layer_that_it_names_not_by_the_same_one_again(void **state)
+{
+    layer_fixture f;
+    fixture_make(&f, 2, 16, 8, 6, 2, 1);
+    int32_t best, worst;
+    extremes_of_layer_1(&f, &best, &worst);
+    for (int32_t h = 0; h < f.H; h++)
+        f.router[0][best * f.H + h] = -f.x[h]; /* layer 0 never chooses what layer 1 always does */
+    guesser right = {.ids = {best}, .n = 1};
+    odmoe_predictor p = {sizeof p, &right, observe, predict};
+    f.options.predictor = &p;
+    odmoe_layer *layer = fixture_layer(&f);
+    assert_int_equal(read_ahead_at_last(&f, &right, layer, 40, 2), 20);
     odmoe_layer_free(layer);
     fixture_free(&f);
 }
@@ -536,6 +557,7 @@ int main(void)
         cmocka_unit_test(an_expert_of_another_shape_is_refused_not_read),
         cmocka_unit_test(the_next_layer_is_asked_for_while_one_computes_and_never_one_past_the_last),
         cmocka_unit_test(a_predictor_that_is_wrong_stops_reading_and_one_that_is_right_goes_on),
+        cmocka_unit_test(a_guess_is_judged_by_the_layer_that_it_names_not_by_the_same_one_again),
         cmocka_unit_test(a_predictor_that_errs_costs_nothing_but_speed),
         cmocka_unit_test(a_predictor_that_hangs_costs_nothing_but_speed),
         cmocka_unit_test(a_predictor_that_names_experts_that_do_not_exist_is_not_believed),

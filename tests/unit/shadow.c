@@ -95,6 +95,10 @@ static void a_weight_that_is_not_finite_is_forgotten(void **state)
             see(&b, 1, b.f.x, (int32_t[]){4, 7}, even);
         assert_int_equal(ask(&b, 2, best), 2);
         assert_int_equal(best[0] + best[1], 4 + 7);
+        for (int i = 0; i < 50; i++)
+            see(&b, 1, b.f.x, (int32_t[]){5, 7}, even);
+        ask(&b, 2, best);
+        assert_int_equal(best[0] + best[1], 5 + 7);
         drop(&b);
     }
 }

@@ -161,7 +161,7 @@ static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **sta
         fake_await_submitted(&w.fake, E * READS);
         await_read(&w, E);
         store_prefetch(w.s, 1, all, 1, class_);
-        usleep(5000); /* the reader has looked, found no room, and sleeps */
+        await_sleep(&w);
         assert_int_equal(fake_submitted(&w.fake), E * READS);
         expert_view view = next(&w, b);
         store_release(b, &view);
@@ -169,6 +169,45 @@ static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **sta
         store_end(b);
         world_free(&w);
     }
+}
+
+/* The same where nothing is pinned by a batch that ends, but all is wanted. */
+static void a_read_ahead_begins_when_a_batch_ends_that_wanted_all(void **state)
+{
+    world w;
+    world_make_room(&w, E);
+    store_batch *b = begin(&w, 0, all, E, FETCH_LISTED);
+    await_read(&w, E);
+    store_prefetch(w.s, 1, all, 1, READ_CERTAIN);
+    await_sleep(&w);
+    assert_int_equal(fake_submitted(&w.fake), E * READS);
+    store_end(b);
+    fake_await_submitted(&w.fake, (E + 1) * READS);
+    world_free(&w);
+}
+
+/* Half of the room is kept for layer 1, the rest is pinned: a guess begins when layer 1 does, and needs little of it.
+ */
+static void a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it(void **state)
+{
+    world w;
+    world_make_room(&w, E);
+    expert_view pinned[E / 2];
+    store_prefetch(w.s, 1, all, E / 2, READ_CERTAIN);
+    await_read(&w, E / 2);
+    store_batch *b = begin(&w, 0, all, E / 2, FETCH_LISTED);
+    for (int i = 0; i < E / 2; i++)
+        pinned[i] = next(&w, b);
+    store_prefetch(w.s, 2, all, 1, READ_SPECULATIVE);
+    await_sleep(&w);
+    assert_int_equal(fake_submitted(&w.fake), E * READS);
+    store_batch *hit = begin(&w, 1, all, 1, FETCH_LISTED);
+    fake_await_submitted(&w.fake, (E + 1) * READS);
+    for (int i = 0; i < E / 2; i++)
+        store_release(b, &pinned[i]);
+    store_end(b);
+    store_end(hit);
+    world_free(&w);
 }
 
 static void cancelling_takes_back_what_is_queued(void **state)
@@ -201,6 +240,31 @@ static void cancelling_takes_back_what_is_queued(void **state)
     fixture_free(&m, false);
 }
 
+/* Pins leave no room for a large expert and some for a small one, which waits behind it. */
+static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
+{
+    static const fixture_sizes two = {
+        .layers = 2, .experts = E, .halves = {{90000, 90000, 90000}, {3000, 3000, 3000}}, .gap = 20000};
+    world w;
+    fixture_make(&w.model, &two, false);
+    fake_init(&w.fake, &w.model);
+    w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 4), "lru");
+    store_batch *small = begin(&w, 1, all, 1, FETCH_LISTED), *large = begin(&w, 0, all, 3, FETCH_LISTED);
+    expert_view pinned[4] = {next(&w, small), next(&w, large), next(&w, large), next(&w, large)};
+    int before = fake_submitted(&w.fake);
+    store_prefetch(w.s, 0, (int32_t[]){5}, 1, READ_CERTAIN);
+    store_prefetch(w.s, 1, (int32_t[]){5}, 1, READ_CERTAIN);
+    await_sleep(&w);
+    assert_int_equal(fake_submitted(&w.fake), before);
+    store_cancel(w.s, 0, READ_CERTAIN);
+    fake_await_submitted(&w.fake, before + READS);
+    for (int i = 0; i < 4; i++)
+        store_release(i ? large : small, &pinned[i]);
+    store_end(small);
+    store_end(large);
+    world_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,7 +276,10 @@ int main(void)
         cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand),
         cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
         cmocka_unit_test(a_read_ahead_that_found_no_room_begins_when_there_is_some),
+        cmocka_unit_test(a_read_ahead_begins_when_a_batch_ends_that_wanted_all),
+        cmocka_unit_test(a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it),
         cmocka_unit_test(cancelling_takes_back_what_is_queued),
+        cmocka_unit_test(what_waits_behind_a_cancelled_read_ahead_begins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -191,6 +191,25 @@ static void hits_late_in_a_list_leave_room_to_read_ahead(void **state)
     world_free(&w);
 }
 
+/* Room for three hits, a miss behind the first: it takes the last one's place while the caller computes, not only when
+ * he lets go. */
+static void a_miss_begins_when_the_hit_before_it_has_been_given_out(void **state)
+{
+    world w;
+    world_make_room(&w, 3);
+    fetch(&w, 0, (int32_t[]){0, 2, 3}, 3, FETCH_LISTED);
+    fake_hold(&w.fake, true);
+    store_batch *b = begin(&w, 0, all, 4, FETCH_LISTED);
+    await_sleep(&w);
+    assert_int_equal(fake_submitted(&w.fake), 3 * READS);
+    expert_view view = next(&w, b);
+    fake_await_submitted(&w.fake, (3 + 1) * READS);
+    store_release(b, &view);
+    store_end(b);
+    fake_hold(&w.fake, false);
+    world_free(&w);
+}
+
 static void two_open_batches_of_one_thread_both_get_through_with_room_for_one(void **state)
 {
     world w;
@@ -337,6 +356,12 @@ static void a_cache_for_all_holds_all(void **state)
     assert_int_equal(totals_of(&w).sum.hits, 3 * E);
     assert_int_equal(totals_of(&w).evictions, 0);
     world_free(&w);
+    uint64_t bytes;
+    world_make(&w, &mixed, 1ull << 60); /* what all do not need is not taken */
+    assert_true(store_holds_all(w.s));
+    assert_int_equal(store_bytes_for_all(w.model.index, &bytes, NULL), ODMOE_OK);
+    assert_int_equal(totals_of(&w).cache_bytes, bytes);
+    world_free(&w);
 }
 
 static void counters_count_and_reset(void **state)
@@ -372,6 +397,7 @@ int main(void)
         cmocka_unit_test(a_cache_full_of_own_pins_is_an_error_not_a_hang),
         cmocka_unit_test(what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted),
         cmocka_unit_test(hits_late_in_a_list_leave_room_to_read_ahead),
+        cmocka_unit_test(a_miss_begins_when_the_hit_before_it_has_been_given_out),
         cmocka_unit_test(two_open_batches_of_one_thread_both_get_through_with_room_for_one),
         cmocka_unit_test(lru_keeps_the_recently_used_and_evicts_the_oldest),
         cmocka_unit_test(invalidated_experts_are_read_again),

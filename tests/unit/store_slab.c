@@ -44,7 +44,7 @@ static void pieces_that_share_a_block_share_an_extent(void **state)
 }
 
 /* Up to four sizes, close ones among them, in any order. */
-static void room_for_all_holds_all_whatever_the_order(void **state)
+static void room_for_all_and_more_holds_all_whatever_the_order(void **state)
 {
     uint64_t seed = 5;
     for (int round = 0; round < 400; round++) {
@@ -72,6 +72,13 @@ static void room_for_all_holds_all_whatever_the_order(void **state)
                 fail_msg("round %d: no room for expert %d of %d", round, i, ids);
         assert_true(bytes >= sum && bytes <= (uint64_t)(ids + 4 * 64) * largest);
         slab_clear(&s);
+        cache c;
+        const policy_ops *ops;
+        assert_int_equal(policy_find("lru", &ops, NULL), ODMOE_OK);
+        uint64_t more = bytes + fixture_random(&seed) % 80 * largest; /* regions would be cut in another way */
+        assert_int_equal(cache_init(&c, 1, ids, need, more, ops, NULL), ODMOE_OK);
+        assert_true(slab_holds_all(&c.slab, ids) && c.slab.bytes <= more);
+        cache_clear(&c);
     }
 }
 
@@ -344,7 +351,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_extent_is_the_aligned_range_around_a_piece),
         cmocka_unit_test(pieces_that_share_a_block_share_an_extent),
-        cmocka_unit_test(room_for_all_holds_all_whatever_the_order),
+        cmocka_unit_test(room_for_all_and_more_holds_all_whatever_the_order),
         cmocka_unit_test(at_most_five_percent_is_lost_to_rounding),
         cmocka_unit_test(as_many_of_the_largest_fit_as_the_bytes_allow),
         cmocka_unit_test(slots_do_not_overlap_and_stay_inside),

@@ -4,6 +4,8 @@
 
 #include "store_fake_io.h"
 
+#include "store/store_private.h"
+
 enum { E = 8 };
 static const fixture_sizes equal = {
     .layers = 3, .experts = E, .halves = {{9000, 9000, 12000}, {9000, 9000, 12000}, {9000, 9000, 12000}}, .gap = 20000};
@@ -79,6 +81,16 @@ static inline store_totals totals_of(const world *w)
     store_totals_get(w->s, &t);
     assert_true(t.used_bytes <= t.cache_bytes);
     return t;
+}
+
+/* Wait until the I/O thread has looked at what it was told last, found nothing to begin, and sleeps. */
+static inline void await_sleep(world *w)
+{
+    for (bool sleeps = false; !sleeps; usleep(20)) {
+        pthread_mutex_lock(&w->s->lock);
+        sleeps = w->s->idle && !w->s->work;
+        pthread_mutex_unlock(&w->s->lock);
+    }
 }
 
 #endif
