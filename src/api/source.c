@@ -321,10 +321,9 @@ static void note_types(odmoe_source *s)
 
 static odmoe_status open_store(odmoe_source *s, const odmoe_source_options *o, odmoe_error *err)
 {
-    store_options so = {.cache_bytes = o->cache_bytes, .policy = o->policy ? o->policy : "auto"};
+    store_options so = {.cache_bytes = o->cache_bytes ? o->cache_bytes : UINT64_MAX, /* the store takes what all need */
+                        .policy = o->policy ? o->policy : "auto"};
     odmoe_status status = options_io(o->io, &so.io, err);
-    if (!status && !o->cache_bytes)
-        status = store_bytes_for_all(s->files.index, &so.cache_bytes, err);
     return status ? status : store_open(s->files.index, s->files.tensors, &so, &s->store, err);
 }
 
