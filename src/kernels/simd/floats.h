@@ -297,9 +297,8 @@ ALWAYS_INLINE void float_matrix_in_out(dtype t, const void *weights, int64_t row
                                        const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
 {
     if (n <= STREAMED_TOKENS) {
-        int64_t bytes = (int64_t)dtype_info(t)->block_bytes;
         for (int64_t c = 0; c < cols; c += STREAM_WIDTH)
-            stream_in_out(t, (const uint8_t *)weights + c * bytes, row_bytes, rows,
+            stream_in_out(t, (const uint8_t *)weights + c * element_bytes(t), row_bytes, rows,
                           cols - c < STREAM_WIDTH ? cols - c : STREAM_WIDTH, x, ldx, n, y + c, ldy);
         return;
     }
