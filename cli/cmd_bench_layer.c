@@ -8,6 +8,7 @@
 #include "measure.h"
 #include "options.h"
 #include "random_experts.h"
+#include "odmoe_layer.h"
 
 enum {
     KEY_HIDDEN = KEY_COMMAND,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "odmoe_tensors.h"
 #include "odmoe_train.h"
 #include "options.h"
 

@@ -6,6 +6,7 @@
 #define ODMOE_CLI_RANDOM_EXPERTS_H
 
 #include "cli.h"
+#include "odmoe_layer.h"
 
 typedef struct expert_shape {
     int32_t hidden, ffn, experts, distinct;

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "odmoe_tensors.h"
 #include "odmoe_train.h"
 
 enum { HIDDEN = 64, FFN = 128, EXPERTS = 64, TOP_K = 4, ROWS = 32, FLAT = 3 * HIDDEN * FFN };

@@ -1,4 +1,4 @@
-/* odmoe_train.h - gradients of the layer in odmoe.h, for programs that train it.
+/* odmoe_train.h - gradients of the layer in odmoe_layer.h, for programs that train it.
  *
  *   forward_train records on a tape; backward turns dy into dx and the router's gradient, and hands the experts'
  *   gradients to the program one by one, while the experts stream from the source as in forward.
@@ -10,7 +10,7 @@
 #ifndef ODMOE_TRAIN_H
 #define ODMOE_TRAIN_H
 
-#include "odmoe.h"
+#include "odmoe_layer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,30 +52,6 @@ ODMOE_API void odmoe_backward_init(odmoe_backward *backward);
  * Errors   ERR_STATE: nothing was recorded with this layer; ERR_MEMORY; the source's and on_expert's. */
 ODMOE_API odmoe_status odmoe_layer_backward(odmoe_layer *layer, const odmoe_tape *tape, const odmoe_backward *backward,
                                             odmoe_error *err);
-
-/* odmoe_tensors_save - write tensors to a safetensors file: a new file beside it, fsync, then rename, so that `path` is
- * whole whatever happens. ERR_IO names the file. */
-typedef struct odmoe_tensor {
-    const char *name;
-    const char *type; /* "F32", "I32", "I64", "BF16", "F16" */
-    int32_t dims;
-    int64_t shape[4];
-    const void *data; /* row-major */
-} odmoe_tensor;
-ODMOE_API odmoe_status odmoe_tensors_save(const char *path, const odmoe_tensor *tensors, int32_t n, odmoe_error *err);
-
-/* odmoe_tensors_open - the other direction: a safetensors file, of which the header is read and checked against the
- * file's size. ERR_IO, ERR_FORMAT (cut off, or no safetensors file) name it.
- * odmoe_tensors_read - numbers first .. first + n - 1 of a tensor, counted through all its dimensions, to out.
- * want      name, type, dims and shape that the tensor must have; its data is not looked at.
- * Errors    ERR_FORMAT names the tensor and what it is instead; ERR_RANGE: beyond its numbers; ERR_IO. out is undefined
- *           then. With n = 0 it checks and reads nothing.
- * Threads   any. */
-typedef struct odmoe_tensor_file odmoe_tensor_file;
-ODMOE_API odmoe_status odmoe_tensors_open(const char *path, odmoe_tensor_file **file, odmoe_error *err);
-ODMOE_API void odmoe_tensors_close(odmoe_tensor_file *file);
-ODMOE_API odmoe_status odmoe_tensors_read(const odmoe_tensor_file *file, const odmoe_tensor *want, int64_t first,
-                                          int64_t n, void *out, odmoe_error *err);
 
 #ifdef __cplusplus
 }

@@ -16,7 +16,7 @@ SRC = {
     "api": {"base", "format", "kernels", "store", "moe", "shadow", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
-PUBLIC = {"odmoe.h", "odmoe_train.h"}
+PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
 

@@ -8,6 +8,7 @@
 #define ODMOE_TRAIN_TRAINER_H
 
 #include "adamw.h"
+#include "odmoe_tensors.h"
 #include "odmoe_train.h"
 
 typedef struct trainer_options {

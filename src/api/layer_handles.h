@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "moe/backward.h"
+#include "odmoe_layer.h"
 
 /* As many experts as a layer holds at a time: a round, and the one being cut into slices. */
 #define TABLE_LENT_MAX (EXPERTS_ROUND_MAX + 1)

@@ -11,6 +11,7 @@
 #include "format/safetensors_write.h"
 #include "moe/router.h"
 #include "shadow/shadow.h"
+#include "odmoe_tensors.h"
 
 struct odmoe_shadow {
     shadow s;

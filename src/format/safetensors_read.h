@@ -3,7 +3,7 @@
 #define ODMOE_FORMAT_SAFETENSORS_READ_H
 
 #include "base/status.h"
-#include "odmoe_train.h"
+#include "odmoe_tensors.h"
 
 /* As odmoe_tensors_open, odmoe_tensors_close and odmoe_tensors_read. */
 odmoe_status tensor_file_open(const char *path, odmoe_tensor_file **out, odmoe_error *err);

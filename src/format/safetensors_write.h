@@ -3,7 +3,7 @@
 #define ODMOE_FORMAT_SAFETENSORS_WRITE_H
 
 #include "base/status.h"
-#include "odmoe_train.h"
+#include "odmoe_tensors.h"
 
 /* safetensors_write - as odmoe_tensors_save. */
 odmoe_status safetensors_write(const char *path, const odmoe_tensor *tensors, int n, odmoe_error *err);

@@ -12,6 +12,7 @@
 #define ODMOE_MOE_AHEAD_H
 
 #include "moe/source.h"
+#include "odmoe_layer.h"
 
 #define AHEAD_ROWS 64 /* rows of a call that a predictor sees, the last ones */
 

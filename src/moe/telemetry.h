@@ -3,6 +3,7 @@
 #define ODMOE_MOE_TELEMETRY_H
 
 #include "base/status.h"
+#include "odmoe_layer.h"
 
 typedef struct telemetry {
     int experts;

@@ -12,6 +12,7 @@
 
 #include "kernels/kernels.h"
 #include "moe/ahead.h"
+#include "odmoe_layer.h"
 
 typedef struct shadow_config {
     int layers, experts, top_k;

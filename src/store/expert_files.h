@@ -3,6 +3,7 @@
 #define ODMOE_STORE_EXPERT_FILES_H
 
 #include "store/expert.h"
+#include "odmoe_layer.h"
 
 typedef struct expert_files {
     tensor_index *tensors;

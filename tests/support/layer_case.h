@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "odmoe_tensors.h"
 #include "odmoe_train.h"
 #include "support/golden.h"
 

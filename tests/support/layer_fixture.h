@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "odmoe_tensors.h"
 #include "odmoe_train.h"
 
 enum { FIXTURE_LAYERS_MAX = 4, PREFETCHES_MAX = 64 };
