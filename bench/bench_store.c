@@ -243,15 +243,15 @@ static double through_store(const made_model *m, io_mode io, int bursts, int dep
             start = now();
         }
         int32_t list[BURST];
-        store_batch *batch;
-        expert_view view;
+        store_fetch *batch;
+        pinned_expert view;
         choose(&state, list);
         store_invalidate(s, -1, -1);
-        if (store_begin(s, (b + 4) % LAYERS, list, BURST, FETCH_ARRIVAL, &batch, &err))
+        if (store_fetch_begin(s, (b + 4) % LAYERS, list, BURST, FETCH_ARRIVAL, &batch, &err))
             die(err.message);
-        while (!store_next(batch, &view, &err) && view.expert >= 0)
-            store_release(batch, &view);
-        store_end(batch);
+        while (!store_fetch_next(batch, &view, &err) && view.expert >= 0)
+            store_fetch_release(batch, &view);
+        store_fetch_end(batch);
     }
     double seconds = now() - start;
     store_totals totals;

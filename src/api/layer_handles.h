@@ -35,7 +35,7 @@ odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, co
 expert_source table_source_of(table_source *ts);
 
 /* expert_from_view - what a public expert says of an internal one. source.c */
-void expert_from_view(const expert_view *view, odmoe_expert *out);
+void expert_from_view(const pinned_expert *view, odmoe_expert *out);
 
 struct odmoe_layer {
     moe_layer m;

@@ -51,7 +51,7 @@ static bool is_due(table_source *ts, int32_t expert)
 }
 
 /* The pieces of the lent expert, checked: a program's mistake must not become a wild read. */
-static odmoe_status take_pieces(const table_source *ts, struct lent *to, expert_view *view, odmoe_error *err)
+static odmoe_status take_pieces(const table_source *ts, struct lent *to, pinned_expert *view, odmoe_error *err)
 {
     static const uint8_t roles[] = {PIECE_GATE, PIECE_UP, PIECE_DOWN, PIECE_GATE_UP};
     const odmoe_expert *lent = &to->expert;
@@ -82,14 +82,14 @@ static odmoe_status take_pieces(const table_source *ts, struct lent *to, expert_
 
 typedef odmoe_status table_get(void *ctx, void *batch, odmoe_expert *expert, odmoe_error *err);
 
-static odmoe_status take(table_source *ts, void *batch, table_get *get, expert_view *view, odmoe_error *err)
+static odmoe_status take(table_source *ts, void *batch, table_get *get, pinned_expert *view, odmoe_error *err)
 {
     int slot = 0;
     while (slot < TABLE_LENT_MAX - 1 && ts->lent[slot].used)
         slot++;
     struct lent *to = &ts->lent[slot];
     odmoe_status status = get(ts->ops.ctx, batch, &to->expert, err);
-    *view = (expert_view){.layer = to->expert.layer, .expert = status ? -1 : to->expert.expert, .slot = slot};
+    *view = (pinned_expert){.layer = to->expert.layer, .expert = status ? -1 : to->expert.expert, .slot = slot};
     if (view->expert < 0)
         return status;
     view->layer = ts->layer;
@@ -105,7 +105,7 @@ static odmoe_status take(table_source *ts, void *batch, table_get *get, expert_v
     return status;
 }
 
-static odmoe_status table_next(void *ctx, void *batch, expert_view *view, odmoe_error *err)
+static odmoe_status table_next(void *ctx, void *batch, pinned_expert *view, odmoe_error *err)
 {
     table_source *ts = ctx;
     if (ts->refused.code)
@@ -117,7 +117,7 @@ static odmoe_status table_next(void *ctx, void *batch, expert_view *view, odmoe_
     return status;
 }
 
-static odmoe_status table_poll(void *ctx, void *batch, expert_view *view, odmoe_error *err)
+static odmoe_status table_poll(void *ctx, void *batch, pinned_expert *view, odmoe_error *err)
 {
     table_source *ts = ctx;
     odmoe_status status = take(ts, batch, ts->ops.poll, view, &ts->refused);
@@ -126,7 +126,7 @@ static odmoe_status table_poll(void *ctx, void *batch, expert_view *view, odmoe_
     return status;
 }
 
-static void table_release(void *ctx, void *batch, const expert_view *view)
+static void table_release(void *ctx, void *batch, const pinned_expert *view)
 {
     table_source *ts = ctx;
     struct lent *from = &ts->lent[view->slot];
@@ -140,13 +140,14 @@ static void table_end(void *ctx, void *batch)
     ts->ops.end(ts->ops.ctx, batch);
 }
 
-static void table_prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_class class_)
+static void table_prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n,
+                           read_priority priority)
 {
     table_source *ts = ctx;
     ts->ops.prefetch(ts->ops.ctx, layer, experts, scores, n);
 }
 
-static void table_cancel(void *ctx, int layer, read_class class_)
+static void table_cancel(void *ctx, int layer, read_priority priority)
 {
     table_source *ts = ctx;
     ts->ops.cancel(ts->ops.ctx, layer);
@@ -206,15 +207,15 @@ static odmoe_status store_table_begin(void *ctx, int32_t layer, const int32_t *e
                                       void **batch, odmoe_error *err)
 {
     const odmoe_source *s = ctx;
-    store_batch *b;
-    odmoe_status status =
-        store_begin(s->store, layer, experts, n, order == ODMOE_ORDER_LISTED ? FETCH_LISTED : FETCH_ARRIVAL, &b, err);
+    store_fetch *b;
+    odmoe_status status = store_fetch_begin(s->store, layer, experts, n,
+                                            order == ODMOE_ORDER_LISTED ? FETCH_LISTED : FETCH_ARRIVAL, &b, err);
     if (!status)
         *batch = b;
     return status;
 }
 
-void expert_from_view(const expert_view *view, odmoe_expert *out)
+void expert_from_view(const pinned_expert *view, odmoe_expert *out)
 {
     static const int32_t roles[PIECE_ROLE_COUNT] = {ODMOE_GATE, ODMOE_UP, ODMOE_DOWN, ODMOE_GATE_UP};
     out->layer = view->layer;
@@ -235,8 +236,8 @@ void expert_from_view(const expert_view *view, odmoe_expert *out)
 
 static odmoe_status store_table_poll(void *ctx, void *batch, odmoe_expert *out, odmoe_error *err)
 {
-    expert_view view;
-    odmoe_status status = store_poll(batch, &view, err);
+    pinned_expert view;
+    odmoe_status status = store_fetch_poll(batch, &view, err);
     if (!status)
         expert_from_view(&view, out);
     return status;
@@ -244,8 +245,8 @@ static odmoe_status store_table_poll(void *ctx, void *batch, odmoe_expert *out, 
 
 static odmoe_status store_table_next(void *ctx, void *batch, odmoe_expert *out, odmoe_error *err)
 {
-    expert_view view;
-    odmoe_status status = store_next(batch, &view, err);
+    pinned_expert view;
+    odmoe_status status = store_fetch_next(batch, &view, err);
     if (!status)
         expert_from_view(&view, out);
     return status;
@@ -253,13 +254,13 @@ static odmoe_status store_table_next(void *ctx, void *batch, odmoe_expert *out, 
 
 static void store_table_release(void *ctx, void *batch, const odmoe_expert *e)
 {
-    expert_view view = {.layer = e->layer, .expert = e->expert, .n = e->n, .slot = (int32_t)e->own};
-    store_release(batch, &view);
+    pinned_expert view = {.layer = e->layer, .expert = e->expert, .n = e->n, .slot = (int32_t)e->own};
+    store_fetch_release(batch, &view);
 }
 
 static void store_table_end(void *ctx, void *batch)
 {
-    store_end(batch);
+    store_fetch_end(batch);
 }
 
 static void store_table_prefetch(void *ctx, int32_t layer, const int32_t *experts, const float *scores, int32_t n)

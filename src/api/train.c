@@ -42,7 +42,7 @@ void odmoe_backward_init(odmoe_backward *backward)
     *backward = (odmoe_backward){.size = sizeof *backward};
 }
 
-static odmoe_status hand_over(void *ctx, const expert_view *gradients, odmoe_error *err)
+static odmoe_status hand_over(void *ctx, const pinned_expert *gradients, odmoe_error *err)
 {
     const odmoe_backward *b = ctx;
     odmoe_expert out = {0};

@@ -97,7 +97,7 @@ typedef struct backward {
     float *plain;         /* [hidden * ffn] a quantised matrix in f32 */
     float *gradients;     /* [3 * hidden * ffn] of the expert */
     float *block;         /* [threads][PRODUCT_ROWS, max(hidden, 2 ffn)] */
-    const expert_view *view;
+    const pinned_expert *view;
     expert_matrices m_of, grad_of; /* the expert's weights and their gradients */
     int64_t entry, rows;           /* the group */
     bool fresh;                    /* the expert's first group: gradients are set, not added to */
@@ -222,9 +222,9 @@ static void run_group(backward *b)
 }
 
 /* A view of the same pieces, f32, in b->gradients. */
-static expert_view gradient_view(const backward *b, expert_piece *pieces)
+static pinned_expert gradient_view(const backward *b, expert_piece *pieces)
 {
-    expert_view out = *b->view;
+    pinned_expert out = *b->view;
     const float *at = b->gradients;
     for (int i = 0; i < out.n; i++) {
         pieces[i] = b->view->pieces[i];
@@ -239,7 +239,7 @@ static expert_view gradient_view(const backward *b, expert_piece *pieces)
 static odmoe_status run_expert(backward *b, odmoe_error *err)
 {
     expert_piece pieces[PIECES_MAX];
-    expert_view gradients;
+    pinned_expert gradients;
     int expert = b->view->expert;
     experts_bind(&b->m->shape, b->view, &b->m_of);
     if (b->g->on_expert) {
@@ -264,7 +264,7 @@ static odmoe_status run_experts(backward *b, odmoe_error *err)
     if (status)
         return status;
     for (;;) {
-        expert_view view;
+        pinned_expert view;
         status = source->next(source->ctx, batch, &view, err);
         if (status || view.expert < 0)
             break;

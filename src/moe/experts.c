@@ -134,7 +134,7 @@ int experts_group(const experts_shape *shape, experts_work *w, int64_t n, const 
     return needed;
 }
 
-void experts_bind(const experts_shape *shape, const expert_view *view, expert_matrices *out)
+void experts_bind(const experts_shape *shape, const pinned_expert *view, expert_matrices *out)
 {
     for (int i = 0; i < view->n; i++) {
         const expert_piece *p = &view->pieces[i];

@@ -44,7 +44,7 @@ typedef struct expert_matrices {
 } expert_matrices;
 
 /* experts_bind - find the matrices in a view whose pieces have been checked. */
-void experts_bind(const experts_shape *shape, const expert_view *view, expert_matrices *out);
+void experts_bind(const experts_shape *shape, const pinned_expert *view, expert_matrices *out);
 
 /* The workspace for up to max_rows rows; carve with experts_layout (arena.h). */
 typedef struct experts_work {
@@ -73,7 +73,7 @@ void experts_layout_groups(arena *a, const experts_shape *shape, int64_t max_row
 
 /* Some rows of one expert, part of a round. */
 typedef struct experts_slice {
-    expert_view view;
+    pinned_expert view;
     bool last; /* the expert's last slice: it is released after the round */
     expert_matrices m;
     int64_t entry, rows; /* its entries */

@@ -3,41 +3,41 @@
 static odmoe_status begin(void *ctx, int layer, const int32_t *experts, int n, fetch_order order, void **batch,
                           odmoe_error *err)
 {
-    store_batch *b;
-    odmoe_status status = store_begin(ctx, layer, experts, n, order, &b, err);
+    store_fetch *b;
+    odmoe_status status = store_fetch_begin(ctx, layer, experts, n, order, &b, err);
     if (!status)
         *batch = b;
     return status;
 }
 
-static odmoe_status next(void *ctx, void *batch, expert_view *view, odmoe_error *err)
+static odmoe_status next(void *ctx, void *batch, pinned_expert *view, odmoe_error *err)
 {
-    return store_next(batch, view, err);
+    return store_fetch_next(batch, view, err);
 }
 
-static odmoe_status poll_next(void *ctx, void *batch, expert_view *view, odmoe_error *err)
+static odmoe_status poll_next(void *ctx, void *batch, pinned_expert *view, odmoe_error *err)
 {
-    return store_poll(batch, view, err);
+    return store_fetch_poll(batch, view, err);
 }
 
-static void release(void *ctx, void *batch, const expert_view *view)
+static void release(void *ctx, void *batch, const pinned_expert *view)
 {
-    store_release(batch, view);
+    store_fetch_release(batch, view);
 }
 
 static void end(void *ctx, void *batch)
 {
-    store_end(batch);
+    store_fetch_end(batch);
 }
 
-static void prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_class class_)
+static void prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_priority priority)
 {
-    store_prefetch(ctx, layer, experts, n, class_);
+    store_prefetch(ctx, layer, experts, n, priority);
 }
 
-static void cancel(void *ctx, int layer, read_class class_)
+static void cancel(void *ctx, int layer, read_priority priority)
 {
-    store_cancel(ctx, layer, class_);
+    store_cancel(ctx, layer, priority);
 }
 
 static bool missing(void *ctx, int layer, int expert)

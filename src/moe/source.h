@@ -7,18 +7,18 @@
 
 typedef struct expert_source {
     void *ctx;
-    /* As store_begin, store_next, store_release, store_end in store.h; `batch` is the source's own. */
+    /* As store_fetch_begin, store_fetch_next, store_fetch_release, store_fetch_end in store.h; `batch` is the source's own. */
     odmoe_status (*begin)(void *ctx, int layer, const int32_t *experts, int n, fetch_order order, void **batch,
                           odmoe_error *err);
-    odmoe_status (*next)(void *ctx, void *batch, expert_view *view, odmoe_error *err);
-    /* As store_poll; NULL where the source cannot tell: experts are then computed one by one. */
-    odmoe_status (*poll)(void *ctx, void *batch, expert_view *view, odmoe_error *err);
-    void (*release)(void *ctx, void *batch, const expert_view *view);
+    odmoe_status (*next)(void *ctx, void *batch, pinned_expert *view, odmoe_error *err);
+    /* As store_fetch_poll; NULL where the source cannot tell: experts are then computed one by one. */
+    odmoe_status (*poll)(void *ctx, void *batch, pinned_expert *view, odmoe_error *err);
+    void (*release)(void *ctx, void *batch, const pinned_expert *view);
     void (*end)(void *ctx, void *batch);
     /* As store_prefetch and store_cancel; NULL where the source cannot read ahead. scores [n] fall with the rank; they
      * may be NULL. */
-    void (*prefetch)(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_class class_);
-    void (*cancel)(void *ctx, int layer, read_class class_);
+    void (*prefetch)(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_priority priority);
+    void (*cancel)(void *ctx, int layer, read_priority priority);
     /* As store_missing; NULL where the source cannot tell. */
     bool (*missing)(void *ctx, int layer, int expert);
     /* (token, expert) pairs for the telemetry; NULL where nobody counts. */

@@ -17,8 +17,8 @@ odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need,
         return ODMOE_ERR_MEMORY;
     for (int32_t id = 0; id < c->ids; id++)
         c->entry[id].slot = c->entry[id].prev = c->entry[id].next = -1;
-    for (int k = 0; k < READ_CLASS_COUNT; k++)
-        c->queue[k] = c->unused[k] = (cache_list){-1, -1, 0};
+    for (int k = 0; k < READ_PRIORITY_COUNT; k++)
+        c->queue[k] = c->prefetched[k] = (cache_list){-1, -1, 0};
     uint64_t all;
     odmoe_status status = slab_bytes_for_all(need, c->ids, &all, err);
     if (!status)
@@ -86,58 +86,58 @@ static void list_remove(cache *c, cache_list *list, int32_t id)
 static void set_used(cache *c, int32_t id)
 {
     cache_entry *e = &c->entry[id];
-    if (e->unused)
-        list_remove(c, &c->unused[e->class_], id);
-    e->unused = 0;
+    if (e->prefetched)
+        list_remove(c, &c->prefetched[e->priority], id);
+    e->prefetched = 0;
 }
 
 /* ---- queue ---- */
 
-void cache_enqueue(cache *c, int32_t id, read_class class_)
+void cache_enqueue(cache *c, int32_t id, read_priority priority)
 {
     cache_entry *e = &c->entry[id];
     e->state = CACHE_QUEUED;
-    e->class_ = (uint8_t)class_;
-    list_append(c, &c->queue[class_], id);
+    e->priority = (uint8_t)priority;
+    list_append(c, &c->queue[priority], id);
 }
 
 void cache_dequeue(cache *c, int32_t id)
 {
     cache_entry *e = &c->entry[id];
-    list_remove(c, &c->queue[e->class_], id);
+    list_remove(c, &c->queue[e->priority], id);
     e->state = CACHE_EMPTY;
 }
 
 static void promote(cache *c, int32_t id)
 {
     cache_entry *e = &c->entry[id];
-    if (e->class_ == READ_DEMAND)
+    if (e->priority == READ_DEMAND)
         return;
     if (e->state == CACHE_QUEUED) {
-        list_remove(c, &c->queue[e->class_], id);
+        list_remove(c, &c->queue[e->priority], id);
         list_append(c, &c->queue[READ_DEMAND], id);
     } else {
-        c->reading_bytes[e->class_] -= bytes_of(c, id);
+        c->reading_bytes[e->priority] -= bytes_of(c, id);
         c->reading_bytes[READ_DEMAND] += bytes_of(c, id);
     }
-    e->class_ = READ_DEMAND;
+    e->priority = READ_DEMAND;
 }
 
-void cache_want(cache *c, int32_t id, int32_t turn)
+void cache_add_waiter(cache *c, int32_t id, int32_t order)
 {
     cache_entry *e = &c->entry[id];
-    e->turn = !e->wants || turn < e->turn ? turn : e->turn;
-    e->wants++;
+    e->order = !e->waiters || order < e->order ? order : e->order;
+    e->waiters++;
     if (e->state == CACHE_EMPTY || e->state == CACHE_FAILED)
         cache_enqueue(c, id, READ_DEMAND);
     else if (e->state == CACHE_QUEUED || e->state == CACHE_READING)
         promote(c, id);
 }
 
-void cache_unwant(cache *c, int32_t id)
+void cache_drop_waiter(cache *c, int32_t id)
 {
     cache_entry *e = &c->entry[id];
-    if (--e->wants)
+    if (--e->waiters)
         return;
     if (e->state == CACHE_QUEUED)
         cache_dequeue(c, id);
@@ -156,11 +156,11 @@ static void lose_slot(cache *c, int32_t id)
         c->policy->ops->remove(c->policy, id);
         c->ready_bytes -= bytes_of(c, id);
     } else {
-        c->reading_bytes[e->class_] -= bytes_of(c, id);
+        c->reading_bytes[e->priority] -= bytes_of(c, id);
     }
     slab_give(&c->slab, e->slot);
     e->slot = -1;
-    e->doomed = 0;
+    e->invalid_when_free = 0;
     e->state = CACHE_EMPTY;
 }
 
@@ -168,7 +168,7 @@ static void lose_slot(cache *c, int32_t id)
 static void drop(cache *c, int32_t id)
 {
     lose_slot(c, id);
-    if (c->entry[id].wants)
+    if (c->entry[id].waiters)
         cache_enqueue(c, id, READ_DEMAND);
 }
 
@@ -179,31 +179,31 @@ static void evict(cache *c, int32_t id)
 }
 
 /* Read ahead because it will be needed, and not needed yet: given up now, it would be read twice. */
-static bool is_kept(const cache_entry *e)
+static bool is_protected(const cache_entry *e)
 {
-    return e->unused && e->class_ == READ_CERTAIN;
+    return e->prefetched && e->priority == READ_CERTAIN;
 }
 
 static bool may_go(const cache *c, int32_t id, bool force)
 {
     const cache_entry *e = &c->entry[id];
-    return e->state == CACHE_READY && !e->pins && (force || (!e->wants && !is_kept(e)));
+    return e->state == CACHE_READY && !e->pins && (force || (!e->waiters && !is_protected(e)));
 }
 
 typedef struct victim_filter {
     const cache *c;
-    int32_t class_; /* size class, -1: any */
+    int32_t size_class; /* size class, -1: any */
 } victim_filter;
 
 static bool may_be_victim(void *ctx, int32_t id)
 {
     const victim_filter *f = ctx;
-    return (f->class_ < 0 || f->c->slab.class_of[id] == f->class_) && may_go(f->c, id, false);
+    return (f->size_class < 0 || f->c->slab.class_of[id] == f->size_class) && may_go(f->c, id, false);
 }
 
-static int32_t victim(cache *c, int32_t class_)
+static int32_t victim(cache *c, int32_t size_class)
 {
-    victim_filter filter = {c, class_};
+    victim_filter filter = {c, size_class};
     return c->policy->ops->victim(c->policy, may_be_victim, &filter);
 }
 
@@ -239,7 +239,7 @@ static bool empty_any_region(cache *c, int32_t id, bool force)
 
 typedef struct worst_list {
     const cache *c;
-    int32_t class_, n;
+    int32_t size_class, n;
     int32_t id[WORST_SAMPLE];
 } worst_list;
 
@@ -249,14 +249,14 @@ static bool may_be_next_worst(void *ctx, int32_t id)
     for (int32_t i = 0; i < w->n; i++)
         if (w->id[i] == id)
             return false;
-    return w->c->slab.class_of[id] == w->class_ && may_go(w->c, id, false);
+    return w->c->slab.class_of[id] == w->size_class && may_go(w->c, id, false);
 }
 
 /* The region of a size class, long enough for `id` and free to go, that holds most of those of the class which the
  * policy would give up first; -1: none. */
-static int32_t worst_region(cache *c, int32_t class_, int32_t id)
+static int32_t worst_region(cache *c, int32_t size_class, int32_t id)
 {
-    worst_list worst = {.c = c, .class_ = class_};
+    worst_list worst = {.c = c, .size_class = size_class};
     int32_t best = -1, most = 0;
     for (; worst.n < WORST_SAMPLE; worst.n++)
         if ((worst.id[worst.n] = c->policy->ops->victim(c->policy, may_be_next_worst, &worst)) < 0)
@@ -273,11 +273,11 @@ static int32_t worst_region(cache *c, int32_t class_, int32_t id)
     return best;
 }
 
-static int32_t slots_of_class(const cache *c, int32_t class_)
+static int32_t slots_of_class(const cache *c, int32_t size_class)
 {
     int32_t slots = 0;
     for (int32_t r = 0; r < c->slab.regions; r++)
-        slots += c->slab.region[r].class_ == class_ ? c->slab.region[r].slots : 0;
+        slots += c->slab.region[r].size_class == size_class ? c->slab.region[r].slots : 0;
     return slots;
 }
 
@@ -286,16 +286,16 @@ static int32_t slots_of_class(const cache *c, int32_t class_)
  * the expense of another as often as it has slots, its share is too large, and a region changes over. */
 static bool make_room(cache *c, int32_t id)
 {
-    int32_t class_ = c->slab.class_of[id], any = victim(c, -1);
+    int32_t size_class = c->slab.class_of[id], any = victim(c, -1);
     if (any < 0)
         return false;
     int32_t other = c->slab.class_of[any];
-    if (other == class_) {
+    if (other == size_class) {
         evict(c, any);
         return true;
     }
-    int32_t same = victim(c, class_);
-    int32_t *spared = &c->spared[other][class_], *opposite = &c->spared[class_][other];
+    int32_t same = victim(c, size_class);
+    int32_t *spared = &c->size_pressure[other][size_class], *opposite = &c->size_pressure[size_class][other];
     *(*opposite > 0 ? opposite : spared) += *opposite > 0 ? -1 : 1;
     if (same < 0 || *spared >= slots_of_class(c, other) / SPARED_SHARE) {
         int32_t region = worst_region(c, other, id);
@@ -315,11 +315,11 @@ static bool make_room(cache *c, int32_t id)
 static bool goes_before(const cache *c, int32_t a, int32_t b)
 {
     const cache_entry *x = &c->entry[a], *y = b < 0 ? NULL : &c->entry[b];
-    return !y || (is_kept(x) != is_kept(y) ? is_kept(y) : x->turn > y->turn);
+    return !y || (is_protected(x) != is_protected(y) ? is_protected(y) : x->order > y->order);
 }
 
 /* The same at the expense of experts that are wanted: the one that is wanted latest, else a whole region. */
-static bool force_room(cache *c, int32_t id, cache_force force)
+static bool force_room(cache *c, int32_t id, evict_scope force)
 {
     int32_t latest = -1;
     for (int32_t slot = 0; slot < c->slab.slots; slot++) {
@@ -328,7 +328,8 @@ static bool force_room(cache *c, int32_t id, cache_force force)
             goes_before(c, other, latest))
             latest = other;
     }
-    if (force == TAKE_LATER && (latest < 0 || is_kept(&c->entry[latest]) || c->entry[latest].turn <= c->entry[id].turn))
+    if (force == EVICT_LATER &&
+        (latest < 0 || is_protected(&c->entry[latest]) || c->entry[latest].order <= c->entry[id].order))
         return false;
     if (latest < 0)
         return empty_any_region(c, id, true);
@@ -336,18 +337,18 @@ static bool force_room(cache *c, int32_t id, cache_force force)
     return true;
 }
 
-bool cache_start(cache *c, int32_t id, cache_force force)
+bool cache_start(cache *c, int32_t id, evict_scope force)
 {
     int32_t slot = slab_take(&c->slab, id);
-    if (slot < 0 && (make_room(c, id) || (force != TAKE_UNWANTED && force_room(c, id, force))))
+    if (slot < 0 && (make_room(c, id) || (force != EVICT_IDLE && force_room(c, id, force))))
         slot = slab_take(&c->slab, id);
     if (slot < 0)
         return false;
     cache_entry *e = &c->entry[id];
-    list_remove(c, &c->queue[e->class_], id);
+    list_remove(c, &c->queue[e->priority], id);
     e->state = CACHE_READING;
     e->slot = slot;
-    c->reading_bytes[e->class_] += bytes_of(c, id);
+    c->reading_bytes[e->priority] += bytes_of(c, id);
     return true;
 }
 
@@ -356,24 +357,24 @@ bool cache_start(cache *c, int32_t id, cache_force force)
 void cache_arrived(cache *c, int32_t id)
 {
     cache_entry *e = &c->entry[id];
-    if (e->doomed) {
+    if (e->invalid_when_free) {
         drop(c, id);
         return;
     }
-    c->reading_bytes[e->class_] -= bytes_of(c, id);
+    c->reading_bytes[e->priority] -= bytes_of(c, id);
     c->ready_bytes += bytes_of(c, id);
     e->state = CACHE_READY;
     c->policy->ops->insert(c->policy, id);
-    if (e->class_ != READ_DEMAND) {
-        e->unused = 1;
-        list_append(c, &c->unused[e->class_], id);
+    if (e->priority != READ_DEMAND) {
+        e->prefetched = 1;
+        list_append(c, &c->prefetched[e->priority], id);
     }
 }
 
 void cache_failed(cache *c, int32_t id, int error)
 {
     lose_slot(c, id);
-    if (c->entry[id].wants) {
+    if (c->entry[id].waiters) {
         c->entry[id].state = CACHE_FAILED;
         c->entry[id].error = error;
     }
@@ -390,9 +391,9 @@ void cache_retry(cache *c, int32_t id)
 bool cache_give(cache *c, int32_t id)
 {
     cache_entry *e = &c->entry[id];
-    bool ahead = e->unused;
+    bool ahead = e->prefetched;
     set_used(c, id);
-    e->wants--;
+    e->waiters--;
     e->pins++;
     c->policy->ops->use(c->policy, id);
     return ahead;
@@ -401,7 +402,7 @@ bool cache_give(cache *c, int32_t id)
 void cache_unpin(cache *c, int32_t id)
 {
     cache_entry *e = &c->entry[id];
-    if (!--e->pins && e->doomed)
+    if (!--e->pins && e->invalid_when_free)
         drop(c, id);
 }
 
@@ -415,10 +416,10 @@ void cache_begin(cache *c, int layer)
 {
     if (c->policy->ops->begin)
         c->policy->ops->begin(c->policy, layer);
-    for (int k = 0; k < READ_CLASS_COUNT; k++)
-        for (int32_t id = c->unused[k].first, next; id >= 0; id = next) {
+    for (int k = 0; k < READ_PRIORITY_COUNT; k++)
+        for (int32_t id = c->prefetched[k].first, next; id >= 0; id = next) {
             next = c->entry[id].next;
-            if (id / c->experts == layer && !c->entry[id].wants)
+            if (id / c->experts == layer && !c->entry[id].waiters)
                 set_used(c, id);
         }
 }
@@ -429,18 +430,18 @@ void cache_invalidate(cache *c, int32_t id)
     if (e->state == CACHE_READY && !e->pins)
         drop(c, id);
     else if (e->state == CACHE_READY || e->state == CACHE_READING)
-        e->doomed = 1;
+        e->invalid_when_free = 1;
 }
 
 #ifndef NDEBUG
 
-static bool list_is(const cache *c, const cache_list *list, uint8_t class_, bool queue, int32_t *counted)
+static bool list_is(const cache *c, const cache_list *list, uint8_t priority, bool queue, int32_t *counted)
 {
     uint64_t bytes = 0;
     int32_t last = -1;
     for (int32_t id = list->first; id >= 0; last = id, id = c->entry[id].next) {
         const cache_entry *e = &c->entry[id];
-        if (e->prev != last || e->class_ != class_ || (queue ? e->state != CACHE_QUEUED : !e->unused))
+        if (e->prev != last || e->priority != priority || (queue ? e->state != CACHE_QUEUED : !e->prefetched))
             return false;
         bytes += bytes_of(c, id);
         ++*counted;
@@ -456,15 +457,15 @@ static const char *entry_wrong(const cache *c, int32_t id)
         return "a state and a slot that do not go together";
     if (has_slot && (e->slot >= c->slab.slots || c->slab.owner[e->slot] != id))
         return "a slot that belongs to another expert";
-    if (e->pins < 0 || e->wants < 0 || (e->pins && e->state != CACHE_READY))
+    if (e->pins < 0 || e->waiters < 0 || (e->pins && e->state != CACHE_READY))
         return "pins on an expert that is not READY";
-    if (e->wants && e->state == CACHE_EMPTY)
+    if (e->waiters && e->state == CACHE_EMPTY)
         return "a wanted expert that nobody will read";
-    if (e->state == CACHE_FAILED && !e->wants)
+    if (e->state == CACHE_FAILED && !e->waiters)
         return "a failure that nobody waits for";
-    if (e->unused && (e->state != CACHE_READY || e->class_ == READ_DEMAND))
+    if (e->prefetched && (e->state != CACHE_READY || e->priority == READ_DEMAND))
         return "an unused expert that is not a read ahead";
-    if (e->doomed && e->state != CACHE_READING && !(e->state == CACHE_READY && e->pins))
+    if (e->invalid_when_free && e->state != CACHE_READING && !(e->state == CACHE_READY && e->pins))
         return "a doomed expert that should be gone";
     return NULL;
 }
@@ -474,22 +475,22 @@ bool cache_check(const cache *c, const char **what)
     if (!slab_check(&c->slab, what))
         return false;
     int32_t queued = 0, unused = 0;
-    for (uint8_t k = 0; k < READ_CLASS_COUNT; k++)
-        if (!list_is(c, &c->queue[k], k, true, &queued) || !list_is(c, &c->unused[k], k, false, &unused))
+    for (uint8_t k = 0; k < READ_PRIORITY_COUNT; k++)
+        if (!list_is(c, &c->queue[k], k, true, &queued) || !list_is(c, &c->prefetched[k], k, false, &unused))
             return *what = "a broken list of queued or unused experts", false;
-    uint64_t ready = 0, reading[READ_CLASS_COUNT] = {0};
+    uint64_t ready = 0, reading[READ_PRIORITY_COUNT] = {0};
     int32_t held = 0, taken = 0;
     for (int32_t id = 0; id < c->ids; id++) {
         const cache_entry *e = &c->entry[id];
         if ((*what = entry_wrong(c, id)))
             return false;
         queued -= e->state == CACHE_QUEUED;
-        unused -= e->unused;
+        unused -= e->prefetched;
         held += e->slot >= 0;
         if (e->state == CACHE_READY)
             ready += bytes_of(c, id);
         if (e->state == CACHE_READING)
-            reading[e->class_] += bytes_of(c, id);
+            reading[e->priority] += bytes_of(c, id);
     }
     for (int32_t slot = 0; slot < c->slab.slots; slot++)
         taken += c->slab.owner[slot] >= 0;

@@ -10,7 +10,7 @@
  *     |                                  `--------> FAILED --unwant (the last)--.  |
  *     `--------------------------------------------------------------------------'--'
  *
- * An open batch *wants* the experts that it has not been given yet. A wanted expert is never EMPTY: evicting or
+ * An open fetch *wants* the experts that it has not been given yet. A wanted expert is never EMPTY: evicting or
  * invalidating one puts it into the demand queue again. Only a read takes a slot; QUEUED has none.
  */
 #ifndef ODMOE_STORE_CACHE_H
@@ -24,15 +24,15 @@ typedef enum cache_state { CACHE_EMPTY, CACHE_QUEUED, CACHE_READING, CACHE_READY
 
 typedef struct cache_entry {
     uint8_t state;      /* cache_state */
-    uint8_t class_;     /* read_class of the queue or read; of a READY one: as which it was read, while unused */
-    uint8_t unused;     /* READY, read ahead and not given to anybody yet */
-    uint8_t doomed;     /* READING or pinned READY, invalidated: goes when it can */
-    int32_t slot;       /* READING and READY; else -1 */
-    int32_t pins;       /* READY only */
-    int32_t wants;      /* open batches that will still ask for it */
-    int32_t turn;       /* how late in its batch it is wanted; a forced eviction takes the latest */
-    int32_t prev, next; /* in the queue of its class (QUEUED) or the list of unused (unused); -1 ends */
-    int32_t error;      /* FAILED: what the read said */
+    uint8_t priority;   /* read_priority of the queue or read; of a READY one: as which it was read, while unused */
+    uint8_t prefetched; /* READY, read ahead and not given to anybody yet */
+    uint8_t invalid_when_free; /* READING or pinned READY, invalidated: goes when it can */
+    int32_t slot;              /* READING and READY; else -1 */
+    int32_t pins;              /* READY only */
+    int32_t waiters;           /* open fetches that will still ask for it */
+    int32_t order;             /* how late in its fetch it is wanted; a forced eviction takes the latest */
+    int32_t prev, next;        /* in the queue of its class (QUEUED) or the list of unused (unused); -1 ends */
+    int32_t error;             /* FAILED: what the read said */
 } cache_entry;
 
 typedef struct cache_list {
@@ -45,11 +45,12 @@ typedef struct cache {
     cache_entry *entry; /* [ids] */
     slab slab;
     policy *policy;
-    cache_list queue[READ_CLASS_COUNT];
-    cache_list unused[READ_CLASS_COUNT]; /* READY, read ahead, not used; demand's is always empty */
-    uint64_t reading_bytes[READ_CLASS_COUNT];
+    cache_list queue[READ_PRIORITY_COUNT];
+    cache_list prefetched[READ_PRIORITY_COUNT]; /* READY, read ahead, not used; demand's is always empty */
+    uint64_t reading_bytes[READ_PRIORITY_COUNT];
     uint64_t ready_bytes, evictions;
-    int32_t spared[SLAB_CLASSES_MAX][SLAB_CLASSES_MAX]; /* [a][b]: evicted from b because b needed room, rather than
+    int32_t size_pressure[SLAB_CLASSES_MAX]
+                         [SLAB_CLASSES_MAX]; /* [a][b]: evicted from b because b needed room, rather than
                                                            from a as the policy would have it; less the reverse */
 } cache;
 
@@ -62,26 +63,26 @@ void cache_clear(cache *c);
 uint64_t cache_heap_bytes(int layers, int experts, uint64_t bytes, uint64_t smallest, uint64_t largest,
                           const policy_ops *ops);
 
-/* cache_want - one more open batch will ask for id: EMPTY and FAILED ones are queued as demand, queued and running
- * reads promoted to it. cache_unwant - the batch gives up; a queued one that nobody wants any more is dropped, a FAILED
+/* cache_add_waiter - one more open fetch will ask for id: EMPTY and FAILED ones are queued as demand, queued and running
+ * reads promoted to it. cache_drop_waiter - the fetch gives up; a queued one that nobody wants any more is dropped, a FAILED
  * one becomes EMPTY. */
-void cache_want(cache *c, int32_t id, int32_t turn);
-void cache_unwant(cache *c, int32_t id);
+void cache_add_waiter(cache *c, int32_t id, int32_t order);
+void cache_drop_waiter(cache *c, int32_t id);
 
 /* cache_enqueue - EMPTY -> QUEUED as a read ahead. cache_dequeue - QUEUED -> EMPTY; not for wanted ones. */
-void cache_enqueue(cache *c, int32_t id, read_class class_);
+void cache_enqueue(cache *c, int32_t id, read_priority priority);
 void cache_dequeue(cache *c, int32_t id);
 
 /* What may be evicted for a read: */
-typedef enum cache_force {
-    TAKE_UNWANTED, /* what nobody wants */
-    TAKE_LATER,    /* else what is wanted later in its batch, of the same size */
-    TAKE_WANTED    /* anything that is not pinned */
-} cache_force;
+typedef enum evict_scope {
+    EVICT_IDLE,    /* what nobody wants */
+    EVICT_LATER,   /* else what is wanted later in its fetch, of the same size */
+    EVICT_UNPINNED /* anything that is not pinned */
+} evict_scope;
 
 /* cache_start - QUEUED -> READING: take a slot, evicting what `force` allows if need be. False, and nothing evicted,
  * when there is no room. */
-bool cache_start(cache *c, int32_t id, cache_force force);
+bool cache_start(cache *c, int32_t id, evict_scope force);
 
 /* The read is through. cache_arrived - READING -> READY (a doomed one is dropped, or queued again when wanted).
  * cache_failed - READING -> FAILED when somebody wants it, else EMPTY. cache_retry - READING -> QUEUED as demand. */
@@ -89,7 +90,7 @@ void cache_arrived(cache *c, int32_t id);
 void cache_failed(cache *c, int32_t id, int error);
 void cache_retry(cache *c, int32_t id);
 
-/* cache_give - a batch that wanted the READY id gets it: pinned, and no longer wanted by it. True when it had been read
+/* cache_give - a fetch that wanted the READY id gets it: pinned, and no longer wanted by it. True when it had been read
  * ahead for nobody (a speculation or certain read that now proves right). cache_unpin undoes the pin. */
 bool cache_give(cache *c, int32_t id);
 void cache_unpin(cache *c, int32_t id);
@@ -97,7 +98,7 @@ void cache_unpin(cache *c, int32_t id);
 /* cache_note - tell the policy how many tokens use an expert. */
 void cache_note(cache *c, int32_t id, uint64_t tokens);
 
-/* cache_begin - a batch of the layer begins, its list is wanted: what was read ahead for the layer and is not wanted no
+/* cache_begin - a fetch of the layer begins, its list is wanted: what was read ahead for the layer and is not wanted no
  * longer counts as unused. cache_invalidate - forget its bytes. */
 void cache_begin(cache *c, int layer);
 void cache_invalidate(cache *c, int32_t id);
@@ -105,7 +106,7 @@ void cache_invalidate(cache *c, int32_t id);
 /* READY, and its bytes may be given out. */
 static inline bool cache_is_ready(const cache *c, int32_t id)
 {
-    return c->entry[id].state == CACHE_READY && !c->entry[id].doomed;
+    return c->entry[id].state == CACHE_READY && !c->entry[id].invalid_when_free;
 }
 
 #ifndef NDEBUG

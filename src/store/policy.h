@@ -29,13 +29,13 @@ struct policy_ops {
     const char *what; /* one line for a user */
     policy *(*create)(const policy_ops *self, const policy_shape *shape, odmoe_error *err);
     void (*free)(policy *p);
-    /* A batch of this layer begins; what it wants will be given to it. May be NULL. */
+    /* A fetch of this layer begins; what it wants will be given to it. May be NULL. */
     void (*begin)(policy *p, int32_t layer);
     /* id is READY: it has been read for somebody who waits, or ahead (then use() may follow or not). */
     void (*insert)(policy *p, int32_t id);
-    /* id is given to a batch, whether it was cached or has just been read. It is in the cache. */
+    /* id is given to a fetch, whether it was cached or has just been read. It is in the cache. */
     void (*use)(policy *p, int32_t id);
-    /* `tokens` tokens of the batch that id was given to use it. May be NULL. */
+    /* `tokens` tokens of the fetch that id was given to use it. May be NULL. */
     void (*note)(policy *p, int32_t id, uint64_t tokens);
     /* id leaves the cache. */
     void (*remove)(policy *p, int32_t id);

@@ -38,7 +38,7 @@ typedef struct next_policy {
     double *last; /* [ids] `now` of the last use */
     float *heat;  /* [ids] share of the passes that used it, moving average */
     float *wait;  /* [ids] 1 / p - 1 for the next pass */
-    float *uses;  /* [ids] in the layer's current batch, tokens */
+    float *uses;  /* [ids] in the layer's current fetch, tokens */
     float *most;  /* [layers] no cached expert of the layer has a longer wait */
     uint8_t *in;  /* [ids] cached */
 } next_policy;
@@ -125,7 +125,7 @@ static void observe(next_policy *p, int32_t first)
     }
 }
 
-/* The batch of the layer is over: learn from it, and say how long its experts will not be needed. */
+/* The fetch of the layer is over: learn from it, and say how long its experts will not be needed. */
 static void settle(next_policy *p)
 {
     int32_t first = p->layer * p->experts;

@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
-#define PART_BYTES                                                                                     \
+#define PART_BYTES \
     (1024u << 10) /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
                    */
 /* A guess's parts are only asked for while less is in flight, for whomever: enough to keep the disk busy, and little
@@ -34,15 +34,15 @@ uint64_t store_now_ns(void)
 /* ---- what to read next ---- */
 
 /* Take a slot for the first of a queue of reads ahead, if the class may have another read in flight. */
-static int32_t start_ahead(store *s, read_class class_)
+static int32_t start_ahead(store *s, read_priority priority)
 {
-    int32_t id = s->cache.queue[class_].first;
+    int32_t id = s->cache.queue[priority].first;
     if (id < 0)
         return -1;
-    uint64_t reading = s->cache.reading_bytes[class_];
-    if (reading && reading + slab_slot_bytes(&s->cache.slab, id) > store_flight_cap(s, class_))
+    uint64_t reading = s->cache.reading_bytes[priority];
+    if (reading && reading + slab_slot_bytes(&s->cache.slab, id) > store_flight_cap(s, priority))
         return -1;
-    return cache_start(&s->cache, id, TAKE_UNWANTED) ? id : -1;
+    return cache_start(&s->cache, id, EVICT_IDLE) ? id : -1;
 }
 
 /* The next expert to read, READING now; -1: none, or no room. Somebody who waits comes first, at the expense of what is
@@ -55,7 +55,7 @@ static int32_t pick(store *s)
         return id;
     id = s->cache.queue[READ_DEMAND].first;
     if (id >= 0)
-        return cache_start(&s->cache, id, store_runs_short(s, id) ? TAKE_LATER : TAKE_UNWANTED) ? id : -1;
+        return cache_start(&s->cache, id, store_runs_short(s, id) ? EVICT_LATER : EVICT_IDLE) ? id : -1;
     id = start_ahead(s, READ_CERTAIN);
     return id >= 0 ? id : start_ahead(s, READ_SPECULATIVE);
 }
@@ -65,13 +65,13 @@ static void finish(store *s, int32_t id)
 {
     store_expert *x = &s->expert[id];
     const cache_entry *e = &s->cache.entry[id];
-    if (x->error || x->cut) {
+    if (x->error || x->truncated) {
         /* what began for somebody else, or ahead, gets a second try when somebody came to wait for it */
-        if (e->wants && (x->error ? x->started_as != READ_DEMAND || x->joined : x->cut)) {
+        if (e->waiters && (x->error ? x->started_as != READ_DEMAND || x->late_waiter : x->truncated)) {
             cache_retry(&s->cache, id);
         } else {
             cache_failed(&s->cache, id, x->error);
-            store_tell_failed(s, id);
+            store_on_failed(s, id);
         }
         return;
     }
@@ -80,19 +80,19 @@ static void finish(store *s, int32_t id)
     s->totals.bytes_read += bytes;
     if (x->started_as == READ_SPECULATIVE) {
         s->totals.speculative_bytes += bytes;
-        if (e->class_ == READ_DEMAND) /* somebody has come for it meanwhile */
+        if (e->priority == READ_DEMAND) /* somebody has come for it meanwhile */
             s->totals.speculative_used_bytes += bytes;
     }
     cache_arrived(&s->cache, id);
     if (cache_is_ready(&s->cache, id))
-        store_tell_ready(s, id);
+        store_on_ready(s, id);
 }
 
 static void cursor_leave(store *s, bool cut)
 {
     int32_t id = s->cursor.id;
     s->cursor.id = -1;
-    s->expert[id].cut = cut;
+    s->expert[id].truncated = cut;
     if (!s->expert[id].parts)
         finish(s, id);
 }
@@ -103,8 +103,8 @@ static bool cursor_enter(store *s)
     if (id < 0)
         return false;
     store_expert *x = &s->expert[id];
-    x->error = x->cut = x->joined = 0;
-    x->started_as = s->cache.entry[id].class_;
+    x->error = x->truncated = x->late_waiter = 0;
+    x->started_as = s->cache.entry[id].priority;
     int n;
     const expert_piece *pieces = expert_index_pieces(s->index, id / s->experts, id % s->experts, &n);
     s->cursor.id = id;
@@ -112,7 +112,7 @@ static bool cursor_enter(store *s)
     s->cursor.extent = 0;
     s->cursor.done = 0;
     layout_of(pieces, n, &s->cursor.layout);
-    populate_reach(&s->populate,
+    prefault_reach(&s->prefault,
                    slab_at(&s->cache.slab, s->cache.entry[id].slot) + slab_slot_bytes(&s->cache.slab, id));
     return true;
 }
@@ -121,16 +121,16 @@ static bool cursor_enter(store *s)
 static bool cursor_guesses(const store *s)
 {
     const cache_entry *e = &s->cache.entry[s->cursor.id];
-    return !e->wants && e->class_ == READ_SPECULATIVE;
+    return !e->waiters && e->priority == READ_SPECULATIVE;
 }
 
-/* Nobody wants the rest of it: a demand whose batch has ended, a cancelled read ahead, a guess that is in the way of
+/* Nobody wants the rest of it: a demand whose fetch has ended, a cancelled read ahead, a guess that is in the way of
  * somebody who waits; or it is no use. */
 static bool cursor_abandoned(const store *s)
 {
     const cache_entry *e = &s->cache.entry[s->cursor.id];
-    return s->expert[s->cursor.id].error || e->doomed ||
-           (!e->wants && (e->class_ == READ_DEMAND || s->cursor.cancelled)) ||
+    return s->expert[s->cursor.id].error || e->invalid_when_free ||
+           (!e->waiters && (e->priority == READ_DEMAND || s->cursor.cancelled)) ||
            (cursor_guesses(s) && s->cache.queue[READ_DEMAND].first >= 0);
 }
 
@@ -186,9 +186,9 @@ static request *next_part(store *s, request *last)
 }
 
 /* Bytes in flight, those of the outbox's n requests included. */
-static uint64_t flying(const store *s, int n)
+static uint64_t bytes_in_flight(const store *s, int n)
 {
-    uint64_t sum = s->flying;
+    uint64_t sum = s->bytes_in_flight;
     for (int i = 0; i < n; i++)
         sum += request_bytes((const request *)s->outbox[i]);
     return sum;
@@ -198,16 +198,16 @@ static uint64_t flying(const store *s, int n)
 static int pump(store *s)
 {
     int n = 0;
-    for (; s->again; n++) {
-        s->outbox[n] = &s->again->io;
-        s->again = s->again->next;
+    for (; s->retry; n++) {
+        s->outbox[n] = &s->retry->io;
+        s->retry = s->retry->next;
     }
     for (request *last = NULL; !s->stop;) {
         if (s->cursor.id >= 0 && cursor_abandoned(s))
             cursor_leave(s, true);
         if (s->cursor.id < 0 && (!s->free_requests || !cursor_enter(s)))
             break;
-        if (cursor_guesses(s) && flying(s, n) >= GUESS_BESIDE)
+        if (cursor_guesses(s) && bytes_in_flight(s, n) >= GUESS_BESIDE)
             break;
         request *r = next_part(s, last);
         if (!r)
@@ -242,10 +242,10 @@ static void request_free(store *s, request *r)
     s->free_requests = r;
 }
 
-static void ask_again(store *s, request *r)
+static void retry_request(store *s, request *r)
 {
-    r->next = s->again;
-    s->again = r;
+    r->next = s->retry;
+    s->retry = r;
 }
 
 /* Forget the first `n` buffers, which end at `offset`. With none left, one that was held back is asked for, alone. */
@@ -261,7 +261,7 @@ static void request_shift(store *s, request *r, int n)
     }
     r->retries = 0;
     if (r->io.iovs)
-        ask_again(s, r);
+        retry_request(s, r);
     else
         request_free(s, r);
 }
@@ -290,7 +290,7 @@ static void request_failed(store *s, request *r, int error)
         r->held += r->io.iovs - 1;
         r->io.iovs = 1;
         r->retries = 0;
-        ask_again(s, r);
+        retry_request(s, r);
         return;
     }
     r->io.offset += r->io.iov[0].iov_len;
@@ -316,7 +316,7 @@ static void request_done(store *s, request *r)
         request_failed(s, r, IO_ENDED);
     } else if (result > 0 || result == -EINTR || result == -EAGAIN) {
         if (++r->retries < RETRIES_MAX)
-            ask_again(s, r);
+            retry_request(s, r);
         else
             request_failed(s, r, result > 0 ? IO_ENDED : (int)-result); /* the file ends within a block */
     } else {
@@ -350,7 +350,7 @@ static void exchange(store *s, int n)
 {
     int before = s->in_flight;
     s->in_flight += n;
-    s->flying = flying(s, n);
+    s->bytes_in_flight = bytes_in_flight(s, n);
     clock_reads(s, before);
     s->work = false;
     s->reaping = true;
@@ -364,7 +364,7 @@ static void exchange(store *s, int n)
     s->in_flight -= done;
     clock_reads(s, before);
     for (int i = 0; i < done; i++)
-        s->flying -= request_bytes((const request *)s->inbox[i]);
+        s->bytes_in_flight -= request_bytes((const request *)s->inbox[i]);
     for (int i = 0; i < done; i++)
         request_done(s, (request *)s->inbox[i]);
 }
@@ -383,7 +383,7 @@ static void *reader_main(void *ctx)
         }
         if (s->stop)
             break;
-        store_tell_stuck(s); /* what waits now, waits for pins */
+        store_on_idle_disk(s); /* what waits now, waits for pins */
         s->idle = true;
         while (!s->work && !s->stop)
             pthread_cond_wait(&s->new_work, &s->lock);

@@ -12,9 +12,9 @@
 typedef struct belady {
     policy base;
     int32_t layers, experts;
-    int64_t *next;  /* [ids] the batch after the one being replayed that needs it; INT64_MAX: none */
+    int64_t *next;  /* [ids] the fetch after the one being replayed that needs it; INT64_MAX: none */
     int64_t *most;  /* [layers] no cached expert of the layer is needed later */
-    int64_t *after; /* [uses] for each use in the trace, the next batch that needs the same expert */
+    int64_t *after; /* [uses] for each use in the trace, the next fetch that needs the same expert */
     uint8_t *in;    /* [ids] cached */
 } belady;
 
@@ -97,9 +97,9 @@ static policy *belady_create(const trace *t, odmoe_error *err)
     }
     for (size_t id = 0; id < ids; id++)
         p->next[id] = INT64_MAX;
-    for (int64_t b = (int64_t)t->batches - 1; b >= 0; b--)
-        for (int32_t i = 0; i < t->batch[b].n; i++) {
-            int32_t at = t->batch[b].first + i, id = t->batch[b].layer * t->experts + t->expert[at];
+    for (int64_t b = (int64_t)t->fetches - 1; b >= 0; b--)
+        for (int32_t i = 0; i < t->fetch[b].n; i++) {
+            int32_t at = t->fetch[b].first + i, id = t->fetch[b].layer * t->experts + t->expert[at];
             p->after[at] = p->next[id];
             p->next[id] = b;
         }
@@ -107,7 +107,7 @@ static policy *belady_create(const trace *t, odmoe_error *err)
 }
 
 /* Batch b begins: what it needs is needed next when `after` says. */
-static void belady_begin(belady *p, const trace *t, const trace_batch *b)
+static void belady_begin(belady *p, const trace *t, const trace_fetch *b)
 {
     for (int32_t i = b->first; i < b->first + b->n; i++)
         p->next[b->layer * t->experts + t->expert[i]] = p->after[i];
@@ -124,18 +124,18 @@ typedef struct player {
 } player;
 
 /* Read whatever there is room for, as the I/O thread does. */
-static void read_queued(player *p, cache_force force)
+static void read_queued(player *p, evict_scope force)
 {
     for (int32_t id; (id = p->cache.queue[READ_DEMAND].first) >= 0 && cache_start(&p->cache, id, force);
-         force = TAKE_UNWANTED) {
+         force = EVICT_IDLE) {
         cache_arrived(&p->cache, id);
         p->result->bytes_read += p->t->expert_bytes[id / p->t->experts];
     }
 }
 
-/* Give out what is cached of the batch: the hits, then the others as they come. A batch larger than the cache goes
+/* Give out what is cached of the fetch: the hits, then the others as they come. A fetch larger than the cache goes
  * through piece by piece. */
-static void play_batch(player *p, const trace_batch *b)
+static void play_fetch(player *p, const trace_fetch *b)
 {
     cache *c = &p->cache;
     const int32_t *list = p->t->expert + b->first, *tokens = p->t->tokens + b->first;
@@ -144,7 +144,7 @@ static void play_batch(player *p, const trace_batch *b)
         belady_begin(p->belady, p->t, b);
     for (int32_t i = 0; i < b->n; i++) {
         hits += cache_is_ready(c, base + list[i]);
-        cache_want(c, base + list[i], i);
+        cache_add_waiter(c, base + list[i], i);
     }
     cache_begin(c, b->layer);
     p->result->hits += (uint64_t)hits;
@@ -152,11 +152,11 @@ static void play_batch(player *p, const trace_batch *b)
     p->result->decode_hits += b->prompt ? 0 : (uint64_t)hits;
     p->result->decode_fetched += b->prompt ? 0 : (uint64_t)b->n;
     for (bool stuck = false; left;) {
-        read_queued(p, stuck ? TAKE_WANTED : TAKE_UNWANTED);
+        read_queued(p, stuck ? EVICT_UNPINNED : EVICT_IDLE);
         stuck = true;
         for (int32_t i = 0; i < b->n; i++) {
             int32_t id = base + list[i];
-            if (!c->entry[id].wants || !cache_is_ready(c, id))
+            if (!c->entry[id].waiters || !cache_is_ready(c, id))
                 continue;
             cache_give(c, id);
             cache_note(c, id, (uint64_t)tokens[i]);
@@ -210,8 +210,8 @@ odmoe_status replay_run(const trace *t, uint64_t cache_bytes, const char *policy
     odmoe_status status = open_cache(&p, cache_bytes, policy_name, equal_sizes, err);
     if (!status) {
         snprintf(out->policy, sizeof out->policy, "%s", p.cache.policy->ops->name);
-        for (size_t b = 0; b < t->batches; b++)
-            play_batch(&p, &t->batch[b]);
+        for (size_t b = 0; b < t->fetches; b++)
+            play_fetch(&p, &t->fetch[b]);
         out->hit_pct_cum = percent(out->hits, out->fetched);
         out->hit_pct_decode = percent(out->decode_hits, out->decode_fetched);
     }
@@ -226,19 +226,19 @@ odmoe_status replay_uniform(int layers, int experts, int top_k, int passes, uint
         (uint64_t)layers * (uint64_t)top_k * (uint64_t)passes > INT32_MAX)
         return err_set(err, ODMOE_ERR_RANGE, "a made-up trace of %d layers, %d experts, %d a token, %d passes", layers,
                        experts, top_k, passes);
-    size_t batches = (size_t)layers * (size_t)passes;
-    out->batch = mem_calloc(batches, sizeof *out->batch, "the trace", err);
-    out->expert = mem_calloc(batches * (size_t)top_k, sizeof *out->expert, "the trace", err);
-    out->tokens = mem_calloc(batches * (size_t)top_k, sizeof *out->tokens, "the trace", err);
+    size_t fetches = (size_t)layers * (size_t)passes;
+    out->fetch = mem_calloc(fetches, sizeof *out->fetch, "the trace", err);
+    out->expert = mem_calloc(fetches * (size_t)top_k, sizeof *out->expert, "the trace", err);
+    out->tokens = mem_calloc(fetches * (size_t)top_k, sizeof *out->tokens, "the trace", err);
     out->expert_bytes = mem_calloc((size_t)layers, sizeof *out->expert_bytes, "the trace", err);
-    if (!out->batch || !out->expert || !out->tokens || !out->expert_bytes) {
+    if (!out->fetch || !out->expert || !out->tokens || !out->expert_bytes) {
         trace_clear(out);
         return ODMOE_ERR_MEMORY;
     }
     for (int l = 0; l < layers; l++)
         out->expert_bytes[l] = TRACE_EXPERT_BYTES;
-    for (size_t b = 0; b < batches; b++) {
-        out->batch[b] = (trace_batch){(int32_t)(b % (size_t)layers), false, (int32_t)out->uses, top_k};
+    for (size_t b = 0; b < fetches; b++) {
+        out->fetch[b] = (trace_fetch){(int32_t)(b % (size_t)layers), false, (int32_t)out->uses, top_k};
         for (int32_t i = 0; i < top_k; i++) {
             int32_t *list = out->expert + out->uses, again = 1;
             while (again) {
@@ -252,6 +252,6 @@ odmoe_status replay_uniform(int layers, int experts, int top_k, int passes, uint
         }
         out->uses += (size_t)top_k;
     }
-    out->batches = batches;
+    out->fetches = fetches;
     return ODMOE_OK;
 }

@@ -7,7 +7,7 @@
 
 typedef struct replay_result {
     char policy[24];
-    uint64_t fetched, hits;               /* experts asked for, once a batch; found cached when it began */
+    uint64_t fetched, hits;               /* experts asked for, once a fetch; found cached when it began */
     uint64_t decode_fetched, decode_hits; /* of these, not in a prompt */
     uint64_t bytes_read;
     double hit_pct_cum, hit_pct_decode; /* 0 where nothing was fetched */

@@ -117,7 +117,7 @@ static odmoe_status make_regions(slab *s, odmoe_error *err)
     for (int32_t r = 0; r < s->regions; r++) {
         slab_region *g = &s->region[r];
         *g = (slab_region){
-            .at = (uint64_t)r * length, .bytes = (uint64_t)r < whole ? length : rest, .first = next, .class_ = -1};
+            .at = (uint64_t)r * length, .bytes = (uint64_t)r < whole ? length : rest, .first = next, .size_class = -1};
         for (uint64_t i = 0; i < g->bytes / smallest; i++)
             s->region_of[next++] = r;
     }
@@ -156,38 +156,38 @@ int slab_region_fits(const slab *s, int32_t region, int32_t id)
 /* Take an empty region's slots out of its class's free list. */
 static void uncut(slab *s, slab_region *g)
 {
-    if (g->class_ < 0)
+    if (g->size_class < 0)
         return;
-    int32_t *link = &s->first_free[g->class_];
+    int32_t *link = &s->first_free[g->size_class];
     while (*link >= 0)
         if (*link >= g->first && *link < g->first + g->slots)
             *link = s->next_free[*link];
         else
             link = &s->next_free[*link];
-    g->class_ = -1;
+    g->size_class = -1;
 }
 
-static void cut(slab *s, slab_region *g, int32_t class_)
+static void cut(slab *s, slab_region *g, int32_t size_class)
 {
     uncut(s, g);
-    g->class_ = class_;
-    g->slots = (int32_t)(g->bytes / s->class_bytes[class_]);
+    g->size_class = size_class;
+    g->slots = (int32_t)(g->bytes / s->class_bytes[size_class]);
     for (int32_t i = g->slots - 1; i >= 0; i--) {
-        s->next_free[g->first + i] = s->first_free[class_];
-        s->first_free[class_] = g->first + i;
+        s->next_free[g->first + i] = s->first_free[size_class];
+        s->first_free[size_class] = g->first + i;
     }
 }
 
 int32_t slab_take(slab *s, int32_t id)
 {
-    int32_t class_ = s->class_of[id];
-    for (int32_t r = 0; s->first_free[class_] < 0 && s->empty_regions && r < s->regions; r++)
+    int32_t size_class = s->class_of[id];
+    for (int32_t r = 0; s->first_free[size_class] < 0 && s->empty_regions && r < s->regions; r++)
         if (!s->region[r].taken && slab_region_fits(s, r, id))
-            cut(s, &s->region[r], class_);
-    int32_t slot = s->first_free[class_];
+            cut(s, &s->region[r], size_class);
+    int32_t slot = s->first_free[size_class];
     if (slot < 0)
         return -1;
-    s->first_free[class_] = s->next_free[slot];
+    s->first_free[size_class] = s->next_free[slot];
     s->owner[slot] = id;
     if (!s->region[s->region_of[slot]].taken++)
         s->empty_regions--;
@@ -198,8 +198,8 @@ void slab_give(slab *s, int32_t slot)
 {
     slab_region *g = &s->region[s->region_of[slot]];
     s->owner[slot] = -1;
-    s->next_free[slot] = s->first_free[g->class_];
-    s->first_free[g->class_] = slot;
+    s->next_free[slot] = s->first_free[g->size_class];
+    s->first_free[g->size_class] = slot;
     if (!--g->taken)
         s->empty_regions++;
 }
@@ -207,7 +207,7 @@ void slab_give(slab *s, int32_t slot)
 uint64_t slab_at(const slab *s, int32_t slot)
 {
     const slab_region *g = &s->region[s->region_of[slot]];
-    return g->at + (uint64_t)(slot - g->first) * s->class_bytes[g->class_];
+    return g->at + (uint64_t)(slot - g->first) * s->class_bytes[g->size_class];
 }
 
 uint64_t slab_slot_bytes(const slab *s, int32_t id)
@@ -279,20 +279,20 @@ int slab_check(const slab *s, const char **what)
     for (int32_t r = 0; r < s->regions; r++) {
         const slab_region *g = &s->region[r];
         int32_t taken = 0;
-        for (int32_t i = 0; g->class_ >= 0 && i < g->slots; i++)
+        for (int32_t i = 0; g->size_class >= 0 && i < g->slots; i++)
             if (s->owner[g->first + i] >= 0) {
                 taken++;
-                if (s->class_of[s->owner[g->first + i]] != g->class_)
+                if (s->class_of[s->owner[g->first + i]] != g->size_class)
                     return *what = "a slot holds an expert of another size class", 0;
             }
         if (taken != g->taken)
             return *what = "a region counts its slots wrongly", 0;
         empty += !taken;
-        room += g->class_ >= 0 ? g->slots - taken : 0;
+        room += g->size_class >= 0 ? g->slots - taken : 0;
     }
     for (int32_t c = 0; c < s->classes; c++)
         for (int32_t slot = s->first_free[c]; slot >= 0 && listed <= room; slot = s->next_free[slot], listed++)
-            if (s->owner[slot] >= 0 || s->region[s->region_of[slot]].class_ != c)
+            if (s->owner[slot] >= 0 || s->region[s->region_of[slot]].size_class != c)
                 return *what = "the list of free slots holds one that is not free", 0;
     if (listed != room)
         return *what = "the lists of free slots are not complete", 0;

@@ -18,7 +18,7 @@
 typedef struct slab_region {
     uint64_t at, bytes;
     int32_t first;        /* its slots are numbered from here */
-    int32_t class_;       /* -1: uncut */
+    int32_t size_class;   /* -1: uncut */
     int32_t slots, taken; /* as it is cut now */
 } slab_region;
 

@@ -1,4 +1,4 @@
-/* store.c - opening and closing, and what the callers' threads do: batches, reads ahead, invalidation. */
+/* store.c - opening and closing, and what the callers' threads do: fetches, reads ahead, invalidation. */
 #include "store/store_private.h"
 
 #include <stdlib.h>
@@ -56,9 +56,9 @@ static uint64_t smallest_slot(const expert_index *index)
     return least;
 }
 
-static uint64_t batch_heap_bytes(int experts)
+static uint64_t fetch_heap_bytes(int experts)
 {
-    return sizeof(store_batch) + (uint64_t)experts * (2 * sizeof(int32_t) + 1);
+    return sizeof(store_fetch) + (uint64_t)experts * (2 * sizeof(int32_t) + 1);
 }
 
 uint64_t store_overhead(const expert_index *index, const store_options *options)
@@ -68,7 +68,7 @@ uint64_t store_overhead(const expert_index *index, const store_options *options)
         ops = policy_at(0);
     int layers = expert_index_layers(index), experts = expert_index_experts(index);
     uint64_t ids = (uint64_t)layers * (uint64_t)experts;
-    return sizeof(store) + ids * sizeof(store_expert) + 2 * batch_heap_bytes(experts) +
+    return sizeof(store) + ids * sizeof(store_expert) + 2 * fetch_heap_bytes(experts) +
            cache_heap_bytes(layers, experts, options->cache_bytes, smallest_slot(index), layout_largest(index), ops) +
            reader_heap_bytes(io_depth_of(options)) + io_heap_bytes(options);
 }
@@ -104,7 +104,7 @@ static odmoe_status open_parts(store *s, const tensor_index *tensors, const stor
     if (!status)
         status = reader_start(s, err);
     if (!status)
-        populate_start(&s->populate, s->memory, s->cache_bytes);
+        prefault_start(&s->prefault, s->memory, s->cache_bytes);
     return status;
 }
 
@@ -128,10 +128,10 @@ odmoe_status store_open(const expert_index *index, const tensor_index *tensors, 
     return status;
 }
 
-static void batch_free(store_batch *b)
+static void fetch_free(store_fetch *f)
 {
-    pthread_cond_destroy(&b->wake);
-    free(b);
+    pthread_cond_destroy(&f->wake);
+    free(f);
 }
 
 void store_close(store *s)
@@ -140,12 +140,12 @@ void store_close(store *s)
         return;
     reader_stop(s);
     io_source_close(&s->source);
-    for (store_batch *b = s->spare, *next; b; b = next) {
-        next = b->next;
-        batch_free(b);
+    for (store_fetch *f = s->spare, *next; f; f = next) {
+        next = f->next;
+        fetch_free(f);
     }
     cache_clear(&s->cache);
-    populate_stop(&s->populate);
+    prefault_stop(&s->prefault);
     mem_pages_free(s->memory, s->cache_bytes);
     free(s->expert);
     pthread_cond_destroy(&s->new_work);
@@ -153,87 +153,87 @@ void store_close(store *s)
     free(s);
 }
 
-/* ---- batches ---- */
+/* ---- fetches ---- */
 
-static int32_t id_of(const store_batch *b, int32_t expert)
+static int32_t id_of(const store_fetch *f, int32_t expert)
 {
-    return b->layer * b->s->experts + expert;
+    return f->layer * f->s->experts + expert;
 }
 
-/* A batch that can hold any list of a layer; ended ones are used again, so that a running model allocates nothing. */
-static store_batch *batch_get(store *s, odmoe_error *err)
+/* A fetch that can hold any list of a layer; ended ones are used again, so that a running model allocates nothing. */
+static store_fetch *fetch_get(store *s, odmoe_error *err)
 {
-    store_batch *b = s->spare;
-    if (b) {
-        s->spare = b->next;
-        return b;
+    store_fetch *f = s->spare;
+    if (f) {
+        s->spare = f->next;
+        return f;
     }
-    b = mem_calloc(1, batch_heap_bytes(s->experts), "a batch of experts", err);
-    if (!b)
+    f = mem_calloc(1, fetch_heap_bytes(s->experts), "a fetch of experts", err);
+    if (!f)
         return NULL;
-    pthread_cond_init(&b->wake, NULL);
-    b->s = s;
-    b->list = (int32_t *)(b + 1);
-    b->ready = b->list + s->experts;
-    b->pending = (uint8_t *)(b->ready + s->experts);
-    return b;
+    pthread_cond_init(&f->wake, NULL);
+    f->s = s;
+    f->list = (int32_t *)(f + 1);
+    f->ready = f->list + s->experts;
+    f->pending = (uint8_t *)(f->ready + s->experts);
+    return f;
 }
 
-static void batch_link(store *s, store_batch *b)
+static void fetch_link(store *s, store_fetch *f)
 {
-    b->prev = NULL;
-    b->next = NULL;
-    store_batch **end = &s->open; /* the oldest comes first */
+    f->prev = NULL;
+    f->next = NULL;
+    store_fetch **end = &s->open; /* the oldest comes first */
     while (*end) {
-        b->prev = *end;
+        f->prev = *end;
         end = &(*end)->next;
     }
-    *end = b;
+    *end = f;
 }
 
-static void batch_unlink(store *s, store_batch *b)
+static void fetch_unlink(store *s, store_fetch *f)
 {
-    if (b->prev)
-        b->prev->next = b->next;
+    if (f->prev)
+        f->prev->next = f->next;
     else
-        s->open = b->next;
-    if (b->next)
-        b->next->prev = b->prev;
+        s->open = f->next;
+    if (f->next)
+        f->next->prev = f->prev;
 }
 
 /* Each expert is in the ring once at most, also when it was evicted and has come again. */
-static void push_ready(store_batch *b, int32_t expert)
+static void push_ready(store_fetch *f, int32_t expert)
 {
-    if (b->pending[expert] == ARRIVED)
+    if (f->pending[expert] == ARRIVED)
         return;
-    b->pending[expert] = ARRIVED;
-    b->ready[b->arrived++ % b->s->experts] = expert;
+    f->pending[expert] = ARRIVED;
+    f->ready[f->arrived++ % f->s->experts] = expert;
 }
 
-/* One more expert for the batch: counted, wanted, and on the list of what can be given at once when it is there. */
-static void batch_add(store *s, store_batch *b, int position)
+/* One more expert for the fetch: counted, wanted, and on the list of what can be given at once when it is there. */
+static void fetch_add(store *s, store_fetch *f, int position)
 {
-    int32_t expert = b->list[position], id = id_of(b, expert);
+    int32_t expert = f->list[position], id = id_of(f, expert);
     const cache_entry *e = &s->cache.entry[id];
     bool hit = cache_is_ready(&s->cache, id);
     store_counters *count = &s->expert[id].counters;
     *(hit ? &count->hits : &count->misses) += 1;
     *(hit ? &s->totals.sum.hits : &s->totals.sum.misses) += 1;
-    if (e->state == CACHE_READING && e->class_ == READ_SPECULATIVE)
+    if (e->state == CACHE_READING && e->priority == READ_SPECULATIVE)
         s->totals.speculative_late++;
-    if (e->state == CACHE_READING && !e->wants)
-        s->expert[id].joined = true;
-    b->pending[expert] = WANTED;
-    cache_want(&s->cache, id, b->order == FETCH_LISTED ? position : 0);
+    if (e->state == CACHE_READING && !e->waiters)
+        s->expert[id].late_waiter = true;
+    f->pending[expert] = WANTED;
+    cache_add_waiter(&s->cache, id, f->order == FETCH_LISTED ? position : 0);
     if (hit)
-        push_ready(b, expert);
+        push_ready(f, expert);
 }
 
 /* Somebody waits for room, a read ahead perhaps, and there may be some now. */
 static void kick_queued(store *s)
 {
-    for (int class_ = 0; class_ < READ_CLASS_COUNT; class_++)
-        if (s->cache.queue[class_].first >= 0) {
+    for (int priority = 0; priority < READ_PRIORITY_COUNT; priority++)
+        if (s->cache.queue[priority].first >= 0) {
             store_kick(s);
             return;
         }
@@ -244,7 +244,7 @@ static odmoe_status check_list(store *s, int layer, const int32_t *experts, int 
     if (layer < 0 || layer >= s->layers)
         return err_set(err, ODMOE_ERR_RANGE, "layer %d: there are %d MoE layers", layer, s->layers);
     if (n < 0 || n > s->experts)
-        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a batch of %d experts, the layer has %d", layer, n, s->experts);
+        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a fetch of %d experts, the layer has %d", layer, n, s->experts);
     for (int i = 0; i < n; i++)
         if (experts[i] < 0 || experts[i] >= s->experts)
             return err_set(err, ODMOE_ERR_RANGE, "layer %d, expert %d: there are %d experts", layer, experts[i],
@@ -252,133 +252,133 @@ static odmoe_status check_list(store *s, int layer, const int32_t *experts, int 
     return ODMOE_OK;
 }
 
-odmoe_status store_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order, store_batch **out,
-                         odmoe_error *err)
+odmoe_status store_fetch_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order, store_fetch **out,
+                               odmoe_error *err)
 {
     odmoe_status status = check_list(s, layer, experts, n, err);
     if (status)
         return status;
     pthread_mutex_lock(&s->lock);
-    store_batch *b = batch_get(s, err);
-    if (!b) {
+    store_fetch *f = fetch_get(s, err);
+    if (!f) {
         status = ODMOE_ERR_MEMORY;
         goto done;
     }
-    b->layer = layer;
-    b->n = n;
-    b->order = order;
-    b->given = b->pins = b->arrived = b->taken = b->cursor = 0;
-    b->failed = b->stuck = false;
-    b->granted = MEMBER_NONE;
-    atomic_store(&b->blocked, false);
-    memset(b->pending, 0, (size_t)s->experts);
+    f->layer = layer;
+    f->n = n;
+    f->order = order;
+    f->given = f->pins = f->arrived = f->taken = f->cursor = 0;
+    f->failed = f->deadlocked = false;
+    f->handed_over = MEMBER_NONE;
+    atomic_store(&f->blocked, false);
+    memset(f->pending, 0, (size_t)s->experts);
     for (int i = 0; i < n && !status; i++) {
-        if (b->pending[experts[i]])
+        if (f->pending[experts[i]])
             status =
-                err_set(err, ODMOE_ERR_RANGE, "layer %d, expert %d: asked for twice in a batch", layer, experts[i]);
-        b->pending[experts[i]] = WANTED;
+                err_set(err, ODMOE_ERR_RANGE, "layer %d, expert %d: asked for twice in a fetch", layer, experts[i]);
+        f->pending[experts[i]] = WANTED;
     }
     if (status) {
-        b->next = s->spare;
-        s->spare = b;
+        f->next = s->spare;
+        s->spare = f;
         goto done;
     }
     if (n)
-        memcpy(b->list, experts, (size_t)n * sizeof *experts);
-    batch_link(s, b);
+        memcpy(f->list, experts, (size_t)n * sizeof *experts);
+    fetch_link(s, f);
     for (int i = 0; i < n; i++)
-        batch_add(s, b, i);
+        fetch_add(s, f, i);
     cache_begin(&s->cache, layer);
     kick_queued(s);
     store_check(s);
-    *out = b;
+    *out = f;
 done:
     pthread_mutex_unlock(&s->lock);
     return status;
 }
 
-/* Pin an expert for the batch. */
-static void give(store_batch *b, int32_t expert)
+/* Pin an expert for the fetch. */
+static void give(store_fetch *f, int32_t expert)
 {
-    store *s = b->s;
-    int32_t id = id_of(b, expert);
-    read_class read_as = (read_class)s->cache.entry[id].class_;
+    store *s = f->s;
+    int32_t id = id_of(f, expert);
+    read_priority read_as = (read_priority)s->cache.entry[id].priority;
     if (cache_give(&s->cache, id) && read_as == READ_SPECULATIVE)
-        s->totals.speculative_used_bytes += expert_index_bytes(s->index, b->layer, expert);
-    b->pending[expert] = GIVEN;
-    b->pins++;
-    b->given++;
+        s->totals.speculative_used_bytes += expert_index_bytes(s->index, f->layer, expert);
+    f->pending[expert] = GIVEN;
+    f->pins++;
+    f->given++;
 }
 
-static void fill_view(const store_batch *b, int32_t expert, expert_view *view)
+static void fill_view(const store_fetch *f, int32_t expert, pinned_expert *view)
 {
-    const store *s = b->s;
+    const store *s = f->s;
     int n;
-    const expert_piece *pieces = expert_index_pieces(s->index, b->layer, expert, &n);
+    const expert_piece *pieces = expert_index_pieces(s->index, f->layer, expert, &n);
     expert_layout layout;
     layout_of(pieces, n, &layout);
-    *view = (expert_view){.layer = b->layer, .expert = expert, .n = n, .pieces = pieces};
-    view->slot = s->cache.entry[id_of(b, expert)].slot;
+    *view = (pinned_expert){.layer = f->layer, .expert = expert, .n = n, .pieces = pieces};
+    view->slot = s->cache.entry[id_of(f, expert)].slot;
     const uint8_t *slot = s->memory + slab_at(&s->cache.slab, view->slot);
     for (int i = 0; i < n; i++)
         view->piece[i] = slot + layout.piece_at[i];
 }
 
 /* The expert to give now, cached; MEMBER_NONE: not there yet. *failed: one whose read has failed instead. */
-static int32_t ready_now(store_batch *b, int32_t *failed)
+static int32_t ready_now(store_fetch *f, int32_t *failed)
 {
-    store *s = b->s;
+    store *s = f->s;
     *failed = MEMBER_NONE;
-    if (b->order == FETCH_LISTED) {
-        int32_t expert = b->list[b->cursor], id = id_of(b, expert);
+    if (f->order == FETCH_LISTED) {
+        int32_t expert = f->list[f->cursor], id = id_of(f, expert);
         if (s->cache.entry[id].state == CACHE_FAILED)
             *failed = expert;
         return cache_is_ready(&s->cache, id) ? expert : MEMBER_NONE;
     }
-    for (; b->taken != b->arrived; b->taken++) {
-        int32_t expert = b->ready[b->taken % s->experts];
-        if (b->pending[expert] == GIVEN)
+    for (; f->taken != f->arrived; f->taken++) {
+        int32_t expert = f->ready[f->taken % s->experts];
+        if (f->pending[expert] == GIVEN)
             continue;
-        if (cache_is_ready(&s->cache, id_of(b, expert)))
+        if (cache_is_ready(&s->cache, id_of(f, expert)))
             return expert;
-        if (s->cache.entry[id_of(b, expert)].state == CACHE_FAILED) {
+        if (s->cache.entry[id_of(f, expert)].state == CACHE_FAILED) {
             *failed = expert;
             return MEMBER_NONE;
         }
-        b->pending[expert] = WANTED; /* evicted again; it is being read anew */
+        f->pending[expert] = WANTED; /* evicted again; it is being read anew */
     }
     return MEMBER_NONE;
 }
 
-/* Sleep until the I/O thread has pinned an expert for this batch, or there is something to say. */
-static void wait_blocked(store_batch *b)
+/* Sleep until the I/O thread has pinned an expert for this fetch, or there is something to say. */
+static void wait_blocked(store_fetch *f)
 {
-    store *s = b->s;
-    atomic_store(&b->blocked, true);
+    store *s = f->s;
+    atomic_store(&f->blocked, true);
     store_kick(s);
     pthread_mutex_unlock(&s->lock);
-    for (int i = 0; i < SPINS && atomic_load_explicit(&b->blocked, memory_order_relaxed); i++) {
+    for (int i = 0; i < SPINS && atomic_load_explicit(&f->blocked, memory_order_relaxed); i++) {
 #if defined __x86_64__
         __builtin_ia32_pause();
 #endif
     }
     pthread_mutex_lock(&s->lock);
-    while (atomic_load(&b->blocked))
-        pthread_cond_wait(&b->wake, &s->lock);
+    while (atomic_load(&f->blocked))
+        pthread_cond_wait(&f->wake, &s->lock);
 }
 
-static odmoe_status failure(store_batch *b, int32_t expert, odmoe_error *err)
+static odmoe_status failure(store_fetch *f, int32_t expert, odmoe_error *err)
 {
-    store *s = b->s;
-    int32_t id = id_of(b, expert);
+    store *s = f->s;
+    int32_t id = id_of(f, expert);
     int error = s->cache.entry[id].error;
     const char *what = error == IO_ENDED ? "the file ends before the expert does; it has been cut or is being written"
                                          : strerrordesc_np(error);
     const char *path = s->source.file[s->expert[id].error_file].path;
-    err_set(err, ODMOE_ERR_IO, "layer %d, expert %d: %s: %s", b->layer, expert, path, what ? what : "unknown error");
-    b->pending[expert] = GIVEN;
-    b->given++;
-    cache_unwant(&s->cache, id);
+    err_set(err, ODMOE_ERR_IO, "layer %d, expert %d: %s: %s", f->layer, expert, path, what ? what : "unknown error");
+    f->pending[expert] = GIVEN;
+    f->given++;
+    cache_drop_waiter(&s->cache, id);
     return ODMOE_ERR_IO;
 }
 
@@ -390,174 +390,174 @@ static void kick_short(store *s)
         store_kick(s);
 }
 
-static odmoe_status next_view(store_batch *b, bool wait, expert_view *view, odmoe_error *err)
+static odmoe_status next_view(store_fetch *f, bool wait, pinned_expert *view, odmoe_error *err)
 {
-    store *s = b->s;
+    store *s = f->s;
     odmoe_status status = ODMOE_OK;
     pthread_mutex_lock(&s->lock);
-    if (b->failed) {
-        status = err_set(err, ODMOE_ERR_STATE, "layer %d: the batch has failed and can only be ended", b->layer);
+    if (f->failed) {
+        status = err_set(err, ODMOE_ERR_STATE, "layer %d: the fetch has failed and can only be ended", f->layer);
         goto done;
     }
-    *view = (expert_view){.layer = b->layer, .expert = -1};
-    if (b->given == b->n)
+    *view = (pinned_expert){.layer = f->layer, .expert = -1};
+    if (f->given == f->n)
         goto done;
     uint64_t since = 0;
     int32_t expert, failed;
     for (;;) {
-        if (b->order == FETCH_LISTED)
-            while (!b->pending[b->list[b->cursor]])
-                b->cursor++;
-        expert = ready_now(b, &failed);
+        if (f->order == FETCH_LISTED)
+            while (!f->pending[f->list[f->cursor]])
+                f->cursor++;
+        expert = ready_now(f, &failed);
         if (expert != MEMBER_NONE) {
-            give(b, expert);
+            give(f, expert);
             kick_short(s);
             break;
         }
         if (!wait) {
-            view->expert = VIEW_NOT_YET;
+            view->expert = EXPERT_NOT_YET;
             goto done;
         }
         if (failed != MEMBER_NONE) {
-            status = failure(b, failed, err);
+            status = failure(f, failed, err);
             break;
         }
         since = since ? since : store_now_ns();
-        wait_blocked(b);
-        if ((expert = b->granted) != MEMBER_NONE)
+        wait_blocked(f);
+        if ((expert = f->handed_over) != MEMBER_NONE)
             break;
-        if (b->stuck) {
+        if (f->deadlocked) {
             status = err_set(err, ODMOE_ERR_STATE, "layer %d: the cache is full of pinned experts; release some first",
-                             b->layer);
+                             f->layer);
             break;
         }
     }
-    b->granted = MEMBER_NONE;
+    f->handed_over = MEMBER_NONE;
     if (since) {
         uint64_t stalled = store_now_ns() - since;
         s->totals.stall_ns += stalled;
         if (!status)
-            s->expert[id_of(b, expert)].counters.stall_ns += stalled;
+            s->expert[id_of(f, expert)].counters.stall_ns += stalled;
     }
-    b->failed = status != ODMOE_OK;
+    f->failed = status != ODMOE_OK;
     if (!status)
-        fill_view(b, expert, view);
+        fill_view(f, expert, view);
     store_check(s);
 done:
     pthread_mutex_unlock(&s->lock);
     return status;
 }
 
-odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err)
+odmoe_status store_fetch_next(store_fetch *f, pinned_expert *view, odmoe_error *err)
 {
-    return next_view(b, true, view, err);
+    return next_view(f, true, view, err);
 }
 
-odmoe_status store_poll(store_batch *b, expert_view *view, odmoe_error *err)
+odmoe_status store_fetch_poll(store_fetch *f, pinned_expert *view, odmoe_error *err)
 {
-    return next_view(b, false, view, err);
+    return next_view(f, false, view, err);
 }
 
-void store_release(store_batch *b, const expert_view *view)
+void store_fetch_release(store_fetch *f, const pinned_expert *view)
 {
-    store *s = b->s;
+    store *s = f->s;
     pthread_mutex_lock(&s->lock);
-    b->pins--;
-    cache_unpin(&s->cache, id_of(b, view->expert));
+    f->pins--;
+    cache_unpin(&s->cache, id_of(f, view->expert));
     kick_queued(s);
     store_check(s);
     pthread_mutex_unlock(&s->lock);
 }
 
-void store_end(store_batch *b)
+void store_fetch_end(store_fetch *f)
 {
-    if (!b)
+    if (!f)
         return;
-    store *s = b->s;
+    store *s = f->s;
     pthread_mutex_lock(&s->lock);
-    for (int i = 0; i < b->n; i++)
-        if (b->pending[b->list[i]])
-            cache_unwant(&s->cache, id_of(b, b->list[i]));
-    batch_unlink(s, b);
-    b->next = s->spare;
-    s->spare = b;
+    for (int i = 0; i < f->n; i++)
+        if (f->pending[f->list[i]])
+            cache_drop_waiter(&s->cache, id_of(f, f->list[i]));
+    fetch_unlink(s, f);
+    f->next = s->spare;
+    s->spare = f;
     kick_queued(s);
     store_check(s);
     pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- what the reader tells the batches ---- */
+/* ---- what the reader tells the fetches ---- */
 
-static void unblock(store_batch *b)
+static void unblock(store_fetch *f)
 {
-    atomic_store(&b->blocked, false);
-    pthread_cond_signal(&b->wake);
+    atomic_store(&f->blocked, false);
+    pthread_cond_signal(&f->wake);
 }
 
-static bool waits_for(const store_batch *b, int32_t expert)
+static bool waits_for(const store_fetch *f, int32_t expert)
 {
-    return atomic_load(&b->blocked) && (b->order == FETCH_ARRIVAL || b->list[b->cursor] == expert);
+    return atomic_load(&f->blocked) && (f->order == FETCH_ARRIVAL || f->list[f->cursor] == expert);
 }
 
 /* A caller that waits gets its pin here and now: nobody can evict the expert before he wakes. */
-void store_tell_ready(store *s, int32_t id)
+void store_on_ready(store *s, int32_t id)
 {
     int32_t expert = id % s->experts;
-    for (store_batch *b = s->open; b; b = b->next) {
-        if (b->layer != id / s->experts || !b->pending[expert])
+    for (store_fetch *f = s->open; f; f = f->next) {
+        if (f->layer != id / s->experts || !f->pending[expert])
             continue;
-        if (waits_for(b, expert)) {
-            give(b, expert);
-            b->granted = expert;
-            unblock(b);
+        if (waits_for(f, expert)) {
+            give(f, expert);
+            f->handed_over = expert;
+            unblock(f);
         } else {
-            push_ready(b, expert);
+            push_ready(f, expert);
         }
     }
 }
 
-void store_tell_failed(store *s, int32_t id)
+void store_on_failed(store *s, int32_t id)
 {
     int32_t expert = id % s->experts;
-    for (store_batch *b = s->open; b; b = b->next) {
-        if (b->layer != id / s->experts || !b->pending[expert])
+    for (store_fetch *f = s->open; f; f = f->next) {
+        if (f->layer != id / s->experts || !f->pending[expert])
             continue;
-        push_ready(b, expert);
-        if (waits_for(b, expert))
-            unblock(b);
+        push_ready(f, expert);
+        if (waits_for(f, expert))
+            unblock(f);
     }
 }
 
-/* What a waiting batch lacks and nobody reads; -1: it is being read, or nothing is. */
-static int32_t need_of(const store_batch *b)
+/* What a waiting fetch lacks and nobody reads; -1: it is being read, or nothing is. */
+static int32_t need_of(const store_fetch *f)
 {
-    const cache_entry *entry = b->s->cache.entry;
-    if (b->order == FETCH_LISTED) {
-        int32_t id = id_of(b, b->list[b->cursor]);
+    const cache_entry *entry = f->s->cache.entry;
+    if (f->order == FETCH_LISTED) {
+        int32_t id = id_of(f, f->list[f->cursor]);
         return entry[id].state == CACHE_QUEUED ? id : -1;
     }
     int32_t first = -1;
-    for (int i = 0; i < b->n; i++) {
-        int32_t id = id_of(b, b->list[i]);
-        if (b->pending[b->list[i]] && entry[id].state == CACHE_READING)
+    for (int i = 0; i < f->n; i++) {
+        int32_t id = id_of(f, f->list[i]);
+        if (f->pending[f->list[i]] && entry[id].state == CACHE_READING)
             return -1;
-        if (b->pending[b->list[i]] && first < 0 && entry[id].state == CACHE_QUEUED)
+        if (f->pending[f->list[i]] && first < 0 && entry[id].state == CACHE_QUEUED)
             first = id;
     }
     return first;
 }
 
-/* The oldest waiting batch comes first. While there is no room for it, of the others only those go on that hold pins:
+/* The oldest waiting fetch comes first. While there is no room for it, of the others only those go on that hold pins:
  * they may be what is in the way. */
 int32_t store_start_blocked(store *s, bool *waiting)
 {
     *waiting = false;
-    for (store_batch *b = s->open; b; b = b->next) {
-        int32_t id = atomic_load(&b->blocked) && (!*waiting || b->pins) ? need_of(b) : -1;
+    for (store_fetch *f = s->open; f; f = f->next) {
+        int32_t id = atomic_load(&f->blocked) && (!*waiting || f->pins) ? need_of(f) : -1;
         if (id < 0)
             continue;
         *waiting = true;
-        if (cache_start(&s->cache, id, TAKE_WANTED))
+        if (cache_start(&s->cache, id, EVICT_UNPINNED))
             return id;
     }
     return -1;
@@ -566,47 +566,49 @@ int32_t store_start_blocked(store *s, bool *waiting)
 bool store_runs_short(const store *s, int32_t id)
 {
     int32_t expert = id % s->experts;
-    for (const store_batch *b = s->open; b; b = b->next) {
-        if (b->layer != id / s->experts || b->order != FETCH_LISTED || b->pending[expert] == GIVEN)
+    for (const store_fetch *f = s->open; f; f = f->next) {
+        if (f->layer != id / s->experts || f->order != FETCH_LISTED || f->pending[expert] == GIVEN)
             continue;
         int ahead = 0;
-        for (int i = b->cursor; b->list[i] != expert && ahead < AHEAD_LEAST; i++)
-            ahead += b->pending[b->list[i]] != GIVEN;
+        for (int i = f->cursor; f->list[i] != expert && ahead < AHEAD_LEAST; i++)
+            ahead += f->pending[f->list[i]] != GIVEN;
         return ahead < AHEAD_LEAST;
     }
     return false;
 }
 
 /* Nothing is in flight, so who waits now waits for pins: for the room that they hold, or for an invalidated expert that
- * is not read again before its last pin is gone. Pins of a batch that does not wait will be released. When all with
+ * is not read again before its last pin is gone. Pins of a fetch that does not wait will be released. When all with
  * pins wait themselves, they must give way. */
-void store_tell_stuck(store *s)
+void store_on_idle_disk(store *s)
 {
-    for (store_batch *b = s->open; b; b = b->next)
-        if (b->pins && !atomic_load(&b->blocked))
+    for (store_fetch *f = s->open; f; f = f->next)
+        if (f->pins && !atomic_load(&f->blocked))
             return;
-    for (store_batch *b = s->open; b; b = b->next)
-        if (b->pins && atomic_load(&b->blocked)) {
-            b->stuck = true;
-            unblock(b);
+    for (store_fetch *f = s->open; f; f = f->next)
+        if (f->pins && atomic_load(&f->blocked)) {
+            f->deadlocked = true;
+            unblock(f);
         }
 }
 
 /* ---- reads ahead ---- */
 
-uint64_t store_flight_cap(const store *s, read_class class_)
+uint64_t store_flight_cap(const store *s, read_priority priority)
 {
-    return class_ == READ_CERTAIN ? FLIGHT_CERTAIN : class_ == READ_SPECULATIVE ? FLIGHT_SPECULATIVE : s->cache_bytes;
+    return priority == READ_CERTAIN       ? FLIGHT_CERTAIN
+           : priority == READ_SPECULATIVE ? FLIGHT_SPECULATIVE
+                                          : s->cache_bytes;
 }
 
-uint64_t store_unused_cap(const store *s, read_class class_)
+uint64_t store_unused_cap(const store *s, read_priority priority)
 {
-    return class_ == READ_CERTAIN ? s->cache_bytes / 2 : class_ == READ_SPECULATIVE ? s->cache_bytes / 8 : 0;
+    return priority == READ_CERTAIN ? s->cache_bytes / 2 : priority == READ_SPECULATIVE ? s->cache_bytes / 8 : 0;
 }
 
-void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_class class_)
+void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_priority priority)
 {
-    if (layer < 0 || layer >= s->layers || (class_ != READ_CERTAIN && class_ != READ_SPECULATIVE))
+    if (layer < 0 || layer >= s->layers || (priority != READ_CERTAIN && priority != READ_SPECULATIVE))
         return;
     pthread_mutex_lock(&s->lock);
     cache *c = &s->cache;
@@ -615,10 +617,10 @@ void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_cla
         if (experts[i] < 0 || experts[i] >= s->experts)
             continue;
         int32_t id = layer * s->experts + experts[i];
-        uint64_t held = c->queue[class_].bytes + c->reading_bytes[class_] + c->unused[class_].bytes;
-        if (c->entry[id].state != CACHE_EMPTY || held + slab_slot_bytes(&c->slab, id) > store_unused_cap(s, class_))
+        uint64_t held = c->queue[priority].bytes + c->reading_bytes[priority] + c->prefetched[priority].bytes;
+        if (c->entry[id].state != CACHE_EMPTY || held + slab_slot_bytes(&c->slab, id) > store_unused_cap(s, priority))
             continue;
-        cache_enqueue(c, id, class_);
+        cache_enqueue(c, id, priority);
         queued = true;
     }
     if (queued)
@@ -637,19 +639,19 @@ bool store_missing(store *s, int layer, int expert)
     return missing;
 }
 
-void store_cancel(store *s, int layer, read_class class_)
+void store_cancel(store *s, int layer, read_priority priority)
 {
-    if (class_ != READ_CERTAIN && class_ != READ_SPECULATIVE)
+    if (priority != READ_CERTAIN && priority != READ_SPECULATIVE)
         return;
     pthread_mutex_lock(&s->lock);
     cache *c = &s->cache;
-    for (int32_t id = c->queue[class_].first, next; id >= 0; id = next) {
+    for (int32_t id = c->queue[priority].first, next; id >= 0; id = next) {
         next = c->entry[id].next;
         if (layer < 0 || id / s->experts == layer)
             cache_dequeue(c, id);
     }
     int32_t id = s->cursor.id;
-    if (id >= 0 && c->entry[id].class_ == class_ && (layer < 0 || id / s->experts == layer))
+    if (id >= 0 && c->entry[id].priority == priority && (layer < 0 || id / s->experts == layer))
         s->cursor.cancelled = true;
     kick_queued(s); /* what waited behind them, of a smaller size, may have room */
     store_check(s);

@@ -5,9 +5,9 @@
  *   EMPTY -> QUEUED -> READING -> READY (pins >= 0) -> EMPTY
  *                         \-> FAILED -> EMPTY when the last waiter has seen it
  *
- * A batch fetches the experts of one layer. They come pinned from store_next; the caller computes and releases them.
- * n may exceed what the cache holds: store_next makes progress with room for one expert as long as the caller has
- * released what it got before (see store_next).
+ * A fetch asks for the experts of one layer. They come pinned from store_fetch_next; the caller computes and releases them.
+ * n may exceed what the cache holds: store_fetch_next makes progress with room for one expert as long as the caller has
+ * released what it got before (see store_fetch_next).
  */
 #ifndef ODMOE_STORE_STORE_H
 #define ODMOE_STORE_STORE_H
@@ -15,15 +15,15 @@
 #include "store/expert.h"
 
 typedef struct store store;
-typedef struct store_batch store_batch;
+typedef struct store_fetch store_fetch;
 typedef struct store_io store_io; /* a back end: io.h */
 
-typedef enum read_class {
+typedef enum read_priority {
     READ_DEMAND,      /* somebody waits for it */
     READ_CERTAIN,     /* will be needed: the rest of a prompt's layer, the next layer when nearly all will be needed */
     READ_SPECULATIVE, /* a predictor's guess */
-    READ_CLASS_COUNT
-} read_class;
+    READ_PRIORITY_COUNT
+} read_priority;
 
 typedef enum fetch_order {
     FETCH_ARRIVAL, /* hits first, then as reads complete */
@@ -32,16 +32,16 @@ typedef enum fetch_order {
 
 typedef enum io_mode { IO_AUTO, IO_URING, IO_PREAD, IO_BUFFERED } io_mode;
 
-#define VIEW_NOT_YET (-2)
+#define EXPERT_NOT_YET (-2)
 
 /* A pinned expert. piece[i] is what pieces[i] describes, at any byte alignment; read-only; valid until released. */
-typedef struct expert_view {
-    int32_t layer, expert; /* expert -1: the batch is through; VIEW_NOT_YET: see store_poll */
+typedef struct pinned_expert {
+    int32_t layer, expert; /* expert -1: the fetch is through; EXPERT_NOT_YET: see store_fetch_poll */
     int32_t n;
     const expert_piece *pieces;
     const void *piece[PIECES_MAX];
     int32_t slot; /* the store's own */
-} expert_view;
+} pinned_expert;
 
 typedef struct store_options {
     uint64_t cache_bytes; /* the slab: every byte that cached experts and reads in flight will ever use; at most
@@ -53,7 +53,7 @@ typedef struct store_options {
 } store_options;
 
 /* store_floor - the smallest cache_bytes with which store_open succeeds for this index: room for the largest expert,
- * alignment included; a batch that releases before it asks for the next gets through with it. store_bytes_for(n) - what
+ * alignment included; a fetch that releases before it asks for the next gets through with it. store_bytes_for(n) - what
  * n of the largest experts need, alignment included: n of one layer can then be pinned at the same time, if the layer's
  * experts are of about equal size (README.md, "Room"). */
 uint64_t store_floor(const expert_index *index);
@@ -70,38 +70,38 @@ uint64_t store_overhead(const expert_index *index, const store_options *options)
  * back), ERR_ARG (unknown policy: the message lists them). */
 odmoe_status store_open(const expert_index *index, const tensor_index *tensors, const store_options *options,
                         store **out, odmoe_error *err);
-void store_close(store *s); /* waits for reads in flight; no batch may be open */
+void store_close(store *s); /* waits for reads in flight; no fetch may be open */
 
-/* store_begin - ask for `n` different experts of a layer. All missing ones are queued at once, as far as there is room.
- * One batch holds no more than its pins; several batches may be open (from one or several threads).
+/* store_fetch_begin - ask for `n` different experts of a layer. All missing ones are queued at once, as far as there is room.
+ * One fetch holds no more than its pins; several fetches may be open (from one or several threads).
  * Errors: ERR_RANGE for ids; ERR_MEMORY. */
-odmoe_status store_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order, store_batch **out,
-                         odmoe_error *err);
+odmoe_status store_fetch_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order, store_fetch **out,
+                               odmoe_error *err);
 
-/* store_next - wait for the next expert and pin it. view->expert < 0 once all n have been given out.
- * It waits as long as it takes for reads; if the cache is full of this batch's own pins it fails with ERR_STATE
- * (release first). After an error the batch can only be ended. Errors: ERR_IO, "layer 3, expert 17: FILE: ..."; the
+/* store_fetch_next - wait for the next expert and pin it. view->expert < 0 once all n have been given out.
+ * It waits as long as it takes for reads; if the cache is full of this fetch's own pins it fails with ERR_STATE
+ * (release first). After an error the fetch can only be ended. Errors: ERR_IO, "layer 3, expert 17: FILE: ..."; the
  * expert is EMPTY again afterwards and may be asked for anew. */
-odmoe_status store_next(store_batch *b, expert_view *view, odmoe_error *err);
+odmoe_status store_fetch_next(store_fetch *b, pinned_expert *view, odmoe_error *err);
 
-/* store_poll - the same without waiting: view->expert is VIEW_NOT_YET where store_next would have to wait (or to fail:
- * a failure is left for store_next to report). For callers that compute several experts at once when several are there.
+/* store_fetch_poll - the same without waiting: view->expert is EXPERT_NOT_YET where store_fetch_next would have to wait (or to fail:
+ * a failure is left for store_fetch_next to report). For callers that compute several experts at once when several are there.
  */
-odmoe_status store_poll(store_batch *b, expert_view *view, odmoe_error *err);
+odmoe_status store_fetch_poll(store_fetch *b, pinned_expert *view, odmoe_error *err);
 
-/* store_release - unpin. Experts of one batch may be released in any order, by any thread. */
-void store_release(store_batch *b, const expert_view *view);
+/* store_fetch_release - unpin. Experts of one fetch may be released in any order, by any thread. */
+void store_fetch_release(store_fetch *b, const pinned_expert *view);
 
-/* store_end - drop what is left, after errors too: queued reads are removed, started ones abandoned; frees the batch.
+/* store_fetch_end - drop what is left, after errors too: queued reads are removed, started ones abandoned; frees the fetch.
  * All views must have been released. NULL is fine. */
-void store_end(store_batch *b);
+void store_fetch_end(store_fetch *b);
 
 /* store_prefetch - read ahead, best first, in a class other than READ_DEMAND. Takes what fits under the class's caps
  * (README.md, "Classes"), skips what is cached or under way and ids that don't exist; never waits, never fails.
  * store_cancel - take back what is still QUEUED of that class and layer (-1: all layers), and of what is being read the
  * parts that have not been asked for yet; the rest completes, and its room counts until then. */
-void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_class class_);
-void store_cancel(store *s, int layer, read_class class_);
+void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_priority priority);
+void store_cancel(store *s, int layer, read_priority priority);
 
 /* store_missing - would this expert have to be read: it exists, and is neither cached nor asked for. It may change at
  * once; for those who think about reading ahead. */
@@ -119,7 +119,7 @@ typedef struct store_counters {
     uint64_t uses;         /* (token, expert) pairs; the layer adds them with store_note_uses */
     uint64_t hits, misses; /* fetched experts: found READY at begin, or not */
     uint64_t bytes;        /* read from the disk for it, speculative reads included */
-    uint64_t stall_ns;     /* store_next waited for it */
+    uint64_t stall_ns;     /* store_fetch_next waited for it */
 } store_counters;
 
 typedef struct store_totals {
@@ -129,7 +129,7 @@ typedef struct store_totals {
     uint64_t bytes_transferred; /* with alignment */
     uint64_t read_ns;           /* time during which at least one read was in flight */
     uint64_t stall_ns;
-    uint64_t speculative_bytes, speculative_used_bytes, speculative_late; /* used: a batch asked for it before
+    uint64_t speculative_bytes, speculative_used_bytes, speculative_late; /* used: a fetch asked for it before
                                                                             it was evicted; late: while it was
                                                                             still being read */
     uint64_t evictions;
@@ -139,7 +139,7 @@ typedef struct store_totals {
     const char *policy;
 } store_totals;
 
-/* store_note_uses - so many tokens use an expert that a batch has been given; the policy learns from it, too. */
+/* store_note_uses - so many tokens use an expert that a fetch has been given; the policy learns from it, too. */
 void store_note_uses(store *s, int layer, int expert, uint64_t uses);
 void store_totals_get(const store *s, store_totals *out);
 void store_counters_get(const store *s, int layer, int expert, store_counters *out);

@@ -1,4 +1,4 @@
-/* store_private.h - what store.c (batches, callers' threads) and reader.c (the I/O thread) share.
+/* store_private.h - what store.c (fetches, callers' threads) and reader.c (the I/O thread) share.
  *
  * One mutex guards everything here but the back end, which belongs to the I/O thread. It is never held during a system
  * call that may wait; critical sections are a few list operations, and one walk of the policy when room is needed.
@@ -12,7 +12,7 @@
 #include "store/cache.h"
 #include "store/io.h"
 #include "store/layout.h"
-#include "store/populate.h"
+#include "store/prefault.h"
 
 #define IO_ENDED (-1) /* an error code besides errno's: the file is shorter than it was */
 
@@ -30,24 +30,24 @@ typedef struct store_expert {
     int32_t parts; /* requests in flight for it */
     int32_t error; /* of its read under way, 0: none yet */
     int32_t error_file;
-    uint8_t started_as; /* read_class when the read began */
-    uint8_t joined;     /* somebody came to wait for a read that its batch had abandoned */
-    uint8_t cut;        /* abandoned before all its parts were asked for: its bytes are not complete */
+    uint8_t started_as;  /* read_priority when the read began */
+    uint8_t late_waiter; /* somebody came to wait for a read that its fetch had abandoned */
+    uint8_t truncated;   /* abandoned before all its parts were asked for: its bytes are not complete */
 } store_expert;
 
 enum { MEMBER_NONE = -1 };
-enum { GIVEN = 0, WANTED, ARRIVED }; /* what an expert is to a batch; GIVEN: or not asked for */
+enum { GIVEN = 0, WANTED, ARRIVED }; /* what an expert is to a fetch; GIVEN: or not asked for */
 
-struct store_batch {
+struct store_fetch {
     store *s;
-    store_batch *prev, *next; /* open batches, or (next only) the free ones */
+    store_fetch *prev, *next; /* open fetches, or (next only) the free ones */
     int layer, n, given;
     fetch_order order;
     int pins;
-    bool failed;            /* after an error the batch can only be ended */
-    atomic_bool blocked;    /* its caller waits in store_next */
-    bool stuck;             /* ...and nobody will ever make room */
-    int32_t granted;        /* expert that the I/O thread has pinned for the waiting caller, or MEMBER_NONE */
+    bool failed;            /* after an error the fetch can only be ended */
+    atomic_bool blocked;    /* its caller waits in store_fetch_next */
+    bool deadlocked;        /* ...and nobody will ever make room */
+    int32_t handed_over;    /* expert that the I/O thread has pinned for the waiting caller, or MEMBER_NONE */
     int32_t arrived, taken; /* counts of `ready` */
     int32_t cursor;         /* FETCH_LISTED: position of the next to give */
     pthread_cond_t wake;
@@ -70,13 +70,13 @@ struct store {
     int layers, experts;
     uint8_t *memory; /* the slab */
     uint64_t cache_bytes;
-    populate populate;
+    prefault prefault;
     io_source source;
 
     pthread_mutex_t lock;
     cache cache;
     store_expert *expert; /* [layers * experts] */
-    store_batch *open, *spare;
+    store_fetch *open, *spare;
     store_totals totals; /* the sums; filled up by store_totals_get */
 
     /* the I/O thread */
@@ -85,10 +85,10 @@ struct store {
     pthread_cond_t new_work;
     request *requests, *free_requests;
     io_request **outbox, **inbox; /* [depth] */
-    request *again;               /* to be given to the back end once more */
+    request *retry;               /* to be given to the back end once more */
     int in_flight;
-    uint64_t flying;     /* bytes of the requests in flight */
-    uint64_t busy_since; /* ns */
+    uint64_t bytes_in_flight; /* bytes of the requests in flight */
+    uint64_t busy_since;      /* ns */
     read_cursor cursor;
 };
 
@@ -100,23 +100,23 @@ odmoe_status reader_start(store *s, odmoe_error *err);
 void reader_stop(store *s);
 uint64_t reader_heap_bytes(int depth);
 
-/* The reader tells the batches (lock held): an expert is READY; its read has failed; nothing is in flight, so that a
- * batch that still waits for room waits for pins. */
-void store_tell_ready(store *s, int32_t id);
-void store_tell_failed(store *s, int32_t id);
-void store_tell_stuck(store *s);
+/* The reader tells the fetches (lock held): an expert is READY; its read has failed; nothing is in flight, so that a
+ * fetch that still waits for room waits for pins. */
+void store_on_ready(store *s, int32_t id);
+void store_on_failed(store *s, int32_t id);
+void store_on_idle_disk(store *s);
 
-/* store_start_blocked - *waiting: does a batch wait for an expert that is only QUEUED. If so, begin to read one such
+/* store_start_blocked - *waiting: does a fetch wait for an expert that is only QUEUED. If so, begin to read one such
  * (READING now, with what force it takes) and return its id, -1 when there is no room for any. Lock held. */
 int32_t store_start_blocked(store *s, bool *waiting);
 
-/* store_runs_short - id is queued for a batch in listed order, and its turn comes so soon that the caller would have to
+/* store_runs_short - id is queued for a fetch in listed order, and its turn comes so soon that the caller would have to
  * wait if its read did not begin now. Lock held. */
 bool store_runs_short(const store *s, int32_t id);
 
 /* How many bytes of a class may be in flight, and queued + in flight + READY unused altogether. */
-uint64_t store_flight_cap(const store *s, read_class class_);
-uint64_t store_unused_cap(const store *s, read_class class_);
+uint64_t store_flight_cap(const store *s, read_priority priority);
+uint64_t store_unused_cap(const store *s, read_priority priority);
 
 uint64_t store_now_ns(void);
 

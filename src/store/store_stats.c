@@ -32,7 +32,7 @@ void store_totals_get(const store *s, store_totals *out)
     out->evictions = s->cache.evictions;
     out->cache_bytes = s->cache_bytes;
     out->used_bytes = s->cache.ready_bytes;
-    for (int k = 0; k < READ_CLASS_COUNT; k++)
+    for (int k = 0; k < READ_PRIORITY_COUNT; k++)
         out->used_bytes += s->cache.reading_bytes[k];
     out->io = s->source.io->name;
     out->policy = s->cache.policy->ops->name;
@@ -68,20 +68,20 @@ void store_check(const store *s)
 {
     const char *what = "";
     assert(cache_check(&s->cache, &what) && "the cache's invariants");
-    int64_t pins = 0, wants = 0, held = 0, wanted = 0;
-    for (const store_batch *b = s->open; b; b = b->next) {
-        assert(b->pins >= 0 && b->given <= b->n);
-        held += b->pins;
-        wanted += b->n - b->given;
-        for (int i = 0; i < b->n; i++)
-            assert(!b->pending[b->list[i]] || s->cache.entry[b->layer * s->experts + b->list[i]].wants > 0);
+    int64_t pins = 0, waiters = 0, held = 0, waited_for = 0;
+    for (const store_fetch *f = s->open; f; f = f->next) {
+        assert(f->pins >= 0 && f->given <= f->n);
+        held += f->pins;
+        waited_for += f->n - f->given;
+        for (int i = 0; i < f->n; i++)
+            assert(!f->pending[f->list[i]] || s->cache.entry[f->layer * s->experts + f->list[i]].waiters > 0);
     }
     for (int32_t id = 0; id < s->cache.ids; id++) {
         pins += s->cache.entry[id].pins;
-        wants += s->cache.entry[id].wants;
+        waiters += s->cache.entry[id].waiters;
         assert(!s->expert[id].parts || s->cache.entry[id].state == CACHE_READING);
     }
-    assert(pins == held && wants == wanted && "pins and wants belong to open batches");
+    assert(pins == held && waiters == waited_for && "pins and wants belong to open fetches");
     (void)what;
 }
 #endif

@@ -143,7 +143,7 @@ static odmoe_status read_lines(reader *r, FILE *f, odmoe_error *err)
     return status;
 }
 
-/* ---- uses -> batches ---- */
+/* ---- uses -> fetches ---- */
 
 /* In the order in which a model would run: turns, in them the prompt and then its tokens, in a pass layer by layer. All
  * tokens of a prompt belong to the same pass. */
@@ -158,12 +158,12 @@ static int in_order(const void *a, const void *b)
     return 0;
 }
 
-static bool same_batch(const use *a, const use *b)
+static bool same_fetch(const use *a, const use *b)
 {
     return a->turn == b->turn && a->phase == b->phase && a->layer == b->layer && (!a->phase || a->step == b->step);
 }
 
-static odmoe_status make_batches(const reader *r, trace *t, odmoe_error *err)
+static odmoe_status make_fetches(const reader *r, trace *t, odmoe_error *err)
 {
     int32_t *place = mem_calloc((size_t)r->experts, sizeof *place, "the trace", err);
     t->expert = mem_calloc(r->uses, sizeof *t->expert, "the trace", err);
@@ -175,13 +175,13 @@ static odmoe_status make_batches(const reader *r, trace *t, odmoe_error *err)
         t->expert_bytes[l] = r->bytes_of[l] ? r->bytes_of[l] : TRACE_EXPERT_BYTES;
     for (size_t i = 0; !status && i < r->uses; i++) {
         const use *u = &r->use[i];
-        if (!i || !same_batch(u, u - 1)) {
-            if ((status = mem_grow((void **)&t->batch, &room, t->batches + 1, sizeof *t->batch, "the trace", err)))
+        if (!i || !same_fetch(u, u - 1)) {
+            if ((status = mem_grow((void **)&t->fetch, &room, t->fetches + 1, sizeof *t->fetch, "the trace", err)))
                 break;
-            t->batch[t->batches++] = (trace_batch){u->layer, !u->phase, (int32_t)t->uses, 0};
+            t->fetch[t->fetches++] = (trace_fetch){u->layer, !u->phase, (int32_t)t->uses, 0};
         }
-        trace_batch *b = &t->batch[t->batches - 1];
-        int32_t at = place[u->expert]; /* where it was put last: in this batch, or a stale place */
+        trace_fetch *b = &t->fetch[t->fetches - 1];
+        int32_t at = place[u->expert]; /* where it was put last: in this fetch, or a stale place */
         if (at < b->first || at >= b->first + b->n || t->expert[at] != u->expert) {
             at = place[u->expert] = (int32_t)t->uses++;
             t->expert[at] = u->expert;
@@ -211,7 +211,7 @@ odmoe_status trace_read(const char *path, trace *out, odmoe_error *err)
                          r->layers, r->experts);
     if (!status) {
         qsort(r->use, r->uses, sizeof *r->use, in_order);
-        status = make_batches(r, out, err);
+        status = make_fetches(r, out, err);
     }
     if (f)
         fclose(f);
@@ -225,7 +225,7 @@ odmoe_status trace_read(const char *path, trace *out, odmoe_error *err)
 void trace_clear(trace *t)
 {
     free(t->expert_bytes);
-    free(t->batch);
+    free(t->fetch);
     free(t->expert);
     free(t->tokens);
     *t = (trace){0};

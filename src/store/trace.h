@@ -18,19 +18,19 @@
 #define TRACE_EXPERT_BYTES (1u << 20) /* where a trace names no sizes, every expert counts as 1 MiB */
 
 /* One layer of one pass. */
-typedef struct trace_batch {
+typedef struct trace_fetch {
     int32_t layer;
     bool prompt;
     int32_t first, n; /* trace.expert[first, first + n): different experts, in order of first use */
-} trace_batch;
+} trace_fetch;
 
 typedef struct trace {
     int32_t layers, experts; /* layers: from 0 to the highest in the trace; some may have no experts */
     uint64_t *expert_bytes;  /* [layers] */
-    trace_batch *batch;      /* [batches] */
-    size_t batches;
+    trace_fetch *fetch;      /* [fetches] */
+    size_t fetches;
     int32_t *expert; /* [uses] */
-    int32_t *tokens; /* [uses] how many tokens of the batch use it */
+    int32_t *tokens; /* [uses] how many tokens of the fetch use it */
     size_t uses;
 } trace;
 

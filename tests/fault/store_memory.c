@@ -70,17 +70,17 @@ static void open_and_fetch(const model_fixture *m, store_options options)
             assert_true(err.message[0]);
             continue;
         }
-        store_batch *b = NULL;
-        expert_view view;
-        status = store_begin(s, 1, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err);
+        store_fetch *b = NULL;
+        pinned_expert view;
+        status = store_fetch_begin(s, 1, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err);
         refused = refused || countdown < 0;
         countdown = -1;
         opened = !refused;
         if (!status) {
-            assert_int_equal(store_next(b, &view, NULL), ODMOE_OK);
+            assert_int_equal(store_fetch_next(b, &view, NULL), ODMOE_OK);
             assert_true(fixture_view_is_right(m, &view));
-            store_release(b, &view);
-            store_end(b);
+            store_fetch_release(b, &view);
+            store_fetch_end(b);
         } else {
             assert_int_equal(status, ODMOE_ERR_MEMORY);
         }

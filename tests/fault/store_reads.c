@@ -28,15 +28,15 @@ static void world_free(world *w)
 static odmoe_status fetch(world *w, int layer, int n, fetch_order order, odmoe_error *err)
 {
     int32_t list[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-    store_batch *b;
-    expert_view view;
+    store_fetch *b;
+    pinned_expert view;
     odmoe_status status;
-    assert_int_equal(store_begin(w->s, layer, list, n, order, &b, err), ODMOE_OK);
-    while (!(status = store_next(b, &view, err)) && view.expert >= 0) {
+    assert_int_equal(store_fetch_begin(w->s, layer, list, n, order, &b, err), ODMOE_OK);
+    while (!(status = store_fetch_next(b, &view, err)) && view.expert >= 0) {
         assert_true(fixture_view_is_right(&w->model, &view));
-        store_release(b, &view);
+        store_fetch_release(b, &view);
     }
-    store_end(b);
+    store_fetch_end(b);
     return status;
 }
 
@@ -130,12 +130,12 @@ static void a_failed_batch_can_only_be_ended(void **state)
     w.fake.bad_times = -1;
     w.fake.bad_error = EIO;
     int32_t list[] = {0, 1};
-    store_batch *b;
-    expert_view view;
-    assert_int_equal(store_begin(w.s, 0, list, 2, FETCH_LISTED, &b, &err), ODMOE_OK);
-    assert_int_equal(store_next(b, &view, &err), ODMOE_ERR_IO);
-    assert_int_equal(store_next(b, &view, &err), ODMOE_ERR_STATE);
-    store_end(b);
+    store_fetch *b;
+    pinned_expert view;
+    assert_int_equal(store_fetch_begin(w.s, 0, list, 2, FETCH_LISTED, &b, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_IO);
+    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_STATE);
+    store_fetch_end(b);
     world_free(&w);
 }
 
@@ -217,14 +217,14 @@ static void a_demand_repeats_the_speculation_that_failed(void **state)
     w.fake.bad_error = EIO;
     store_prefetch(w.s, 0, (int32_t[]){2}, 1, READ_SPECULATIVE);
     fake_await_submitted(&w.fake, 3);
-    store_batch *b;
-    expert_view view;
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    store_fetch *b;
+    pinned_expert view;
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_hold(&w.fake, false);
-    assert_int_equal(store_next(b, &view, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_OK);
     assert_true(fixture_view_is_right(&w.model, &view));
-    store_release(b, &view);
-    store_end(b);
+    store_fetch_release(b, &view);
+    store_fetch_end(b);
     store_totals totals;
     store_totals_get(w.s, &totals);
     assert_int_equal(totals.speculative_late, 1);
@@ -240,17 +240,17 @@ static void a_demand_repeats_the_abandoned_read_that_failed(void **state)
     w.fake.bad_at = byte_of(&w, 0, 2, 0);
     w.fake.bad_times = 1;
     w.fake.bad_error = EIO;
-    store_batch *b;
-    expert_view view;
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    store_fetch *b;
+    pinned_expert view;
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_await_submitted(&w.fake, 3);
-    store_end(b); /* as a batch does in which another read has failed */
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    store_fetch_end(b); /* as a batch does in which another read has failed */
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_hold(&w.fake, false);
-    assert_int_equal(store_next(b, &view, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_OK);
     assert_true(fixture_view_is_right(&w.model, &view));
-    store_release(b, &view);
-    store_end(b);
+    store_fetch_release(b, &view);
+    store_fetch_end(b);
     world_free(&w);
 }
 
@@ -272,12 +272,12 @@ static void ending_a_batch_abandons_its_reads(void **state)
     world w;
     odmoe_error err = {0};
     int32_t list[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-    store_batch *b;
+    store_fetch *b;
     world_make(&w, &small, 2);
     w.fake.hold = true;
-    assert_int_equal(store_begin(w.s, 0, list, 8, FETCH_LISTED, &b, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_begin(w.s, 0, list, 8, FETCH_LISTED, &b, &err), ODMOE_OK);
     fake_await_submitted(&w.fake, 6); /* two experts have room */
-    store_end(b);
+    store_fetch_end(b);
     store_totals totals;
     store_totals_get(w.s, &totals);
     assert_true(totals.used_bytes > 0); /* their room counts until the reads are through */
@@ -291,21 +291,21 @@ static void what_is_shared_by_two_batches_is_read_once_and_fails_for_both(void *
 {
     world w;
     odmoe_error err = {0};
-    store_batch *a, *b;
-    expert_view view;
+    store_fetch *a, *b;
+    pinned_expert view;
     world_make(&w, &small, 8);
     w.fake.hold = true;
     w.fake.bad_at = byte_of(&w, 0, 2, 0);
     w.fake.bad_times = 1;
     w.fake.bad_error = EIO;
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &a, &err), ODMOE_OK);
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_LISTED, &b, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &a, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_LISTED, &b, &err), ODMOE_OK);
     fake_await_submitted(&w.fake, 3);
     fake_hold(&w.fake, false);
-    assert_int_equal(store_next(a, &view, &err), ODMOE_ERR_IO);
-    assert_int_equal(store_next(b, &view, &err), ODMOE_ERR_IO);
-    store_end(a);
-    store_end(b);
+    assert_int_equal(store_fetch_next(a, &view, &err), ODMOE_ERR_IO);
+    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_IO);
+    store_fetch_end(a);
+    store_fetch_end(b);
     assert_int_equal(fake_submitted(&w.fake), 3);
     assert_int_equal(fetch(&w, 0, 8, FETCH_ARRIVAL, &err), ODMOE_OK);
     world_free(&w);

@@ -18,16 +18,17 @@ typedef struct spy {
 
 static spy watch;
 
-static void spy_prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n, read_class class_)
+static void spy_prefetch(void *ctx, int layer, const int32_t *experts, const float *scores, int n,
+                         read_priority priority)
 {
     watch.calls++;
     if (layer >= 0 && layer < 64)
         watch.asked[layer]++;
-    watch.bad += class_ != READ_SPECULATIVE || layer < 0 || layer >= 64 || n < 1;
+    watch.bad += priority != READ_SPECULATIVE || layer < 0 || layer >= 64 || n < 1;
     for (int i = 0; i < n; i++)
         watch.bad += experts[i] < 0 || experts[i] >= 32 || (i > 0 && scores[i] > scores[i - 1]);
     if (!watch.lost)
-        watch.real.prefetch(ctx, layer, experts, scores, n, class_);
+        watch.real.prefetch(ctx, layer, experts, scores, n, priority);
 }
 
 /* A share of all experts fits, in twelfths; 12: all do. */

@@ -23,12 +23,12 @@ static void a_read_ahead_is_a_hit_later(void **state)
 
 /* Two experts of layer 1 read ahead, the oldest in a cache of four, then six others one by one: how many hits when
  * their layer comes? */
-static uint64_t hits_after_pressure(read_class class_)
+static uint64_t hits_after_pressure(read_priority priority)
 {
     world w;
-    world_make_room(&w, class_ == READ_CERTAIN ? 4 : 16); /* an eighth, or half, is theirs */
-    uint64_t others = class_ == READ_CERTAIN ? 6 : 16;
-    store_prefetch(w.s, 1, all, 2, class_);
+    world_make_room(&w, priority == READ_CERTAIN ? 4 : 16); /* an eighth, or half, is theirs */
+    uint64_t others = priority == READ_CERTAIN ? 6 : 16;
+    store_prefetch(w.s, 1, all, 2, priority);
     await_read(&w, 2);
     for (uint64_t i = 0; i < others; i++)
         fetch(&w, i < E ? 0 : 2, &all[i % E], 1, FETCH_ARRIVAL);
@@ -52,14 +52,14 @@ static void what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room(voi
     world_make_room(&w, 4);
     store_prefetch(w.s, 1, all, 2, READ_CERTAIN);
     await_read(&w, 2);
-    store_batch *b = begin(&w, 0, all, 3, FETCH_LISTED);
-    expert_view view[3];
+    store_fetch *b = begin(&w, 0, all, 3, FETCH_LISTED);
+    pinned_expert view[3];
     for (int i = 0; i < 3; i++)
         view[i] = next(&w, b);
     assert_int_equal(totals_of(&w).evictions, 1);
     for (int i = 0; i < 3; i++)
-        store_release(b, &view[i]);
-    store_end(b);
+        store_fetch_release(b, &view[i]);
+    store_fetch_end(b);
     fetch(&w, 1, all, 2, FETCH_ARRIVAL);
     assert_int_equal(totals_of(&w).sum.hits, 1);
     world_free(&w);
@@ -108,14 +108,14 @@ static void a_demand_goes_before_queued_speculations_and_joins_what_is_under_way
     w.fake.hold = true;
     store_prefetch(w.s, 1, (int32_t[]){0, 1}, 2, READ_SPECULATIVE);
     fake_await_submitted(&w.fake, 2 * READS);
-    store_batch *b = begin(&w, 1, (int32_t[]){1, 2}, 2, FETCH_LISTED);
+    store_fetch *b = begin(&w, 1, (int32_t[]){1, 2}, 2, FETCH_LISTED);
     fake_await_submitted(&w.fake, 3 * READS);
     fake_hold(&w.fake, false);
-    expert_view view = next(&w, b);
-    store_release(b, &view);
+    pinned_expert view = next(&w, b);
+    store_fetch_release(b, &view);
     view = next(&w, b);
-    store_release(b, &view);
-    store_end(b);
+    store_fetch_release(b, &view);
+    store_fetch_end(b);
     store_totals t = totals_of(&w);
     assert_int_equal(t.speculative_late, 1);
     assert_int_equal(t.sum.misses, 2);
@@ -135,12 +135,12 @@ static void a_guess_that_is_half_asked_for_gives_way_to_a_demand(void **state)
     w.fake.hold = true;
     store_prefetch(w.s, 1, all, 1, READ_SPECULATIVE);
     fake_await_submitted(&w.fake, 3); /* 2 MiB are in flight: enough for a guess */
-    store_batch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL);
+    store_fetch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL);
     fake_await_submitted(&w.fake, 3 + 6);
     fake_hold(&w.fake, false);
-    expert_view view = next(&w, b);
-    store_release(b, &view);
-    store_end(b);
+    pinned_expert view = next(&w, b);
+    store_fetch_release(b, &view);
+    store_fetch_end(b);
     assert_int_equal(totals_of(&w).speculative_bytes, 0);
     assert_int_equal(fake_submitted(&w.fake), 3 + 6);
     assert_true(store_missing(w.s, 1, 0));
@@ -154,34 +154,34 @@ static void a_guess_that_is_half_asked_for_gives_way_to_a_demand(void **state)
 /* All slots are pinned or wanted, a read ahead waits for room: it begins when a pin goes, not when its layer comes. */
 static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **state)
 {
-    for (read_class class_ = READ_CERTAIN; class_ < READ_CLASS_COUNT; class_++) {
+    for (read_priority priority = READ_CERTAIN; priority < READ_PRIORITY_COUNT; priority++) {
         world w;
         world_make_room(&w, E);
-        store_batch *b = begin(&w, 0, all, E, FETCH_LISTED);
+        store_fetch *b = begin(&w, 0, all, E, FETCH_LISTED);
         fake_await_submitted(&w.fake, E * READS);
         await_read(&w, E);
-        store_prefetch(w.s, 1, all, 1, class_);
+        store_prefetch(w.s, 1, all, 1, priority);
         await_sleep(&w);
         assert_int_equal(fake_submitted(&w.fake), E * READS);
-        expert_view view = next(&w, b);
-        store_release(b, &view);
+        pinned_expert view = next(&w, b);
+        store_fetch_release(b, &view);
         fake_await_submitted(&w.fake, (E + 1) * READS);
-        store_end(b);
+        store_fetch_end(b);
         world_free(&w);
     }
 }
 
-/* The same where nothing is pinned by a batch that ends, but all is wanted. */
-static void a_read_ahead_begins_when_a_batch_ends_that_wanted_all(void **state)
+/* The same where nothing is pinned by a fetch that ends, but all is wanted. */
+static void a_read_ahead_begins_when_a_fetch_ends_that_wanted_all(void **state)
 {
     world w;
     world_make_room(&w, E);
-    store_batch *b = begin(&w, 0, all, E, FETCH_LISTED);
+    store_fetch *b = begin(&w, 0, all, E, FETCH_LISTED);
     await_read(&w, E);
     store_prefetch(w.s, 1, all, 1, READ_CERTAIN);
     await_sleep(&w);
     assert_int_equal(fake_submitted(&w.fake), E * READS);
-    store_end(b);
+    store_fetch_end(b);
     fake_await_submitted(&w.fake, (E + 1) * READS);
     world_free(&w);
 }
@@ -192,21 +192,21 @@ static void a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it(
 {
     world w;
     world_make_room(&w, E);
-    expert_view pinned[E / 2];
+    pinned_expert pinned[E / 2];
     store_prefetch(w.s, 1, all, E / 2, READ_CERTAIN);
     await_read(&w, E / 2);
-    store_batch *b = begin(&w, 0, all, E / 2, FETCH_LISTED);
+    store_fetch *b = begin(&w, 0, all, E / 2, FETCH_LISTED);
     for (int i = 0; i < E / 2; i++)
         pinned[i] = next(&w, b);
     store_prefetch(w.s, 2, all, 1, READ_SPECULATIVE);
     await_sleep(&w);
     assert_int_equal(fake_submitted(&w.fake), E * READS);
-    store_batch *hit = begin(&w, 1, all, 1, FETCH_LISTED);
+    store_fetch *hit = begin(&w, 1, all, 1, FETCH_LISTED);
     fake_await_submitted(&w.fake, (E + 1) * READS);
     for (int i = 0; i < E / 2; i++)
-        store_release(b, &pinned[i]);
-    store_end(b);
-    store_end(hit);
+        store_fetch_release(b, &pinned[i]);
+    store_fetch_end(b);
+    store_fetch_end(hit);
     world_free(&w);
 }
 
@@ -229,12 +229,12 @@ static void cancelling_takes_back_what_is_queued(void **state)
     fake_await_submitted(&f, 2 * READS);
     store_cancel(s, -1, READ_CERTAIN);
     fake_hold(&f, false);
-    store_batch *b;
-    expert_view view;
-    assert_int_equal(store_begin(s, 2, all, 1, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
-    assert_int_equal(store_next(b, &view, NULL), ODMOE_OK);
-    store_release(b, &view);
-    store_end(b);
+    store_fetch *b;
+    pinned_expert view;
+    assert_int_equal(store_fetch_begin(s, 2, all, 1, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
+    assert_int_equal(store_fetch_next(b, &view, NULL), ODMOE_OK);
+    store_fetch_release(b, &view);
+    store_fetch_end(b);
     assert_int_equal(fake_submitted(&f), 3 * READS);
     store_close(s);
     fixture_free(&m, false);
@@ -249,8 +249,8 @@ static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
     fixture_make(&w.model, &two, false);
     fake_init(&w.fake, &w.model);
     w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 4), "lru");
-    store_batch *small = begin(&w, 1, all, 1, FETCH_LISTED), *large = begin(&w, 0, all, 3, FETCH_LISTED);
-    expert_view pinned[4] = {next(&w, small), next(&w, large), next(&w, large), next(&w, large)};
+    store_fetch *small = begin(&w, 1, all, 1, FETCH_LISTED), *large = begin(&w, 0, all, 3, FETCH_LISTED);
+    pinned_expert pinned[4] = {next(&w, small), next(&w, large), next(&w, large), next(&w, large)};
     int before = fake_submitted(&w.fake);
     store_prefetch(w.s, 0, (int32_t[]){5}, 1, READ_CERTAIN);
     store_prefetch(w.s, 1, (int32_t[]){5}, 1, READ_CERTAIN);
@@ -259,9 +259,9 @@ static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
     store_cancel(w.s, 0, READ_CERTAIN);
     fake_await_submitted(&w.fake, before + READS);
     for (int i = 0; i < 4; i++)
-        store_release(i ? large : small, &pinned[i]);
-    store_end(small);
-    store_end(large);
+        store_fetch_release(i ? large : small, &pinned[i]);
+    store_fetch_end(small);
+    store_fetch_end(large);
     world_free(&w);
 }
 
@@ -276,7 +276,7 @@ int main(void)
         cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand),
         cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
         cmocka_unit_test(a_read_ahead_that_found_no_room_begins_when_there_is_some),
-        cmocka_unit_test(a_read_ahead_begins_when_a_batch_ends_that_wanted_all),
+        cmocka_unit_test(a_read_ahead_begins_when_a_fetch_ends_that_wanted_all),
         cmocka_unit_test(a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it),
         cmocka_unit_test(cancelling_takes_back_what_is_queued),
         cmocka_unit_test(what_waits_behind_a_cancelled_read_ahead_begins),

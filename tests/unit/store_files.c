@@ -18,13 +18,14 @@ static void fetch_everything(store *s, const model_fixture *m)
     for (int round = 0; round < 2; round++)
         for (int l = 0; l < m->layers; l++) {
             int32_t list[] = {7, 0, 3, 1, 5};
-            store_batch *b;
-            expert_view view;
+            store_fetch *b;
+            pinned_expert view;
             int seen = 0;
-            assert_int_equal(store_begin(s, l, list, 5, round ? FETCH_LISTED : FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
+            assert_int_equal(store_fetch_begin(s, l, list, 5, round ? FETCH_LISTED : FETCH_ARRIVAL, &b, NULL),
+                             ODMOE_OK);
             for (;; seen++) {
                 odmoe_error err = {0};
-                odmoe_status status = store_next(b, &view, &err);
+                odmoe_status status = store_fetch_next(b, &view, &err);
                 if (status)
                     fail_msg("%s", err.message);
                 if (view.expert < 0)
@@ -32,10 +33,10 @@ static void fetch_everything(store *s, const model_fixture *m)
                 assert_true(fixture_view_is_right(m, &view));
                 if (round)
                     assert_int_equal(view.expert, list[seen]);
-                store_release(b, &view);
+                store_fetch_release(b, &view);
             }
             assert_int_equal(seen, 5);
-            store_end(b);
+            store_fetch_end(b);
         }
 }
 

@@ -94,7 +94,7 @@ static inline void fixture_free(model_fixture *m, bool on_disk)
 }
 
 /* The view shows exactly the bytes of the file. */
-static inline bool fixture_view_is_right(const model_fixture *m, const expert_view *view)
+static inline bool fixture_view_is_right(const model_fixture *m, const pinned_expert *view)
 {
     int n;
     const expert_piece *p = expert_index_pieces(m->index, view->layer, view->expert, &n);

@@ -124,9 +124,9 @@ static void a_backward_pass_finds_the_layers_just_passed(void **state)
 {
     trace t;
     assert_int_equal(replay_uniform(16, 8, 8, 100, 1, &t, NULL), ODMOE_OK);
-    for (size_t b = 0; b < t.batches; b++)
+    for (size_t b = 0; b < t.fetches; b++)
         if (b / 16 % 2)
-            t.batch[b].layer = 15 - t.batch[b].layer;
+            t.fetch[b].layer = 15 - t.fetch[b].layer;
     double optimum = play(&t, 64 << 20, "belady", false).hit_pct_decode;
     assert_true(optimum > 45);
     assert_true(play(&t, 64 << 20, NULL, false).hit_pct_decode > optimum - 5);
@@ -165,13 +165,13 @@ static void a_prompt_is_one_pass(void **state)
     assert_int_equal(t.expert_bytes[0], 3059712);
     assert_int_equal(t.expert_bytes[6], 2654208);
     for (size_t b = 0; b < 48; b++)
-        assert_true(t.batch[b].prompt && t.batch[b].layer == (int32_t)b);
+        assert_true(t.fetch[b].prompt && t.fetch[b].layer == (int32_t)b);
     int64_t tokens = 0;
-    for (int32_t i = 0; i < t.batch[0].n; i++)
-        tokens += t.tokens[t.batch[0].first + i];
+    for (int32_t i = 0; i < t.fetch[0].n; i++)
+        tokens += t.tokens[t.fetch[0].first + i];
     assert_int_equal(tokens, 168); /* 28 tokens x 6 */
-    for (size_t b = 48; b < t.batches; b++)
-        assert_true(!t.batch[b].prompt && t.batch[b].n == 6);
+    for (size_t b = 48; b < t.fetches; b++)
+        assert_true(!t.fetch[b].prompt && t.fetch[b].n == 6);
     trace_clear(&t);
 }
 

@@ -83,10 +83,10 @@ static void room_for_all_and_more_holds_all_whatever_the_order(void **state)
 }
 
 /* What is lost when a whole region holds experts of one size. */
-static double region_loss(const slab *s, int32_t class_, double data_bytes)
+static double region_loss(const slab *s, int32_t size_class, double data_bytes)
 {
     const slab_region *g = &s->region[0];
-    double slots = (double)(g->bytes / s->class_bytes[class_]);
+    double slots = (double)(g->bytes / s->class_bytes[size_class]);
     return 1 - slots * data_bytes / (double)g->bytes;
 }
 
@@ -199,23 +199,23 @@ static void one_step(directory *d, uint64_t *seed)
     switch (fixture_random(seed) % 10) {
     case 0:
     case 1:
-        if (e->wants < 3)
-            cache_want(c, id, (int32_t)(fixture_random(seed) % 8));
+        if (e->waiters < 3)
+            cache_add_waiter(c, id, (int32_t)(fixture_random(seed) % 8));
         break;
     case 2:
-        if (e->wants)
-            cache_unwant(c, id);
+        if (e->waiters)
+            cache_drop_waiter(c, id);
         break;
     case 3:
         if (e->state == CACHE_EMPTY)
             cache_enqueue(c, id, fixture_random(seed) % 2 ? READ_CERTAIN : READ_SPECULATIVE);
-        else if (e->state == CACHE_QUEUED && !e->wants)
+        else if (e->state == CACHE_QUEUED && !e->waiters)
             cache_dequeue(c, id);
         break;
     case 4:
     case 5:
         if (e->state == CACHE_QUEUED)
-            cache_start(c, id, (cache_force)(fixture_random(seed) % 3));
+            cache_start(c, id, (evict_scope)(fixture_random(seed) % 3));
         break;
     case 6:
         if (e->state == CACHE_READING)
@@ -228,7 +228,7 @@ static void one_step(directory *d, uint64_t *seed)
             cache_retry(c, id);
         break;
     case 8:
-        if (cache_is_ready(c, id) && e->wants) {
+        if (cache_is_ready(c, id) && e->waiters) {
             cache_give(c, id);
             cache_note(c, id, 1 + fixture_random(seed) % 9);
             d->pins[id]++;
@@ -274,11 +274,11 @@ static void without_pins_and_reads_any_expert_finds_room(void **state)
             int32_t id = (int32_t)(fixture_random(&seed) % 64);
             if (d.c.entry[id].state != CACHE_EMPTY)
                 continue;
-            cache_want(&d.c, id, 0); /* it stays wanted: all the others are in the way of the next */
-            assert_true(cache_start(&d.c, id, TAKE_WANTED));
+            cache_add_waiter(&d.c, id, 0); /* it stays wanted: all the others are in the way of the next */
+            assert_true(cache_start(&d.c, id, EVICT_UNPINNED));
             cache_arrived(&d.c, id);
             if (step % 3)
-                cache_unwant(&d.c, id);
+                cache_drop_waiter(&d.c, id);
             check(&d);
         }
         cache_clear(&d.c);

@@ -1,4 +1,4 @@
-/* Several threads with batches, pins, reads ahead, cancels, invalidations and errors at the same time. Run it under
+/* Several threads with fetches, pins, reads ahead, cancels, invalidations and errors at the same time. Run it under
  * ThreadSanitizer and in a debug build, where every transition checks the whole cache. */
 #include "store_fake_io.h"
 
@@ -33,23 +33,24 @@ static int random_list(worker *w, int32_t list[E])
     return (int)(fixture_random(&w->seed) % (E + 1));
 }
 
-static void one_batch(worker *w)
+static void one_fetch(worker *w)
 {
     int32_t list[E];
     int n = random_list(w, list), pins = 0, most = 1 + (int)(fixture_random(&w->seed) % 2),
         layer = (int)(w->seed >> 40) % 4;
     int leave = fixture_random(&w->seed) % 4 ? E + 1 : (int)(fixture_random(&w->seed) % E); /* ends early sometimes */
-    store_batch *b;
-    expert_view view[2];
+    store_fetch *b;
+    pinned_expert view[2];
     odmoe_error err = {0};
-    if (store_begin(w->s, layer, list, n, fixture_random(&w->seed) % 2 ? FETCH_LISTED : FETCH_ARRIVAL, &b, &err)) {
+    if (store_fetch_begin(w->s, layer, list, n, fixture_random(&w->seed) % 2 ? FETCH_LISTED : FETCH_ARRIVAL, &b,
+                          &err)) {
         w->wrong++;
         return;
     }
     for (int i = 0; i < leave; i++) {
         if (pins == most)
-            store_release(b, &view[--pins]);
-        odmoe_status status = store_next(b, &view[pins], &err);
+            store_fetch_release(b, &view[--pins]);
+        odmoe_status status = store_fetch_next(b, &view[pins], &err);
         if (status) {
             /* full of pins: only for one who holds some */
             w->wrong += status == ODMOE_ERR_STATE ? !pins : status != ODMOE_ERR_IO || !w->errors_expected;
@@ -64,15 +65,15 @@ static void one_batch(worker *w)
         pins++;
     }
     while (pins)
-        store_release(b, &view[--pins]);
-    store_end(b);
+        store_fetch_release(b, &view[--pins]);
+    store_fetch_end(b);
 }
 
-static void *batches(void *ctx)
+static void *fetches(void *ctx)
 {
     worker *w = ctx;
     for (int i = 0; i < ROUNDS; i++)
-        one_batch(w);
+        one_fetch(w);
     return NULL;
 }
 
@@ -106,7 +107,7 @@ static void run(store *s, const model_fixture *m, bool errors)
     atomic_bool stop = false;
     for (int i = 0; i <= THREADS; i++) {
         w[i] = (worker){.s = s, .m = m, .seed = 99 + (uint64_t)i, .errors_expected = errors, .stop = &stop};
-        assert_int_equal(pthread_create(&thread[i], NULL, i < THREADS ? batches : meddler, &w[i]), 0);
+        assert_int_equal(pthread_create(&thread[i], NULL, i < THREADS ? fetches : meddler, &w[i]), 0);
     }
     for (int i = 0; i <= THREADS; i++) {
         if (i == THREADS)

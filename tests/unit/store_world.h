@@ -45,18 +45,18 @@ static inline void world_free(world *w)
     fixture_free(&w->model, false);
 }
 
-static inline store_batch *begin(world *w, int layer, const int32_t *list, int n, fetch_order order)
+static inline store_fetch *begin(world *w, int layer, const int32_t *list, int n, fetch_order order)
 {
-    store_batch *b;
-    assert_int_equal(store_begin(w->s, layer, list, n, order, &b, NULL), ODMOE_OK);
+    store_fetch *b;
+    assert_int_equal(store_fetch_begin(w->s, layer, list, n, order, &b, NULL), ODMOE_OK);
     return b;
 }
 
-static inline expert_view next(world *w, store_batch *b)
+static inline pinned_expert next(world *w, store_fetch *b)
 {
-    expert_view view;
+    pinned_expert view;
     odmoe_error err;
-    if (store_next(b, &view, &err))
+    if (store_fetch_next(b, &view, &err))
         fail_msg("%s", err.message);
     if (view.expert >= 0)
         assert_true(fixture_view_is_right(&w->model, &view));
@@ -65,14 +65,14 @@ static inline expert_view next(world *w, store_batch *b)
 
 static inline void fetch(world *w, int layer, const int32_t *list, int n, fetch_order order)
 {
-    store_batch *b = begin(w, layer, list, n, order);
+    store_fetch *b = begin(w, layer, list, n, order);
     for (int i = 0; i < n; i++) {
-        expert_view view = next(w, b);
+        pinned_expert view = next(w, b);
         assert_true(view.expert >= 0);
-        store_release(b, &view);
+        store_fetch_release(b, &view);
     }
     assert_true(next(w, b).expert < 0);
-    store_end(b);
+    store_fetch_end(b);
 }
 
 static inline store_totals totals_of(const world *w)

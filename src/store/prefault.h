@@ -1,4 +1,4 @@
-/* populate.h - gets the slab's pages from the kernel before reads need them.
+/* prefault.h - gets the slab's pages from the kernel before reads need them.
  *
  * The first touch of a page costs time: the kernel clears it, and in a virtual machine the host may have to find it
  * first (0.3 GB/s instead of 6, measured). A direct read touches inside the system call that submits it, one read after
@@ -7,14 +7,14 @@
  * from computing even where it takes no time, and what is never read need not be touched. It ends when all is touched.
  * Without it everything works the same, only the first reads are slower.
  */
-#ifndef ODMOE_STORE_POPULATE_H
-#define ODMOE_STORE_POPULATE_H
+#ifndef ODMOE_STORE_PREFAULT_H
+#define ODMOE_STORE_PREFAULT_H
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef struct populate {
+typedef struct prefault {
     unsigned char *memory;
     size_t bytes;
     pthread_t thread;
@@ -23,13 +23,13 @@ typedef struct populate {
     pthread_cond_t more; /* reached has grown, or stop is set */
     size_t reached;      /* where the slots end that reads have been given */
     bool stop;
-} populate;
+} prefault;
 
-/* populate_start - in the background; quietly does nothing where the kernel can't. populate_stop - before the memory is
- * freed; fine without a start (of a populate that is all zero). */
-void populate_start(populate *p, void *memory, size_t bytes);
-/* populate_reach - a read goes to a slot that ends there. From one thread at a time; returns at once. */
-void populate_reach(populate *p, size_t end);
-void populate_stop(populate *p);
+/* prefault_start - in the background; quietly does nothing where the kernel can't. prefault_stop - before the memory is
+ * freed; fine without a start (of a prefault that is all zero). */
+void prefault_start(prefault *p, void *memory, size_t bytes);
+/* prefault_reach - a read goes to a slot that ends there. From one thread at a time; returns at once. */
+void prefault_reach(prefault *p, size_t end);
+void prefault_stop(prefault *p);
 
 #endif

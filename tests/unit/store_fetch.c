@@ -7,17 +7,17 @@ static void cached_experts_come_first(void **state)
     world_make_room(&w, 8);
     fetch(&w, 0, (int32_t[]){6, 7}, 2, FETCH_ARRIVAL);
     fake_hold(&w.fake, true);
-    store_batch *b = begin(&w, 0, all, E, FETCH_ARRIVAL);
-    expert_view first = next(&w, b), second = next(&w, b); /* while every read is held back */
+    store_fetch *b = begin(&w, 0, all, E, FETCH_ARRIVAL);
+    pinned_expert first = next(&w, b), second = next(&w, b); /* while every read is held back */
     assert_true(first.expert == 6 && second.expert == 7);
     fake_hold(&w.fake, false);
-    store_release(b, &first);
-    store_release(b, &second);
+    store_fetch_release(b, &first);
+    store_fetch_release(b, &second);
     for (int i = 2; i < E; i++) {
-        expert_view view = next(&w, b);
-        store_release(b, &view);
+        pinned_expert view = next(&w, b);
+        store_fetch_release(b, &view);
     }
-    store_end(b);
+    store_fetch_end(b);
     assert_int_equal(totals_of(&w).sum.hits, 2);
     assert_int_equal(totals_of(&w).sum.misses, 2 + 6);
     world_free(&w);
@@ -29,18 +29,18 @@ static void experts_come_as_they_arrive(void **state)
     world_make_room(&w, 8);
     w.fake.hold = true;
     w.fake.order = FAKE_LIFO;
-    store_batch *b = begin(&w, 0, all, 4, FETCH_ARRIVAL);
+    store_fetch *b = begin(&w, 0, all, 4, FETCH_ARRIVAL);
     fake_await_in_flight(&w.fake, 4 * READS);
     fake_let_through(&w.fake, READS);
-    expert_view view = next(&w, b);
+    pinned_expert view = next(&w, b);
     assert_int_equal(view.expert, 3);
-    store_release(b, &view);
+    store_fetch_release(b, &view);
     fake_hold(&w.fake, false);
     for (int i = 0; i < 3; i++) {
         view = next(&w, b);
-        store_release(b, &view);
+        store_fetch_release(b, &view);
     }
-    store_end(b);
+    store_fetch_end(b);
     world_free(&w);
 }
 
@@ -50,13 +50,13 @@ static void the_listed_order_is_kept_whatever_arrives_first(void **state)
     world_make_room(&w, 8);
     w.fake.order = FAKE_LIFO;
     int32_t list[] = {5, 2, 7, 0, 1};
-    store_batch *b = begin(&w, 1, list, 5, FETCH_LISTED);
+    store_fetch *b = begin(&w, 1, list, 5, FETCH_LISTED);
     for (int i = 0; i < 5; i++) {
-        expert_view view = next(&w, b);
+        pinned_expert view = next(&w, b);
         assert_int_equal(view.expert, list[i]);
-        store_release(b, &view);
+        store_fetch_release(b, &view);
     }
-    store_end(b);
+    store_fetch_end(b);
     world_free(&w);
 }
 
@@ -65,10 +65,10 @@ static void all_misses_are_in_flight_at_once(void **state)
     world w;
     world_make_room(&w, 8);
     w.fake.hold = true;
-    store_batch *b = begin(&w, 0, all, E, FETCH_ARRIVAL);
+    store_fetch *b = begin(&w, 0, all, E, FETCH_ARRIVAL);
     fake_await_in_flight(&w.fake, E * READS);
     fake_hold(&w.fake, false);
-    store_end(b);
+    store_fetch_end(b);
     world_free(&w);
 }
 
@@ -105,8 +105,8 @@ static void what_the_floor_promises_holds_with_pins_of_other_sizes(void **state)
     fake_init(&w.fake, &w.model);
     w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 4), "lru");
     for (int round = 0; round < 30; round++) {
-        store_batch *pinned[3];
-        expert_view view[3];
+        store_fetch *pinned[3];
+        pinned_expert view[3];
         for (int i = 0; i < 3; i++) {
             int32_t expert = (round * 5 + i * 3) % E;
             for (int l = 0; l < round % 4; l++)
@@ -117,8 +117,8 @@ static void what_the_floor_promises_holds_with_pins_of_other_sizes(void **state)
         fetch(&w, 0, all, E, FETCH_LISTED);
         for (int i = 0; i < 3; i++) {
             assert_true(fixture_view_is_right(&w.model, &view[i])); /* nobody touched them */
-            store_release(pinned[i], &view[i]);
-            store_end(pinned[i]);
+            store_fetch_release(pinned[i], &view[i]);
+            store_fetch_end(pinned[i]);
         }
     }
     world_free(&w);
@@ -128,14 +128,14 @@ static void pins_survive_pressure(void **state)
 {
     world w;
     world_make_room(&w, 3);
-    store_batch *b = begin(&w, 0, (int32_t[]){4, 5}, 2, FETCH_ARRIVAL);
-    expert_view x = next(&w, b), y = next(&w, b);
+    store_fetch *b = begin(&w, 0, (int32_t[]){4, 5}, 2, FETCH_ARRIVAL);
+    pinned_expert x = next(&w, b), y = next(&w, b);
     for (int i = 0; i < 5; i++)
         fetch(&w, 1 + i % 2, all, E, FETCH_LISTED);
     assert_true(fixture_view_is_right(&w.model, &x) && fixture_view_is_right(&w.model, &y));
-    store_release(b, &y);
-    store_release(b, &x);
-    store_end(b);
+    store_fetch_release(b, &y);
+    store_fetch_release(b, &x);
+    store_fetch_end(b);
     world_free(&w);
 }
 
@@ -144,15 +144,15 @@ static void a_cache_full_of_own_pins_is_an_error_not_a_hang(void **state)
     world w;
     world_make_room(&w, 2);
     odmoe_error err = {0};
-    expert_view x, y, z;
-    store_batch *b = begin(&w, 0, all, 3, FETCH_ARRIVAL);
+    pinned_expert x, y, z;
+    store_fetch *b = begin(&w, 0, all, 3, FETCH_ARRIVAL);
     x = next(&w, b);
     y = next(&w, b);
-    assert_int_equal(store_next(b, &z, &err), ODMOE_ERR_STATE);
+    assert_int_equal(store_fetch_next(b, &z, &err), ODMOE_ERR_STATE);
     assert_non_null(strstr(err.message, "release"));
-    store_release(b, &x);
-    store_release(b, &y);
-    store_end(b);
+    store_fetch_release(b, &x);
+    store_fetch_release(b, &y);
+    store_fetch_end(b);
     fetch(&w, 0, all, E, FETCH_ARRIVAL);
     world_free(&w);
 }
@@ -178,14 +178,14 @@ static void hits_late_in_a_list_leave_room_to_read_ahead(void **state)
     world_make_room(&w, 4);
     fetch(&w, 0, (int32_t[]){4, 5, 6, 7}, 4, FETCH_LISTED); /* the cache is full of hits to come */
     fake_hold(&w.fake, true);
-    store_batch *b = begin(&w, 0, all, E, FETCH_LISTED);
+    store_fetch *b = begin(&w, 0, all, E, FETCH_LISTED);
     fake_await_submitted(&w.fake, (4 + 1) * READS); /* nobody waits yet, still 0 is on its way */
     fake_hold(&w.fake, false);
     for (int i = 0; i < E; i++) {
-        expert_view view = next(&w, b);
-        store_release(b, &view);
+        pinned_expert view = next(&w, b);
+        store_fetch_release(b, &view);
     }
-    store_end(b);
+    store_fetch_end(b);
     assert_int_equal(totals_of(&w).sum.hits, 4);
     assert_true(fake_submitted(&w.fake) <= (4 + 4 + 2) * READS); /* 6 and 7 at most were read again */
     world_free(&w);
@@ -199,30 +199,30 @@ static void a_miss_begins_when_the_hit_before_it_has_been_given_out(void **state
     world_make_room(&w, 3);
     fetch(&w, 0, (int32_t[]){0, 2, 3}, 3, FETCH_LISTED);
     fake_hold(&w.fake, true);
-    store_batch *b = begin(&w, 0, all, 4, FETCH_LISTED);
+    store_fetch *b = begin(&w, 0, all, 4, FETCH_LISTED);
     await_sleep(&w);
     assert_int_equal(fake_submitted(&w.fake), 3 * READS);
-    expert_view view = next(&w, b);
+    pinned_expert view = next(&w, b);
     fake_await_submitted(&w.fake, (3 + 1) * READS);
-    store_release(b, &view);
-    store_end(b);
+    store_fetch_release(b, &view);
+    store_fetch_end(b);
     fake_hold(&w.fake, false);
     world_free(&w);
 }
 
-static void two_open_batches_of_one_thread_both_get_through_with_room_for_one(void **state)
+static void two_open_fetches_of_one_thread_both_get_through_with_room_for_one(void **state)
 {
     world w;
     world_make_room(&w, 1);
-    store_batch *a = begin(&w, 0, all, E, FETCH_LISTED), *b = begin(&w, 1, all, E, FETCH_ARRIVAL);
+    store_fetch *a = begin(&w, 0, all, E, FETCH_LISTED), *b = begin(&w, 1, all, E, FETCH_ARRIVAL);
     for (int i = 0; i < E; i++) {
-        expert_view view = next(&w, a);
-        store_release(a, &view);
+        pinned_expert view = next(&w, a);
+        store_fetch_release(a, &view);
         view = next(&w, b);
-        store_release(b, &view);
+        store_fetch_release(b, &view);
     }
-    store_end(a);
-    store_end(b);
+    store_fetch_end(a);
+    store_fetch_end(b);
     world_free(&w);
 }
 
@@ -247,17 +247,17 @@ static void invalidated_experts_are_read_again(void **state)
 {
     world w;
     world_make_room(&w, 8);
-    store_batch *b = begin(&w, 0, all, 2, FETCH_LISTED);
-    expert_view pinned = next(&w, b);
+    store_fetch *b = begin(&w, 0, all, 2, FETCH_LISTED);
+    pinned_expert pinned = next(&w, b);
     store_invalidate(w.s, 0, 0); /* pinned: goes with its pin */
-    store_invalidate(w.s, 0, 1); /* on its way or just read: read again for the batch */
+    store_invalidate(w.s, 0, 1); /* on its way or just read: read again for the fetch */
     assert_true(fixture_view_is_right(&w.model, &pinned));
     int n;
     memset(w.model.bytes + expert_index_pieces(w.model.index, 0, 0, &n)[0].offset, 42, 100);
-    store_release(b, &pinned);
-    expert_view other = next(&w, b);
-    store_release(b, &other);
-    store_end(b);
+    store_fetch_release(b, &pinned);
+    pinned_expert other = next(&w, b);
+    store_fetch_release(b, &other);
+    store_fetch_end(b);
     fetch(&w, 0, all, 2, FETCH_LISTED); /* compares with the changed file */
     store_counters zero;
     store_counters_get(w.s, 0, 0, &zero);
@@ -266,15 +266,15 @@ static void invalidated_experts_are_read_again(void **state)
 }
 
 typedef struct waiter {
-    store_batch *b;
+    store_fetch *b;
     odmoe_status status;
 } waiter;
 
 static void *wait_for_next(void *ctx)
 {
     waiter *w = ctx;
-    expert_view view;
-    w->status = store_next(w->b, &view, NULL);
+    pinned_expert view;
+    w->status = store_fetch_next(w->b, &view, NULL);
     return NULL;
 }
 
@@ -282,9 +282,9 @@ static void two_that_wait_for_each_others_pins_are_told_so(void **state)
 {
     world w;
     world_make_room(&w, 8);
-    store_batch *a = begin(&w, 0, (int32_t[]){0, 1}, 2, FETCH_LISTED);
-    store_batch *b = begin(&w, 0, (int32_t[]){1, 0}, 2, FETCH_LISTED);
-    expert_view zero = next(&w, a), one = next(&w, b);
+    store_fetch *a = begin(&w, 0, (int32_t[]){0, 1}, 2, FETCH_LISTED);
+    store_fetch *b = begin(&w, 0, (int32_t[]){1, 0}, 2, FETCH_LISTED);
+    pinned_expert zero = next(&w, a), one = next(&w, b);
     store_invalidate(w.s, 0, -1); /* each can be read again only when the other has let go */
     waiter wa = {.b = a}, wb = {.b = b};
     pthread_t thread;
@@ -293,10 +293,10 @@ static void two_that_wait_for_each_others_pins_are_told_so(void **state)
     pthread_join(thread, NULL);
     assert_int_equal(wa.status, ODMOE_ERR_STATE);
     assert_int_equal(wb.status, ODMOE_ERR_STATE);
-    store_release(a, &zero);
-    store_release(b, &one);
-    store_end(a);
-    store_end(b);
+    store_fetch_release(a, &zero);
+    store_fetch_release(b, &one);
+    store_fetch_end(a);
+    store_fetch_end(b);
     fetch(&w, 0, all, E, FETCH_LISTED);
     world_free(&w);
 }
@@ -305,18 +305,18 @@ static void ids_out_of_range_are_refused(void **state)
 {
     world w;
     odmoe_error err = {0};
-    store_batch *b;
+    store_fetch *b;
     world_make_room(&w, 2);
-    assert_int_equal(store_begin(w.s, 3, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_begin(w.s, -1, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){E}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){-1}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_begin(w.s, 0, (int32_t[]){1, 1}, 2, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_string_equal(err.message, "layer 0, expert 1: asked for twice in a batch");
+    assert_int_equal(store_fetch_begin(w.s, 3, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_fetch_begin(w.s, -1, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){E}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){-1}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){1, 1}, 2, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_string_equal(err.message, "layer 0, expert 1: asked for twice in a fetch");
     b = begin(&w, 0, NULL, 0, FETCH_ARRIVAL);
     assert_true(next(&w, b).expert < 0);
-    store_end(b);
-    store_end(NULL);
+    store_fetch_end(b);
+    store_fetch_end(NULL);
     fetch(&w, 0, all, E, FETCH_LISTED);
     world_free(&w);
 }
@@ -398,7 +398,7 @@ int main(void)
         cmocka_unit_test(what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted),
         cmocka_unit_test(hits_late_in_a_list_leave_room_to_read_ahead),
         cmocka_unit_test(a_miss_begins_when_the_hit_before_it_has_been_given_out),
-        cmocka_unit_test(two_open_batches_of_one_thread_both_get_through_with_room_for_one),
+        cmocka_unit_test(two_open_fetches_of_one_thread_both_get_through_with_room_for_one),
         cmocka_unit_test(lru_keeps_the_recently_used_and_evicts_the_oldest),
         cmocka_unit_test(invalidated_experts_are_read_again),
         cmocka_unit_test(two_that_wait_for_each_others_pins_are_told_so),

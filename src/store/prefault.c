@@ -1,4 +1,4 @@
-#include "store/populate.h"
+#include "store/prefault.h"
 #include "base/thread.h"
 
 #include <sched.h>
@@ -10,7 +10,7 @@
 #ifdef MADV_POPULATE_WRITE
 
 /* Wait until the step at `at` is near enough to what reads have reached; false: stop. */
-static bool is_wanted(populate *p, size_t at)
+static bool is_wanted(prefault *p, size_t at)
 {
     pthread_mutex_lock(&p->lock);
     while (!p->stop && at >= AHEAD && at - AHEAD >= p->reached)
@@ -22,7 +22,7 @@ static bool is_wanted(populate *p, size_t at)
 
 static void *walk(void *ctx)
 {
-    populate *p = ctx;
+    prefault *p = ctx;
     struct sched_param none = {0};
     pthread_setschedparam(pthread_self(), SCHED_IDLE, &none); /* only what compute and reads leave over */
     for (size_t at = 0; at < p->bytes && is_wanted(p, at); at += STEP)
@@ -31,15 +31,15 @@ static void *walk(void *ctx)
     return NULL;
 }
 
-void populate_start(populate *p, void *memory, size_t bytes)
+void prefault_start(prefault *p, void *memory, size_t bytes)
 {
-    *p = (populate){.memory = memory, .bytes = bytes};
+    *p = (prefault){.memory = memory, .bytes = bytes};
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->more, NULL);
     p->started = !thread_start(&p->thread, NULL, walk, p);
 }
 
-void populate_reach(populate *p, size_t end)
+void prefault_reach(prefault *p, size_t end)
 {
     if (!p->started || end <= p->reached) /* only this function's caller changes it */
         return;
@@ -49,7 +49,7 @@ void populate_reach(populate *p, size_t end)
     pthread_mutex_unlock(&p->lock);
 }
 
-void populate_stop(populate *p)
+void prefault_stop(prefault *p)
 {
     if (!p->memory)
         return;
@@ -61,21 +61,21 @@ void populate_stop(populate *p)
         pthread_join(p->thread, NULL);
     pthread_cond_destroy(&p->more);
     pthread_mutex_destroy(&p->lock);
-    *p = (populate){0};
+    *p = (prefault){0};
 }
 
 #else
 
-void populate_start(populate *p, void *memory, size_t bytes)
+void prefault_start(prefault *p, void *memory, size_t bytes)
 {
-    *p = (populate){0};
+    *p = (prefault){0};
 }
 
-void populate_reach(populate *p, size_t end)
+void prefault_reach(prefault *p, size_t end)
 {
 }
 
-void populate_stop(populate *p)
+void prefault_stop(prefault *p)
 {
 }
 
