@@ -183,7 +183,7 @@ static void make_predictors(bench *b)
         int at = config_moe_layer(&m->config, l);
         if (at < 0)
             continue;
-        const weight *w = &m->weights.layers[l][W_ROUTER].w;
+        const weight *w = &m->weights.layers[l].frame[W_ROUTER].w;
         b->routers[at] = room((size_t)(w->rows * w->cols), sizeof **b->routers);
         m->compute.kernels->ops[w->type].dequantise(w->data, b->routers[at], w->rows * w->cols);
     }

@@ -1,40 +1,39 @@
 #include "model/config.h"
 
-#include <math.h>
+#include <stdlib.h>
 
-int config_moe_layer(const model_config *c, int l)
+#include "model/mixers/mixer.h"
+
+void config_free(model_config *c)
 {
-    if (c->dense[l])
-        return -1;
-    int n = 0;
-    for (int i = 0; i < l; i++)
-        n += !c->dense[i];
-    return n;
+    free(c->layer);
+    c->layer = NULL;
+    c->layers = 0;
 }
 
-int config_moe_layers(const model_config *c)
+void config_number_layers(model_config *c)
 {
-    int n = 0;
-    for (int i = 0; i < c->layers; i++)
-        n += !c->dense[i];
-    return n;
+    c->moe_layers = 0;
+    for (int l = 0; l < c->layers; l++) {
+        c->layer[l].moe_index = c->layer[l].ffn == FFN_EXPERTS ? c->moe_layers++ : -1;
+        c->layer[l].state_source = l;
+    }
 }
 
-static odmoe_status check_reals(const model_config *c, odmoe_error *err)
+static odmoe_status check_rope(const rope_set *s, odmoe_error *err)
 {
-    const rope_config *r = &c->rope;
+    const rope_config *r = &s->positions;
+    bool yarn = r->scaling == ROPE_YARN;
     const struct {
         const char *what;
         double value, above, most; /* above < value <= most */
     } reals[] = {
-        {"RMS norm epsilon", c->rms_eps, 0, 1},
-        {"rope base", r->theta, r->scaling == ROPE_YARN ? 1 : 0, 1e18},
+        {"rope base", r->theta, yarn ? 1 : 0, 1e18},
         {"rope scaling factor", r->factor, 0, 1e9},
-        {"original context of YaRN", r->scaling == ROPE_YARN ? (double)r->original_context : 1, 0, MODEL_CONTEXT_MAX},
-        {"beta_fast of YaRN", r->scaling == ROPE_YARN ? r->beta_fast : 1, 0, 1e9},
-        {"beta_slow of YaRN", r->scaling == ROPE_YARN ? r->beta_slow : 1, 0, 1e9},
+        {"original context of YaRN", yarn ? (double)r->original_context : 1, 0, MODEL_CONTEXT_MAX},
+        {"beta_fast of YaRN", yarn ? r->beta_fast : 1, 0, 1e9},
+        {"beta_slow of YaRN", yarn ? r->beta_slow : 1, 0, 1e9},
         {"attention factor of YaRN", r->attention_factor, -1e-9, 1e9}, /* 0: from the factor */
-        {"clip of q, k and v", c->clip_qkv, -1e-9, 3e38},              /* 0: none */
     };
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (!(reals[i].value > reals[i].above && reals[i].value <= reals[i].most))
@@ -43,36 +42,29 @@ static odmoe_status check_reals(const model_config *c, odmoe_error *err)
     return ODMOE_OK;
 }
 
+static odmoe_status check_layer(const model_config *c, int l, odmoe_error *err)
+{
+    const layer_config *layer = &c->layer[l];
+    if (layer->rope != ROPE_OFF && (layer->rope < 0 || layer->rope >= c->rope_sets))
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d names rope set %d of %d", l, layer->rope, c->rope_sets);
+    odmoe_status status = layer->mixer->check(c, l, err);
+    if (!status && layer->ffn == FFN_DENSE && c->dense_ffn < 1)
+        status = err_set(err, ODMOE_ERR_FORMAT, "layer %d has a dense FFN of size %d, expected 1 to %d", l,
+                         c->dense_ffn, MODEL_DIM_MAX);
+    return status;
+}
+
 odmoe_status config_check(const model_config *c, odmoe_error *err)
 {
-    const struct {
-        const char *what;
-        int64_t value, max;
-    } sizes[] = {
-        {"number of layers", c->layers, MODEL_LAYERS_MAX},
-        {"vocabulary size", c->vocab, MODEL_VOCAB_MAX},
-        {"context length", c->context, MODEL_CONTEXT_MAX},
-        {"hidden size", c->hidden, MODEL_DIM_MAX},
-        {"number of heads", c->heads, 4096},
-        {"number of key/value heads", c->kv_heads, 4096},
-        {"head dimension", c->head_dim, 4096},
-        {"expert FFN size", c->expert_ffn, MODEL_DIM_MAX},
-    };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (sizes[i].value < 1 || sizes[i].value > sizes[i].max)
-            return err_set(err, ODMOE_ERR_FORMAT, "%s is %lld, expected 1 to %lld", sizes[i].what,
-                           (long long)sizes[i].value, (long long)sizes[i].max);
-    if (c->heads % c->kv_heads)
-        return err_set(err, ODMOE_ERR_FORMAT, "%d heads cannot share %d key/value heads evenly", c->heads, c->kv_heads);
-    if (c->rope_dim < 2 || c->rope_dim % 2 || c->rope_dim > c->head_dim)
-        return err_set(err, ODMOE_ERR_FORMAT,
-                       "%d of %d elements of a head turn with the position: an even number is needed", c->rope_dim,
-                       c->head_dim);
-    if (c->shared_ffn < 0 || c->shared_ffn > MODEL_DIM_MAX || c->dense_ffn < 0 || c->dense_ffn > MODEL_DIM_MAX)
-        return err_set(err, ODMOE_ERR_FORMAT, "FFN size %d or %d is out of range", c->shared_ffn, c->dense_ffn);
-    if (!config_moe_layers(c))
+    odmoe_status status = fields_check(c, err);
+    for (int i = 0; i < c->rope_sets && !status; i++)
+        status = check_rope(&c->ropes[i], err);
+    for (int l = 0; l < c->layers && !status; l++)
+        status = check_layer(c, l, err);
+    if (status)
+        return status;
+    if (!c->moe_layers)
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "no layer has experts: this is a dense model; use llama.cpp or another program for those");
-    odmoe_status status = check_reals(c, err);
-    return status ? status : router_check(&c->router, err);
+    return router_check(&c->router, err);
 }

@@ -1,5 +1,8 @@
-/* config.h - what a model of any family looks like to the layer stack: numbers, no names. An architecture file
- * (arch/) fills it from the metadata of either format; everything else reads it. */
+/* config.h - what a model of any family looks like to the layer stack: numbers, no names of tensors.
+ *
+ * The numbers are declared by the lists in config_fields.h, which also read them from both formats, check them and sign
+ * saved sessions. What a family adds (which layers have experts, which slide, which token mixer they have) is filled
+ * by its file in arch/. Everything else reads the result. */
 #ifndef ODMOE_MODEL_CONFIG_H
 #define ODMOE_MODEL_CONFIG_H
 
@@ -7,13 +10,7 @@
 
 #include "format/config.h"
 #include "moe/router.h"
-
-/* Limits on every number that sizes something: far above any published model, low enough that products of three cannot
- * overflow 64 bits. */
-#define MODEL_LAYERS_MAX 1024
-#define MODEL_DIM_MAX (1 << 20)
-#define MODEL_VOCAB_MAX (1 << 24)
-#define MODEL_CONTEXT_MAX (1 << 24)
+#include "model/config_fields.h"
 
 /* Which two elements of a head turn together. */
 typedef enum rope_pairing {
@@ -21,40 +18,50 @@ typedef enum rope_pairing {
     ROPE_NEIGHBOURS /* 2i and 2i + 1: GGUF's llama, whose q and k rows are stored in that order */
 } rope_pairing;
 
+/* A way of rotating queries and keys; layers name one of the model's. */
+typedef struct rope_set {
+    rope_config positions;
+    rope_pairing pairing;
+    int dim; /* leading elements of a head that turn; even */
+} rope_set;
+#define ROPE_SETS_MAX 2
+#define ROPE_OFF (-1) /* as a layer's rope: queries and keys do not turn */
+
+typedef enum ffn_kind {
+    FFN_EXPERTS, /* router and experts, with a shared expert where the model has one */
+    FFN_DENSE    /* one resident FFN */
+} ffn_kind;
+
+struct mixer; /* mixers/mixer.h */
+
+typedef struct layer_config {
+    const struct mixer *mixer;
+    ffn_kind ffn;
+    int moe_index;    /* this layer's number among the layers with experts; -1 without */
+    int rope;         /* which of the model's rope sets; ROPE_OFF */
+    int state_source; /* the layer whose keys and values this layer reads: its own number, or an earlier layer's */
+    LAYER_FIELDS(FIELD_DECLARE)
+} layer_config;
+
 typedef struct model_config {
     const char *family;
-    int layers, vocab, context;
-    bool tied; /* the output matrix may be missing: it is the embedding then */
-    int hidden;
-    int heads, kv_heads, head_dim;
-    float rms_eps;
-    rope_config rope;
-    rope_pairing pairing;
-    int rope_dim;                          /* leading elements of a head that turn; head_dim where all do */
-    bool norm_heads;                       /* q/k norm weights are per head (head_dim), not over all heads at once */
-    float clip_qkv;                        /* q, k, v are clamped to +-this; 0: not */
-    int window[MODEL_LAYERS_MAX];          /* a token sees the last window[l] positions, itself included; 0: all */
-    bool dense[MODEL_LAYERS_MAX];          /* layers with one plain FFN instead of experts */
-    int dense_ffn, expert_ffn, shared_ffn; /* widths; 0: none */
+    MODEL_FIELDS(FIELD_DECLARE)
+    int moe_layers; /* how many layers have experts */
+    rope_set ropes[ROPE_SETS_MAX];
+    int rope_sets;
     router_config router;
+    layer_config *layer; /* [layers] */
 } model_config;
 
-/* Length of all query heads, and of all key (= value) heads, side by side. */
-static inline int64_t config_q_dim(const model_config *c)
-{
-    return (int64_t)c->heads * c->head_dim;
-}
-static inline int64_t config_kv_dim(const model_config *c)
-{
-    return (int64_t)c->kv_heads * c->head_dim;
-}
+/* config_free - free what the configuration holds; zeroed is fine. */
+void config_free(model_config *c);
 
-/* config_moe_layer - the number of layer l among the layers with experts, or -1. config_moe_layers - how many there
- * are. */
-int config_moe_layer(const model_config *c, int l);
-int config_moe_layers(const model_config *c);
+/* config_number_layers - fill moe_index, moe_layers and state_source from the layers' kinds; call it once a family
+ * has said which layers have experts. */
+void config_number_layers(model_config *c);
 
-/* config_check - do the numbers fit together? ERR_FORMAT or ERR_UNSUPPORTED names the one that doesn't. */
+/* config_check - do the numbers fit together, each mixer's included? ERR_FORMAT or ERR_UNSUPPORTED names the one that
+ * does not. */
 odmoe_status config_check(const model_config *c, odmoe_error *err);
 
 #endif

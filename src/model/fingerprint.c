@@ -60,47 +60,55 @@ static odmoe_status fnv_experts(uint64_t *sum, const model *m, odmoe_error *err)
     return status;
 }
 
+static void add_field(void *sum, const char *what, int layer, double value)
+{
+    *(uint64_t *)sum = fnv_number(*(uint64_t *)sum, value);
+}
+
+static void add_resident(void *sum, const resident *r)
+{
+    *(uint64_t *)sum = fnv_resident(*(uint64_t *)sum, r);
+}
+
+static uint64_t fnv_text(uint64_t sum, const char *text)
+{
+    return fnv(sum, text, strlen(text) + 1);
+}
+
+static uint64_t fnv_rope(uint64_t sum, const rope_set *s)
+{
+    const rope_config *r = &s->positions;
+    double numbers[] = {s->pairing, s->dim,       r->theta,     r->scaling,          r->factor,   (double)r->original_context,
+                        r->beta_fast, r->beta_slow, r->attention_factor, r->truncate, r->step_ramp};
+    return fnv(sum, numbers, sizeof numbers);
+}
+
+/* Numbers of the configuration that no field list holds: what each layer is made of, and how positions turn. */
+static uint64_t fnv_shape(uint64_t sum, const model_config *c)
+{
+    for (int i = 0; i < c->rope_sets; i++)
+        sum = fnv_rope(sum, &c->ropes[i]);
+    for (int l = 0; l < c->layers; l++) {
+        int kind[] = {c->layer[l].ffn, c->layer[l].rope, c->layer[l].state_source};
+        sum = fnv(fnv_text(sum, c->layer[l].mixer->name), kind, sizeof kind);
+    }
+    return sum;
+}
+
 odmoe_status model_fingerprint(const model *m, uint64_t *out, odmoe_error *err)
 {
     const model_config *c = &m->config;
-    const rope_config *r = &c->rope;
-    int64_t numbers[] = {c->layers,
-                         c->vocab,
-                         c->hidden,
-                         c->heads,
-                         c->kv_heads,
-                         c->head_dim,
-                         c->expert_ffn,
-                         c->pairing,
-                         c->rope_dim,
-                         c->norm_heads,
-                         c->router.experts,
-                         c->router.top_k,
-                         c->router.renormalise,
-                         c->router.groups,
-                         c->router.groups_used,
-                         r->scaling,
-                         r->original_context,
-                         r->truncate,
-                         r->step_ramp,
-                         (int64_t)m->settings.kv};
-    double reals[] = {c->rms_eps, c->clip_qkv,  c->router.scale, r->theta,
-                      r->factor,  r->beta_fast, r->beta_slow,    r->attention_factor};
-    uint64_t sum = fnv(FNV_START, numbers, sizeof numbers);
-    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
-        sum = fnv_number(sum, reals[i]);
-    sum = fnv(sum, c->window, (size_t)c->layers * sizeof *c->window);
-    sum = fnv(sum, c->family, strlen(c->family));
-    sum = fnv(sum, m->settings.kernels->name, strlen(m->settings.kernels->name));
+    uint64_t sum = fnv_number(FNV_START, m->settings.kv);
+    fields_visit(c, add_field, &sum);
+    sum = fnv_number(sum, c->router.score);
+    sum = fnv_shape(sum, c);
+    sum = fnv_text(sum, c->family);
+    sum = fnv_text(sum, m->settings.kernels->name);
     for (int i = 0; i < tensor_index_files(m->files.tensors); i++) {
         uint64_t size = tensor_index_file_size(m->files.tensors, i);
         sum = fnv(sum, &size, sizeof size);
     }
-    for (int role = 0; role < W_FIRST_OF_LAYER; role++)
-        sum = fnv_resident(sum, &m->weights.model[role]);
-    for (int l = 0; l < c->layers; l++)
-        for (int role = W_FIRST_OF_LAYER; role < W_ROLE_COUNT; role++)
-            sum = fnv_resident(sum, &m->weights.layers[l][role]);
+    weights_each(&m->weights, add_resident, &sum);
     *out = sum;
     return fnv_experts(out, m, err);
 }

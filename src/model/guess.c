@@ -46,7 +46,7 @@ static void norm_row(void *ctx, int64_t row, int worker)
 {
     const norm_job *job = ctx;
     int64_t hidden = job->call->config->hidden;
-    job->call->c->kernels->rms_norm(job->x + row * hidden, job->call->weights[W_FFN_NORM].w.data,
+    job->call->c->kernels->rms_norm(job->x + row * hidden, job->call->weights->frame[W_FFN_NORM].w.data,
                                     job->call->config->rms_eps, job->out + row * hidden, hidden);
 }
 
@@ -82,7 +82,7 @@ void guess_next(guess_state *g, guess_work *w, const guess_call *call, const flo
 {
     norm_job job = {call, x, w->norm};
     rows_run(call->c, n, norm_row, &job);
-    unsigned mask = activation_mask(call->c->kernels, call->weights[W_ROUTER].w.type);
+    unsigned mask = activation_mask(call->c->kernels, call->weights->frame[W_ROUTER].w.type);
     activations_fill(call->c, &w->in, mask, w->norm, n);
     route_run(call->c, &call->config->router, call->weights, &w->in, n, call->probs, &w->said);
     list_missing(g, w, call, n);

@@ -53,7 +53,7 @@ typedef struct guess_call {
     const compute *c;
     const model_config *config;
     const expert_source *source;
-    const resident *weights; /* of the next layer with experts */
+    const layer_weights *weights; /* of the next layer with experts */
     int layer;               /* its number among the layers with experts */
     float *probs;            /* [threads, experts] scratch */
 } guess_call;

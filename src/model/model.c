@@ -8,15 +8,39 @@
 #include "base/sysmem.h"
 #include "model/fingerprint.h"
 
+/* The kinds of token mixers that the layers have. */
+static odmoe_status list_mixers(model *m, odmoe_error *err)
+{
+    for (int l = 0; l < m->config.layers; l++) {
+        int i = 0;
+        while (i < MIXERS_MAX - 1 && m->mixers[i] && m->mixers[i] != m->config.layer[l].mixer)
+            i++;
+        if (i == MIXERS_MAX - 1)
+            return err_set(err, ODMOE_ERR_UNSUPPORTED, "more than %d kinds of token mixers", MIXERS_MAX - 1);
+        m->mixers[i] = m->config.layer[l].mixer;
+    }
+    return ODMOE_OK;
+}
+
+static odmoe_status bind(model *m, odmoe_error *err)
+{
+    weight_names names = {.tables = m->arch->weights,
+                          .experts = m->arch->experts,
+                          .ignored = m->arch->ignored,
+                          .fields = m->arch->fields};
+    return weights_bind(&m->files, &m->config, &names, &m->weights, err);
+}
+
 odmoe_status model_prepare(const char *path, model *out, odmoe_error *err)
 {
     memset(out, 0, sizeof *out);
-    out->mixer = &mixer_attention;
     odmoe_status status = files_open(path, &out->files, err);
     if (!status)
         status = arch_read(&out->files, &out->arch, &out->config, err);
     if (!status)
-        status = weights_bind(&out->files, &out->config, out->arch->weights, out->arch->experts, &out->weights, err);
+        status = list_mixers(out, err);
+    if (!status)
+        status = bind(out, err);
     snprintf(out->format, sizeof out->format, "%s", out->files.gguf ? "gguf" : "safetensors");
     if (status && err && !strstr(err->message, path)) /* the readers of one field or tensor don't know it */
         err_context(err, "%s", path);
@@ -50,7 +74,7 @@ void model_describe(const model *m, odmoe_info *info)
     snprintf(info->family, sizeof info->family, "%s", c->family);
     describe_types(m, info->expert_types, sizeof info->expert_types);
     info->layers = c->layers;
-    info->moe_layers = config_moe_layers(c);
+    info->moe_layers = c->moe_layers;
     info->experts = c->router.experts;
     info->top_k = c->router.top_k;
     info->shared_experts = c->shared_ffn > 0;
@@ -77,19 +101,26 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
+static void layout(arena *a, model *m)
+{
+    for (int i = 0; i < m->config.rope_sets; i++)
+        rope_layout(a, &m->config.ropes[i], &m->ropes[i]);
+    pass_layout(a, m, &m->shape, &m->settings, m->plan.chunk, &m->work);
+}
+
 static odmoe_status make_workspace(model *m, odmoe_error *err)
 {
     arena a = {0};
-    rope_layout(&a, &m->config, &m->rope);
-    pass_layout(&a, m, &m->shape, &m->settings, m->plan.chunk, &m->work);
+    layout(&a, m);
     m->memory_bytes = a.used;
     m->memory = mem_pages_alloc(a.used, "the workspace", err);
     if (!m->memory)
         return ODMOE_ERR_MEMORY;
     a = (arena){.base = m->memory};
-    rope_layout(&a, &m->config, &m->rope);
-    pass_layout(&a, m, &m->shape, &m->settings, m->plan.chunk, &m->work);
-    odmoe_status status = rope_fill(&m->rope, &m->config, m->weights.model[W_ROPE_FACTORS].w.data, err);
+    layout(&a, m);
+    odmoe_status status = ODMOE_OK;
+    for (int i = 0; i < m->config.rope_sets && !status; i++)
+        status = rope_fill(&m->ropes[i], &m->config.ropes[i], m->weights.model[W_ROPE_FACTORS].w.data, err);
     if (status)
         err_context(err, "%s", m->files.path);
     return status;
@@ -102,7 +133,7 @@ static odmoe_status open_store(model *m, odmoe_error *err)
     if (!status)
         m->source = source_from_store(m->store);
     guess_init(&m->guess,
-               !status && m->settings.ahead && config_moe_layers(&m->config) > 1 && !store_holds_all(m->store));
+               !status && m->settings.ahead && m->config.moe_layers > 1 && !store_holds_all(m->store));
     return status;
 }
 
@@ -140,6 +171,7 @@ void model_close(model *m)
     pool_free(m->compute.pool);
     mem_pages_free(m->memory, m->memory_bytes);
     weights_free(&m->weights);
+    config_free(&m->config);
     files_close(&m->files);
     if (m->lock_made)
         pthread_mutex_destroy(&m->lock);

@@ -7,8 +7,10 @@
 #include "model/arch/arch.h"
 #include "model/blocks/ffn.h"
 #include "model/guess.h"
-#include "model/mixer.h"
+#include "model/mixers/mixer.h"
 #include "moe/experts.h"
+
+#define MIXERS_MAX 4 /* kinds of token mixers in one model */
 
 /* What the options come to. */
 typedef struct model_settings {
@@ -39,9 +41,9 @@ typedef struct pass_work {
     float *probs;           /* [threads, experts] scratch */
     int32_t *topk;          /* [max_rows, top_k] */
     float *topw;            /* [max_rows, top_k] */
-    float *cosines, *sines; /* [max_rows, rope_dim / 2] */
+    float *cosines[ROPE_SETS_MAX], *sines[ROPE_SETS_MAX]; /* [max_rows, half] of each rope set */
     mixer_row *rows;        /* [max_rows] */
-    void *mixer;
+    void *mixer[MIXERS_MAX]; /* workspace of each mixer that the model has */
     experts_work experts;
     int32_t *all_experts; /* [experts] 0, 1, ... */
     guess_work guess;     /* when reading ahead is on */
@@ -58,7 +60,7 @@ typedef struct model {
     model_config config;
     model_weights weights;
     char format[16];
-    const mixer *mixer;
+    const mixer *mixers[MIXERS_MAX]; /* those that its layers have, each once; NULL at the end */
     /* after model_load */
     model_settings settings;
     odmoe_plan plan;
@@ -67,7 +69,7 @@ typedef struct model {
     store *store;
     expert_source source;
     guess_state guess;
-    rope rope;
+    rope ropes[ROPE_SETS_MAX];
     pass_work work;
     void *memory; /* workspace and rope table */
     size_t memory_bytes;
@@ -109,7 +111,7 @@ typedef struct sequence {
 } sequence;
 
 /* sequence_bytes - what one takes. sequence_create - from the plan's reserve, or ERR_BUDGET. */
-uint64_t sequence_bytes(const model_config *c, const mixer *x, kv_type kv, int64_t context);
+uint64_t sequence_bytes(const model_config *c, kv_type kv, int64_t context);
 odmoe_status sequence_create(model *m, int32_t context, sequence *out, odmoe_error *err);
 void sequence_free(sequence *s);
 void *sequence_state(const sequence *s, int layer);

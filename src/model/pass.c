@@ -26,7 +26,21 @@ static unsigned mask_over_layers(const model *m, const kernel_table *k, const we
     unsigned mask = 0;
     for (int l = 0; l < m->config.layers; l++)
         for (int i = 0; i < n; i++)
-            mask |= mask_of(k, &m->weights.layers[l][roles[i]]);
+            mask |= mask_of(k, &m->weights.layers[l].frame[roles[i]]);
+    return mask;
+}
+
+/* The formats that a mixer's weights take, over all layers that have it; NULL: every mixer's input. */
+static unsigned mixer_mask(const model *m, const kernel_table *k, const mixer *only)
+{
+    unsigned mask = 0;
+    for (int l = 0; l < m->config.layers; l++) {
+        const mixer *x = m->config.layer[l].mixer;
+        if (!only)
+            mask |= x->in_mask(k, m->weights.layers[l].mixer);
+        else if (only == x)
+            mask |= x->mid_mask(k, m->weights.layers[l].mixer);
+    }
     return mask;
 }
 
@@ -38,15 +52,16 @@ static const resident *output_of(const model *m)
 void pass_layout(arena *a, const model *m, const experts_shape *shape, const model_settings *s, int64_t max_rows,
                  pass_work *out)
 {
-    static const weight_role in_roles[] = {
-        W_Q, W_K, W_V, W_ROUTER, W_SHARED_GATE, W_SHARED_UP, W_SHARED_ROUTER, W_DENSE_GATE, W_DENSE_UP};
-    static const weight_role routers[] = {W_ROUTER}, mixer_out[] = {W_O}, ffn_out[] = {W_SHARED_DOWN, W_DENSE_DOWN};
+    static const weight_role in_roles[] = {W_ROUTER,        W_SHARED_GATE, W_SHARED_UP,
+                                           W_SHARED_WEIGHT, W_DENSE_GATE,  W_DENSE_UP};
+    static const weight_role routers[] = {W_ROUTER}, ffn_out[] = {W_SHARED_DOWN, W_DENSE_DOWN};
     const model_config *c = &m->config;
     const kernel_table *k = s->kernels;
     size_t rows = (size_t)max_rows, hidden = (size_t)c->hidden, experts = (size_t)c->router.experts;
-    unsigned in_mask = shape->in_mask | mask_over_layers(m, k, in_roles, sizeof in_roles / sizeof *in_roles);
+    unsigned in_mask = shape->in_mask | mixer_mask(m, k, NULL) |
+                       mask_over_layers(m, k, in_roles, sizeof in_roles / sizeof *in_roles);
     int ffn = c->shared_ffn > c->dense_ffn ? c->shared_ffn : c->dense_ffn;
-    bool any_dense = config_moe_layers(c) < c->layers;
+    bool any_dense = c->moe_layers < c->layers;
     out->max_rows = max_rows;
     out->logits_rows = s->logits_rows < max_rows ? s->logits_rows : max_rows;
     out->x = arena_take(a, rows * hidden, sizeof(float));
@@ -59,10 +74,13 @@ void pass_layout(arena *a, const model *m, const experts_shape *shape, const mod
     out->probs = arena_take(a, (size_t)s->threads * experts, sizeof(float));
     out->topk = arena_take(a, rows * (size_t)c->router.top_k, sizeof *out->topk);
     out->topw = arena_take(a, rows * (size_t)c->router.top_k, sizeof *out->topw);
-    out->cosines = arena_take(a, rows * (size_t)(c->rope_dim / 2), sizeof(float));
-    out->sines = arena_take(a, rows * (size_t)(c->rope_dim / 2), sizeof(float));
+    for (int i = 0; i < c->rope_sets; i++) {
+        out->cosines[i] = arena_take(a, rows * (size_t)(c->ropes[i].dim / 2), sizeof(float));
+        out->sines[i] = arena_take(a, rows * (size_t)(c->ropes[i].dim / 2), sizeof(float));
+    }
     out->rows = arena_take(a, rows, sizeof *out->rows);
-    out->mixer = m->mixer->layout(a, c, mask_over_layers(m, k, mixer_out, 1), max_rows, s->threads);
+    for (int i = 0; m->mixers[i]; i++)
+        out->mixer[i] = m->mixers[i]->layout(a, c, mixer_mask(m, k, m->mixers[i]), max_rows, s->threads);
     experts_layout(a, shape, max_rows, s->threads, &out->experts);
     out->all_experts = arena_take(a, experts, sizeof *out->all_experts);
     if (s->ahead)
@@ -100,8 +118,11 @@ static void embed_row(void *ctx, int64_t row, int worker)
     m->compute.kernels->ops[embed->type].dequantise((const char *)embed->data +
                                                         (uint64_t)r->rows[row].token * row_bytes,
                                                     row_of(m->work.x, row, embed->cols), embed->cols);
-    rope_angles(&m->rope, r->rows[row].position, row_of(m->work.cosines, row, m->rope.half),
-                row_of(m->work.sines, row, m->rope.half));
+    for (int64_t i = 0; m->config.embedding_scale != 1 && i < embed->cols; i++)
+        row_of(m->work.x, row, embed->cols)[i] *= m->config.embedding_scale;
+    for (int i = 0; i < m->config.rope_sets; i++)
+        rope_angles(&m->ropes[i], r->rows[row].position, row_of(m->work.cosines[i], row, m->ropes[i].half),
+                    row_of(m->work.sines[i], row, m->ropes[i].half));
 }
 
 static void norm_row(chunk_run *r, int64_t row, const resident *weight_of_norm)
@@ -115,20 +136,21 @@ static void norm_row(chunk_run *r, int64_t row, const resident *weight_of_norm)
 static void attention_norm_row(void *ctx, int64_t row, int worker)
 {
     chunk_run *r = ctx;
-    norm_row(r, row, &r->m->weights.layers[r->layer][W_ATTN_NORM]);
+    norm_row(r, row, &r->m->weights.layers[r->layer].frame[W_MIXER_NORM]);
 }
 
 static void add_y(model *m, int64_t row)
 {
     int64_t hidden = m->config.hidden;
-    m->compute.kernels->add_scaled(row_of(m->work.x, row, hidden), row_of(m->work.y, row, hidden), 1, hidden);
+    m->compute.kernels->add_scaled(row_of(m->work.x, row, hidden), row_of(m->work.y, row, hidden),
+                                   m->config.residual_scale, hidden);
 }
 
 static void add_and_ffn_norm_row(void *ctx, int64_t row, int worker)
 {
     chunk_run *r = ctx;
     add_y(r->m, row);
-    norm_row(r, row, &r->m->weights.layers[r->layer][W_FFN_NORM]);
+    norm_row(r, row, &r->m->weights.layers[r->layer].frame[W_FFN_NORM]);
 }
 
 static void add_row(void *ctx, int64_t row, int worker)
@@ -136,7 +158,7 @@ static void add_row(void *ctx, int64_t row, int worker)
     chunk_run *r = ctx;
     model *m = r->m;
     int64_t hidden = m->config.hidden;
-    if (m->work.shared && m->weights.layers[r->layer][W_SHARED_DOWN].info)
+    if (m->work.shared && m->weights.layers[r->layer].frame[W_SHARED_DOWN].info)
         m->compute.kernels->add_scaled(row_of(m->work.y, row, hidden), row_of(m->work.shared, row, hidden),
                                        m->work.shared_gate[row], hidden);
     add_y(m, row);
@@ -145,41 +167,44 @@ static void add_row(void *ctx, int64_t row, int worker)
 static void run_mixer(chunk_run *r)
 {
     model *m = r->m;
-    const resident *weights = m->weights.layers[r->layer];
-    const kernel_table *k = m->compute.kernels;
+    const layer_config *layer = &m->config.layer[r->layer];
+    const resident *weights = m->weights.layers[r->layer].mixer;
+    bool turns = layer->rope != ROPE_OFF;
+    int kind = 0;
+    while (m->mixers[kind] != layer->mixer)
+        kind++;
     for (int64_t row = 0; row < r->n; row++)
         m->work.rows[row] =
             (mixer_row){sequence_state(r->rows[row].seq, r->layer), r->rows[row].position, r->rows[row].seq->context};
-    activations_fill(&m->compute, &m->work.in,
-                     mask_of(k, &weights[W_Q]) | mask_of(k, &weights[W_K]) | mask_of(k, &weights[W_V]), m->work.norm,
-                     r->n);
+    activations_fill(&m->compute, &m->work.in, layer->mixer->in_mask(m->compute.kernels, weights), m->work.norm, r->n);
     mixer_call call = {.c = &m->compute,
                        .config = &m->config,
                        .layer = r->layer,
                        .weights = weights,
-                       .rope = &m->rope,
-                       .cosines = m->work.cosines,
-                       .sines = m->work.sines,
+                       .rope = turns ? &m->ropes[layer->rope] : NULL,
+                       .cosines = turns ? m->work.cosines[layer->rope] : NULL,
+                       .sines = turns ? m->work.sines[layer->rope] : NULL,
                        .kv = m->settings.kv,
                        .rows = m->work.rows,
                        .n = r->n,
                        .in = &m->work.in,
                        .out = m->work.y,
-                       .work = m->work.mixer};
-    m->mixer->forward(&call);
+                       .work = m->work.mixer[kind]};
+    layer->mixer->forward(&call);
 }
 
 static void run_shared(chunk_run *r)
 {
     model *m = r->m;
-    const resident *weights = m->weights.layers[r->layer];
+    const layer_weights *layer = &m->weights.layers[r->layer];
+    const resident *weights = layer->frame;
     if (!weights[W_SHARED_DOWN].info)
         return;
     ffn_run(&m->compute, &weights[W_SHARED_GATE].w, &weights[W_SHARED_UP].w, &weights[W_SHARED_DOWN].w, &m->work.ffn,
             &m->work.in, r->n, m->work.shared);
-    bool gated = weights[W_SHARED_ROUTER].info != NULL;
+    bool gated = weights[W_SHARED_WEIGHT].info != NULL;
     if (gated) {
-        linear_job job = {&weights[W_SHARED_ROUTER].w, &m->work.in, m->work.shared_gate, 1};
+        linear_job job = {&weights[W_SHARED_WEIGHT].w, &m->work.in, m->work.shared_gate, 1};
         linear_run(&m->compute, &job, 1, r->n);
     }
     for (int64_t row = 0; row < r->n; row++)
@@ -205,14 +230,14 @@ static void guess_next_layer(chunk_run *r, int moe_layer)
 {
     model *m = r->m;
     int next = r->layer + 1;
-    while (next < m->config.layers && config_moe_layer(&m->config, next) < 0)
+    while (next < m->config.layers && m->config.layer[next].moe_index < 0)
         next++;
     if (next == m->config.layers || !guess_wanted(&m->guess, &m->work.guess, r->n))
         return;
     guess_call call = {.c = &m->compute,
                        .config = &m->config,
                        .source = &m->source,
-                       .weights = m->weights.layers[next],
+                       .weights = &m->weights.layers[next],
                        .layer = moe_layer + 1,
                        .probs = m->work.probs};
     guess_next(&m->guess, &m->work.guess, &call, m->work.x, r->n);
@@ -221,14 +246,15 @@ static void guess_next_layer(chunk_run *r, int moe_layer)
 static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
 {
     model *m = r->m;
-    const resident *weights = m->weights.layers[r->layer];
+    const layer_weights *layer = &m->weights.layers[r->layer];
+    const resident *weights = layer->frame;
     const kernel_table *k = m->compute.kernels;
     activations_fill(&m->compute, &m->work.in,
                      m->shape.in_mask | mask_of(k, &weights[W_ROUTER]) | mask_of(k, &weights[W_SHARED_GATE]) |
-                         mask_of(k, &weights[W_SHARED_UP]) | mask_of(k, &weights[W_SHARED_ROUTER]),
+                         mask_of(k, &weights[W_SHARED_UP]) | mask_of(k, &weights[W_SHARED_WEIGHT]),
                      m->work.norm, r->n);
     route_out chosen = {m->work.router, m->work.topk, m->work.topw};
-    route_run(&m->compute, &m->config.router, weights, &m->work.in, r->n, m->work.probs, &chosen);
+    route_run(&m->compute, &m->config.router, layer, &m->work.in, r->n, m->work.probs, &chosen);
     experts_call call;
     odmoe_status status = experts_start(&call, &m->compute, &m->shape, &m->work.experts, &m->source, moe_layer,
                                         &m->work.in, r->n, m->work.topk, m->work.topw, err);
@@ -246,7 +272,8 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
 static void run_dense(chunk_run *r)
 {
     model *m = r->m;
-    const resident *weights = m->weights.layers[r->layer];
+    const layer_weights *layer = &m->weights.layers[r->layer];
+    const resident *weights = layer->frame;
     const kernel_table *k = m->compute.kernels;
     activations_fill(&m->compute, &m->work.in, mask_of(k, &weights[W_DENSE_GATE]) | mask_of(k, &weights[W_DENSE_UP]),
                      m->work.norm, r->n);
@@ -271,7 +298,7 @@ static void tap(const chunk_run *r, const float *hidden, bool routed)
 static odmoe_status run_layer(chunk_run *r, odmoe_error *err)
 {
     model *m = r->m;
-    int moe_layer = config_moe_layer(&m->config, r->layer);
+    int moe_layer = m->config.layer[r->layer].moe_index;
     odmoe_status status = ODMOE_OK;
     if (r->pass->on_tap) /* the stream has moved on by the time the router has spoken: shown before */
         tap(r, m->work.x, false);
@@ -312,6 +339,8 @@ static void run_output(chunk_run *r)
         float *logits = r->pass->logits ? row_of(r->pass->logits, *r->logits_done, vocab) : w->logits;
         linear_job job = {&output->w, &w->out, logits, vocab};
         linear_run(&m->compute, &job, 1, count);
+        for (int64_t i = 0; m->config.logit_scale != 1 && i < count * vocab; i++)
+            logits[i] /= m->config.logit_scale;
         for (int64_t i = 0; i < count && r->pass->on_logits; i++)
             r->pass->on_logits(r->pass->user, r->first + taken[i], row_of(logits, i, vocab));
         *r->logits_done += count;

@@ -22,7 +22,8 @@ static uint64_t activation_bytes(const model *m, const experts_shape *shape, con
     arena a = {0};
     pass_work work;
     rope r;
-    rope_layout(&a, &m->config, &r);
+    for (int i = 0; i < m->config.rope_sets; i++)
+        rope_layout(&a, &m->config.ropes[i], &r);
     pass_layout(&a, m, shape, s, rows, &work);
     return a.used;
 }
@@ -34,7 +35,7 @@ static uint64_t table_bytes(const model *m, const store_options *options)
     uint64_t experts = (uint64_t)expert_index_layers(m->weights.experts) *
                        (uint64_t)expert_index_experts(m->weights.experts) * (3 * sizeof(expert_piece) + 32);
     return tensors + experts + store_overhead(m->weights.experts, options) +
-           (uint64_t)m->config.layers * sizeof *m->weights.layers;
+           (uint64_t)m->config.layers * (sizeof *m->weights.layers + sizeof *m->config.layer);
 }
 
 /* The largest chunk that the room allows: see the constants. */
@@ -56,11 +57,11 @@ static odmoe_status check_settings(const model *m, const model_settings *s, odmo
     if (s->context > m->config.context)
         return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
                        s->context, m->config.context);
-    if (s->kv == KV_Q8_0 && m->config.head_dim % 32)
-        return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                       "a q8_0 KV cache needs heads of a multiple of 32 elements; this model's "
-                       "have %d: use f16",
-                       m->config.head_dim);
+    for (int l = 0; l < m->config.layers; l++) {
+        odmoe_status status = m->config.layer[l].mixer->check_kv(&m->config, l, s->kv, err);
+        if (status)
+            return status;
+    }
     return ODMOE_OK;
 }
 
@@ -89,7 +90,7 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->context =
         s->context ? s->context : (m->config.context < CONTEXT_DEFAULT ? m->config.context : CONTEXT_DEFAULT);
     plan->resident_bytes = m->weights.bytes;
-    uint64_t session_bytes = sequence_bytes(&m->config, m->mixer, s->kv, plan->context);
+    uint64_t session_bytes = sequence_bytes(&m->config, s->kv, plan->context);
     if (session_bytes > BYTES_MOST / (uint64_t)s->sessions)
         return err_set(err, ODMOE_ERR_RANGE, "%s: no machine holds the KV cache of %d sessions of %d tokens",
                        m->files.path, s->sessions, plan->context);

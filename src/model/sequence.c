@@ -19,19 +19,33 @@
 #define SAVE_MAGIC "odmoeseq"
 #define SAVE_VERSION 3u
 
-static uint64_t layer_bytes(const model_config *c, const mixer *x, kv_type kv, int64_t context)
+static uint64_t state_bytes(const model_config *c, int layer, kv_type kv, int64_t context)
 {
-    return (x->state_bytes(c, kv, context) + 63) & ~63ull;
+    return c->layer[layer].mixer->state_bytes(c, layer, kv, context);
 }
 
-uint64_t sequence_bytes(const model_config *c, const mixer *x, kv_type kv, int64_t context)
+static uint64_t layer_bytes(const model_config *c, int layer, kv_type kv, int64_t context)
 {
-    return (((uint64_t)context * sizeof(int32_t) + 63) & ~63ull) + (uint64_t)c->layers * layer_bytes(c, x, kv, context);
+    return (state_bytes(c, layer, kv, context) + 63) & ~63ull;
+}
+
+/* Bytes of the states before a layer's. */
+static uint64_t bytes_before(const model_config *c, int layer, kv_type kv, int64_t context)
+{
+    uint64_t bytes = 0;
+    for (int l = 0; l < layer; l++)
+        bytes += layer_bytes(c, l, kv, context);
+    return bytes;
+}
+
+uint64_t sequence_bytes(const model_config *c, kv_type kv, int64_t context)
+{
+    return (((uint64_t)context * sizeof(int32_t) + 63) & ~63ull) + bytes_before(c, c->layers, kv, context);
 }
 
 void *sequence_state(const sequence *s, int layer)
 {
-    return s->state + (uint64_t)layer * layer_bytes(&s->m->config, s->m->mixer, s->m->settings.kv, s->context);
+    return s->state + bytes_before(&s->m->config, layer, s->m->settings.kv, s->context);
 }
 
 odmoe_status sequence_create(model *m, int32_t context, sequence *out, odmoe_error *err)
@@ -40,7 +54,7 @@ odmoe_status sequence_create(model *m, int32_t context, sequence *out, odmoe_err
     if (context < 1 || context > m->config.context)
         return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
                        context, m->config.context);
-    uint64_t bytes = sequence_bytes(&m->config, m->mixer, m->settings.kv, context);
+    uint64_t bytes = sequence_bytes(&m->config, m->settings.kv, context);
     pthread_mutex_lock(&m->lock);
     uint64_t left = m->kv_left;
     if (bytes <= left)
@@ -112,7 +126,7 @@ static save_header make_header(const sequence *s)
 {
     save_header h = {.version = SAVE_VERSION, .length = (uint32_t)s->length, .fingerprint = s->m->fingerprint};
     memcpy(h.magic, SAVE_MAGIC, sizeof h.magic);
-    h.layer_bytes = s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, s->length);
+    h.layer_bytes = state_bytes(&s->m->config, 0, s->m->settings.kv, s->length);
     return h;
 }
 
@@ -120,7 +134,7 @@ static bool write_all(const sequence *s, transfer *t, const save_header *h, void
 {
     bool ok = put(t, h, sizeof *h) && put(t, s->tokens, (size_t)s->length * sizeof *s->tokens);
     for (int l = 0; l < s->m->config.layers && ok; l++) {
-        s->m->mixer->copy(&s->m->config, s->m->settings.kv, sequence_state(s, l), s->context, layer, s->length,
+        s->m->config.layer[l].mixer->copy(&s->m->config, l, s->m->settings.kv, sequence_state(s, l), s->context, layer, s->length,
                           s->length);
         ok = put(t, layer, h->layer_bytes);
     }
@@ -159,7 +173,7 @@ static odmoe_status check_header(const sequence *s, const save_header *h, const 
     if (h->length > (uint32_t)s->context)
         return err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens do not fit in a session of %d", path, h->length,
                        s->context);
-    if (h->layer_bytes != s->m->mixer->state_bytes(&s->m->config, s->m->settings.kv, h->length))
+    if (h->layer_bytes != state_bytes(&s->m->config, 0, s->m->settings.kv, h->length))
         return err_set(err, ODMOE_ERR_FORMAT, "%s: the size of a layer's state is wrong", path);
     return ODMOE_OK;
 }
@@ -197,7 +211,7 @@ static bool take_rest(sequence *s, transfer *t, const save_header *h, void *laye
     bool ok = get_tokens(t, s->tokens, h->length, m->config.vocab);
     for (int l = 0; l < m->config.layers && ok; l++) {
         ok = get(t, layer, h->layer_bytes);
-        m->mixer->copy(&m->config, m->settings.kv, layer, h->length, sequence_state(s, l), s->context, h->length);
+        m->config.layer[l].mixer->copy(&m->config, l, m->settings.kv, layer, h->length, sequence_state(s, l), s->context, h->length);
     }
     return ok && get_sum(t);
 }

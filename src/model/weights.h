@@ -7,38 +7,30 @@
 #include "moe/linear.h"
 #include "store/expert.h"
 
-/* What a resident tensor is for. */
+/* What a resident tensor of the model, or of a layer's frame, is for. A token mixer numbers its own weights from 0. */
 typedef enum weight_role {
     /* once a model */
     W_EMBED,
     W_OUTPUT_NORM,
     W_OUTPUT,
     W_ROPE_FACTORS,
+    W_MODEL_ROLES,
     /* once a layer */
-    W_ATTN_NORM,
-    W_Q,
-    W_K,
-    W_V,
-    W_O,
-    W_Q_BIAS,
-    W_K_BIAS,
-    W_V_BIAS,
-    W_O_BIAS,
-    W_Q_NORM,
-    W_K_NORM,
+    W_MIXER_NORM = 0,
     W_FFN_NORM,
     W_ROUTER,
-    W_ROUTER_BIAS,
+    W_SELECTION_BIAS, /* added to the scores for choosing only */
     W_SHARED_GATE,
     W_SHARED_UP,
     W_SHARED_DOWN,
-    W_SHARED_ROUTER,
+    W_SHARED_WEIGHT, /* its sigmoid is the weight of the shared expert's output */
     W_DENSE_GATE,
     W_DENSE_UP,
     W_DENSE_DOWN,
-    W_ROLE_COUNT
+    W_LAYER_ROLES
 } weight_role;
-#define W_FIRST_OF_LAYER W_ATTN_NORM
+#define WEIGHTS_END {.role = -1}
+#define MIXER_ROLES_MAX 16
 
 /* A length that stands for a number of the configuration. */
 typedef enum weight_dim {
@@ -46,28 +38,37 @@ typedef enum weight_dim {
     DIM_ONE,
     DIM_HIDDEN,
     DIM_VOCAB,
-    DIM_Q,
-    DIM_KV,
-    DIM_QK_NORM_Q,
-    DIM_QK_NORM_K,
     DIM_HALF_ROPE,
     DIM_EXPERTS,
     DIM_EXPERT_FFN,
     DIM_EXPERT_FFN_2,
     DIM_SHARED_FFN,
-    DIM_DENSE_FFN
+    DIM_DENSE_FFN,
+    DIM_OF_MIXER /* from here on the mixer of the table knows */
 } weight_dim;
 
 typedef enum weight_where { IN_MODEL, IN_ALL_LAYERS, IN_MOE_LAYERS, IN_DENSE_LAYERS } weight_where;
 
-/* One row of a family's table of resident tensors. %d in a name is the layer. */
+/* One row of a table of resident tensors. %d in a name is the layer; "a|b" are two names for the same tensor; NULL:
+ * that format has none. */
 typedef struct weight_rule {
-    weight_role role;
+    int role;
     weight_where where;
-    const char *gguf, *hf; /* NULL: that format has none */
-    weight_dim rows, cols; /* (out, in) */
+    const char *gguf, *hf;
+    int rows, cols; /* (out, in): weight_dim, or a dimension of the table's mixer */
     bool optional;
+    /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
+    const char *gguf_fused, *hf_fused;
+    /* a bool of the configuration that says whether the tensor may be there; 0: it may */
+    config_field only_if;
 } weight_rule;
+
+/* A table and whose weights it holds: a token mixer's, or, with NULL, the model's and the layers' frames'. A mixer's
+ * table applies to the layers that have the mixer. */
+typedef struct weight_table {
+    const struct mixer *mixer;
+    const weight_rule *rules; /* ends with WEIGHTS_END */
+} weight_table;
 
 /* One row of a family's table of expert tensors. %d is the layer and, in `one` names, %d again the expert. */
 typedef struct expert_rule {
@@ -80,28 +81,45 @@ typedef struct expert_rule {
 /* A resident tensor: where it lies on disk, and, once loaded, in memory. */
 typedef struct resident {
     const tensor_info *info; /* NULL: the model has none */
+    uint64_t skip;           /* bytes of the tensor before this one's rows */
     weight w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
 
+typedef struct layer_weights {
+    resident frame[W_LAYER_ROLES];
+    resident mixer[MIXER_ROLES_MAX]; /* by the roles of the layer's mixer */
+} layer_weights;
+
 typedef struct model_weights {
-    resident model[W_FIRST_OF_LAYER];
-    resident (*layers)[W_ROLE_COUNT]; /* [layers]; entries below W_FIRST_OF_LAYER stay empty */
+    resident model[W_MODEL_ROLES];
+    layer_weights *layers; /* [layer_count] */
     int layer_count;
     expert_index *experts;
     uint64_t bytes; /* of everything resident, as it will lie in memory */
     void *memory;   /* the one allocation that holds it, once loaded */
 } model_weights;
 
-/* weights_bind - find every tensor of the tables (NULL-terminated), check shapes, build the expert index. Nothing is
- * read. Errors: ERR_FORMAT names a missing tensor or one of another shape; ERR_UNSUPPORTED names a tensor in the file
- * that the tables don't know: ignoring it could change the result. */
-odmoe_status weights_bind(const model_files *files, const model_config *config, const weight_rule *const *tables,
-                          const expert_rule *experts, model_weights *out, odmoe_error *err);
+/* What a family says of its tensors. */
+typedef struct weight_names {
+    const weight_table *tables; /* ends with rules NULL */
+    const expert_rule *experts; /* ends with PIECE_ROLE_COUNT */
+    const char *const *ignored; /* names with *, of tensors that are no part of the language model; NULL-terminated */
+    const field_rule *fields;   /* the family's, for messages that name a key */
+} weight_names;
+
+/* weights_bind - find every tensor of the tables, check shapes, build the expert index. Nothing is read. Errors:
+ * ERR_FORMAT names a missing tensor or one of another shape; ERR_UNSUPPORTED names a tensor in the file that the tables
+ * do not know, or that the configuration denies: leaving it out could change the result. */
+odmoe_status weights_bind(const model_files *files, const model_config *config, const weight_names *names,
+                          model_weights *out, odmoe_error *err);
 
 /* weights_load - read all resident tensors into anonymous memory. step (may be NULL) is called after each tensor with
  * bytes done; non-zero ends with ERR_CANCELLED. */
 odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
                           int (*step)(void *ctx, uint64_t done, uint64_t total), void *ctx, odmoe_error *err);
 void weights_free(model_weights *w); /* zeroed is fine */
+
+/* weights_each - call visit(ctx, resident) for every resident tensor, in the order in which they lie in memory. */
+void weights_each(const model_weights *w, void (*visit)(void *ctx, const resident *r), void *ctx);
 
 #endif

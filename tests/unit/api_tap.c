@@ -10,7 +10,7 @@ static void multiply_input(void *user, const odmoe_tap *tap)
     const model *m = user;
     if (!tap->router)
         return;
-    const weight *w = &m->weights.layers[tap->layer][W_ROUTER].w;
+    const weight *w = &m->weights.layers[tap->layer].frame[W_ROUTER].w;
     float *router = malloc((size_t)(w->rows * w->cols) * sizeof *router);
     assert_non_null(router);
     m->compute.kernels->ops[w->type].dequantise(w->data, router, w->rows * w->cols);

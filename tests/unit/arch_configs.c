@@ -33,6 +33,7 @@ static odmoe_status read(const char *model, const char *members)
         else
             json_object_set(files.config, key, value);
     }
+    config_free(&config);
     odmoe_status status = arch_read(&files, &family, &config, &err);
     json_decref(changes);
     json_decref(files.config);
@@ -65,7 +66,7 @@ static void missing_numbers_are_the_familys_defaults(void **state)
         accepted(families[i].model, "{\"rms_norm_eps\": \"(absent)\", \"rope_theta\": \"(absent)\","
                                     " \"rope_parameters\": \"(absent)\", \"rope_scaling\": \"(absent)\"}");
         assert_true(config.rms_eps == (float)families[i].eps);
-        assert_true(config.rope.theta == families[i].theta);
+        assert_true(config.ropes[0].positions.theta == families[i].theta);
     }
 }
 
@@ -93,8 +94,8 @@ static void assert_windows(const char *model, const char *members, int first, in
     accepted(model, members);
     const int want[] = {first, second, third};
     for (int l = 0; l < config.layers && l < 3; l++)
-        if (config.window[l] != want[l])
-            fail_msg("%s with %s: layer %d sees %d positions, expected %d", model, members, l, config.window[l],
+        if (config.layer[l].window != want[l])
+            fail_msg("%s with %s: layer %d sees %d positions, expected %d", model, members, l, config.layer[l].window,
                      want[l]);
 }
 

@@ -13,7 +13,7 @@
 
 #define HALF_MOST 64
 
-static rope made(const model_config *c, float *room)
+static rope made(const rope_set *c, float *room)
 {
     rope r;
     odmoe_error err = {0};
@@ -24,9 +24,9 @@ static rope made(const model_config *c, float *room)
     return r;
 }
 
-static model_config plain(int dim, double theta)
+static rope_set plain(int dim, double theta)
 {
-    return (model_config){.head_dim = dim, .rope_dim = dim, .rope = {.theta = theta, .factor = 1}};
+    return (rope_set){.dim = dim, .positions = {.theta = theta, .factor = 1}};
 }
 
 static void assert_near(double got, double want, double tolerance)
@@ -50,7 +50,7 @@ static void frequencies_are_those_of_the_papers(void **state)
         rc.scaling =
             rc.step_ramp || !strcmp(kind, "yarn") ? ROPE_YARN : (!strcmp(kind, "linear") ? ROPE_LINEAR : ROPE_NONE);
         rc.truncate = truncate;
-        model_config c = {.head_dim = dims, .rope_dim = dims, .rope = rc};
+        rope_set c = {.dim = dims, .positions = rc};
         rope r = made(&c, room);
         assert_int_equal(r.half, dims / 2);
         assert_int_equal(fscanf(f, "%lf", &want), 1);
@@ -88,7 +88,7 @@ static void position_zero_changes_nothing(void **state)
     const float head[8] = {1, -2, 3, -4, 5, -6, 7, -8};
     for (int pairing = ROPE_HALVES; pairing <= ROPE_NEIGHBOURS; pairing++) {
         float room[4], out[8];
-        model_config c = plain(8, 10000);
+        rope_set c = plain(8, 10000);
         c.pairing = (rope_pairing)pairing;
         rope r = made(&c, room);
         turn(&r, head, 0, out, 8);
@@ -102,7 +102,7 @@ static void the_pairs_are_halves_or_neighbours(void **state)
     const float head[4] = {1, 0, 0, 0};
     for (int pairing = ROPE_HALVES; pairing <= ROPE_NEIGHBOURS; pairing++) {
         float room[2], out[4];
-        model_config c = plain(4, 100);
+        rope_set c = plain(4, 100);
         c.pairing = (rope_pairing)pairing;
         rope r = made(&c, room);
         turn(&r, head, 1, out, 4);
@@ -118,7 +118,7 @@ static void a_dot_product_depends_on_the_distance_alone(void **state)
     const float q[8] = {0.3f, -1, 2, 0.5f, -0.7f, 1.1f, 0.2f, -2}, k[8] = {1, 0.4f, -0.6f, 2, 0.1f, -1.5f, 0.8f, 0.9f};
     for (int pairing = ROPE_HALVES; pairing <= ROPE_NEIGHBOURS; pairing++) {
         float room[4], a[8], b[8];
-        model_config c = plain(8, 10000);
+        rope_set c = plain(8, 10000);
         c.pairing = (rope_pairing)pairing;
         rope r = made(&c, room);
         turn(&r, q, 7, a, 8);
@@ -135,8 +135,8 @@ static void only_the_leading_part_of_a_head_turns(void **state)
 {
     const float head[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     float room[2], out[8];
-    model_config c = plain(8, 10000);
-    c.rope_dim = 4;
+    rope_set c = plain(8, 10000);
+    c.dim = 4;
     rope r = made(&c, room);
     turn(&r, head, 5, out, 8);
     assert_memory_equal(out + 4, head + 4, 4 * sizeof *head);

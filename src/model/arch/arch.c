@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const arch arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
+extern const arch arch_granitemoe, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
 
-static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe};
+static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe};
 
 const arch *arch_at(int i)
 {
@@ -43,7 +43,8 @@ static odmoe_status read_gguf(const model_files *f, const arch **out, model_conf
             continue;
         *out = a;
         config->family = a->family;
-        return a->from_gguf(f, a->gguf, config, err);
+        status = arch_gguf_common(f, a, config, err);
+        return status || !a->from_gguf ? status : a->from_gguf(f, a->gguf, config, err);
     }
     char key[96];
     snprintf(key, sizeof key, "%.*s.expert_count", name.length > 64 ? 64 : (int)name.length, name.at);
@@ -54,25 +55,6 @@ static odmoe_status read_gguf(const model_files *f, const arch **out, model_conf
             "or another program for this one",
             f->path, name.length > 64 ? 64 : (int)name.length, name.at);
     return unknown(f, name.at, (int)(name.length > 64 ? 64 : name.length), err);
-}
-
-/* The reference leaves out biases that the configuration denies; the program would add them. One of the two is wrong.
- */
-static odmoe_status check_bias(const model_files *f, const arch *a, config_object json, odmoe_error *err)
-{
-    bool wanted = true;
-    odmoe_status status =
-        a->hf_bias ? config_bool(json, a->hf_bias, false, a->hf_bias_default, &wanted, err) : ODMOE_OK;
-    for (size_t i = 0; !status && !wanted && i < tensor_index_count(f->tensors); i++) {
-        const tensor_info *t = tensor_index_at(f->tensors, i);
-        const char *part = strstr(t->name, ".self_attn."), *end = strrchr(t->name, '.');
-        if (part && !strcmp(end, ".bias"))
-            status = err_set(err, ODMOE_ERR_UNSUPPORTED,
-                             "%s: there is a tensor %s, but %s in %s is false: set it to true if the model was trained "
-                             "with biases, or remove them",
-                             f->path, t->name, a->hf_bias, json.file);
-    }
-    return status;
 }
 
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
@@ -88,8 +70,8 @@ static odmoe_status read_hf(const model_files *f, const arch **out, model_config
             continue;
         *out = a;
         config->family = a->family;
-        status = a->from_hf(json, config, err);
-        return status ? status : check_bias(f, a, json, err);
+        status = arch_hf_common(json, a, config, err);
+        return status || !a->from_hf ? status : a->from_hf(json, config, err);
     }
     static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
                                               "moe_num_experts"};
@@ -108,6 +90,7 @@ odmoe_status arch_read(const model_files *f, const arch **out, model_config *con
     odmoe_status status = f->gguf ? read_gguf(f, out, config, err) : read_hf(f, out, config, err);
     if (status)
         return status;
+    config_number_layers(config);
     status = config_check(config, err);
     if (status)
         err_context(err, "%s", f->path);

@@ -1,33 +1,42 @@
 /* OLMoE: q/k norm over all heads at once, weights of the chosen are not renormalised. */
 #include "model/arch/arch.h"
-
-static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
-{
-    return arch_gguf_common(f, prefix, c, err);
-}
+#include "model/mixers/attention.h"
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t ffn;
     double clip;
-    odmoe_status status = arch_hf_common(json, 1e-5, 1e4, c, err);
-    if (!status)
-        status = config_int(json, "intermediate_size", true, 1, MODEL_DIM_MAX, 0, &ffn, err);
-    if (!status)
-        status = config_float(json, "clip_qkv", false, 0, 1e30, -1, &clip, err);
-    if (!status)
-        status = config_bool(json, "norm_topk_prob", false, false, &c->router.renormalise, err);
+    odmoe_status status = config_float(json, "clip_qkv", false, 0, 1e30, -1, &clip, err);
     if (status)
         return status;
     if (clip == 0)
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "%s: clip_qkv 0 would clamp q, k and v to nothing; write null, or leave it out, for no clamp",
                        json.file);
-    c->expert_ffn = (int)ffn;
     c->clip_qkv = clip > 0 ? (float)clip : 0;
     return ODMOE_OK;
 }
 
-static const weight_rule *const weights[] = {arch_weights_base, arch_weights_attention_bias, arch_weights_qk_norm,
-                                             arch_weights_mlp, NULL};
-const arch arch_olmoe = {"olmoe", "olmoe", from_gguf, from_hf, weights, arch_experts_mlp, "attention_bias", false};
+static const field_rule fields[] = {
+    {FIELD_expert_ffn, "expert_feed_forward_length", "intermediate_size", 0, .hf_required = true},
+    {FIELD_renormalise, NULL, "norm_topk_prob", 0},
+    {FIELD_attention_bias, NULL, "attention_bias", 0},
+    FIELDS_END,
+};
+
+static const weight_table weights[] = {{NULL, arch_weights_frame},
+                                       {&mixer_attention, attention_weights},
+                                       {&mixer_attention, attention_qkv_biases},
+                                       {&mixer_attention, attention_out_bias},
+                                       {&mixer_attention, attention_qk_norm},
+                                       {NULL, arch_weights_mlp},
+                                       {0}};
+
+const arch arch_olmoe = {
+    .family = "olmoe",
+    .gguf = "olmoe",
+    .fields = fields,
+    .rope_theta = 1e4,
+    .weights = weights,
+    .experts = arch_experts_mlp,
+    .from_hf = from_hf,
+};

@@ -15,8 +15,8 @@ typedef struct rope {
 
 /* rope_layout - take room for the table; rope_fill - compute it. factors [half] (GGUF's rope_freqs) or NULL.
  * ERR_FORMAT: a factor that gives no frequency. */
-void rope_layout(arena *a, const model_config *c, rope *out);
-odmoe_status rope_fill(rope *r, const model_config *c, const float *factors, odmoe_error *err);
+void rope_layout(arena *a, const rope_set *s, rope *out);
+odmoe_status rope_fill(rope *r, const rope_set *s, const float *factors, odmoe_error *err);
 
 /* rope_angles - cos and sin [half] of a position. rope_turn - turn one head in place. */
 void rope_angles(const rope *r, int32_t position, float *cosines, float *sines);

@@ -15,11 +15,11 @@ static void select_row(void *ctx, int64_t row, int worker)
                   job->out->topk + row * rc->top_k, job->out->topw + row * rc->top_k);
 }
 
-void route_run(const compute *c, const router_config *config, const resident *weights, const activations *x, int64_t n,
+void route_run(const compute *c, const router_config *config, const layer_weights *weights, const activations *x, int64_t n,
                float *probs, const route_out *out)
 {
-    linear_job product = {&weights[W_ROUTER].w, x, out->logits, config->experts};
+    linear_job product = {&weights->frame[W_ROUTER].w, x, out->logits, config->experts};
     linear_run(c, &product, 1, n);
-    select_job job = {config, weights[W_ROUTER_BIAS].w.data, probs, out};
+    select_job job = {config, weights->frame[W_SELECTION_BIAS].w.data, probs, out};
     rows_run(c, n, select_row, &job);
 }

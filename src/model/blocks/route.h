@@ -14,7 +14,7 @@ typedef struct route_out {
 
 /* route_run - x [n, hidden] through the router of `weights` (one layer's), in the format that its matrix takes. probs
  * [threads, experts] is scratch. */
-void route_run(const compute *c, const router_config *config, const resident *weights, const activations *x, int64_t n,
+void route_run(const compute *c, const router_config *config, const layer_weights *weights, const activations *x, int64_t n,
                float *probs, const route_out *out);
 
 #endif

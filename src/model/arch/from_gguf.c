@@ -1,0 +1,185 @@
+/* from_gguf.c - what families share in reading GGUF metadata. */
+#include <math.h>
+#include <stdio.h>
+
+#include "model/arch/arch.h"
+#include "model/mixers/attention.h"
+
+static void key_of(char out[128], const char *prefix, const char *key)
+{
+    snprintf(out, 128, "%s.%s", prefix, key);
+}
+
+odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char *key, int64_t max, int fallback,
+                           int *out, odmoe_error *err)
+{
+    char name[128];
+    key_of(name, prefix, key);
+    int64_t value = fallback;
+    odmoe_status status = gguf_has(f->gguf, name) ? gguf_get_int(f->gguf, name, 0, max, &value, err) : ODMOE_OK;
+    *out = (int)value;
+    return status;
+}
+
+odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
+                             odmoe_error *err)
+{
+    char name[128];
+    key_of(name, prefix, key);
+    *out = fallback;
+    odmoe_status status = gguf_has(f->gguf, name) ? gguf_get_float(f->gguf, name, out, err) : ODMOE_OK;
+    if (!status && !isfinite(*out))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s is not a finite number", f->path, name);
+    return status;
+}
+
+static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, rope_config *r, odmoe_error *err)
+{
+    char key[128];
+    gguf_text kind = {"linear", 6}; /* what files without the key mean; with a factor of 1 it changes nothing */
+    double legacy, attention;
+    key_of(key, prefix, "rope.scaling.type");
+    odmoe_status status = gguf_has(f->gguf, key) ? gguf_get_text(f->gguf, key, &kind, err) : ODMOE_OK;
+    if (!status) /* the factor's name before scaling.type existed */
+        status = arch_gguf_float(f, prefix, "rope.scale_linear", 1, &legacy, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.factor", legacy, &r->factor, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.attn_factor", 1, &attention, err);
+    if (status)
+        return status;
+    if (r->factor == 0) /* how some writers say that there is none */
+        r->factor = 1;
+    if (gguf_text_is(kind, "yarn")) {
+        r->scaling = ROPE_YARN;
+        r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
+        return ODMOE_OK;
+    }
+    if (attention != 1)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s.rope.scaling.attn_factor is %g: only with position scaling 'yarn' is it supported",
+                       f->path, prefix, attention);
+    if (gguf_text_is(kind, "linear")) {
+        r->scaling = r->factor == 1 ? ROPE_NONE : ROPE_LINEAR;
+    } else if (gguf_text_is(kind, "none")) {
+        r->scaling = ROPE_NONE;
+        r->factor = 1;
+    } else {
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn", f->path, key,
+                       kind.length > 32 ? 32 : (int)kind.length, kind.at);
+    }
+    return ODMOE_OK;
+}
+
+/* The model's one way of turning: every layer's. */
+static odmoe_status gguf_rope(const model_files *f, const arch *a, model_config *c, odmoe_error *err)
+{
+    const char *prefix = a->gguf;
+    rope_config *r = &c->ropes[0].positions;
+    int original;
+    c->rope_sets = 1;
+    c->ropes[0].pairing = a->gguf_pairing;
+    r->truncate = true;
+    r->step_ramp = true;
+    odmoe_status status = arch_gguf_int(f, prefix, "rope.dimension_count", 4096, c->layer[0].key_dim, &c->ropes[0].dim,
+                                        err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.freq_base", 10000, &r->theta, err);
+    if (!status)
+        status = arch_gguf_int(f, prefix, "rope.scaling.original_context_length", MODEL_CONTEXT_MAX, c->context,
+                               &original, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_fast", 32, &r->beta_fast, err);
+    if (!status)
+        status = arch_gguf_float(f, prefix, "rope.scaling.yarn_beta_slow", 1, &r->beta_slow, err);
+    if (status)
+        return status;
+    r->original_context = original;
+    return gguf_rope_scaling(f, prefix, r, err);
+}
+
+/* The FFN size of experts in files made before its key existed: what the tensors say. */
+static void gguf_expert_ffn(const model_files *f, model_config *c)
+{
+    for (int l = 0; l < c->layers && !c->expert_ffn; l++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%d.ffn_up_exps.weight", l);
+        const tensor_info *t = tensor_index_find(f->tensors, name);
+        if (t && t->dims == 3 && t->shape[1] <= MODEL_DIM_MAX)
+            c->expert_ffn = (int)t->shape[1];
+    }
+    if (!c->expert_ffn)
+        c->expert_ffn = c->dense_ffn;
+}
+
+static odmoe_status gguf_causal(const model_files *f, const char *prefix, odmoe_error *err)
+{
+    char key[128];
+    bool causal = true;
+    key_of(key, prefix, "attention.causal");
+    odmoe_status status = gguf_has(f->gguf, key) ? gguf_get_bool(f->gguf, key, &causal, err) : ODMOE_OK;
+    if (!status && !causal)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s is false: a model whose tokens see those behind them does not generate text", f->path,
+                       key);
+    return status;
+}
+
+static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_error *err)
+{
+    const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");
+    if (!embed || embed->dims != 2 || embed->shape[0] > MODEL_VOCAB_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: tensor token_embd.weight is missing or no matrix (has the download ended early, "
+                       "or is this not the first part of a split file?)",
+                       f->path);
+    c->vocab = (int)embed->shape[0];
+    return ODMOE_OK;
+}
+
+/* Head sizes that the file leaves out follow from the hidden size. */
+static void derive_heads(model_config *c, layer_config *l)
+{
+    l->kv_heads = l->kv_heads ? l->kv_heads : l->heads;
+    l->key_dim = l->key_dim || !l->heads ? l->key_dim : c->hidden / l->heads;
+    l->value_dim = l->value_dim || !l->heads ? l->value_dim : c->hidden / l->heads;
+}
+
+/* Some architectures have models with and without experts. */
+static odmoe_status gguf_dense(const model_files *f, const char *prefix, odmoe_error *err)
+{
+    int experts;
+    odmoe_status status = arch_gguf_int(f, prefix, "expert_count", ROUTER_EXPERTS_MAX, 0, &experts, err);
+    if (!status && !experts)
+        return err_set(
+            err, ODMOE_ERR_UNSUPPORTED,
+            "%s: '%s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
+            "another program for this one",
+            f->path, prefix);
+    return status;
+}
+
+odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config *c, odmoe_error *err)
+{
+    odmoe_status status = gguf_dense(f, a->gguf, err);
+    if (!status)
+        status = fields_read_gguf(f, a->gguf, a->fields, c, err);
+    if (!status)
+        status = gguf_causal(f, a->gguf, err);
+    if (!status)
+        status = gguf_vocab(f, c, err);
+    if (status)
+        return status;
+    for (int l = 0; l < c->layers; l++) {
+        derive_heads(c, &c->layer[l]);
+        c->layer[l].mixer = &mixer_attention;
+    }
+    gguf_expert_ffn(f, c);
+    c->clip_qkv = fabsf(c->clip_qkv);
+    c->attention_bias = true; /* GGUF files have the tensors, or have them not */
+    c->tied = true; /* GGUF leaves the output matrix out where it is the embedding */
+    if (c->router.groups <= 1)
+        c->router.groups = c->router.groups_used = 0;
+    return gguf_rope(f, a, c, err);
+}

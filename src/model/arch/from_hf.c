@@ -1,0 +1,124 @@
+/* from_hf.c - what families share in reading config.json. */
+#include <string.h>
+
+#include "model/arch/arch.h"
+#include "model/mixers/attention.h"
+
+/* None of the families turns a part of a head only. transformers ignores the number, or fails, depending on the scaling
+ * and on where it stands; a file with it was made for something else. */
+static odmoe_status whole_heads_turn(config_object json, odmoe_error *err)
+{
+    static const char *const parts[] = {NULL, "rope_scaling", "rope_parameters"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        config_object part = json;
+        double rotary;
+        odmoe_status status = parts[i] ? config_part(json, parts[i], &part, err) : ODMOE_OK;
+        if (!status)
+            status = config_float(part, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
+        if (status)
+            return status;
+        if (rotary != 1)
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: partial_rotary_factor %g: this family turns whole heads (1, or leave it out)",
+                           json.file, rotary);
+    }
+    return ODMOE_OK;
+}
+
+static void derive_heads(model_config *c, layer_config *l)
+{
+    l->kv_heads = l->kv_heads ? l->kv_heads : l->heads;
+    l->key_dim = l->key_dim ? l->key_dim : c->hidden / l->heads;
+    l->value_dim = l->value_dim ? l->value_dim : l->key_dim;
+}
+
+odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err)
+{
+    const char *act;
+    odmoe_status status = fields_read_hf(&json, a->fields, c, err);
+    if (!status)
+        status = whole_heads_turn(json, err);
+    if (!status)
+        status = config_text(json, "hidden_act", false, "silu", &act, err);
+    if (!status)
+        status = config_rope(json, a->rope_theta, c->context, &c->ropes[0].positions, err);
+    if (status)
+        return status;
+    if (strcmp(act, "silu"))
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: hidden_act '%.32s' is not supported (silu is)", json.file, act);
+    for (int l = 0; l < c->layers; l++) {
+        derive_heads(c, &c->layer[l]);
+        c->layer[l].mixer = &mixer_attention;
+    }
+    c->rope_sets = 1;
+    c->ropes[0].dim = c->layer[0].key_dim;
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_dense_layers(config_object json, model_config *c, odmoe_error *err)
+{
+    int64_t step;
+    odmoe_status status = config_int(json, "decoder_sparse_step", false, 1, MODEL_LAYERS_MAX, 1, &step, err);
+    if (status)
+        return status;
+    for (int l = 0; l < c->layers; l++)
+        c->layer[l].ffn = (l + 1) % step ? FFN_DENSE : FFN_EXPERTS;
+    const json_t *only = json_object_get(json.object, "mlp_only_layers");
+    if (only && !json_is_array(only) && !json_is_null(only))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: mlp_only_layers is not a list of layers", json.file);
+    for (size_t i = 0; i < json_array_size(only); i++) {
+        const json_t *l = json_array_get(only, i);
+        if (!json_is_integer(l) || json_integer_value(l) < 0 || json_integer_value(l) >= c->layers)
+            return err_set(err, ODMOE_ERR_FORMAT, "%s: mlp_only_layers names a layer that isn't there", json.file);
+        c->layer[json_integer_value(l)].ffn = FFN_DENSE;
+    }
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err)
+{
+    bool use;
+    int64_t size;
+    /* without a number the reference takes 4096; `null` is its word for none */
+    const json_t *given = json_object_get(json.object, "sliding_window");
+    odmoe_status status = config_bool(json, "use_sliding_window", false, false, &use, err);
+    if (!status)
+        status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, given ? 0 : 4096, &size, err);
+    if (status)
+        return status;
+    if (use && size == 0 && !json_is_null(given))
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "%s: sliding_window is 0, which would hide all tokens; write null, or use_sliding_window false, for no "
+                       "window",
+                       json.file);
+    *window = use ? (int)size : 0;
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c, bool *given, odmoe_error *err)
+{
+    int layers = c->layers;
+    const json_t *types = json_object_get(json.object, "layer_types");
+    *given = types && !json_is_null(types);
+    if (!*given)
+        return ODMOE_OK;
+    if (!json_is_array(types) || json_array_size(types) != (size_t)layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: layer_types must be a list with one word for each of %d layers",
+                       json.file, layers);
+    for (int l = 0; l < layers; l++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)l));
+        bool slides = type && !strcmp(type, "sliding_attention");
+        if (!type || (!slides && strcmp(type, "full_attention")))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: layer_types: '%.32s' of layer %d is not known; known are full_attention, "
+                           "sliding_attention",
+                           json.file, type ? type : "(no text)", l);
+        if (slides && !window)
+            return err_set(err, ODMOE_ERR_FORMAT,
+                           "%s: layer_types lets layer %d slide, but use_sliding_window and sliding_window give no "
+                           "window",
+                           json.file, l);
+        c->layer[l].window = slides ? window : 0;
+    }
+    return ODMOE_OK;
+}

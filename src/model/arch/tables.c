@@ -1,0 +1,38 @@
+/* tables.c - tables of tensors that families share. */
+#include "model/arch/arch.h"
+
+const weight_rule arch_weights_frame[] = {
+    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
+    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
+    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
+    {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
+    {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
+     DIM_HIDDEN, false},
+    {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight", DIM_VECTOR,
+     DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_mlp[] = {
+    {W_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.mlp.gate.weight", DIM_EXPERTS, DIM_HIDDEN,
+     false},
+    {W_DENSE_GATE, IN_DENSE_LAYERS, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight", DIM_DENSE_FFN,
+     DIM_HIDDEN, false},
+    {W_DENSE_UP, IN_DENSE_LAYERS, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight", DIM_DENSE_FFN,
+     DIM_HIDDEN, false},
+    {W_DENSE_DOWN, IN_DENSE_LAYERS, "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight", DIM_HIDDEN,
+     DIM_DENSE_FFN, false},
+    WEIGHTS_END,
+};
+
+const expert_rule arch_experts_mlp[] = {
+    {PIECE_GATE, "blk.%d.ffn_gate_exps.weight", "blk.%d.ffn_gate.%d.weight", NULL,
+     "model.layers.%d.mlp.experts.%d.gate_proj.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {PIECE_UP, "blk.%d.ffn_up_exps.weight", "blk.%d.ffn_up.%d.weight", NULL,
+     "model.layers.%d.mlp.experts.%d.up_proj.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {PIECE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL,
+     DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
+    {PIECE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
+     "model.layers.%d.mlp.experts.%d.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
+    {.role = PIECE_ROLE_COUNT},
+};

@@ -1,0 +1,347 @@
+#include "model/weights.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/mixers/mixer.h"
+
+#define NAME_MAX_LENGTH 160
+
+typedef struct binder {
+    const model_files *files;
+    const model_config *config;
+    const weight_names *names;
+    model_weights *out;
+    const tensor_info **used; /* every tensor that some rule took */
+    size_t used_count, used_capacity;
+    odmoe_error *err;
+} binder;
+
+static int64_t dim_length(const model_config *c, const weight_table *table, int layer, int dim)
+{
+    switch ((weight_dim)dim) {
+    case DIM_VECTOR:
+    case DIM_ONE:
+        return 1;
+    case DIM_HIDDEN:
+        return c->hidden;
+    case DIM_VOCAB:
+        return c->vocab;
+    case DIM_HALF_ROPE:
+        return c->ropes[0].dim / 2;
+    case DIM_EXPERTS:
+        return c->router.experts;
+    case DIM_EXPERT_FFN:
+        return c->expert_ffn;
+    case DIM_EXPERT_FFN_2:
+        return 2 * (int64_t)c->expert_ffn;
+    case DIM_SHARED_FFN:
+        return c->shared_ffn;
+    case DIM_DENSE_FFN:
+        return c->dense_ffn;
+    case DIM_OF_MIXER:
+        break;
+    }
+    return table->mixer->dim(c, layer, dim);
+}
+
+/* One of the names in "a|b", with the layer's and the expert's numbers. The patterns come from the families' tables in
+ * this program, never from a file. Returns what follows the name in `patterns`. */
+static const char *make_name(char out[NAME_MAX_LENGTH], const char *patterns, int layer, int expert)
+{
+    char pattern[NAME_MAX_LENGTH];
+    size_t length = strcspn(patterns, "|");
+    snprintf(pattern, sizeof pattern, "%.*s", (int)length, patterns);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(out, NAME_MAX_LENGTH, pattern, layer, expert);
+#pragma GCC diagnostic pop
+    return patterns + length + (patterns[length] == '|');
+}
+
+static const tensor_info *find(binder *b, const char *patterns, int layer, int expert)
+{
+    const tensor_info *t = NULL;
+    while (patterns && *patterns && !t) {
+        char name[NAME_MAX_LENGTH];
+        patterns = make_name(name, patterns, layer, expert);
+        t = tensor_index_find(b->files->tensors, name);
+    }
+    return t;
+}
+
+static odmoe_status use(binder *b, const tensor_info *t)
+{
+    odmoe_status status =
+        mem_grow((void **)&b->used, &b->used_capacity, b->used_count + 1, sizeof *b->used, "the tensor table", b->err);
+    if (!status)
+        b->used[b->used_count++] = t;
+    return status;
+}
+
+static odmoe_status missing(binder *b, const char *patterns, int layer)
+{
+    char name[NAME_MAX_LENGTH];
+    make_name(name, patterns ? patterns : "(none)", layer, 0);
+    return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s is missing", b->files->path, name);
+}
+
+/* rows x cols, where leading dimensions of 1 don't count: GGUF writes some one-row matrices as vectors. */
+static bool has_shape(const tensor_info *t, int64_t rows, int64_t cols)
+{
+    int first = 0;
+    while (first < t->dims && t->shape[first] == 1)
+        first++;
+    uint64_t want[2] = {(uint64_t)rows, (uint64_t)cols};
+    int start = rows == 1 ? 1 : 0;
+    if (rows == 1 && cols == 1)
+        start = 2;
+    if (t->dims - first != 2 - start)
+        return false;
+    return !memcmp(t->shape + first, want + start, (size_t)(2 - start) * sizeof *want);
+}
+
+static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, int64_t cols)
+{
+    return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s: its shape isn't %lld x %lld as the configuration says",
+                   b->files->path, t->name, (long long)rows, (long long)cols);
+}
+
+/* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
+static odmoe_status denied(binder *b, const weight_rule *rule, const tensor_info *t)
+{
+    const char *key = fields_hf_key(b->names->fields, rule->only_if);
+    return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: there is a tensor %s, but %s in config.json is false: set it to true if the model was trained "
+                   "with biases, or remove them",
+                   b->files->path, t->name, key ? key : fields_what(rule->only_if));
+}
+
+/* One rule of one layer: where its tensor lies, or its part of a fused one. */
+typedef struct bind_site {
+    const weight_table *table;
+    const weight_rule *rule;
+    int layer;
+    resident *out;
+} bind_site;
+
+static int64_t rows_of(binder *b, const bind_site *s, const weight_rule *rule)
+{
+    /* a fused vector is cut along its only dimension */
+    return dim_length(b->config, s->table, s->layer, rule->rows == DIM_VECTOR ? rule->cols : rule->rows);
+}
+
+static const char *fused_name(binder *b, const weight_rule *rule)
+{
+    return b->files->gguf ? rule->gguf_fused : rule->hf_fused;
+}
+
+static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t skip)
+{
+    int64_t rows = dim_length(b->config, s->table, s->layer, s->rule->rows);
+    int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
+    s->out->info = t;
+    s->out->skip = skip;
+    s->out->w = (weight){.type = s->rule->rows == DIM_VECTOR ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
+    b->out->bytes += (dtype_bytes(s->out->w.type, (uint64_t)(rows * cols)) + 63) & ~63ull;
+}
+
+/* The rule's rows of a tensor that holds the rows of several rules, in the order of the table. */
+static odmoe_status bind_fused(binder *b, const bind_site *s, const tensor_info *t)
+{
+    int64_t before = 0, all = 0;
+    for (const weight_rule *r = s->table->rules; r->role >= 0; r++) {
+        if (!fused_name(b, r) || strcmp(fused_name(b, r), fused_name(b, s->rule)))
+            continue;
+        before = r == s->rule ? all : before;
+        all += rows_of(b, s, r);
+    }
+    bool vector = s->rule->rows == DIM_VECTOR;
+    int64_t cols = vector ? 1 : dim_length(b->config, s->table, s->layer, s->rule->cols);
+    if (vector ? !has_shape(t, 1, all) : !has_shape(t, all, cols))
+        return wrong_shape(b, t, all, cols);
+    if (vector && (uint64_t)before % dtype_info(t->type)->block)
+        return err_set(b->err, ODMOE_ERR_UNSUPPORTED, "%s: tensor %s: type %s cannot be cut into its parts",
+                       b->files->path, t->name, dtype_info(t->type)->name);
+    take(b, s, t, dtype_bytes(t->type, (uint64_t)(before * cols)));
+    return use(b, t);
+}
+
+static odmoe_status bind_one(binder *b, const bind_site *s)
+{
+    const weight_rule *rule = s->rule;
+    const char *names = b->files->gguf ? rule->gguf : rule->hf;
+    const tensor_info *t = find(b, names, s->layer, 0), *fused = find(b, fused_name(b, rule), s->layer, 0);
+    if ((t || fused) && !fields_flag(b->config, rule->only_if))
+        return denied(b, rule, t ? t : fused);
+    if (t && fused)
+        return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path,
+                       t->name, fused->name);
+    if (fused)
+        return bind_fused(b, s, fused);
+    if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
+        return err_set(b->err, ODMOE_ERR_FORMAT,
+                       "%s: tensor %s is missing, and the configuration says that it is not the embedding "
+                       "(tie_word_embeddings)",
+                       b->files->path, names);
+    if (!t)
+        return rule->optional ? ODMOE_OK : missing(b, names, s->layer);
+    int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
+    int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
+    if (!has_shape(t, rows, cols))
+        return wrong_shape(b, t, rows, cols);
+    take(b, s, t, 0);
+    return use(b, t);
+}
+
+static bool applies(const weight_table *table, const weight_rule *rule, const layer_config *layer)
+{
+    if (table->mixer && table->mixer != layer->mixer)
+        return false;
+    return rule->where == IN_ALL_LAYERS || (rule->where == IN_MOE_LAYERS && layer->ffn == FFN_EXPERTS) ||
+           (rule->where == IN_DENSE_LAYERS && layer->ffn == FFN_DENSE);
+}
+
+static odmoe_status bind_resident(binder *b, const weight_table *table, const weight_rule *rule)
+{
+    if (rule->where == IN_MODEL)
+        return bind_one(b, &(bind_site){table, rule, 0, &b->out->model[rule->role]});
+    odmoe_status status = ODMOE_OK;
+    for (int l = 0; l < b->config->layers && !status; l++) {
+        layer_weights *w = &b->out->layers[l];
+        if (applies(table, rule, &b->config->layer[l]))
+            status = bind_one(
+                b, &(bind_site){table, rule, l, table->mixer ? &w->mixer[rule->role] : &w->frame[rule->role]});
+    }
+    return status;
+}
+
+static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int layer, int moe_layer, bool *found)
+{
+    bool in_gguf = b->files->gguf != NULL;
+    const char *merged = in_gguf ? rule->gguf : rule->hf, *one = in_gguf ? rule->gguf_one : rule->hf_one;
+    int64_t rows = dim_length(b->config, NULL, layer, rule->rows);
+    int64_t cols = dim_length(b->config, NULL, layer, rule->cols);
+    const tensor_info *t = find(b, merged, layer, 0);
+    odmoe_status status;
+    *found = t || find(b, one, layer, 0);
+    if (!*found)
+        return ODMOE_OK;
+    if (t) {
+        status = expert_index_add_merged(b->out->experts, moe_layer, rule->role, t, rows, cols, rule->in_out,
+                                         rule->interleaved, b->err);
+        return status ? status : use(b, t);
+    }
+    for (int e = 0; e < b->config->router.experts; e++) {
+        t = find(b, one, layer, e);
+        if (!t)
+            return err_set(b->err, ODMOE_ERR_FORMAT,
+                           "%s: layer %d, expert %d: a tensor like its neighbours' is missing", b->files->path, layer,
+                           e);
+        status = expert_index_add_one(b->out->experts, moe_layer, e, rule->role, t, rows, cols, rule->in_out,
+                                      rule->interleaved, b->err);
+        if (!status)
+            status = use(b, t);
+        if (status)
+            return status;
+    }
+    return ODMOE_OK;
+}
+
+/* gate and up, or both in one, and down. found: bits of the roles that the layer has. */
+static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, unsigned found)
+{
+    const unsigned apart = 1u << PIECE_GATE | 1u << PIECE_UP, fused = 1u << PIECE_GATE_UP;
+    if (found & fused && found & apart)
+        return err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d has its experts' gate and up both fused and apart",
+                       b->files->path, layer);
+    unsigned wanted = (found & fused ? fused : apart) | 1u << PIECE_DOWN;
+    for (const expert_rule *rule = rules; rule->role != PIECE_ROLE_COUNT; rule++)
+        if (wanted & ~found & 1u << rule->role)
+            return missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
+    return ODMOE_OK;
+}
+
+static odmoe_status bind_experts(binder *b, const expert_rule *rules)
+{
+    int moe_layer = 0;
+    for (int l = 0; l < b->config->layers; l++) {
+        if (b->config->layer[l].moe_index < 0)
+            continue;
+        unsigned roles = 0;
+        for (const expert_rule *rule = rules; rule->role != PIECE_ROLE_COUNT; rule++) {
+            bool found;
+            odmoe_status status = bind_layer_experts(b, rule, l, moe_layer, &found);
+            if (status)
+                return status;
+            roles |= (unsigned)found << rule->role;
+        }
+        odmoe_status status = check_roles(b, rules, l, roles);
+        if (status)
+            return status;
+        moe_layer++;
+    }
+    return ODMOE_OK;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    uintptr_t x = (uintptr_t) * (const tensor_info *const *)a, y = (uintptr_t) * (const tensor_info *const *)b;
+    return (x > y) - (x < y);
+}
+
+/* Tensors that are no part of the computation: position tables that some exporters store although they follow from the
+ * configuration, and what the family says. */
+static bool ignored(const binder *b, const char *name)
+{
+    if (!fnmatch("*rotary_emb.inv_freq", name, FNM_NOESCAPE))
+        return true;
+    for (const char *const *p = b->names->ignored; p && *p; p++)
+        if (!fnmatch(*p, name, FNM_NOESCAPE))
+            return true;
+    return false;
+}
+
+static odmoe_status refuse_unknown(binder *b)
+{
+    if (b->used_count)
+        qsort(b->used, b->used_count, sizeof *b->used, by_address);
+    for (size_t i = 0; i < tensor_index_count(b->files->tensors); i++) {
+        const tensor_info *t = tensor_index_at(b->files->tensors, i);
+        if (!bsearch(&t, b->used, b->used_count, sizeof *b->used, by_address) && !ignored(b, t->name))
+            return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: unknown tensor %s for family %s: leaving it out could change the result",
+                           b->files->path, t->name, b->config->family);
+    }
+    return ODMOE_OK;
+}
+
+odmoe_status weights_bind(const model_files *files, const model_config *config, const weight_names *names,
+                          model_weights *out, odmoe_error *err)
+{
+    *out = (model_weights){.layer_count = config->layers};
+    binder b = {.files = files, .config = config, .names = names, .out = out, .err = err};
+    odmoe_status status = ODMOE_ERR_MEMORY;
+    out->layers = mem_calloc((size_t)config->layers, sizeof *out->layers, "the weight table", err);
+    if (!out->layers)
+        goto done;
+    out->experts = expert_index_create(config->moe_layers, config->router.experts, err);
+    if (!out->experts)
+        goto done;
+    status = ODMOE_OK;
+    for (const weight_table *table = names->tables; table->rules && !status; table++)
+        for (const weight_rule *rule = table->rules; rule->role >= 0 && !status; rule++)
+            status = bind_resident(&b, table, rule);
+    if (!status)
+        status = bind_experts(&b, names->experts);
+    if (!status)
+        status = refuse_unknown(&b);
+done:
+    free(b.used);
+    if (status)
+        weights_free(out);
+    return status;
+}
