@@ -247,7 +247,12 @@ static double through_store(const made_model *m, io_mode io, int bursts, int dep
         pinned_expert view;
         choose(&state, list);
         store_invalidate(s, -1, -1);
-        if (store_fetch_begin(s, (b + 4) % LAYERS, list, BURST, FETCH_ARRIVAL, &batch, &err))
+        fetch_request request = {.layer = (b + 4) % LAYERS,
+                                 .n = BURST,
+                                 .experts = list,
+                                 .order = FETCH_ARRIVAL,
+                                 .size = {FETCH_DECODE, 1, 1}};
+        if (store_fetch_begin(s, &request, &batch, &err))
             die(err.message);
         while (!store_fetch_next(batch, &view, &err) && view.expert >= 0)
             store_fetch_release(batch, &view);

@@ -4,15 +4,17 @@
 #include "measure.h"
 #include "options.h"
 
-enum { KEY_REPLAY_RAM = KEY_COMMAND, KEY_REPLAY_POLICY, KEY_REPLAY_JSON };
+enum { KEY_REPLAY_RAM = KEY_COMMAND, KEY_REPLAY_POLICY, KEY_REPLAY_SEQUENCES, KEY_REPLAY_JSON };
 
 #define POLICIES_MAX 32
+#define SEQUENCES_MAX 1024 /* that a replay takes */
 
 typedef struct replay_options {
     const char *trace;
     uint64_t ram;
     const char *policies[POLICIES_MAX + 1]; /* those asked for; none: all */
     int count;
+    int32_t sequences;
     bool json;
 } replay_options;
 
@@ -29,6 +31,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
                 usage_error("--policy: more than %d names", POLICIES_MAX);
             o->policies[o->count++] = name;
         }
+        return 0;
+    case KEY_REPLAY_SEQUENCES:
+        o->sequences = (int32_t)parse_integer("--sequences", arg, 1, SEQUENCES_MAX);
         return 0;
     case KEY_REPLAY_JSON:
         o->json = true;
@@ -51,12 +56,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp replay_argp = {
-    .options = (const struct argp_option[]){{"ram", KEY_REPLAY_RAM, "SIZE", 0, "room for experts", 0},
-                                            {"policy", KEY_REPLAY_POLICY, "NAME[,NAME...]", 0,
-                                             "only these; default: all. belady, the optimum, always comes last", 0},
-                                            {"json", KEY_REPLAY_JSON, NULL, 0,
-                                             "one JSON object on standard output, a member for each policy", 0},
-                                            {0}},
+    .options =
+        (const struct argp_option[]){
+            {"ram", KEY_REPLAY_RAM, "SIZE", 0, "room for experts", 0},
+            {"policy", KEY_REPLAY_POLICY, "NAME[,NAME...]", 0,
+             "only these; default: all. belady, the optimum, always comes last", 0},
+            {"sequences", KEY_REPLAY_SEQUENCES, "N", 0, "N copies of the trace decode together; default: 1", 0},
+            {"json", KEY_REPLAY_JSON, NULL, 0, "one JSON object on standard output, a member for each policy", 0},
+            {0}},
     .parser = parse,
     .args_doc = "TRACE",
     .doc = "Send a routing trace through the expert cache, without a model: what each policy would have hit.\v"
@@ -84,7 +91,7 @@ static void belady_last(replay_options *o)
 
 int command_replay(int argc, char **argv)
 {
-    replay_options o = {0};
+    replay_options o = {.sequences = 1};
     parse_options(&replay_argp, argc, argv, &o);
     if (!o.count)
         while (o.count < POLICIES_MAX && odmoe_policy_at(o.count)) {
@@ -97,7 +104,12 @@ int command_replay(int argc, char **argv)
     int status = STATUS_DONE;
     for (int i = 0; i <= o.count && status == STATUS_DONE; i++) {
         odmoe_replay_result r = {.size = sizeof r};
-        if (odmoe_replay(o.trace, o.ram, o.policies[i], &r, &err))
+        odmoe_replay_options run;
+        odmoe_replay_options_init(&run);
+        run.cache_bytes = o.ram;
+        run.policy = o.policies[i];
+        run.sequences = o.sequences;
+        if (odmoe_replay(o.trace, &run, &r, &err))
             status = fail(&err);
         else if (o.json)
             json_object_set_new(object, r.policy,

@@ -311,19 +311,31 @@ ODMOE_API void odmoe_sampler_accept(odmoe_sampler *sampler, int32_t token);
 
 /* ---- replaying a routing trace ---------------------------------------------------------------------------- */
 
+typedef struct odmoe_replay_options {
+    size_t size;          /* odmoe_replay_options_init */
+    uint64_t cache_bytes; /* room for experts */
+    const char *policy;   /* one of odmoe_policy_at, "auto" (also NULL), or "belady": the optimum, which knows the
+                             future */
+    int32_t sequences;    /* 1: the trace as it is; n: n copies of it, begun at different places, decode together, so
+                             that each decoding step needs the experts of n tokens; at most 1,024 */
+} odmoe_replay_options;
+ODMOE_API void odmoe_replay_options_init(odmoe_replay_options *options);
+
 /* odmoe_replay - send a routing trace through the expert cache's own code, without a model: what would a policy have
- * hit? trace    a file of routing decisions: JSON lines (one token: the experts of each layer) or CSV (docs/cache.md)
- * policy   one of odmoe_policy_at, "auto", or "belady": the optimum, which knows the future
+ * hit?
+ *
+ * trace    a file of routing decisions: JSON lines (one token: the experts of each layer) or CSV (docs/cache.md)
  * result   result->size set by the caller
- * Errors   ERR_IO, ERR_FORMAT (file and line); ERR_ARG for an unknown policy; ERR_BUDGET: no room for one expert. */
+ * Errors   ERR_IO, ERR_FORMAT (file and line; or a trace of prompts alone, with several sequences); ERR_ARG for an
+ *          unknown policy; ERR_BUDGET: no room for one expert; ERR_RANGE for sequences. */
 typedef struct odmoe_replay_result {
     size_t size;
     double hit_pct_cum, hit_pct_decode; /* of experts asked for: all, and without prompts */
     uint64_t bytes_read;
     char policy[24]; /* the one that was run */
 } odmoe_replay_result;
-ODMOE_API odmoe_status odmoe_replay(const char *trace, uint64_t cache_bytes, const char *policy,
-                                    odmoe_replay_result *result, odmoe_error *err);
+ODMOE_API odmoe_status odmoe_replay(const char *trace, const odmoe_replay_options *options, odmoe_replay_result *result,
+                                    odmoe_error *err);
 
 /* ---- telemetry -------------------------------------------------------------------------------------------- */
 

@@ -9,19 +9,18 @@
 
 /* ---- a table of functions, as the layer's source ---- */
 
-static odmoe_status table_begin(void *ctx, int layer, const int32_t *experts, int n, fetch_order order, void **batch,
-                                odmoe_error *err)
+static odmoe_status table_begin(void *ctx, const fetch_request *request, void **batch, odmoe_error *err)
 {
     table_source *ts = ctx;
     ts->refused.code = ODMOE_OK;
-    ts->experts = experts;
-    ts->n = n;
-    ts->layer = layer;
+    ts->experts = request->experts;
+    ts->n = request->n;
+    ts->layer = request->layer;
     ts->given = 0;
-    ts->order = order;
+    ts->order = request->order;
     memset(ts->seen, 0, sizeof ts->seen);
-    return ts->ops.begin(ts->ops.ctx, layer, experts, n,
-                         order == FETCH_LISTED ? ODMOE_ORDER_LISTED : ODMOE_ORDER_ARRIVAL, batch, err);
+    return ts->ops.begin(ts->ops.ctx, request->layer, request->experts, request->n,
+                         request->order == FETCH_LISTED ? ODMOE_ORDER_LISTED : ODMOE_ORDER_ARRIVAL, batch, err);
 }
 
 /* Is it one that was asked for, in its turn, for the first time? What is missing, doubled or out of turn would change
@@ -207,11 +206,15 @@ static odmoe_status store_table_begin(void *ctx, int32_t layer, const int32_t *e
                                       void **batch, odmoe_error *err)
 {
     const odmoe_source *s = ctx;
-    store_fetch *b;
-    odmoe_status status = store_fetch_begin(s->store, layer, experts, n,
-                                            order == ODMOE_ORDER_LISTED ? FETCH_LISTED : FETCH_ARRIVAL, &b, err);
+    fetch_request request = {.layer = layer,
+                             .n = n,
+                             .experts = experts,
+                             .order = order == ODMOE_ORDER_LISTED ? FETCH_LISTED : FETCH_ARRIVAL,
+                             .size = {order == ODMOE_ORDER_LISTED ? FETCH_PROMPT : FETCH_DECODE, 1, 1}};
+    store_fetch *f;
+    odmoe_status status = store_fetch_begin(s->store, &request, &f, err);
     if (!status)
-        *batch = b;
+        *batch = f;
     return status;
 }
 

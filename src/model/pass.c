@@ -243,6 +243,15 @@ static void guess_next_layer(chunk_run *r, int moe_layer)
     guess_next(&m->guess, &m->work.guess, &call, m->work.x, r->n);
 }
 
+/* A row that continues where its sequence stands is the sequence's first. */
+static fetch_size size_of_chunk(const chunk_run *r)
+{
+    int32_t sequences = 0;
+    for (int64_t row = 0; row < r->pass->n; row++)
+        sequences += r->pass->rows[row].position == r->pass->rows[row].seq->length;
+    return (fetch_size){sequences == r->pass->n ? FETCH_DECODE : FETCH_PROMPT, (int32_t)r->n, sequences};
+}
+
 static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
 {
     model *m = r->m;
@@ -257,7 +266,7 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
     route_run(&m->compute, &m->config.router, layer, &m->work.in, r->n, m->work.probs, &chosen);
     experts_call call;
     odmoe_status status = experts_start(&call, &m->compute, &m->shape, &m->work.experts, &m->source, moe_layer,
-                                        &m->work.in, r->n, m->work.topk, m->work.topw, err);
+                                        &m->work.in, r->n, size_of_chunk(r), m->work.topk, m->work.topw, err);
     if (status)
         return status;
     guess_judge(&m->guess, &m->work.guess, &m->source, moe_layer, m->work.experts.counts);

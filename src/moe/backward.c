@@ -260,7 +260,12 @@ static odmoe_status run_experts(backward *b, odmoe_error *err)
     const expert_source *source = &b->m->source;
     void *batch;
     int needed = experts_group(&b->m->shape, &b->entries, b->t->n, b->t->topk, b->t->topw);
-    odmoe_status status = source->begin(source->ctx, b->t->index, b->entries.needed, needed, FETCH_LISTED, &batch, err);
+    fetch_request request = {.layer = b->t->index,
+                             .n = needed,
+                             .experts = b->entries.needed,
+                             .order = FETCH_LISTED,
+                             .size = {FETCH_PROMPT, (int32_t)b->t->n, 1}};
+    odmoe_status status = source->begin(source->ctx, &request, &batch, err);
     if (status)
         return status;
     for (;;) {

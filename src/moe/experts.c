@@ -329,14 +329,18 @@ static void add_kept(const experts_call *call, int64_t entries)
 }
 
 odmoe_status experts_start(experts_call *call, const compute *c, const experts_shape *shape, experts_work *work,
-                           const expert_source *source, int layer, const activations *x, int64_t n, const int32_t *topk,
-                           const float *topw, odmoe_error *err)
+                           const expert_source *source, int layer, const activations *x, int64_t n, fetch_size size,
+                           const int32_t *topk, const float *topw, odmoe_error *err)
 {
     *call = (experts_call){.c = c, .shape = shape, .work = work, .source = source, .layer = layer, .x = x, .n = n};
     call->few = n * shape->top_k <= EXPERTS_FEW;
     call->needed = experts_group(shape, work, n, topk, topw);
-    odmoe_status status = source->begin(source->ctx, layer, work->needed, call->needed,
-                                        call->few ? FETCH_ARRIVAL : FETCH_LISTED, &call->batch, err);
+    fetch_request request = {.layer = layer,
+                             .n = call->needed,
+                             .experts = work->needed,
+                             .order = call->few ? FETCH_ARRIVAL : FETCH_LISTED,
+                             .size = size};
+    odmoe_status status = source->begin(source->ctx, &request, &call->batch, err);
     if (!status && source->note_uses)
         for (int i = 0; i < call->needed; i++)
             source->note_uses(source->ctx, layer, work->needed[i], (uint64_t)work->counts[work->needed[i]]);

@@ -108,11 +108,11 @@ typedef struct experts_call {
 
 /* experts_start - group n rows by expert and ask the source for the experts: reads begin. What the caller computes
  * until experts_finish hides them. x: [n, hidden] in the formats of shape->in_mask; topk, topw [n, top_k] from the
- * router; both borrowed until experts_finish. 1 <= n <= work->max_rows. Errors: the source's; then there is nothing to
+ * router; both borrowed until experts_finish. 1 <= n <= work->max_rows. size: for the source. Errors: the source's; then there is nothing to
  * finish. */
 odmoe_status experts_start(experts_call *call, const compute *c, const experts_shape *shape, experts_work *work,
-                           const expert_source *source, int layer, const activations *x, int64_t n, const int32_t *topk,
-                           const float *topw, odmoe_error *err);
+                           const expert_source *source, int layer, const activations *x, int64_t n, fetch_size size,
+                           const int32_t *topk, const float *topw, odmoe_error *err);
 
 /* experts_finish - y [n, hidden] = the layer's output (overwritten). Ends the batch, after errors too.
  * Errors: the source's, with y undefined. */

@@ -181,9 +181,10 @@ static odmoe_status run_chunk(forward *f, float *y, odmoe_error *err)
     int64_t pairs = f->first * m->router.top_k;
     activations_fill(&m->compute, &m->work.in, m->shape.in_mask, f->x, f->n);
     route(f);
+    fetch_size size = {f->n == 1 ? FETCH_DECODE : FETCH_PROMPT, (int32_t)f->n, 1};
     experts_call call;
     odmoe_status status = experts_start(&call, &m->compute, &m->shape, &m->work.experts, &m->source, f->index,
-                                        &m->work.in, f->n, f->topk, f->topw, err);
+                                        &m->work.in, f->n, size, f->topk, f->topw, err);
     if (status)
         return status;
     if (m->ahead) { /* what was guessed for this layer and not needed steps back; the next layer's guesses start */

@@ -1,12 +1,11 @@
 #include "moe/source.h"
 
-static odmoe_status begin(void *ctx, int layer, const int32_t *experts, int n, fetch_order order, void **batch,
-                          odmoe_error *err)
+static odmoe_status begin(void *ctx, const fetch_request *request, void **batch, odmoe_error *err)
 {
-    store_fetch *b;
-    odmoe_status status = store_fetch_begin(ctx, layer, experts, n, order, &b, err);
+    store_fetch *f;
+    odmoe_status status = store_fetch_begin(ctx, request, &f, err);
     if (!status)
-        *batch = b;
+        *batch = f;
     return status;
 }
 

@@ -8,8 +8,7 @@
 typedef struct expert_source {
     void *ctx;
     /* As store_fetch_begin, store_fetch_next, store_fetch_release, store_fetch_end in store.h; `batch` is the source's own. */
-    odmoe_status (*begin)(void *ctx, int layer, const int32_t *experts, int n, fetch_order order, void **batch,
-                          odmoe_error *err);
+    odmoe_status (*begin)(void *ctx, const fetch_request *request, void **batch, odmoe_error *err);
     odmoe_status (*next)(void *ctx, void *batch, pinned_expert *view, odmoe_error *err);
     /* As store_fetch_poll; NULL where the source cannot tell: experts are then computed one by one. */
     odmoe_status (*poll)(void *ctx, void *batch, pinned_expert *view, odmoe_error *err);

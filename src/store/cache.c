@@ -412,10 +412,10 @@ void cache_note(cache *c, int32_t id, uint64_t tokens)
         c->policy->ops->note(c->policy, id, tokens);
 }
 
-void cache_begin(cache *c, int layer)
+void cache_begin(cache *c, int layer, fetch_size size)
 {
     if (c->policy->ops->begin)
-        c->policy->ops->begin(c->policy, layer);
+        c->policy->ops->begin(c->policy, layer, size);
     for (int k = 0; k < READ_PRIORITY_COUNT; k++)
         for (int32_t id = c->prefetched[k].first, next; id >= 0; id = next) {
             next = c->entry[id].next;

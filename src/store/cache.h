@@ -100,7 +100,7 @@ void cache_note(cache *c, int32_t id, uint64_t tokens);
 
 /* cache_begin - a fetch of the layer begins, its list is wanted: what was read ahead for the layer and is not wanted no
  * longer counts as unused. cache_invalidate - forget its bytes. */
-void cache_begin(cache *c, int layer);
+void cache_begin(cache *c, int layer, fetch_size size);
 void cache_invalidate(cache *c, int32_t id);
 
 /* READY, and its bytes may be given out. */

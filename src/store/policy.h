@@ -1,5 +1,6 @@
-/* policy.h - which cached expert goes first. A policy knows ids, bytes and the order of use; no files, no states, no
- * locks (its caller serialises), so that it runs the same under the store and in a replay of a trace.
+/* policy.h - which cached expert is evicted first. A policy knows ids, bytes, the order of use and the size of each
+ * fetch; no files, no states, no locks (its caller serialises), so that the same code runs under the store and in a
+ * replay of a trace.
  *
  * id = layer * experts + expert. A forward pass goes through the layers in ascending order; a policy may take a step
  * back to a lower layer as the beginning of the next pass.
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 
 #include "base/status.h"
+#include "store/fetch_size.h"
 
 typedef struct policy_shape {
     int32_t layers, experts;
@@ -18,7 +20,7 @@ typedef struct policy_shape {
     const uint16_t *class_of;
 } policy_shape;
 
-/* May this id be evicted now? Asked by victim() for ids in the order in which the policy would give them up. */
+/* May this id be evicted now? Asked by victim() for ids in the order in which the policy would evict them. */
 typedef bool (*policy_may)(void *ctx, int32_t id);
 
 typedef struct policy policy; /* each policy's own struct begins with it */
@@ -29,22 +31,22 @@ struct policy_ops {
     const char *what; /* one line for a user */
     policy *(*create)(const policy_ops *self, const policy_shape *shape, odmoe_error *err);
     void (*free)(policy *p);
-    /* A fetch of this layer begins; what it wants will be given to it. May be NULL. */
-    void (*begin)(policy *p, int32_t layer);
-    /* id is READY: it has been read for somebody who waits, or ahead (then use() may follow or not). */
+    /* A fetch of this layer begins; each expert on its list will be used. May be NULL. */
+    void (*begin)(policy *p, int32_t layer, fetch_size size);
+    /* id is READY: a fetch waits for it, or it was prefetched (then use() may follow or not). */
     void (*insert)(policy *p, int32_t id);
-    /* id is given to a fetch, whether it was cached or has just been read. It is in the cache. */
+    /* A fetch pins id, whether it was cached or has just been read. id is in the cache. */
     void (*use)(policy *p, int32_t id);
-    /* `tokens` tokens of the fetch that id was given to use it. May be NULL. */
+    /* `tokens` tokens of the fetch that pinned id use it. May be NULL. */
     void (*note)(policy *p, int32_t id, uint64_t tokens);
     /* id leaves the cache. */
     void (*remove)(policy *p, int32_t id);
-    /* the cached id to give up first among those that may go; -1: none may. Changes nothing. */
+    /* The cached id to evict first among those that may be evicted; -1: none may. Changes nothing. */
     int32_t (*victim)(policy *p, policy_may may, void *ctx);
     uint64_t (*heap_bytes)(const policy_shape *shape); /* what create allocates */
-    /* for policies that share their functions and differ in how they rank (policy_ranked.c) */
+    /* For policies that share their functions and differ in how they rank (policy_ranked.c). */
     double (*rank)(const policy *p, int32_t id);
-    float half_life;
+    float half_life; /* passes */
 };
 
 struct policy {

@@ -1,15 +1,20 @@
-/* policy_next.c - the default: the expert that will be needed again last goes first, as far as one can know.
+/* policy_next.c - the default: evict the expert that will probably be needed again last.
  *
- * Two things are known. Layers come round in turn, so the next possible use of an expert is when its layer is next: the
- * layer just passed is a whole pass away. And whether the router picks it then: that chance p is learned while running,
- * from what became of experts with the same history - how long ago they were last used, how often they are used in the
- * long run - in a small table that every layer of every pass adds to. The expected wait, in passes, is
+ * Layers come in a fixed order, so the next possible use of an expert is known: when the forward pass reaches its layer
+ * again. The layer that has just been computed is a whole pass away. Whether the router then picks the expert is not
+ * known; the policy learns the chance p while it runs. Experts with a similar history share a cell of a small table: how
+ * many passes ago they were last used, and how often they are used in the long run. Each layer of each decoding pass
+ * adds one observation per expert. The expected wait, in passes, is
  *
- *     (layers until its layer's turn) / layers  +  1 / p - 1
+ *     (layers until its layer is next) / layers  +  1 / p - 1
  *
- * Where routing has no memory (uniform, or a made-up model), all chances are learned to be equal, the turn decides, and
+ * Several sequences. "Heat" is the share of tokens that use an expert, whatever the size of a pass. A decoding pass of n
+ * tokens uses the expert with a chance of about 1 - (1 - heat)^n, and that is what selects the table's cell. So the
+ * table learns from passes of any size, and its cells keep their meaning when sequences come and go.
+ *
+ * Where routing has no memory (uniform routing), all chances are learned to be equal, the order of layers decides, and
  * below one token's working set the cache keeps a fixed part of the experts, which hits as often as it is large; LRU
- * hits nothing there. Where recency or frequency tell something, the table says how much.
+ * hits nothing there. Where recency or frequency predict the next use, the table says by how much.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -18,11 +23,11 @@
 #include "store/policy.h"
 
 #define AGES 12     /* passes since the last use: 1, 2, 3, 4, then by powers of two */
-#define HEATS 20    /* share of the passes that use it: by factors of the root of two, from 1 down */
-#define RATE 0.03f  /* of the moving average that heat is */
-#define TRUST 30.0f /* so many observations weigh as much as the guess that the table begins with */
+#define HEATS 20    /* chance that a pass uses the expert, by heat: by factors of the root of two, from 1 down */
+#define RATE 0.03f  /* of the moving average that heat is, per decoding pass */
+#define TRUST 30.0f /* observations that weigh as much as the table's first values */
 #define LONG_AGO 1e6
-#define FADE 100000.0f /* a cell's counts are halved here, so that it follows a change of text */
+#define FADE 100000.0f /* a cell's counts are halved here, so that the table follows a change of text */
 
 typedef struct cell {
     float seen, used;
@@ -31,14 +36,15 @@ typedef struct cell {
 typedef struct next_policy {
     policy base;
     int32_t layers, experts, layer;
-    int32_t way;       /* 1: layers come in ascending order; -1: descending, a backward pass */
-    double now;        /* passes, a prompt of T tokens counting as T */
-    float decode_uses; /* uses of a layer by one token: the fewest seen */
+    int32_t way;         /* 1: layers come in ascending order; -1: descending, a backward pass */
+    fetch_size size;     /* of the layer's current fetch */
+    float decode_tokens; /* of the latest decoding pass: what the next one is taken to bring */
+    double now;          /* decoding passes; a prompt counts as the passes that its tokens would have made */
     cell cell[AGES][HEATS];
     double *last; /* [ids] `now` of the last use */
-    float *heat;  /* [ids] share of the passes that used it, moving average */
+    float *heat;  /* [ids] share of the tokens that used it, moving average */
     float *wait;  /* [ids] 1 / p - 1 for the next pass */
-    float *uses;  /* [ids] in the layer's current fetch, tokens */
+    float *uses;  /* [ids] tokens of the layer's current fetch that use it */
     float *most;  /* [layers] no cached expert of the layer has a longer wait */
     uint8_t *in;  /* [ids] cached */
 } next_policy;
@@ -72,9 +78,17 @@ static int heat_of(float heat)
     return h < 0 ? 0 : h < HEATS ? h : HEATS - 1;
 }
 
-static float chance(const next_policy *p, int32_t id, double passes)
+/* The cell of an expert that was last used `passes` ago, for a pass of `tokens` tokens. */
+static cell *cell_of(next_policy *p, int32_t id, double passes, float tokens)
 {
-    const cell *c = &p->cell[age_of(passes)][heat_of(p->heat[id])];
+    float heat = p->heat[id];
+    float used = tokens > 1 ? 1 - powf(1 - heat, tokens) : heat;
+    return &p->cell[age_of(passes)][heat_of(used)];
+}
+
+static float chance(next_policy *p, int32_t id, double passes)
+{
+    const cell *c = cell_of(p, id, passes, p->decode_tokens);
     return (c->used + 1e-3f) / (c->seen + 1e-3f);
 }
 
@@ -99,8 +113,8 @@ static policy *next_create(const policy_ops *self, const policy_shape *shape, od
     p->experts = shape->experts;
     p->layer = -1;
     p->way = 1;
-    p->decode_uses = (float)shape->experts;
-    /* to begin with: the chance is the heat, and a recent use is worth something */
+    p->decode_tokens = 1;
+    /* first values: the chance is what the heat says, and a recent use raises it */
     for (int a = 0; a < AGES; a++)
         for (int h = 0; h < HEATS; h++)
             p->cell[a][h] = (cell){TRUST, TRUST * (0.7f * exp2f(-0.5f * (float)h) + 0.3f / (float)((a + 1) * (a + 1)))};
@@ -111,11 +125,11 @@ static policy *next_create(const policy_ops *self, const policy_shape *shape, od
     return &p->base;
 }
 
-/* One decoded token has passed the layer: every expert of it is an observation. */
+/* A decoding pass has gone through the layer: each of its experts is an observation. */
 static void observe(next_policy *p, int32_t first)
 {
     for (int32_t id = first; id < first + p->experts; id++) {
-        cell *c = &p->cell[age_of(p->now - p->last[id])][heat_of(p->heat[id])];
+        cell *c = cell_of(p, id, p->now - p->last[id], p->decode_tokens);
         c->seen += 1;
         c->used += p->uses[id] > 0;
         if (c->seen > FADE) {
@@ -125,35 +139,47 @@ static void observe(next_policy *p, int32_t first)
     }
 }
 
-/* The fetch of the layer is over: learn from it, and say how long its experts will not be needed. */
+/* How many of a prompt's tokens come after the last one that uses the expert, when `share` of them use it. The
+ * sequence itself decodes one token in a pass, so tokens of its prompt count as passes. */
+static double passes_since(const next_policy *p, float share)
+{
+    return p->size.phase == FETCH_PROMPT && p->size.n_tokens > 1 ? (double)((1 - share) / share) : 0;
+}
+
+/* How much of an expert's heat remains after the fetch. Heat remembers some 1 / RATE decoding passes; a prompt of one
+ * sequence counts for that sequence alone, one of decode_tokens. */
+static float heat_kept(const next_policy *p, float tokens)
+{
+    float keep = powf(1 - RATE, tokens / p->decode_tokens);
+    return p->size.phase == FETCH_PROMPT ? 1 - (1 - keep) / p->decode_tokens : keep;
+}
+
+/* The fetch of the layer is over: learn from it, and estimate how long each expert of the layer will not be needed. */
 static void settle(next_policy *p)
 {
     int32_t first = p->layer * p->experts;
-    float sum = 0, most = 0;
-    for (int32_t id = first; id < first + p->experts; id++) {
-        sum += p->uses[id];
-        most = p->uses[id] > most ? p->uses[id] : most;
-    }
-    if (sum <= 0)
-        return;
-    p->decode_uses = sum < p->decode_uses ? sum : p->decode_uses;
-    float tokens = sum / p->decode_uses > most ? sum / p->decode_uses : most;
-    if (tokens < 1.5f)
+    float tokens = (float)p->size.n_tokens;
+    for (int32_t id = first; id < first + p->experts; id++)
+        tokens = p->uses[id] > tokens ? p->uses[id] : tokens;
+    if (p->size.phase == FETCH_DECODE) {
+        p->decode_tokens = tokens;
         observe(p, first);
-    float keep = powf(1 - RATE, tokens);
+    }
+    float keep = heat_kept(p, tokens);
     for (int32_t id = first; id < first + p->experts; id++) {
         float share = p->uses[id] / tokens;
         p->heat[id] = keep * p->heat[id] + (1 - keep) * share;
-        if (share > 0) /* of several tokens, the last that used it was about so long ago */
-            p->last[id] = p->now - (double)(tokens > 1.5f ? (1 - share) / share : 0);
+        if (share > 0)
+            p->last[id] = fmax(p->last[id], p->now - passes_since(p, share));
         p->wait[id] = 1 / chance(p, id, p->now + 1 - p->last[id]) - 1;
         p->uses[id] = 0;
     }
     p->most[p->layer] = INFINITY;
-    p->now += (double)(tokens - 1) / p->layers; /* the pass itself counts one, when it ends */
+    if (p->size.phase == FETCH_PROMPT && tokens > p->decode_tokens) /* the pass itself counts one, when it ends */
+        p->now += (double)(tokens / p->decode_tokens - 1) / p->layers;
 }
 
-static void next_begin(policy *base, int32_t layer)
+static void next_begin(policy *base, int32_t layer, fetch_size size)
 {
     next_policy *p = (next_policy *)base;
     if (p->layer >= 0)
@@ -162,6 +188,7 @@ static void next_begin(policy *base, int32_t layer)
         p->way = layer - p->layer;
     p->now += p->way > 0 ? layer <= p->layer : layer >= p->layer;
     p->layer = layer;
+    p->size = size;
 }
 
 static void next_insert(policy *base, int32_t id)

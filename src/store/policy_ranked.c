@@ -67,7 +67,7 @@ static policy *ranked_create(const policy_ops *self, const policy_shape *shape, 
     return &p->base;
 }
 
-static void ranked_begin(policy *base, int32_t layer)
+static void ranked_begin(policy *base, int32_t layer, fetch_size size)
 {
     ranked *p = (ranked *)base;
     p->pass += layer <= p->layer;

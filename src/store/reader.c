@@ -136,7 +136,7 @@ static bool cursor_abandoned(const store *s)
 
 /* ---- requests ---- */
 
-static uint64_t request_bytes(const request *r)
+static uint64_t request_bytes(const read_request *r)
 {
     uint64_t sum = 0;
     for (int i = 0; i < r->io.iovs; i++)
@@ -144,15 +144,15 @@ static uint64_t request_bytes(const request *r)
     return sum;
 }
 
-static void request_append(request *r, int32_t id, void *to, uint64_t bytes)
+static void request_append(read_request *r, int32_t id, void *to, uint64_t bytes)
 {
     r->owner[r->io.iovs] = id;
     r->io.iov[r->io.iovs++] = (struct iovec){to, bytes};
 }
 
-static request *request_new(store *s, int32_t file, uint64_t offset)
+static read_request *request_new(store *s, int32_t file, uint64_t offset)
 {
-    request *r = s->free_requests;
+    read_request *r = s->free_requests;
     s->free_requests = r->next;
     r->io = (io_request){.file = file, .offset = offset};
     r->retries = r->held = 0;
@@ -161,7 +161,7 @@ static request *request_new(store *s, int32_t file, uint64_t offset)
 
 /* The next part of the cursor's expert: appended to `last` when it follows it in the file, else in a request of its
  * own. NULL when that would need a request and none is free. */
-static request *next_part(store *s, request *last)
+static read_request *next_part(store *s, read_request *last)
 {
     read_cursor *c = &s->cursor;
     const layout_extent *x = &c->layout.extent[c->extent];
@@ -172,7 +172,7 @@ static request *next_part(store *s, request *last)
     bytes = bytes < left ? bytes : left;
     bool follows = last && last->io.file == x->file && last->io.iovs < IO_IOV_MAX &&
                    last->io.offset + request_bytes(last) == offset && request_bytes(last) + bytes <= PART_BYTES;
-    request *r = follows ? last : s->free_requests ? request_new(s, x->file, offset) : NULL;
+    read_request *r = follows ? last : s->free_requests ? request_new(s, x->file, offset) : NULL;
     if (!r)
         return NULL;
     request_append(r, c->id, s->memory + slab_at(&s->cache.slab, s->cache.entry[c->id].slot) + x->at + c->done, bytes);
@@ -190,7 +190,7 @@ static uint64_t bytes_in_flight(const store *s, int n)
 {
     uint64_t sum = s->bytes_in_flight;
     for (int i = 0; i < n; i++)
-        sum += request_bytes((const request *)s->outbox[i]);
+        sum += request_bytes((const read_request *)s->outbox[i]);
     return sum;
 }
 
@@ -202,14 +202,14 @@ static int pump(store *s)
         s->outbox[n] = &s->retry->io;
         s->retry = s->retry->next;
     }
-    for (request *last = NULL; !s->stop;) {
+    for (read_request *last = NULL; !s->stop;) {
         if (s->cursor.id >= 0 && cursor_abandoned(s))
             cursor_leave(s, true);
         if (s->cursor.id < 0 && (!s->free_requests || !cursor_enter(s)))
             break;
         if (cursor_guesses(s) && bytes_in_flight(s, n) >= GUESS_BESIDE)
             break;
-        request *r = next_part(s, last);
+        read_request *r = next_part(s, last);
         if (!r)
             break;
         if (r != last) {
@@ -236,20 +236,20 @@ static void part_done(store *s, int32_t id, int32_t file, int error)
         finish(s, id);
 }
 
-static void request_free(store *s, request *r)
+static void request_free(store *s, read_request *r)
 {
     r->next = s->free_requests;
     s->free_requests = r;
 }
 
-static void retry_request(store *s, request *r)
+static void retry_request(store *s, read_request *r)
 {
     r->next = s->retry;
     s->retry = r;
 }
 
 /* Forget the first `n` buffers, which end at `offset`. With none left, one that was held back is asked for, alone. */
-static void request_shift(store *s, request *r, int n)
+static void request_shift(store *s, read_request *r, int n)
 {
     int kept = r->io.iovs + r->held - n;
     memmove(r->io.iov, r->io.iov + n, (size_t)kept * sizeof r->io.iov[0]);
@@ -268,7 +268,7 @@ static void request_shift(store *s, request *r, int n)
 
 /* `bytes` (a multiple of LAYOUT_ALIGN, or all that was asked for) have arrived: what they fill is done, the rest is
  * asked for. */
-static void request_advance(store *s, request *r, uint64_t bytes)
+static void request_advance(store *s, read_request *r, uint64_t bytes)
 {
     int full = 0;
     r->io.offset += bytes;
@@ -284,7 +284,7 @@ static void request_advance(store *s, request *r, uint64_t bytes)
 }
 
 /* Of several neighbours each is asked for alone, so that the error meets the one whose it is. */
-static void request_failed(store *s, request *r, int error)
+static void request_failed(store *s, read_request *r, int error)
 {
     if (r->io.iovs > 1) {
         r->held += r->io.iovs - 1;
@@ -298,7 +298,7 @@ static void request_failed(store *s, request *r, int error)
     request_shift(s, r, 1);
 }
 
-static void request_done(store *s, request *r)
+static void request_done(store *s, read_request *r)
 {
     int64_t result = r->io.result;
     uint64_t wanted = request_bytes(r), size = s->source.file[r->io.file].size;
@@ -364,9 +364,9 @@ static void exchange(store *s, int n)
     s->in_flight -= done;
     clock_reads(s, before);
     for (int i = 0; i < done; i++)
-        s->bytes_in_flight -= request_bytes((const request *)s->inbox[i]);
+        s->bytes_in_flight -= request_bytes((const read_request *)s->inbox[i]);
     for (int i = 0; i < done; i++)
-        request_done(s, (request *)s->inbox[i]);
+        request_done(s, (read_request *)s->inbox[i]);
 }
 
 static void *reader_main(void *ctx)
@@ -395,7 +395,7 @@ static void *reader_main(void *ctx)
 
 uint64_t reader_heap_bytes(int depth)
 {
-    return (uint64_t)depth * (sizeof(request) + 2 * sizeof(io_request *));
+    return (uint64_t)depth * (sizeof(read_request) + 2 * sizeof(io_request *));
 }
 
 odmoe_status reader_start(store *s, odmoe_error *err)

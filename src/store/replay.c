@@ -140,17 +140,18 @@ static void play_fetch(player *p, const trace_fetch *b)
     cache *c = &p->cache;
     const int32_t *list = p->t->expert + b->first, *tokens = p->t->tokens + b->first;
     int32_t base = b->layer * p->t->experts, left = b->n, hits = 0;
+    bool decodes = b->size.phase == FETCH_DECODE;
     if (p->belady)
         belady_begin(p->belady, p->t, b);
     for (int32_t i = 0; i < b->n; i++) {
         hits += cache_is_ready(c, base + list[i]);
         cache_add_waiter(c, base + list[i], i);
     }
-    cache_begin(c, b->layer);
+    cache_begin(c, b->layer, b->size);
     p->result->hits += (uint64_t)hits;
     p->result->fetched += (uint64_t)b->n;
-    p->result->decode_hits += b->prompt ? 0 : (uint64_t)hits;
-    p->result->decode_fetched += b->prompt ? 0 : (uint64_t)b->n;
+    p->result->decode_hits += decodes ? (uint64_t)hits : 0;
+    p->result->decode_fetched += decodes ? (uint64_t)b->n : 0;
     for (bool stuck = false; left;) {
         read_queued(p, stuck ? EVICT_UNPINNED : EVICT_IDLE);
         stuck = true;
@@ -238,7 +239,7 @@ odmoe_status replay_uniform(int layers, int experts, int top_k, int passes, uint
     for (int l = 0; l < layers; l++)
         out->expert_bytes[l] = TRACE_EXPERT_BYTES;
     for (size_t b = 0; b < fetches; b++) {
-        out->fetch[b] = (trace_fetch){(int32_t)(b % (size_t)layers), false, (int32_t)out->uses, top_k};
+        out->fetch[b] = (trace_fetch){(int32_t)(b % (size_t)layers), {FETCH_DECODE, 1, 1}, (int32_t)out->uses, top_k};
         for (int32_t i = 0; i < top_k; i++) {
             int32_t *list = out->expert + out->uses, again = 1;
             while (again) {

@@ -239,60 +239,64 @@ static void kick_queued(store *s)
         }
 }
 
-static odmoe_status check_list(store *s, int layer, const int32_t *experts, int n, odmoe_error *err)
+static odmoe_status check_request(const store *s, const fetch_request *r, odmoe_error *err)
 {
-    if (layer < 0 || layer >= s->layers)
-        return err_set(err, ODMOE_ERR_RANGE, "layer %d: there are %d MoE layers", layer, s->layers);
-    if (n < 0 || n > s->experts)
-        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a fetch of %d experts, the layer has %d", layer, n, s->experts);
-    for (int i = 0; i < n; i++)
-        if (experts[i] < 0 || experts[i] >= s->experts)
-            return err_set(err, ODMOE_ERR_RANGE, "layer %d, expert %d: there are %d experts", layer, experts[i],
+    if (r->layer < 0 || r->layer >= s->layers)
+        return err_set(err, ODMOE_ERR_RANGE, "layer %d: there are %d MoE layers", r->layer, s->layers);
+    if (r->n < 0 || r->n > s->experts)
+        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a fetch of %d experts, the layer has %d", r->layer, r->n,
+                       s->experts);
+    if (r->size.n_tokens < 1 || r->size.n_sequences < 1)
+        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a fetch for %d tokens of %d sequences", r->layer,
+                       r->size.n_tokens, r->size.n_sequences);
+    for (int i = 0; i < r->n; i++)
+        if (r->experts[i] < 0 || r->experts[i] >= s->experts)
+            return err_set(err, ODMOE_ERR_RANGE, "layer %d, expert %d: there are %d experts", r->layer, r->experts[i],
                            s->experts);
     return ODMOE_OK;
 }
 
-odmoe_status store_fetch_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order, store_fetch **out,
-                               odmoe_error *err)
+/* Take the list of a checked request; ERR_RANGE when an expert is listed twice. */
+static odmoe_status fetch_fill(store_fetch *f, const fetch_request *r, odmoe_error *err)
 {
-    odmoe_status status = check_list(s, layer, experts, n, err);
-    if (status)
-        return status;
-    pthread_mutex_lock(&s->lock);
-    store_fetch *f = fetch_get(s, err);
-    if (!f) {
-        status = ODMOE_ERR_MEMORY;
-        goto done;
-    }
-    f->layer = layer;
-    f->n = n;
-    f->order = order;
+    f->layer = r->layer;
+    f->n = r->n;
+    f->order = r->order;
     f->given = f->pins = f->arrived = f->taken = f->cursor = 0;
     f->failed = f->deadlocked = false;
     f->handed_over = MEMBER_NONE;
     atomic_store(&f->blocked, false);
-    memset(f->pending, 0, (size_t)s->experts);
-    for (int i = 0; i < n && !status; i++) {
-        if (f->pending[experts[i]])
-            status =
-                err_set(err, ODMOE_ERR_RANGE, "layer %d, expert %d: asked for twice in a fetch", layer, experts[i]);
-        f->pending[experts[i]] = WANTED;
+    memset(f->pending, 0, (size_t)f->s->experts);
+    for (int i = 0; i < r->n; i++) {
+        if (f->pending[r->experts[i]])
+            return err_set(err, ODMOE_ERR_RANGE, "layer %d, expert %d: asked for twice in a fetch", r->layer,
+                           r->experts[i]);
+        f->pending[r->experts[i]] = WANTED;
+        f->list[i] = r->experts[i];
     }
-    if (status) {
+    return ODMOE_OK;
+}
+
+odmoe_status store_fetch_begin(store *s, const fetch_request *request, store_fetch **out, odmoe_error *err)
+{
+    odmoe_status status = check_request(s, request, err);
+    if (status)
+        return status;
+    pthread_mutex_lock(&s->lock);
+    store_fetch *f = fetch_get(s, err);
+    status = f ? fetch_fill(f, request, err) : ODMOE_ERR_MEMORY;
+    if (!status) {
+        fetch_link(s, f);
+        for (int i = 0; i < f->n; i++)
+            fetch_add(s, f, i);
+        cache_begin(&s->cache, f->layer, request->size);
+        kick_queued(s);
+        store_check(s);
+        *out = f;
+    } else if (f) {
         f->next = s->spare;
         s->spare = f;
-        goto done;
     }
-    if (n)
-        memcpy(f->list, experts, (size_t)n * sizeof *experts);
-    fetch_link(s, f);
-    for (int i = 0; i < n; i++)
-        fetch_add(s, f, i);
-    cache_begin(&s->cache, layer);
-    kick_queued(s);
-    store_check(s);
-    *out = f;
-done:
     pthread_mutex_unlock(&s->lock);
     return status;
 }

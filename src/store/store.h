@@ -13,6 +13,7 @@
 #define ODMOE_STORE_STORE_H
 
 #include "store/expert.h"
+#include "store/fetch_size.h"
 
 typedef struct store store;
 typedef struct store_fetch store_fetch;
@@ -72,11 +73,18 @@ odmoe_status store_open(const expert_index *index, const tensor_index *tensors, 
                         store **out, odmoe_error *err);
 void store_close(store *s); /* waits for reads in flight; no fetch may be open */
 
-/* store_fetch_begin - ask for `n` different experts of a layer. All missing ones are queued at once, as far as there is room.
+/* What a fetch asks for. */
+typedef struct fetch_request {
+    int32_t layer, n;       /* n different experts of a MoE layer */
+    const int32_t *experts; /* [n] borrowed for the call */
+    fetch_order order;
+    fetch_size size; /* of the forward pass that needs the experts; cache policies learn from it */
+} fetch_request;
+
+/* store_fetch_begin - ask for experts of a layer. All missing ones are queued at once, as far as there is room.
  * One fetch holds no more than its pins; several fetches may be open (from one or several threads).
- * Errors: ERR_RANGE for ids; ERR_MEMORY. */
-odmoe_status store_fetch_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order, store_fetch **out,
-                               odmoe_error *err);
+ * Errors: ERR_RANGE for ids, for an expert that is listed twice, and for sizes below 1; ERR_MEMORY. */
+odmoe_status store_fetch_begin(store *s, const fetch_request *request, store_fetch **out, odmoe_error *err);
 
 /* store_fetch_next - wait for the next expert and pin it. view->expert < 0 once all n have been given out.
  * It waits as long as it takes for reads; if the cache is full of this fetch's own pins it fails with ERR_STATE

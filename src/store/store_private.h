@@ -16,13 +16,13 @@
 
 #define IO_ENDED (-1) /* an error code besides errno's: the file is shorter than it was */
 
-typedef struct request {
+typedef struct read_request {
     io_request io; /* first: the back end gives this back */
     int32_t owner[IO_IOV_MAX];
     int32_t held;    /* buffers behind io.iov[io.iovs - 1] that wait until those before them are done */
     int32_t retries; /* without progress */
-    struct request *next;
-} request;
+    struct read_request *next;
+} read_request;
 
 /* Per (layer, expert), besides its cache_entry. */
 typedef struct store_expert {
@@ -83,9 +83,9 @@ struct store {
     pthread_t thread;
     bool started, stop, idle, reaping, woken, work;
     pthread_cond_t new_work;
-    request *requests, *free_requests;
+    read_request *requests, *free_requests;
     io_request **outbox, **inbox; /* [depth] */
-    request *retry;               /* to be given to the back end once more */
+    read_request *retry;               /* to be given to the back end once more */
     int in_flight;
     uint64_t bytes_in_flight; /* bytes of the requests in flight */
     uint64_t busy_since;      /* ns */

@@ -175,12 +175,15 @@ static odmoe_status make_fetches(const reader *r, trace *t, odmoe_error *err)
         t->expert_bytes[l] = r->bytes_of[l] ? r->bytes_of[l] : TRACE_EXPERT_BYTES;
     for (size_t i = 0; !status && i < r->uses; i++) {
         const use *u = &r->use[i];
-        if (!i || !same_fetch(u, u - 1)) {
+        bool begins = !i || !same_fetch(u, u - 1);
+        if (begins) {
             if ((status = mem_grow((void **)&t->fetch, &room, t->fetches + 1, sizeof *t->fetch, "the trace", err)))
                 break;
-            t->fetch[t->fetches++] = (trace_fetch){u->layer, !u->phase, (int32_t)t->uses, 0};
+            fetch_size size = {u->phase ? FETCH_DECODE : FETCH_PROMPT, 0, 1};
+            t->fetch[t->fetches++] = (trace_fetch){u->layer, size, (int32_t)t->uses, 0};
         }
         trace_fetch *b = &t->fetch[t->fetches - 1];
+        b->size.n_tokens += begins || u->step != u[-1].step;
         int32_t at = place[u->expert]; /* where it was put last: in this fetch, or a stale place */
         if (at < b->first || at >= b->first + b->n || t->expert[at] != u->expert) {
             at = place[u->expert] = (int32_t)t->uses++;

@@ -6,21 +6,23 @@
  *                               turn,phase,step,layer,slot,expert,weight,residency,expert_bytes
  *                               0,0,0,0,0,49,0.221297,0,3059712      phase 0: prompt, 1: decode; step: token
  *
- * A prompt is one pass: each layer sees all of its tokens at once. A decoded token is a pass of its own.
+ * A prompt is one forward pass: each layer sees all of its tokens at once. A decoded token is a pass of its own.
  */
 #ifndef ODMOE_STORE_TRACE_H
 #define ODMOE_STORE_TRACE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
-#include "base/status.h"
+#include "store/policy.h"
 
 #define TRACE_EXPERT_BYTES (1u << 20) /* where a trace names no sizes, every expert counts as 1 MiB */
+#define TRACE_SEQUENCES_MAX 1024
 
-/* One layer of one pass. */
+/* One layer of one forward pass. */
 typedef struct trace_fetch {
     int32_t layer;
-    bool prompt;
+    fetch_size size;
     int32_t first, n; /* trace.expert[first, first + n): different experts, in order of first use */
 } trace_fetch;
 
@@ -35,8 +37,15 @@ typedef struct trace {
 } trace;
 
 /* trace_read - read a file of either format. Errors: ERR_IO, ERR_FORMAT (file and line), ERR_MEMORY. trace_clear frees
- * what it holds; fine after a failed read. */
+ * what a trace holds; fine after a failed read. */
 odmoe_status trace_read(const char *path, trace *out, odmoe_error *err);
 void trace_clear(trace *t);
+
+/* trace_decode_together - a trace in which n copies of `t` decode at the same time: copy k begins at decoding step
+ * k * steps / n and wraps around, so that each decoding fetch needs the union of n tokens' experts. A prompt that stands
+ * before a step of `t` is a pass of its own, whenever a copy comes to that step. 1 <= n <= TRACE_SEQUENCES_MAX.
+ * Errors: ERR_RANGE (n, or too long a trace), ERR_FORMAT (nothing is decoded in t), ERR_MEMORY. Free it with
+ * trace_clear. */
+odmoe_status trace_decode_together(const trace *t, int32_t n, trace *out, odmoe_error *err);
 
 #endif

@@ -63,6 +63,15 @@ class Objects(CliTest):
         self.assertEqual([line.split()[0] for line in lines], ["lru", "belady"])
         self.assertEqual(chosen, {name: everything[name] for name in ("lru", "belady")})
 
+    def test_replay_of_several_sequences_reads_more(self):
+        trace = f"{DATA}/traces/olmoe_1b7b_299tok.jsonl"
+        options = ["replay", trace, "--ram", "400MiB", "--policy", "lru", "--json"]
+        one = self.check_done(run(*options)).json()
+        eight = self.check_done(run(*options, "--sequences", "8")).json()
+        self.assertEqual({name: set(o) for name, o in one.items()}, {name: set(o) for name, o in eight.items()})
+        self.assertGreater(eight["lru"]["bytes_read"], one["lru"]["bytes_read"])
+        self.check_error(run(*options, "--sequences", "1025"), 2, "--sequences 1025")
+
     def test_run_writes_the_same_object_to_its_stats_file(self):
         stats = self.folder / "stats.json"
         self.check_done(run("run", "-m", DEMO, "-p", PROMPT, "-n", "4", "--ignore-eos", "--stats", stats))

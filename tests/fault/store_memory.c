@@ -72,7 +72,7 @@ static void open_and_fetch(const model_fixture *m, store_options options)
         }
         store_fetch *b = NULL;
         pinned_expert view;
-        status = store_fetch_begin(s, 1, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err);
+        status = fixture_begin(s, 1, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err);
         refused = refused || countdown < 0;
         countdown = -1;
         opened = !refused;

@@ -106,7 +106,7 @@ static void reads_through(const model_fixture *m, io_mode mode, const char *name
     store_options options = {.cache_bytes = store_bytes_for(m->index, 2), .io = mode, .policy = "lru"};
     if (store_open(m->index, m->tensors, &options, &s, &err))
         fail_msg("%s", err.message);
-    assert_int_equal(store_fetch_begin(s, 0, (int32_t[]){0, 1, 2, 3}, 4, FETCH_LISTED, &b, NULL), ODMOE_OK);
+    assert_int_equal(fixture_begin(s, 0, (int32_t[]){0, 1, 2, 3}, 4, FETCH_LISTED, &b, NULL), ODMOE_OK);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(store_fetch_next(b, &view, NULL), ODMOE_OK);
         assert_true(fixture_view_is_right(m, &view));
@@ -160,7 +160,7 @@ static void an_io_uring_that_is_forbidden_after_opening_is_an_error_not_a_hang(v
     assert_int_equal(status, ODMOE_OK);
     system_says.ring_submit = EPERM;
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(store_fetch_begin(s, 0, (int32_t[]){0, 1, 2, 3}, 4, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
+        assert_int_equal(fixture_begin(s, 0, (int32_t[]){0, 1, 2, 3}, 4, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
         assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_IO);
         assert_non_null(strstr(err.message, "not permitted"));
         store_fetch_end(b);

@@ -31,7 +31,7 @@ static odmoe_status fetch(world *w, int layer, int n, fetch_order order, odmoe_e
     store_fetch *b;
     pinned_expert view;
     odmoe_status status;
-    assert_int_equal(store_fetch_begin(w->s, layer, list, n, order, &b, err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w->s, layer, list, n, order, &b, err), ODMOE_OK);
     while (!(status = store_fetch_next(b, &view, err)) && view.expert >= 0) {
         assert_true(fixture_view_is_right(&w->model, &view));
         store_fetch_release(b, &view);
@@ -132,7 +132,7 @@ static void a_failed_batch_can_only_be_ended(void **state)
     int32_t list[] = {0, 1};
     store_fetch *b;
     pinned_expert view;
-    assert_int_equal(store_fetch_begin(w.s, 0, list, 2, FETCH_LISTED, &b, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, list, 2, FETCH_LISTED, &b, &err), ODMOE_OK);
     assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_IO);
     assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_STATE);
     store_fetch_end(b);
@@ -219,7 +219,7 @@ static void a_demand_repeats_the_speculation_that_failed(void **state)
     fake_await_submitted(&w.fake, 3);
     store_fetch *b;
     pinned_expert view;
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_hold(&w.fake, false);
     assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_OK);
     assert_true(fixture_view_is_right(&w.model, &view));
@@ -242,10 +242,10 @@ static void a_demand_repeats_the_abandoned_read_that_failed(void **state)
     w.fake.bad_error = EIO;
     store_fetch *b;
     pinned_expert view;
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_await_submitted(&w.fake, 3);
     store_fetch_end(b); /* as a batch does in which another read has failed */
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_hold(&w.fake, false);
     assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_OK);
     assert_true(fixture_view_is_right(&w.model, &view));
@@ -275,7 +275,7 @@ static void ending_a_batch_abandons_its_reads(void **state)
     store_fetch *b;
     world_make(&w, &small, 2);
     w.fake.hold = true;
-    assert_int_equal(store_fetch_begin(w.s, 0, list, 8, FETCH_LISTED, &b, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, list, 8, FETCH_LISTED, &b, &err), ODMOE_OK);
     fake_await_submitted(&w.fake, 6); /* two experts have room */
     store_fetch_end(b);
     store_totals totals;
@@ -298,8 +298,8 @@ static void what_is_shared_by_two_batches_is_read_once_and_fails_for_both(void *
     w.fake.bad_at = byte_of(&w, 0, 2, 0);
     w.fake.bad_times = 1;
     w.fake.bad_error = EIO;
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &a, &err), ODMOE_OK);
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_LISTED, &b, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &a, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_LISTED, &b, &err), ODMOE_OK);
     fake_await_submitted(&w.fake, 3);
     fake_hold(&w.fake, false);
     assert_int_equal(store_fetch_next(a, &view, &err), ODMOE_ERR_IO);

@@ -231,7 +231,7 @@ static void cancelling_takes_back_what_is_queued(void **state)
     fake_hold(&f, false);
     store_fetch *b;
     pinned_expert view;
-    assert_int_equal(store_fetch_begin(s, 2, all, 1, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
+    assert_int_equal(fixture_begin(s, 2, all, 1, FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
     assert_int_equal(store_fetch_next(b, &view, NULL), ODMOE_OK);
     store_fetch_release(b, &view);
     store_fetch_end(b);

@@ -307,11 +307,11 @@ static void ids_out_of_range_are_refused(void **state)
     odmoe_error err = {0};
     store_fetch *b;
     world_make_room(&w, 2);
-    assert_int_equal(store_fetch_begin(w.s, 3, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_fetch_begin(w.s, -1, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){E}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){-1}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
-    assert_int_equal(store_fetch_begin(w.s, 0, (int32_t[]){1, 1}, 2, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(fixture_begin(w.s, 3, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(fixture_begin(w.s, -1, all, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){E}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){-1}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){1, 1}, 2, FETCH_ARRIVAL, &b, &err), ODMOE_ERR_RANGE);
     assert_string_equal(err.message, "layer 0, expert 1: asked for twice in a fetch");
     b = begin(&w, 0, NULL, 0, FETCH_ARRIVAL);
     assert_true(next(&w, b).expert < 0);

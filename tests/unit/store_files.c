@@ -21,8 +21,7 @@ static void fetch_everything(store *s, const model_fixture *m)
             store_fetch *b;
             pinned_expert view;
             int seen = 0;
-            assert_int_equal(store_fetch_begin(s, l, list, 5, round ? FETCH_LISTED : FETCH_ARRIVAL, &b, NULL),
-                             ODMOE_OK);
+            assert_int_equal(fixture_begin(s, l, list, 5, round ? FETCH_LISTED : FETCH_ARRIVAL, &b, NULL), ODMOE_OK);
             for (;; seen++) {
                 odmoe_error err = {0};
                 odmoe_status status = store_fetch_next(b, &view, &err);

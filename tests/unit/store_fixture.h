@@ -93,6 +93,14 @@ static inline void fixture_free(model_fixture *m, bool on_disk)
     free(m->bytes);
 }
 
+/* A fetch for one decoded token. */
+static inline odmoe_status fixture_begin(store *s, int layer, const int32_t *experts, int n, fetch_order order,
+                                         store_fetch **out, odmoe_error *err)
+{
+    fetch_request request = {.layer = layer, .n = n, .experts = experts, .order = order, .size = {FETCH_DECODE, 1, 1}};
+    return store_fetch_begin(s, &request, out, err);
+}
+
 /* The view shows exactly the bytes of the file. */
 static inline bool fixture_view_is_right(const model_fixture *m, const pinned_expert *view)
 {

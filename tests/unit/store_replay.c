@@ -99,6 +99,28 @@ static void the_default_beats_lru_on_every_trace(void **state)
     }
 }
 
+/* gpt-oss's trace has 64 decoded tokens: with eight copies a turn of each, too few to learn from. */
+static void with_eight_sequences_decoding_together_the_default_is_within_two_points_of_lru_and_lrfu(void **state)
+{
+    static const char *const name[] = {"qwen.route.csv", "gemma.route.csv", "olmoe_1b7b_299tok.jsonl",
+                                       "kimi_linear_48b_300tok.jsonl", "gptoss.route.csv"};
+    for (int i = 0; i < 5; i++) {
+        trace one, t;
+        trace_of(name[i], &one);
+        assert_int_equal(trace_decode_together(&one, 8, &t, NULL), ODMOE_OK);
+        uint64_t all = 0;
+        for (int32_t l = 0; l < t.layers; l++)
+            all += t.expert_bytes[l] * (uint64_t)t.experts;
+        for (int part = 2; part <= 32; part *= 2) {
+            double hits = play(&t, all / (uint64_t)part, NULL, false).hit_pct_decode;
+            assert_true(hits >= play(&t, all / (uint64_t)part, "lru", false).hit_pct_decode - 2);
+            assert_true(i == 4 || hits >= play(&t, all / (uint64_t)part, "lrfu", false).hit_pct_decode - 2);
+        }
+        trace_clear(&t);
+        trace_clear(&one);
+    }
+}
+
 static void below_one_tokens_working_set_the_default_hits_where_lru_cannot(void **state)
 {
     trace t; /* 24 layers x 4 of 32: a token's working set is 96 */
@@ -165,14 +187,66 @@ static void a_prompt_is_one_pass(void **state)
     assert_int_equal(t.expert_bytes[0], 3059712);
     assert_int_equal(t.expert_bytes[6], 2654208);
     for (size_t b = 0; b < 48; b++)
-        assert_true(t.fetch[b].prompt && t.fetch[b].layer == (int32_t)b);
+        assert_true(t.fetch[b].size.phase == FETCH_PROMPT && t.fetch[b].layer == (int32_t)b);
     int64_t tokens = 0;
     for (int32_t i = 0; i < t.fetch[0].n; i++)
         tokens += t.tokens[t.fetch[0].first + i];
     assert_int_equal(tokens, 168); /* 28 tokens x 6 */
     for (size_t b = 48; b < t.fetches; b++)
-        assert_true(!t.fetch[b].prompt && t.fetch[b].n == 6);
+        assert_true(t.fetch[b].size.phase == FETCH_DECODE && t.fetch[b].n == 6);
     trace_clear(&t);
+}
+
+static void trace_from(const char *text, trace *t)
+{
+    char path[] = "trace-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    assert_int_equal(trace_read(path, t, NULL), ODMOE_OK);
+    unlink(path);
+}
+
+static void fetch_is(const trace *t, size_t i, int32_t layer, fetch_size size, int32_t n, const int32_t *experts,
+                     const int32_t *tokens)
+{
+    const trace_fetch *f = &t->fetch[i];
+    assert_true(i < t->fetches && f->layer == layer && f->n == n);
+    assert_true(f->size.phase == size.phase && f->size.n_tokens == size.n_tokens &&
+                f->size.n_sequences == size.n_sequences);
+    assert_memory_equal(t->expert + f->first, experts, (size_t)n * sizeof *experts);
+    assert_memory_equal(t->tokens + f->first, tokens, (size_t)n * sizeof *tokens);
+}
+
+/* A prompt of two tokens, then four steps with two experts of two layers each; worked out by hand. */
+static void copies_that_decode_together_need_the_union_of_their_experts(void **state)
+{
+    trace one, two;
+    trace_from("0,0,0,0,0,7,0.5\n0,0,0,1,0,8,0.5\n0,0,1,0,0,7,0.5\n0,0,1,1,0,9,0.5\n"
+               "0,1,2,0,0,1,0.5\n0,1,2,0,1,2,0.5\n0,1,2,1,0,3,0.5\n0,1,2,1,1,4,0.5\n"
+               "0,1,3,0,0,5,0.5\n0,1,3,0,1,6,0.5\n0,1,3,1,0,3,0.5\n0,1,3,1,1,5,0.5\n"
+               "0,1,4,0,0,2,0.5\n0,1,4,0,1,9,0.5\n0,1,4,1,0,4,0.5\n0,1,4,1,1,3,0.5\n"
+               "0,1,5,0,0,1,0.5\n0,1,5,0,1,8,0.5\n0,1,5,1,0,6,0.5\n0,1,5,1,1,7,0.5\n",
+               &one);
+    assert_int_equal(trace_decode_together(&one, 2, &two, NULL), ODMOE_OK);
+    assert_int_equal(two.fetches, 2 * 2 + 4 * 2); /* each copy comes to the prompt once */
+    const fetch_size prompt = {FETCH_PROMPT, 2, 1}, pair = {FETCH_DECODE, 2, 2};
+    fetch_is(&two, 0, 0, prompt, 1, (int32_t[]){7}, (int32_t[]){2});
+    fetch_is(&two, 1, 1, prompt, 2, (int32_t[]){8, 9}, (int32_t[]){1, 1});
+    fetch_is(&two, 2, 0, pair, 3, (int32_t[]){1, 2, 9}, (int32_t[]){1, 2, 1}); /* steps 0 and 2 */
+    fetch_is(&two, 3, 1, pair, 2, (int32_t[]){3, 4}, (int32_t[]){2, 2});
+    fetch_is(&two, 4, 0, pair, 4, (int32_t[]){5, 6, 1, 8}, (int32_t[]){1, 1, 1, 1}); /* 1 and 3 */
+    fetch_is(&two, 6, 0, prompt, 1, (int32_t[]){7}, (int32_t[]){2});                 /* the second copy wraps around */
+    fetch_is(&two, 8, 0, pair, 3, (int32_t[]){2, 9, 1}, (int32_t[]){2, 1, 1});       /* 2 and 0 */
+    trace_clear(&two);
+    odmoe_error err;
+    assert_int_equal(trace_decode_together(&one, 0, &two, &err), ODMOE_ERR_RANGE);
+    assert_int_equal(trace_decode_together(&one, 1025, &two, &err), ODMOE_ERR_RANGE);
+    trace_clear(&one);
+    trace_from("0,0,0,0,0,7,0.5\n", &one);
+    assert_int_equal(trace_decode_together(&one, 2, &two, &err), ODMOE_ERR_FORMAT);
+    trace_clear(&one);
 }
 
 static void bad(const char *text, const char *message)
@@ -254,6 +328,8 @@ int main(void)
         cmocka_unit_test(the_published_curves_come_out_again),
         cmocka_unit_test(no_policy_beats_the_optimum),
         cmocka_unit_test(the_default_beats_lru_on_every_trace),
+        cmocka_unit_test(with_eight_sequences_decoding_together_the_default_is_within_two_points_of_lru_and_lrfu),
+        cmocka_unit_test(copies_that_decode_together_need_the_union_of_their_experts),
         cmocka_unit_test(below_one_tokens_working_set_the_default_hits_where_lru_cannot),
         cmocka_unit_test(with_even_routing_no_room_makes_the_default_worse_than_lru_by_a_point),
         cmocka_unit_test(a_backward_pass_finds_the_layers_just_passed),

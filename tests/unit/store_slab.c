@@ -239,7 +239,7 @@ static void one_step(directory *d, uint64_t *seed)
         break;
     default:
         if (fixture_random(seed) % 4)
-            cache_begin(c, id / c->experts);
+            cache_begin(c, id / c->experts, (fetch_size){FETCH_DECODE, 1, 1});
         else
             cache_invalidate(c, id);
     }

@@ -42,8 +42,7 @@ static void one_fetch(worker *w)
     store_fetch *b;
     pinned_expert view[2];
     odmoe_error err = {0};
-    if (store_fetch_begin(w->s, layer, list, n, fixture_random(&w->seed) % 2 ? FETCH_LISTED : FETCH_ARRIVAL, &b,
-                          &err)) {
+    if (fixture_begin(w->s, layer, list, n, fixture_random(&w->seed) % 2 ? FETCH_LISTED : FETCH_ARRIVAL, &b, &err)) {
         w->wrong++;
         return;
     }

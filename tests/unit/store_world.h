@@ -48,7 +48,7 @@ static inline void world_free(world *w)
 static inline store_fetch *begin(world *w, int layer, const int32_t *list, int n, fetch_order order)
 {
     store_fetch *b;
-    assert_int_equal(store_fetch_begin(w->s, layer, list, n, order, &b, NULL), ODMOE_OK);
+    assert_int_equal(fixture_begin(w->s, layer, list, n, order, &b, NULL), ODMOE_OK);
     return b;
 }
 
