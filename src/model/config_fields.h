@@ -31,6 +31,7 @@
 #define MODEL_HEADS_MAX 4096
 
 #define FIELD_REQUIRED NAN
+#define FIELD_DERIVED (-1) /* the value where the key is missing: arch/ computes it from other numbers */
 #define FIELD_ABOVE_0 1e-37 /* the smallest float that counts as more than 0 */
 
 #define MODEL_FIELDS(X)                                                                                                \
@@ -56,9 +57,9 @@
     X(int, heads, "number of heads", "attention.head_count", "num_attention_heads", 1, MODEL_HEADS_MAX,                \
       FIELD_REQUIRED)                                                                                                  \
     X(int, kv_heads, "number of key/value heads", "attention.head_count_kv", "num_key_value_heads", 1,                 \
-      MODEL_HEADS_MAX, 0)                                                                                              \
-    X(int, key_dim, "key length of a head", "attention.key_length", "head_dim", 1, 4096, 0)                            \
-    X(int, value_dim, "value length of a head", "attention.value_length", NULL, 1, 4096, 0)                            \
+      MODEL_HEADS_MAX, FIELD_DERIVED)                                                                                  \
+    X(int, key_dim, "key length of a head", "attention.key_length", "head_dim", 1, 4096, FIELD_DERIVED)                \
+    X(int, value_dim, "value length of a head", "attention.value_length", NULL, 1, 4096, FIELD_DERIVED)                \
     X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)
 
 /* Numbers of the router (moe/router.h), with their place in model_config. */

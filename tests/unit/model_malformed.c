@@ -87,7 +87,7 @@ static void numbers_that_size_something_are_checked(void **state)
         {"attention.head_count_kv", 4, ODMOE_ERR_FORMAT, "attn_k.weight", "shape"},
         {"attention.head_count_kv", 3, ODMOE_ERR_FORMAT, "4 heads", "3 key/value"},
         {"attention.head_count_kv", 8, ODMOE_ERR_FORMAT, "4 heads", "8 key/value"},
-        {"attention.key_length", 0, ODMOE_ERR_UNSUPPORTED, "keys of 0", "64"},
+        {"attention.key_length", 0, ODMOE_ERR_FORMAT, "key length of a head is 0", "1 to 4096"},
         {"attention.key_length", 32, ODMOE_ERR_UNSUPPORTED, "keys of 32", "64"},
         {"attention.key_length", 5000, ODMOE_ERR_FORMAT, "key_length", "5000"},
         {"attention.value_length", 128, ODMOE_ERR_UNSUPPORTED, "values of 128", "64"},

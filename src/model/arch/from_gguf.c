@@ -141,9 +141,10 @@ static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_erro
 /* Head sizes that the file leaves out follow from the hidden size. */
 static void derive_heads(model_config *c, layer_config *l)
 {
-    l->kv_heads = l->kv_heads ? l->kv_heads : l->heads;
-    l->key_dim = l->key_dim || !l->heads ? l->key_dim : c->hidden / l->heads;
-    l->value_dim = l->value_dim || !l->heads ? l->value_dim : c->hidden / l->heads;
+    l->kv_heads = l->kv_heads == FIELD_DERIVED ? l->heads : l->kv_heads;
+    int dim = l->heads ? c->hidden / l->heads : 0;
+    l->key_dim = l->key_dim == FIELD_DERIVED ? dim : l->key_dim;
+    l->value_dim = l->value_dim == FIELD_DERIVED ? dim : l->value_dim;
 }
 
 /* Some architectures have models with and without experts. */

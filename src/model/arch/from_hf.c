@@ -27,9 +27,10 @@ static odmoe_status whole_heads_turn(config_object json, odmoe_error *err)
 
 static void derive_heads(model_config *c, layer_config *l)
 {
-    l->kv_heads = l->kv_heads ? l->kv_heads : l->heads;
-    l->key_dim = l->key_dim ? l->key_dim : c->hidden / l->heads;
-    l->value_dim = l->value_dim ? l->value_dim : l->key_dim;
+    l->kv_heads = l->kv_heads == FIELD_DERIVED ? l->heads : l->kv_heads;
+    int dim = l->heads ? c->hidden / l->heads : 0;
+    l->key_dim = l->key_dim == FIELD_DERIVED ? dim : l->key_dim;
+    l->value_dim = l->value_dim == FIELD_DERIVED ? l->key_dim : l->value_dim;
 }
 
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err)
