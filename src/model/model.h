@@ -6,8 +6,8 @@
 
 #include "model/arch/arch.h"
 #include "model/blocks/ffn.h"
-#include "model/guess.h"
 #include "model/mixer.h"
+#include "model/model_prefetch.h"
 #include "moe/experts.h"
 
 /* What the options come to. */
@@ -21,7 +21,7 @@ typedef struct model_settings {
     kv_type kv;
     io_mode io;
     const char *policy;
-    bool ahead; /* read the next layer's likely experts ahead in decoding, where it pays */
+    bool prefetch; /* read later layers' likely experts ahead in decoding, where that pays */
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
 } model_settings;
@@ -43,8 +43,8 @@ typedef struct pass_work {
     mixer_row *rows;        /* [max_rows] */
     void *mixer;
     experts_work experts;
-    int32_t *all_experts; /* [experts] 0, 1, ... */
-    guess_work guess;     /* when reading ahead is on */
+    int32_t *all_experts;    /* [experts] 0, 1, ... */
+    model_prefetch prefetch; /* when prefetching is on */
     ffn_work ffn;
     activations out; /* [logits_rows, hidden] after the final norm */
     float *out_rows; /* its float rows */
@@ -66,7 +66,6 @@ typedef struct model {
     experts_shape shape;
     store *store;
     expert_source source;
-    guess_state guess;
     rope rope;
     pass_work work;
     void *memory; /* workspace and rope table */
