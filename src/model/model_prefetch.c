@@ -14,23 +14,6 @@ void model_prefetch_layout(arena *a, const model_config *c, unsigned mask, int64
     out->out.topw = arena_take(a, choices, sizeof(float));
 }
 
-void model_prefetch_init(model *m)
-{
-    model_prefetch *p = &m->work.prefetch;
-    int layers = config_moe_layers(&m->config), experts = m->config.router.experts;
-    trial_init(&p->trial);
-    p->possible = m->settings.prefetch && layers > 1 && !store_holds_all(m->store);
-    if (!p->possible)
-        return;
-    prefetch_init(&p->engine, &m->source, layers, experts, ACCURACY_FIRST_ROUTER);
-    lookahead_clear(&p->look, experts);
-}
-
-bool model_prefetch_wanted(const model_prefetch *p, int64_t n)
-{
-    return p->possible && p->trial.running && n <= p->max_tokens;
-}
-
 typedef struct norm_job {
     const model *m;
     const resident *norm;
@@ -61,10 +44,29 @@ static const int32_t *route(void *ctx, int moe_layer, const float *x, int64_t n)
     return p->out.topk;
 }
 
+void model_prefetch_init(model *m)
+{
+    model_prefetch *p = &m->work.prefetch;
+    int layers = config_moe_layers(&m->config), experts = m->config.router.experts;
+    trial_init(&p->trial);
+    p->route = route;
+    p->route_ctx = m;
+    p->possible = m->settings.prefetch && layers > 1 && !store_holds_all(m->store);
+    if (!p->possible)
+        return;
+    prefetch_init(&p->engine, &m->source, layers, experts, ACCURACY_FIRST_ROUTER);
+    lookahead_clear(&p->look, experts);
+}
+
+bool model_prefetch_wanted(const model_prefetch *p, int64_t n)
+{
+    return p->possible && (p->trial.running || p->always) && n <= p->max_tokens;
+}
+
 void model_prefetch_next(model *m, int moe_layer, const float *x, int64_t n)
 {
     model_prefetch *p = &m->work.prefetch;
-    lookahead_run(&p->engine, &p->look, route, m, moe_layer, m->config.router.top_k, x, n);
+    lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k, x, n);
 }
 
 void model_prefetch_begins(model *m, int moe_layer, const int32_t *topk, int64_t n)

@@ -20,6 +20,10 @@ struct model;
 typedef struct model_prefetch {
     bool possible; /* false when prefetching is off, all experts fit, or there is only one MoE layer */
     trial trial;
+    bool always; /* no trial: for benches and tests */
+    /* how later layers' choices are foretold: the model's routers; benches and tests set another */
+    lookahead_route route;
+    void *route_ctx;
     prefetch_engine engine;
     lookahead_work look;
     int64_t max_tokens; /* decoding: at most so many tokens together */

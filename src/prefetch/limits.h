@@ -8,7 +8,7 @@
 /* Tokens of a call that a program's predictor is shown: the last ones. */
 #define OBSERVED_TOKENS_MAX 64
 /* Layers ahead for which candidates may be named. */
-#define PREFETCH_DISTANCES 1
+#define PREFETCH_DISTANCES 2
 /* Experts of one layer that are held as candidates, per distance. */
 #define PREFETCH_CANDIDATES 64
 
