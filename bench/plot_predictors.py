@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draw how often predictors are right: by layers ahead on held-out text, and while they learn.
 
-usage: bench_shadow MODEL TEXT... | plot_predictors.py [PICTURE]      docs/predictors.svg
+usage: bench_predictors MODEL TEXT... | plot_predictors.py [PICTURE]      docs/predictors.svg
 """
 import os
 import sys

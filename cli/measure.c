@@ -79,8 +79,8 @@ json_t *measure_json(const measure *m)
         {"peak_rss_bytes", b->peak_rss_bytes},
         {"peak_anon_bytes", b->peak_anon_bytes},
         {"threads", (uint64_t)b->threads},
-        {"ahead_bytes_read", b->ahead_bytes_read - a->ahead_bytes_read},
-        {"ahead_bytes_used", b->ahead_bytes_used - a->ahead_bytes_used},
+        {"ahead_bytes_read", b->prefetch_bytes_read - a->prefetch_bytes_read},
+        {"ahead_bytes_used", b->prefetch_bytes_used - a->prefetch_bytes_used},
     };
     const struct {
         const char *name;
@@ -121,12 +121,12 @@ static void print_budget(const odmoe_plan *p, FILE *out)
             odmoe_size_format(p->cache_bytes, cache));
 }
 
-/* What reading ahead brought, when it read anything. */
-static void print_ahead(const measure *m, FILE *out)
+/* What prefetching brought, when it read anything. */
+static void print_prefetch(const measure *m, FILE *out)
 {
     char bytes[ODMOE_SIZE_TEXT_MAX];
-    uint64_t read = m->end.ahead_bytes_read - m->start.ahead_bytes_read;
-    uint64_t used = m->end.ahead_bytes_used - m->start.ahead_bytes_used;
+    uint64_t read = m->end.prefetch_bytes_read - m->start.prefetch_bytes_read;
+    uint64_t used = m->end.prefetch_bytes_used - m->start.prefetch_bytes_used;
     if (read > 0)
         fprintf(out, ", %s of it ahead (%.0f%% right)", odmoe_size_format(read, bytes),
                 100 * rate((double)used, (double)read));
@@ -157,7 +157,7 @@ void measure_summary(const measure *m, bool budget, FILE *out)
     if (read > 0)
         fprintf(out, "; read %s at %s/s", odmoe_size_format(read, bytes),
                 odmoe_size_format((uint64_t)rate((double)read, b->read_seconds - a->read_seconds), speed));
-    print_ahead(m, out);
+    print_prefetch(m, out);
     fprintf(out, "; %.0f%% of the time waiting for the disk\n", 100 * rate(stall, stall + compute));
 }
 

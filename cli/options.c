@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_RAM = KEY_COMMON, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_AHEAD, KEY_JSON };
+enum { KEY_RAM = KEY_COMMON, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_PREFETCH, KEY_JSON };
 
 /* The option that `arg` (as typed) names, in argp and its children; NULL when there is none. */
 static const struct argp_option *find_option(const struct argp *argp, const char *arg)
@@ -146,8 +146,8 @@ static error_t parse_budget(int key, char *arg, struct argp_state *state)
     case KEY_POLICY:
         o->lib.policy = arg;
         return 0;
-    case KEY_AHEAD:
-        o->lib.ahead = arg;
+    case KEY_PREFETCH:
+        o->lib.prefetch = arg;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -168,8 +168,9 @@ static const struct argp budget_argp = {
             {"kv", KEY_KV, "TYPE", 0, "type of the KV cache: f32, f16 or q8_0; default f16", 0},
             {"io", KEY_IO, "MODE", 0, "how experts are read: auto, uring, pread or buffered", 0},
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},
-            {"ahead", KEY_AHEAD, "MODE", 0,
+            {"prefetch", KEY_PREFETCH, "MODE", 0,
              "auto: in decoding, read the next layer's likely experts ahead where that pays; default off", 0},
+            {"ahead", KEY_PREFETCH, "MODE", OPTION_HIDDEN, NULL, 0}, /* its name in earlier versions */
             {0}},
     .parser = parse_budget,
     .children = (const struct argp_child[]){{&path_argp, 0, NULL, 0}, {0}},

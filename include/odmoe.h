@@ -100,8 +100,8 @@ typedef struct odmoe_options {
      * leaves everything as it was before. May be NULL. */
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
-    const char *ahead; /* "auto": in decoding, read the next layer's likely experts ahead where that pays; "off".
-                          NULL: off */
+    const char *prefetch; /* "auto": in decoding, read the next layer's likely experts ahead where that pays; "off".
+                             NULL: off */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */
@@ -353,8 +353,8 @@ typedef struct odmoe_stats {
     uint64_t peak_rss_bytes, peak_anon_bytes; /* of the process; sampled at every chunk and layer */
     const char *io, *kernels, *kv, *policy;   /* in use; static strings */
     int32_t threads;
-    uint64_t ahead_bytes_read, ahead_bytes_used; /* of bytes_read: guessed before the router spoke; and those of them
-                                                    that it then asked for */
+    uint64_t prefetch_bytes_read, prefetch_bytes_used; /* of bytes_read: read before the router had chosen; and those of
+                                                          them that the router then chose */
 } odmoe_stats;
 ODMOE_API void odmoe_stats_get(odmoe_model *model, odmoe_stats *stats);
 

@@ -120,7 +120,7 @@ ODMOE_API void odmoe_source_invalidate(odmoe_source *source, int32_t layer, int3
 ODMOE_API uint64_t odmoe_source_floor(const odmoe_source *source);
 ODMOE_API const char *odmoe_source_io(const odmoe_source *source); /* the back end in use */
 
-/* A shadow runner: sees what the router saw, and guesses what the next layer will ask for. It runs on a thread of its
+/* A predictor: sees what the router saw, and guesses what the next layer will ask for. It runs on a thread of its
  * own beside the layer: one that errs, is slow or hangs costs speed, never the result; whoever frees the layer waits
  * for a call under way. What it names is held against what the next layer then chooses, by rank: ranks that are seldom
  * right (below 60% of what would have to be read) read nothing until they are right again. */
@@ -171,25 +171,27 @@ typedef struct odmoe_layer_options {
 
 typedef struct odmoe_layer odmoe_layer;
 
-/* Predictors that ship: "frequency", "previous", "router", "router_low_rank", "network" (src/shadow/README.md). */
-typedef struct odmoe_shadow odmoe_shadow;
-ODMOE_API const char *odmoe_shadow_at(int i); /* their names: i = 0, 1, ...; NULL at the end */
-/* odmoe_shadow_create - for a layer with these options (sizes, router weights, kernels; nothing else is looked at).
- * odmoe_shadow_table - set predictor->size before; for the layer's options. Free it after the layer. */
-ODMOE_API odmoe_status odmoe_shadow_create(const char *kind, const odmoe_layer_options *layer, odmoe_shadow **shadow,
-                                           odmoe_error *err);
-ODMOE_API void odmoe_shadow_free(odmoe_shadow *shadow);
-ODMOE_API void odmoe_shadow_table(odmoe_shadow *shadow, odmoe_predictor *predictor);
-/* odmoe_shadow_freeze - 1: stop learning, 0: go on. Kinds that learn nothing take no notice.
- * odmoe_shadow_save - what router_low_rank or network has learned, to a safetensors file: a new file, fsync, rename.
- * odmoe_shadow_load - the same back, into one of the same kind, made for the same sizes.
+/* Predictors that ship: "frequency", "previous", "router", "router_low_rank", "network" (src/prefetch/README.md). */
+typedef struct odmoe_expert_predictor odmoe_expert_predictor;
+ODMOE_API const char *odmoe_expert_predictor_at(int i); /* their names: i = 0, 1, ...; NULL at the end */
+/* odmoe_expert_predictor_create - for a layer with these options (sizes, router weights, kernels; nothing else is looked at).
+ * odmoe_expert_predictor_table - set table->size before; for the layer's options. Free it after the layer. */
+ODMOE_API odmoe_status odmoe_expert_predictor_create(const char *kind, const odmoe_layer_options *layer,
+                                                     odmoe_expert_predictor **predictor, odmoe_error *err);
+ODMOE_API void odmoe_expert_predictor_free(odmoe_expert_predictor *predictor);
+ODMOE_API void odmoe_expert_predictor_table(odmoe_expert_predictor *predictor, odmoe_predictor *table);
+/* odmoe_expert_predictor_freeze - 1: stop learning, 0: go on. Kinds that learn nothing take no notice.
+ * odmoe_expert_predictor_save - what router_low_rank or network has learned, to a safetensors file: a new file, fsync, rename.
+ * odmoe_expert_predictor_load - the same back, into one of the same kind, made for the same sizes.
  * Errors   ERR_ARG: another kind, there is nothing to keep; ERR_IO; ERR_FORMAT names the tensor that is missing, of
  *          another shape or type, or not finite; ERR_MEMORY. What was learned is unchanged then, but for an error of
  *          reading after all had been checked.
  * Threads  any, also while a layer works: its thread waits, and what it would have guessed meanwhile is not read. */
-ODMOE_API void odmoe_shadow_freeze(odmoe_shadow *shadow, int frozen);
-ODMOE_API odmoe_status odmoe_shadow_save(odmoe_shadow *shadow, const char *path, odmoe_error *err);
-ODMOE_API odmoe_status odmoe_shadow_load(odmoe_shadow *shadow, const char *path, odmoe_error *err);
+ODMOE_API void odmoe_expert_predictor_freeze(odmoe_expert_predictor *predictor, int frozen);
+ODMOE_API odmoe_status odmoe_expert_predictor_save(odmoe_expert_predictor *predictor, const char *path,
+                                                   odmoe_error *err);
+ODMOE_API odmoe_status odmoe_expert_predictor_load(odmoe_expert_predictor *predictor, const char *path,
+                                                   odmoe_error *err);
 
 ODMOE_API void odmoe_layer_options_init(odmoe_layer_options *options);
 /* odmoe_layer_create - ERR_RANGE or ERR_ARG names what makes no sense; ERR_BUDGET: activation_bytes is too small for

@@ -9,11 +9,11 @@ SRC = {
     "format": {"base"},
     "kernels": {"base"},
     "store": {"base", "format"},
-    "moe": {"base", "kernels", "store"},
-    "shadow": {"base", "kernels", "moe"},
-    "model": {"base", "format", "kernels", "store", "moe", "shadow"},
+    "moe": {"base", "kernels", "store", "prefetch"},
+    "prefetch": {"base", "kernels", "moe", "store"},
+    "model": {"base", "format", "kernels", "store", "moe", "prefetch"},
     "text": {"base", "format"},
-    "api": {"base", "format", "kernels", "store", "moe", "shadow", "model", "text"},
+    "api": {"base", "format", "kernels", "store", "moe", "prefetch", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
 PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}

@@ -31,7 +31,7 @@ _odmoe() {
     --kernels) _odmoe_words "auto $(_odmoe_listed kernels)" ;;
     --io) _odmoe_words "auto $(_odmoe_listed io)" ;;
     --policy) _odmoe_words "auto $(_odmoe_listed policies)" ;;
-    --ahead) _odmoe_words "auto off" ;;
+    --prefetch | --ahead) _odmoe_words "auto off" ;;
     --kv) _odmoe_words "f32 f16 q8_0" ;;
     --ram) _odmoe_words "1GiB 2GiB 4GiB 8GiB 16GiB 32GiB 64GiB" ;;
     -f | --out | --stats | --tokens-file)

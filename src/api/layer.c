@@ -301,8 +301,8 @@ static void fill_stats(odmoe_layer *layer, int32_t index, odmoe_layer_stats *out
                                .misses = c.misses - since.misses,
                                .bytes = c.bytes - since.bytes,
                                .stall_seconds = c.stall_seconds - since.stall_seconds};
-    if (layer->m.ahead)
-        ahead_counts(layer->m.ahead, index, &out->predictions, &out->prediction_failures);
+    if (layer->m.predictor)
+        predictor_thread_counts(layer->m.predictor, index, &out->predictions, &out->prediction_failures);
 }
 
 odmoe_status odmoe_layer_stats_get(odmoe_layer *layer, int32_t index, odmoe_layer_stats *stats, uint64_t *counts,
@@ -349,7 +349,7 @@ void odmoe_layer_stats_reset(odmoe_layer *layer)
         telemetry_reset(&layer->m.telemetry[l]);
         layer->since[l] = source_now(layer, l);
     }
-    if (layer->m.ahead)
-        ahead_reset(layer->m.ahead);
+    if (layer->m.predictor)
+        predictor_thread_reset(layer->m.predictor);
     pthread_mutex_unlock(&layer->lock);
 }

@@ -140,8 +140,8 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
                        .kv = kv_names[m->settings.kv],
                        .policy = t.policy,
                        .threads = m->settings.threads,
-                       .ahead_bytes_read = t.speculative_bytes,
-                       .ahead_bytes_used = t.speculative_used_bytes};
+                       .prefetch_bytes_read = t.speculative_bytes,
+                       .prefetch_bytes_used = t.speculative_used_bytes};
     pthread_mutex_unlock(&m->lock);
     copy_out(stats, &all, sizeof all);
 }

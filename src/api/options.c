@@ -81,11 +81,11 @@ static odmoe_status resolve_names(const odmoe_options *o, model_settings *out, o
     if (kv < 0)
         return err_set(err, ODMOE_ERR_ARG, "KV cache type '%.32s' is not known; there are f32, f16, q8_0", o->kv);
     out->kv = (kv_type)kv;
-    static const char *const ahead_names[] = {"off", "auto"};
-    int ahead = o->ahead ? find_name(o->ahead, ahead_names, 2) : 0;
-    if (ahead < 0)
-        return err_set(err, ODMOE_ERR_ARG, "reading ahead '%.32s' is not known; there are off, auto", o->ahead);
-    out->ahead = ahead == 1;
+    static const char *const prefetch_names[] = {"off", "auto"};
+    int mode = o->prefetch ? find_name(o->prefetch, prefetch_names, 2) : 0;
+    if (mode < 0)
+        return err_set(err, ODMOE_ERR_ARG, "prefetch '%.32s' is not known; there are off, auto", o->prefetch);
+    out->prefetch = mode == 1;
     out->policy = o->policy ? o->policy : "auto";
     const policy_ops *found;
     return policy_find(out->policy, &found, err);

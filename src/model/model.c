@@ -130,11 +130,11 @@ static odmoe_status open_store(model *m, odmoe_error *err)
 {
     store_options options = {.cache_bytes = m->plan.cache_bytes, .io = m->settings.io, .policy = m->settings.policy};
     odmoe_status status = store_open(m->weights.experts, m->files.tensors, &options, &m->store, err);
-    if (!status)
-        m->source = source_from_store(m->store);
-    guess_init(&m->guess,
-               !status && m->settings.ahead && m->config.moe_layers > 1 && !store_holds_all(m->store));
-    return status;
+    if (status)
+        return status;
+    m->source = source_from_store(m->store);
+    model_prefetch_init(m);
+    return ODMOE_OK;
 }
 
 odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *plan, odmoe_error *err)

@@ -6,8 +6,8 @@
 
 #include "model/arch/arch.h"
 #include "model/blocks/ffn.h"
-#include "model/guess.h"
 #include "model/mixers/mixer.h"
+#include "model/model_prefetch.h"
 #include "moe/experts.h"
 
 #define MIXERS_MAX 4 /* kinds of token mixers in one model */
@@ -23,7 +23,7 @@ typedef struct model_settings {
     kv_type kv;
     io_mode io;
     const char *policy;
-    bool ahead; /* read the next layer's likely experts ahead in decoding, where it pays */
+    bool prefetch; /* read later layers' likely experts ahead in decoding, where that pays */
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
 } model_settings;
@@ -45,8 +45,8 @@ typedef struct pass_work {
     mixer_row *rows;        /* [max_rows] */
     void *mixer[MIXERS_MAX]; /* workspace of each mixer that the model has */
     experts_work experts;
-    int32_t *all_experts; /* [experts] 0, 1, ... */
-    guess_work guess;     /* when reading ahead is on */
+    int32_t *all_experts;    /* [experts] 0, 1, ... */
+    model_prefetch prefetch; /* when prefetching is on */
     ffn_work ffn;
     activations out; /* [logits_rows, hidden] after the final norm */
     float *out_rows; /* its float rows */
@@ -68,7 +68,6 @@ typedef struct model {
     experts_shape shape;
     store *store;
     expert_source source;
-    guess_state guess;
     rope ropes[ROPE_SETS_MAX];
     pass_work work;
     void *memory; /* workspace and rope table */

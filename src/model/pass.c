@@ -83,8 +83,8 @@ void pass_layout(arena *a, const model *m, const experts_shape *shape, const mod
         out->mixer[i] = m->mixers[i]->layout(a, c, mixer_mask(m, k, m->mixers[i]), max_rows, s->threads);
     experts_layout(a, shape, max_rows, s->threads, &out->experts);
     out->all_experts = arena_take(a, experts, sizeof *out->all_experts);
-    if (s->ahead)
-        guess_layout(a, c, mask_over_layers(m, k, routers, 1), max_rows, &out->guess);
+    if (s->prefetch)
+        model_prefetch_layout(a, c, mask_over_layers(m, k, routers, 1), max_rows, &out->prefetch);
     if (c->shared_ffn || any_dense)
         ffn_layout(a, ffn, mask_over_layers(m, k, ffn_out, 2), max_rows, &out->ffn);
     activations_layout(a, &out->out, mask_of(k, output_of(m)), out->logits_rows, c->hidden);
@@ -224,25 +224,6 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
     m->source.prefetch(m->source.ctx, next, m->work.all_experts, NULL, experts, READ_CERTAIN);
 }
 
-/* Few rows: the disk would idle from this layer's last arrival to the next router's word, so that one's likely choices
- * are read behind this layer's. After the last layer nobody is asked. */
-static void guess_next_layer(chunk_run *r, int moe_layer)
-{
-    model *m = r->m;
-    int next = r->layer + 1;
-    while (next < m->config.layers && m->config.layer[next].moe_index < 0)
-        next++;
-    if (next == m->config.layers || !guess_wanted(&m->guess, &m->work.guess, r->n))
-        return;
-    guess_call call = {.c = &m->compute,
-                       .config = &m->config,
-                       .source = &m->source,
-                       .weights = &m->weights.layers[next],
-                       .layer = moe_layer + 1,
-                       .probs = m->work.probs};
-    guess_next(&m->guess, &m->work.guess, &call, m->work.x, r->n);
-}
-
 /* A row that continues where its sequence stands is the sequence's first. */
 static fetch_size size_of_chunk(const chunk_run *r)
 {
@@ -269,11 +250,11 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
                                         &m->work.in, r->n, size_of_chunk(r), m->work.topk, m->work.topw, err);
     if (status)
         return status;
-    guess_judge(&m->guess, &m->work.guess, &m->source, moe_layer, m->work.experts.counts);
-    if (call.few)
-        guess_next_layer(r, moe_layer);
-    else
+    model_prefetch_begins(m, moe_layer, m->work.topk, r->n);
+    if (!call.few)
         read_next_layer(r, &call);
+    else if (model_prefetch_wanted(&m->work.prefetch, r->n))
+        model_prefetch_next(m, moe_layer, m->work.x, r->n);
     run_shared(r);
     return experts_finish(&call, m->work.y, err);
 }
@@ -441,8 +422,7 @@ odmoe_status pass_run(model *m, const stack_pass *pass, odmoe_error *err)
         r.steps = chunks * m->config.layers;
         double chunk_start = now();
         status = run_chunk(&r, err);
-        if (r.n <= m->work.guess.max_rows)
-            guess_settle(&m->guess, 1e9 * (now() - chunk_start) / (double)r.n);
+        model_prefetch_settle(m, r.n, now() - chunk_start);
         uint64_t anon = sysmem_anonymous("");
         m->peak_anon = anon > m->peak_anon ? anon : m->peak_anon;
     }

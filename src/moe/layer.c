@@ -70,18 +70,18 @@ static odmoe_status make_telemetry(moe_layer *m, odmoe_error *err)
     return ODMOE_OK;
 }
 
-static odmoe_status make_ahead(moe_layer *m, const layer_settings *s, odmoe_error *err)
+static odmoe_status make_predictor(moe_layer *m, const layer_settings *s, odmoe_error *err)
 {
     if (!s->predictor || !s->source.prefetch)
         return ODMOE_OK;
-    ahead_options o = {.predictor = *s->predictor,
-                       .source = s->source,
-                       .layers = s->layers,
-                       .experts = s->router.experts,
-                       .top_k = s->router.top_k,
-                       .hidden = s->hidden,
-                       .most = s->prefetch < s->router.experts ? s->prefetch : s->router.experts};
-    return ahead_create(&o, &m->ahead, err);
+    predictor_thread_options o = {.predictor = *s->predictor,
+                                  .source = s->source,
+                                  .layers = s->layers,
+                                  .experts = s->router.experts,
+                                  .top_k = s->router.top_k,
+                                  .hidden = s->hidden,
+                                  .most = s->prefetch < s->router.experts ? s->prefetch : s->router.experts};
+    return predictor_thread_create(&o, &m->predictor, err);
 }
 
 odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
@@ -108,7 +108,7 @@ odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
     if (!status)
         status = make_telemetry(m, err);
     if (!status)
-        status = make_ahead(m, s, err);
+        status = make_predictor(m, s, err);
     if (status)
         layer_close(m);
     return status;
@@ -116,7 +116,7 @@ odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
 
 void layer_close(moe_layer *m)
 {
-    ahead_free(m->ahead);
+    predictor_thread_free(m->predictor);
     for (int l = 0; m->telemetry && l < m->layers; l++)
         telemetry_clear(&m->telemetry[l]);
     free(m->telemetry);
@@ -187,11 +187,8 @@ static odmoe_status run_chunk(forward *f, float *y, odmoe_error *err)
                                         &m->work.in, f->n, size, f->topk, f->topw, err);
     if (status)
         return status;
-    if (m->ahead) { /* what was guessed for this layer and not needed steps back; the next layer's guesses start */
-        if (m->source.cancel)
-            m->source.cancel(m->source.ctx, f->index, READ_SPECULATIVE);
-        ahead_post(m->ahead, f->index, f->x, f->topk, f->topw, f->n);
-    }
+    if (m->predictor)
+        predictor_thread_post(m->predictor, f->index, f->x, f->topk, f->topw, f->n);
     telemetry_add(&m->telemetry[f->index], f->n, m->work.experts.counts);
     call.keep_gate = out->keep_gate ? out->keep_gate + pairs * m->shape.ffn : NULL;
     call.keep_up = out->keep_up ? out->keep_up + pairs * m->shape.ffn : NULL;

@@ -3,11 +3,11 @@
 #ifndef ODMOE_MOE_LAYER_H
 #define ODMOE_MOE_LAYER_H
 
-#include "moe/ahead.h"
 #include "moe/experts.h"
 #include "moe/loss.h"
 #include "moe/router.h"
 #include "moe/telemetry.h"
+#include "prefetch/predictor_thread.h"
 
 /* The workspace for a chunk of rows. */
 typedef struct layer_work {
@@ -30,8 +30,8 @@ typedef struct moe_layer {
     layer_work work;
     void *memory; /* behind work */
     size_t memory_bytes;
-    telemetry *telemetry; /* [layers] */
-    ahead *ahead;         /* NULL: nobody guesses */
+    telemetry *telemetry;        /* [layers] */
+    predictor_thread *predictor; /* NULL: nothing is read ahead */
 } moe_layer;
 
 typedef struct layer_settings {

@@ -97,7 +97,7 @@ class Completion(CliTest):
         self.assertEqual(self.complete("run", "--kv", ""), ["f32", "f16", "q8_0"])
         self.assertEqual(self.complete("run", "--io", "=", "pr"), ["pread"])
         self.assertIn("lru", self.complete("run", "--policy", ""))
-        self.assertIn("off", self.complete("run", "--ahead", ""))
+        self.assertIn("off", self.complete("run", "--prefetch", ""))
         self.assertIn("ref", self.complete("run", "--kernels", ""))
 
     def test_models_are_folders_and_gguf_files(self):

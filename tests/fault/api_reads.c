@@ -197,7 +197,7 @@ static void a_guess_that_cannot_be_read_costs_nothing_but_time(void **state)
 {
     odmoe_options o = small_options();
     o.io = "pread";
-    o.ahead = "auto";
+    o.prefetch = "auto";
     odmoe_plan plan = {.size = sizeof plan};
     assert_int_equal(odmoe_plan_make(test_path("/models/demo.gguf"), &o, &plan, &err), ODMOE_OK);
     o.ram_bytes = plan.floor_bytes + plan.experts_bytes / 4;

@@ -15,7 +15,7 @@ static odmoe_status train_once(const void *ctx, odmoe_error *err)
     odmoe_layer *layer = NULL;
     odmoe_tape *tape = NULL;
     odmoe_balance *balance = NULL;
-    odmoe_shadow *shadow = NULL, *network = NULL;
+    odmoe_expert_predictor *low_rank = NULL, *network = NULL;
     char *json = NULL;
     float y[60];
     odmoe_source_options so;
@@ -29,14 +29,14 @@ static odmoe_status train_once(const void *ctx, odmoe_error *err)
     so.io = "buffered"; /* io_uring's library is not linked with --wrap */
     odmoe_status status = odmoe_source_open(&so, &source, err);
     if (!status)
-        status = odmoe_shadow_create("router_low_rank", &f->options, &shadow, err);
+        status = odmoe_expert_predictor_create("router_low_rank", &f->options, &low_rank, err);
     if (!status)
-        status = odmoe_shadow_create("network", &f->options, &network, err);
+        status = odmoe_expert_predictor_create("network", &f->options, &network, err);
     if (!status) {
         odmoe_source_ops ops = {.size = sizeof ops};
         odmoe_predictor predictor = {.size = sizeof predictor};
         odmoe_source_table(source, &ops);
-        odmoe_shadow_table(shadow, &predictor);
+        odmoe_expert_predictor_table(low_rank, &predictor);
         odmoe_layer_options lo = f->options;
         lo.source = &ops;
         lo.predictor = &predictor;
@@ -67,8 +67,8 @@ static odmoe_status train_once(const void *ctx, odmoe_error *err)
     odmoe_tape_free(tape);
     odmoe_balance_free(balance);
     odmoe_layer_free(layer);
-    odmoe_shadow_free(shadow);
-    odmoe_shadow_free(network);
+    odmoe_expert_predictor_free(low_rank);
+    odmoe_expert_predictor_free(network);
     odmoe_source_close(source);
     return status;
 }
@@ -88,27 +88,27 @@ static void every_allocation_of_a_layer_may_fail(void **state)
 static odmoe_status keep_once(const void *ctx, odmoe_error *err)
 {
     const layer_fixture *f = ctx;
-    odmoe_shadow *shadow = NULL;
-    odmoe_status status = odmoe_shadow_create("router_low_rank", &f->options, &shadow, err);
+    odmoe_expert_predictor *low_rank = NULL;
+    odmoe_status status = odmoe_expert_predictor_create("router_low_rank", &f->options, &low_rank, err);
     if (!status)
-        status = odmoe_shadow_save(shadow, PATH, err);
+        status = odmoe_expert_predictor_save(low_rank, PATH, err);
     if (!status)
-        status = odmoe_shadow_load(shadow, PATH, err);
-    odmoe_shadow_free(shadow);
+        status = odmoe_expert_predictor_load(low_rank, PATH, err);
+    odmoe_expert_predictor_free(low_rank);
     return status;
 }
 
 static void every_allocation_of_keeping_a_predictor_may_fail_and_the_file_stays_whole(void **state)
 {
     layer_fixture f;
-    odmoe_shadow *shadow;
+    odmoe_expert_predictor *low_rank;
     fixture_make(&f, 3, 12, 8, 6, 2, 1);
     json_set_alloc_funcs(__wrap_malloc, __wrap_free);
     assert_int_equal(keep_once(&f, &f.err), ODMOE_OK);
     fail_each(keep_once, &f, 8, ODMOE_ERR_MEMORY);
-    assert_int_equal(odmoe_shadow_create("router_low_rank", &f.options, &shadow, &f.err), ODMOE_OK);
-    assert_int_equal(odmoe_shadow_load(shadow, PATH, &f.err), ODMOE_OK);
-    odmoe_shadow_free(shadow);
+    assert_int_equal(odmoe_expert_predictor_create("router_low_rank", &f.options, &low_rank, &f.err), ODMOE_OK);
+    assert_int_equal(odmoe_expert_predictor_load(low_rank, PATH, &f.err), ODMOE_OK);
+    odmoe_expert_predictor_free(low_rank);
     unlink(PATH);
     fixture_free(&f);
 }

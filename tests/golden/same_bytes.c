@@ -1,4 +1,4 @@
-/* The same bytes come out whatever the budget, the I/O path, the threads, the chunk, what is read ahead, and whoever
+/* The same bytes come out whatever the budget, the I/O path, the threads, the chunk, what is prefetched, and whoever
  * else is in the pass. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -206,25 +206,25 @@ static void the_cache_policy_does_not_change_the_output(void **state)
     for_each_model(policies);
 }
 
-static void ahead(const char *path, const char *kernels)
+static void prefetching(const char *path, const char *kernels)
 {
     static const char *const modes[] = {"auto", "off"};
     odmoe_options o = defaults();
     o.kernels = kernels;
-    o.ahead = "auto"; /* takes more memory */
+    o.prefetch = "auto"; /* takes more memory */
     odmoe_plan plan = {.size = sizeof plan};
     assert_int_equal(odmoe_plan_make(path, &o, &plan, NULL), ODMOE_OK);
     for (int mode = 0; mode < 2; mode++)
         for (int step = 0; step < 3; step++) {
-            o.ahead = modes[mode];
+            o.prefetch = modes[mode];
             o.ram_bytes = plan.floor_bytes + plan.experts_bytes * (uint64_t)step / 3;
             same_as_default(modes[mode], path, &o);
         }
 }
 
-static void reading_ahead_does_not_change_the_output(void **state)
+static void prefetching_does_not_change_the_output(void **state)
 {
-    for_each_model(ahead);
+    for_each_model(prefetching);
 }
 
 /* Two sequences, mixed row by row, with the second one token behind: the first must get what it gets alone. */
@@ -271,7 +271,7 @@ int main(void)
         cmocka_unit_test(the_io_path_does_not_change_the_output),
         cmocka_unit_test(threads_and_chunks_do_not_change_the_output),
         cmocka_unit_test(the_cache_policy_does_not_change_the_output),
-        cmocka_unit_test(reading_ahead_does_not_change_the_output),
+        cmocka_unit_test(prefetching_does_not_change_the_output),
         cmocka_unit_test(another_sequence_in_the_pass_does_not_change_the_output),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,7 +99,7 @@ static void options_of_an_older_version_give_defaults_for_what_they_lack(void **
 {
     odmoe_options o = small_options();
     o.size = BEFORE(odmoe_options, kernels);
-    o.kernels = o.kv = o.io = o.policy = o.ahead = (const char *)1; /* not looked at */
+    o.kernels = o.kv = o.io = o.policy = o.prefetch = (const char *)1; /* not looked at */
     o.progress = (int (*)(void *, odmoe_stage, uint64_t, uint64_t))1;
     odmoe_model *model = must_open(test_path(MODEL), &o);
     odmoe_plan plan = {.size = sizeof plan};
@@ -211,7 +211,7 @@ static void unknown_names_are_refused_and_the_known_ones_listed(void **state)
     o.policy = "wisest";
     refused(o, ODMOE_ERR_ARG, "wisest", "lru");
     o = small_options();
-    o.ahead = "always";
+    o.prefetch = "always";
     refused(o, ODMOE_ERR_ARG, "always", "off");
 }
 

@@ -33,13 +33,13 @@ static void a_size_that_was_never_set_is_an_error_that_names_the_function(void *
     float y[N * H];
     odmoe_layer *layer = NULL;
     odmoe_source *source = NULL;
-    odmoe_shadow *shadow = NULL;
+    odmoe_expert_predictor *shipped = NULL;
     odmoe_tape *tape;
     setup(&f);
     odmoe_layer_options lo = f.options;
     lo.size = 0;
     says(&f, odmoe_layer_create(&lo, &layer, &f.err), ODMOE_ERR_ARG, "odmoe_layer_options_init");
-    says(&f, odmoe_shadow_create("router", &lo, &shadow, &f.err), ODMOE_ERR_ARG, "odmoe_layer_options_init");
+    says(&f, odmoe_expert_predictor_create("router", &lo, &shipped, &f.err), ODMOE_ERR_ARG, "odmoe_layer_options_init");
     lo = f.options;
     f.ops.size = 0;
     says(&f, odmoe_layer_create(&lo, &layer, &f.err), ODMOE_ERR_ARG, "odmoe_source_ops");

@@ -10,21 +10,21 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "shadow/learn.h"
+#include "prefetch/predictors/learn.h"
 
 enum { RANK = 16 };
 #define RATE 0.02f
 
 typedef struct routers {
-    shadow_config config;
+    predictor_config config;
     bool frozen;
     int layer;    /* whose rows are held; -1: none */
     int64_t n;    /* of them */
-    float *x;     /* [AHEAD_ROWS, hidden] */
-    float *probs; /* [AHEAD_ROWS, experts] logits, then probabilities, of the layer after `layer` */
+    float *x;     /* [OBSERVED_TOKENS_MAX, hidden] */
+    float *probs; /* [OBSERVED_TOKENS_MAX, experts] logits, then probabilities, of the layer after `layer` */
     float *sums;  /* [experts] */
     float *a, *b; /* [layers - 1] of [experts, RANK] and [RANK, hidden]; NULL: no correction */
-    float *inner; /* [AHEAD_ROWS, RANK] B x */
+    float *inner; /* [OBSERVED_TOKENS_MAX, RANK] B x */
 } routers;
 
 static float *a_of(const routers *r, int layer)
@@ -42,9 +42,10 @@ static void guess(routers *r)
 {
     int experts = r->config.experts;
     const kernel_table *kernels = r->config.kernels;
-    shadow_product(kernels, r->config.routers[r->layer + 1], experts, r->config.hidden, r->x, r->n, r->probs, experts);
+    predictor_product(kernels, r->config.routers[r->layer + 1], experts, r->config.hidden, r->x, r->n, r->probs,
+                      experts);
     if (r->a)
-        shadow_product(kernels, b_of(r, r->layer), RANK, r->config.hidden, r->x, r->n, r->inner, RANK);
+        predictor_product(kernels, b_of(r, r->layer), RANK, r->config.hidden, r->x, r->n, r->inner, RANK);
     for (int64_t row = 0; row < r->n; row++) {
         float *p = r->probs + row * experts;
         for (int e = 0; e < experts && r->a; e++)
@@ -64,7 +65,7 @@ static void learn(routers *r, const odmoe_observation *rows)
         float *error = r->probs + row * experts, back[RANK] = {0}, squares = 0;
         const float *inner = r->inner + row * RANK, *x = r->x + row * hidden;
         float size = 0;
-        if (!shadow_error(error, experts, rows->topk + row * k, rows->topw + row * k, k))
+        if (!predictor_error(error, experts, rows->topk + row * k, rows->topw + row * k, k))
             continue;
         for (int64_t h = 0; h < hidden; h++)
             squares += x[h] * x[h];
@@ -89,7 +90,7 @@ static odmoe_status observe(void *ctx, int32_t layer, const odmoe_observation *r
     if (r->a && !r->frozen && r->layer >= 0 && r->layer + 1 == layer && r->n == rows->n)
         learn(r, rows);
     r->layer = layer;
-    r->n = rows->n < AHEAD_ROWS ? rows->n : AHEAD_ROWS;
+    r->n = rows->n < OBSERVED_TOKENS_MAX ? rows->n : OBSERVED_TOKENS_MAX;
     memcpy(r->x, rows->x, (size_t)(r->n * r->config.hidden) * sizeof *r->x);
     if (layer + 1 < r->config.layers)
         guess(r);
@@ -108,7 +109,7 @@ static odmoe_status predict(void *ctx, int32_t next, int32_t *experts, float *sc
     memset(r->sums, 0, (size_t)r->config.experts * sizeof *r->sums);
     for (int64_t row = 0; row < r->n; row++)
         r->config.kernels->add_scaled(r->sums, r->probs + row * r->config.experts, 1, r->config.experts);
-    shadow_emit(r->sums, r->config.experts, experts, scores, n);
+    predictor_emit(r->sums, r->config.experts, experts, scores, n);
     return ODMOE_OK;
 }
 
@@ -124,7 +125,7 @@ static void release(void *ctx)
     free(r);
 }
 
-static odmoe_status create(const shadow_config *config, bool corrected, shadow *out, odmoe_error *err)
+static odmoe_status create(const predictor_config *config, bool corrected, expert_predictor *out, odmoe_error *err)
 {
     size_t hidden = (size_t)config->hidden, experts = (size_t)config->experts;
     size_t steps = config->layers > 1 ? (size_t)config->layers - 1 : 1;
@@ -133,33 +134,33 @@ static odmoe_status create(const shadow_config *config, bool corrected, shadow *
         return ODMOE_ERR_MEMORY;
     r->config = *config;
     r->layer = -1;
-    r->x = shadow_numbers(1, AHEAD_ROWS, hidden, err);
-    r->probs = shadow_numbers(1, AHEAD_ROWS, experts, err);
-    r->sums = shadow_numbers(1, 1, experts, err);
-    r->inner = shadow_numbers(1, AHEAD_ROWS, RANK, err);
-    r->a = corrected ? shadow_numbers(steps, experts, RANK, err) : NULL;
-    r->b = corrected ? shadow_numbers(steps, RANK, hidden, err) : NULL;
+    r->x = predictor_numbers(1, OBSERVED_TOKENS_MAX, hidden, err);
+    r->probs = predictor_numbers(1, OBSERVED_TOKENS_MAX, experts, err);
+    r->sums = predictor_numbers(1, 1, experts, err);
+    r->inner = predictor_numbers(1, OBSERVED_TOKENS_MAX, RANK, err);
+    r->a = corrected ? predictor_numbers(steps, experts, RANK, err) : NULL;
+    r->b = corrected ? predictor_numbers(steps, RANK, hidden, err) : NULL;
     if (!r->x || !r->probs || !r->sums || !r->inner || (corrected && (!r->a || !r->b))) {
         release(r);
         return ODMOE_ERR_MEMORY;
     }
-    *out = (shadow){.table = {sizeof out->table, r, observe, predict}, .free = release};
+    *out = (expert_predictor){.table = {sizeof out->table, r, observe, predict}, .free = release};
     if (corrected) {
-        shadow_scatter(r->b, steps * RANK * hidden, 1 / sqrtf((float)hidden));
+        predictor_scatter(r->b, steps * RANK * hidden, 1 / sqrtf((float)hidden));
         out->n_arrays = 2;
-        out->arrays[0] = (shadow_array){"router_low_rank.a", {(int64_t)steps, config->experts, RANK}, r->a};
-        out->arrays[1] = (shadow_array){"router_low_rank.b", {(int64_t)steps, RANK, config->hidden}, r->b};
+        out->arrays[0] = (predictor_array){"router_low_rank.a", {(int64_t)steps, config->experts, RANK}, r->a};
+        out->arrays[1] = (predictor_array){"router_low_rank.b", {(int64_t)steps, RANK, config->hidden}, r->b};
         out->frozen = &r->frozen;
     }
     return ODMOE_OK;
 }
 
-odmoe_status shadow_router_create(const shadow_config *config, shadow *out, odmoe_error *err)
+odmoe_status predictor_router_create(const predictor_config *config, expert_predictor *out, odmoe_error *err)
 {
     return create(config, false, out, err);
 }
 
-odmoe_status shadow_low_rank_create(const shadow_config *config, shadow *out, odmoe_error *err)
+odmoe_status predictor_low_rank_create(const predictor_config *config, expert_predictor *out, odmoe_error *err)
 {
     return create(config, true, out, err);
 }

@@ -3,10 +3,10 @@
 
 enum { L = 6, H = 24, E = 16, K = 2, AHEAD = 4 };
 
-static const char KEPT[] = "shadow-learned-test.safetensors", OTHER[] = "shadow-learned-test-2.safetensors";
+static const char KEPT[] = "predictor-learned-test.safetensors", OTHER[] = "predictor-learned-test-2.safetensors";
 
 typedef struct learner {
-    odmoe_shadow *shadow;
+    odmoe_expert_predictor *predictor;
     odmoe_predictor p;
     float *router[L]; /* [E, H]: how the layers of this world choose */
     uint64_t seed;
@@ -25,10 +25,10 @@ static void make_sized(learner *l, const char *kind, int hidden)
     o.top_k = K;
     o.hidden = hidden;
     o.weights = (const float *const *)l->router;
-    if (odmoe_shadow_create(kind, &o, &l->shadow, &l->err))
+    if (odmoe_expert_predictor_create(kind, &o, &l->predictor, &l->err))
         fail_msg("%s", l->err.message);
     l->p.size = sizeof l->p;
-    odmoe_shadow_table(l->shadow, &l->p);
+    odmoe_expert_predictor_table(l->predictor, &l->p);
 }
 
 static void make(learner *l, const char *kind)
@@ -38,7 +38,7 @@ static void make(learner *l, const char *kind)
 
 static void drop(learner *l)
 {
-    odmoe_shadow_free(l->shadow);
+    odmoe_expert_predictor_free(l->predictor);
     for (int i = 0; i < L; i++)
         free(l->router[i]);
 }
@@ -122,11 +122,11 @@ static void network_learns_what_the_next_four_layers_choose(void **state)
     learner l;
     double before[AHEAD], after[AHEAD];
     make(&l, "network");
-    odmoe_shadow_freeze(l.shadow, 1);
+    odmoe_expert_predictor_freeze(l.predictor, 1);
     live(&l, 50, 1, before);
-    odmoe_shadow_freeze(l.shadow, 0);
+    odmoe_expert_predictor_freeze(l.predictor, 0);
     live(&l, 1500, 1, NULL);
-    odmoe_shadow_freeze(l.shadow, 1);
+    odmoe_expert_predictor_freeze(l.predictor, 1);
     live(&l, 200, 1, after);
     for (int d = 0; d < AHEAD; d++)
         if (after[d] < 0.6)
@@ -182,7 +182,7 @@ static size_t contents(const char *path, char **out)
 
 static void keep(learner *l, const char *path)
 {
-    if (odmoe_shadow_save(l->shadow, path, &l->err))
+    if (odmoe_expert_predictor_save(l->predictor, path, &l->err))
         fail_msg("%s", l->err.message);
 }
 
@@ -248,7 +248,7 @@ static void inputs_that_are_no_numbers_do_no_harm(void **state)
         live(&l, 200, 1, share);
         assert_true(share[0] > 0.6);
         keep(&l, KEPT); /* a file with anything that is not finite would be refused */
-        assert_int_equal(odmoe_shadow_load(l.shadow, KEPT, &l.err), ODMOE_OK);
+        assert_int_equal(odmoe_expert_predictor_load(l.predictor, KEPT, &l.err), ODMOE_OK);
         drop(&l);
     }
 }
@@ -261,11 +261,11 @@ static void one_huge_row_does_not_spoil_what_was_learned(void **state)
         double before[AHEAD], after[AHEAD];
         make(&l, kinds[i]);
         live(&l, 1500, 1, NULL);
-        odmoe_shadow_freeze(l.shadow, 1);
+        odmoe_expert_predictor_freeze(l.predictor, 1);
         live(&l, 200, 1, before);
-        odmoe_shadow_freeze(l.shadow, 0);
+        odmoe_expert_predictor_freeze(l.predictor, 0);
         live(&l, 1, 1e6f, NULL);
-        odmoe_shadow_freeze(l.shadow, 1);
+        odmoe_expert_predictor_freeze(l.predictor, 1);
         live(&l, 200, 1, after);
         if (after[0] < before[0] - 0.1)
             fail_msg("%s: %.2f of the choices named, %.2f before", kinds[i], after[0], before[0]);
@@ -283,7 +283,7 @@ static void what_was_kept_guesses_the_same(void **state)
         make(&new, kinds[i]);
         live(&old, 200, 1, NULL);
         keep(&old, KEPT);
-        assert_int_equal(odmoe_shadow_load(new.shadow, KEPT, &new.err), ODMOE_OK);
+        assert_int_equal(odmoe_expert_predictor_load(new.predictor, KEPT, &new.err), ODMOE_OK);
         see(&old, 0, x, 1);
         see(&new, 0, x, 1);
         assert_int_equal(guesses(&old, 1, a), guesses(&new, 1, b));
@@ -301,11 +301,11 @@ static void frozen_it_guesses_and_learns_no_more(void **state)
         make(&l, kinds[i]);
         live(&l, 50, 1, NULL);
         keep(&l, KEPT);
-        odmoe_shadow_freeze(l.shadow, 1);
+        odmoe_expert_predictor_freeze(l.predictor, 1);
         live(&l, 20, 1, NULL);
         keep(&l, OTHER);
         assert_true(same_files(KEPT, OTHER));
-        odmoe_shadow_freeze(l.shadow, 0);
+        odmoe_expert_predictor_freeze(l.predictor, 0);
         live(&l, 20, 1, NULL);
         keep(&l, OTHER);
         assert_false(same_files(KEPT, OTHER));
@@ -319,10 +319,10 @@ static void kinds_that_learn_nothing_say_so(void **state)
     for (int i = 0; i < 3; i++) {
         learner l;
         make(&l, kinds[i]);
-        odmoe_shadow_freeze(l.shadow, 1);
-        assert_int_equal(odmoe_shadow_save(l.shadow, KEPT, &l.err), ODMOE_ERR_ARG);
+        odmoe_expert_predictor_freeze(l.predictor, 1);
+        assert_int_equal(odmoe_expert_predictor_save(l.predictor, KEPT, &l.err), ODMOE_ERR_ARG);
         assert_non_null(strstr(l.err.message, kinds[i]));
-        assert_int_equal(odmoe_shadow_load(l.shadow, KEPT, &l.err), ODMOE_ERR_ARG);
+        assert_int_equal(odmoe_expert_predictor_load(l.predictor, KEPT, &l.err), ODMOE_ERR_ARG);
         drop(&l);
     }
 }
@@ -330,9 +330,9 @@ static void kinds_that_learn_nothing_say_so(void **state)
 /* Loading must fail so, name `word`, and leave the learner as it was. */
 static void assert_refused(learner *l, const char *path, odmoe_status status, const char *word)
 {
-    static const char now[] = "shadow-learned-test-3.safetensors", then[] = "shadow-learned-test-4.safetensors";
+    static const char now[] = "predictor-learned-test-3.safetensors", then[] = "predictor-learned-test-4.safetensors";
     keep(l, then);
-    assert_int_equal(odmoe_shadow_load(l->shadow, path, &l->err), status);
+    assert_int_equal(odmoe_expert_predictor_load(l->predictor, path, &l->err), status);
     if (!strstr(l->err.message, word))
         fail_msg("'%s' does not name '%s'", l->err.message, word);
     keep(l, now);
@@ -370,7 +370,7 @@ static void files_that_do_not_fit_are_refused_and_change_nothing(void **state)
     keep(&l, KEPT);
     size_t n = contents(KEPT, &bytes);
     write_file(OTHER, bytes, n - 5);
-    assert_refused(&l, OTHER, ODMOE_ERR_FORMAT, "shadow-learned-test-2");
+    assert_refused(&l, OTHER, ODMOE_ERR_FORMAT, "predictor-learned-test-2");
     const float nan = NAN;
     memcpy(bytes + n - 4, &nan, 4);
     write_file(OTHER, bytes, n);

@@ -1,11 +1,11 @@
-#include "shadow/learn.h"
+#include "prefetch/predictors/learn.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-float *shadow_numbers(size_t a, size_t b, size_t c, odmoe_error *err)
+float *predictor_numbers(size_t a, size_t b, size_t c, odmoe_error *err)
 {
     uint64_t n;
     if (!mem_mul(a, b, &n) || !mem_mul(n, c, &n) || n > SIZE_MAX / sizeof(float)) {
@@ -15,7 +15,7 @@ float *shadow_numbers(size_t a, size_t b, size_t c, odmoe_error *err)
     return mem_calloc((size_t)n, sizeof(float), "a predictor", err);
 }
 
-void shadow_scatter(float *w, size_t n, float deviation)
+void predictor_scatter(float *w, size_t n, float deviation)
 {
     const float width = deviation * 3.4641016f; /* sqrt(12): of uniform numbers */
     uint64_t random = 1;
@@ -25,14 +25,14 @@ void shadow_scatter(float *w, size_t n, float deviation)
     }
 }
 
-void shadow_product(const kernel_table *kernels, const float *w, int64_t rows, int64_t cols, const float *x, int64_t n,
-                    float *y, int64_t ldy)
+void predictor_product(const kernel_table *kernels, const float *w, int64_t rows, int64_t cols, const float *x,
+                       int64_t n, float *y, int64_t ldy)
 {
     const int64_t bytes = cols * (int64_t)sizeof(float);
     kernels->ops[DTYPE_F32].matrix(w, bytes, rows, cols, x, bytes, n, y, ldy);
 }
 
-bool shadow_error(float *probs, int experts, const int32_t *topk, const float *topw, int top_k)
+bool predictor_error(float *probs, int experts, const int32_t *topk, const float *topw, int top_k)
 {
     float total = 0, sum = 0;
     for (int i = 0; i < top_k; i++)

@@ -5,22 +5,22 @@ enum { L = 2, H = 24, E = 16, K = 2 };
 
 typedef struct bench {
     layer_fixture f;
-    odmoe_shadow *shadow;
+    odmoe_expert_predictor *predictor;
     odmoe_predictor p;
 } bench;
 
 static void make(bench *b, const char *kind)
 {
     fixture_make(&b->f, L, H, 8, E, K, 1);
-    if (odmoe_shadow_create(kind, &b->f.options, &b->shadow, &b->f.err))
+    if (odmoe_expert_predictor_create(kind, &b->f.options, &b->predictor, &b->f.err))
         fail_msg("%s", b->f.err.message);
     b->p.size = sizeof b->p;
-    odmoe_shadow_table(b->shadow, &b->p);
+    odmoe_expert_predictor_table(b->predictor, &b->p);
 }
 
 static void drop(bench *b)
 {
-    odmoe_shadow_free(b->shadow);
+    odmoe_expert_predictor_free(b->predictor);
     fixture_free(&b->f);
 }
 
@@ -200,13 +200,13 @@ static void a_trained_correction_names_more_than_the_router_alone(void **state)
 static void unknown_kinds_and_missing_routers_are_refused(void **state)
 {
     bench b;
-    odmoe_shadow *s = NULL;
+    odmoe_expert_predictor *s = NULL;
     make(&b, "previous");
-    assert_int_equal(odmoe_shadow_create("oracle", &b.f.options, &s, &b.f.err), ODMOE_ERR_ARG);
-    for (int i = 0; odmoe_shadow_at(i); i++)
-        assert_non_null(strstr(b.f.err.message, odmoe_shadow_at(i)));
+    assert_int_equal(odmoe_expert_predictor_create("oracle", &b.f.options, &s, &b.f.err), ODMOE_ERR_ARG);
+    for (int i = 0; odmoe_expert_predictor_at(i); i++)
+        assert_non_null(strstr(b.f.err.message, odmoe_expert_predictor_at(i)));
     b.f.options.weights = NULL;
-    assert_int_equal(odmoe_shadow_create("router", &b.f.options, &s, &b.f.err), ODMOE_ERR_ARG);
+    assert_int_equal(odmoe_expert_predictor_create("router", &b.f.options, &s, &b.f.err), ODMOE_ERR_ARG);
     drop(&b);
 }
 
@@ -215,12 +215,13 @@ static void a_stack_gives_the_same_bytes_with_each_of_them(void **state)
     layer_fixture f;
     fixture_make(&f, 3, H, 8, E, K, 5);
     float *y[8];
-    for (int i = -1; i < 0 || odmoe_shadow_at(i); i++) {
-        odmoe_shadow *s = NULL;
+    for (int i = -1; i < 0 || odmoe_expert_predictor_at(i); i++) {
+        odmoe_expert_predictor *s = NULL;
         odmoe_predictor p = {.size = sizeof p};
         if (i >= 0) {
-            assert_int_equal(odmoe_shadow_create(odmoe_shadow_at(i), &f.options, &s, &f.err), ODMOE_OK);
-            odmoe_shadow_table(s, &p);
+            assert_int_equal(odmoe_expert_predictor_create(odmoe_expert_predictor_at(i), &f.options, &s, &f.err),
+                             ODMOE_OK);
+            odmoe_expert_predictor_table(s, &p);
         }
         f.options.predictor = s ? &p : NULL;
         odmoe_layer *layer = fixture_layer(&f);
@@ -228,7 +229,7 @@ static void a_stack_gives_the_same_bytes_with_each_of_them(void **state)
         for (int turn = 0; turn < 5; turn++)
             assert_int_equal(odmoe_layer_forward_stack(layer, f.x, f.n, y[i + 1], NULL, &f.err), ODMOE_OK);
         odmoe_layer_free(layer);
-        odmoe_shadow_free(s);
+        odmoe_expert_predictor_free(s);
         assert_memory_equal(y[0], y[i + 1], (size_t)(f.n * H) * sizeof(float));
         if (i >= 0)
             free(y[i + 1]);

@@ -10,27 +10,27 @@
 #include "format/safetensors_read.h"
 #include "format/safetensors_write.h"
 #include "moe/router.h"
-#include "shadow/shadow.h"
+#include "prefetch/predictors/predictor.h"
 #include "odmoe_tensors.h"
 
-struct odmoe_shadow {
-    shadow s;
-    const shadow_kind *kind;
+struct odmoe_expert_predictor {
+    expert_predictor s;
+    const predictor_kind *kind;
     /* Held while it is called, saved, loaded or frozen: the layer's thread calls it at any time. */
     pthread_mutex_t lock;
     const float **routers; /* [layers] the caller's pointers */
 };
 
-const char *odmoe_shadow_at(int i)
+const char *odmoe_expert_predictor_at(int i)
 {
-    const shadow_kind *kind = shadow_kind_at(i);
+    const predictor_kind *kind = predictor_kind_at(i);
     return kind ? kind->name : NULL;
 }
 
-static odmoe_status find_kind(const char *name, const shadow_kind **out, odmoe_error *err)
+static odmoe_status find_kind(const char *name, const predictor_kind **out, odmoe_error *err)
 {
     char list[128] = "";
-    for (int i = 0; (*out = shadow_kind_at(i)); i++) {
+    for (int i = 0; (*out = predictor_kind_at(i)); i++) {
         size_t used = strlen(list);
         if (!strcmp((*out)->name, name))
             return ODMOE_OK;
@@ -41,7 +41,7 @@ static odmoe_status find_kind(const char *name, const shadow_kind **out, odmoe_e
 
 static odmoe_status locked_observe(void *ctx, int32_t layer, const odmoe_observation *rows, odmoe_error *err)
 {
-    odmoe_shadow *s = ctx;
+    odmoe_expert_predictor *s = ctx;
     pthread_mutex_lock(&s->lock);
     odmoe_status status = s->s.table.observe(s->s.table.ctx, layer, rows, err);
     pthread_mutex_unlock(&s->lock);
@@ -51,19 +51,19 @@ static odmoe_status locked_observe(void *ctx, int32_t layer, const odmoe_observa
 static odmoe_status locked_predict(void *ctx, int32_t next, int32_t *experts, float *scores, int32_t capacity,
                                    int32_t *n, odmoe_error *err)
 {
-    odmoe_shadow *s = ctx;
+    odmoe_expert_predictor *s = ctx;
     pthread_mutex_lock(&s->lock);
     odmoe_status status = s->s.table.predict(s->s.table.ctx, next, experts, scores, capacity, n, err);
     pthread_mutex_unlock(&s->lock);
     return status;
 }
 
-odmoe_status odmoe_shadow_create(const char *kind, const odmoe_layer_options *layer, odmoe_shadow **out,
-                                 odmoe_error *err)
+odmoe_status odmoe_expert_predictor_create(const char *kind, const odmoe_layer_options *layer,
+                                           odmoe_expert_predictor **out, odmoe_error *err)
 {
     odmoe_layer_options o;
-    const shadow_kind *found;
-    shadow_config config;
+    const predictor_kind *found;
+    predictor_config config;
     odmoe_layer_options_init(&o);
     odmoe_status status = copy_in(&o, layer, sizeof o, "odmoe_layer_options_init", err);
     if (!status)
@@ -77,7 +77,7 @@ odmoe_status odmoe_shadow_create(const char *kind, const odmoe_layer_options *la
         status = options_kernels(o.kernels, &config.kernels, err);
     if (status)
         return status;
-    odmoe_shadow *s = mem_calloc(1, sizeof *s, "a predictor", err);
+    odmoe_expert_predictor *s = mem_calloc(1, sizeof *s, "a predictor", err);
     if (!s)
         return ODMOE_ERR_MEMORY;
     s->routers = mem_calloc((size_t)o.layers, sizeof *s->routers, "a predictor", err);
@@ -104,7 +104,7 @@ odmoe_status odmoe_shadow_create(const char *kind, const odmoe_layer_options *la
     return status;
 }
 
-void odmoe_shadow_free(odmoe_shadow *s)
+void odmoe_expert_predictor_free(odmoe_expert_predictor *s)
 {
     if (!s)
         return;
@@ -114,13 +114,13 @@ void odmoe_shadow_free(odmoe_shadow *s)
     free(s);
 }
 
-void odmoe_shadow_table(odmoe_shadow *s, odmoe_predictor *predictor)
+void odmoe_expert_predictor_table(odmoe_expert_predictor *s, odmoe_predictor *table)
 {
-    const odmoe_predictor table = {sizeof table, s, locked_observe, locked_predict};
-    copy_out(predictor, &table, sizeof table);
+    const odmoe_predictor own = {sizeof own, s, locked_observe, locked_predict};
+    copy_out(table, &own, sizeof own);
 }
 
-void odmoe_shadow_freeze(odmoe_shadow *s, int frozen)
+void odmoe_expert_predictor_freeze(odmoe_expert_predictor *s, int frozen)
 {
     pthread_mutex_lock(&s->lock);
     if (s->s.frozen)
@@ -129,20 +129,20 @@ void odmoe_shadow_freeze(odmoe_shadow *s, int frozen)
 }
 
 /* What a file holds of it. */
-static odmoe_status learned(const odmoe_shadow *s, odmoe_tensor tensors[SHADOW_ARRAYS], odmoe_error *err)
+static odmoe_status learned(const odmoe_expert_predictor *s, odmoe_tensor tensors[PREDICTOR_ARRAYS], odmoe_error *err)
 {
     if (!s->s.n_arrays)
         return err_set(err, ODMOE_ERR_ARG, "predictor %s learns nothing that a file could keep", s->kind->name);
     for (int i = 0; i < s->s.n_arrays; i++) {
-        const shadow_array *a = &s->s.arrays[i];
+        const predictor_array *a = &s->s.arrays[i];
         tensors[i] = (odmoe_tensor){a->name, "F32", 3, {a->shape[0], a->shape[1], a->shape[2]}, a->data};
     }
     return ODMOE_OK;
 }
 
-odmoe_status odmoe_shadow_save(odmoe_shadow *s, const char *path, odmoe_error *err)
+odmoe_status odmoe_expert_predictor_save(odmoe_expert_predictor *s, const char *path, odmoe_error *err)
 {
-    odmoe_tensor tensors[SHADOW_ARRAYS];
+    odmoe_tensor tensors[PREDICTOR_ARRAYS];
     odmoe_status status = learned(s, tensors, err);
     if (status)
         return status;
@@ -172,9 +172,9 @@ static odmoe_status read_numbers(const odmoe_tensor_file *file, const char *path
 }
 
 /* Looked at before it is read, so that a file that is wrong leaves what was learned as it is, without a second copy. */
-odmoe_status odmoe_shadow_load(odmoe_shadow *s, const char *path, odmoe_error *err)
+odmoe_status odmoe_expert_predictor_load(odmoe_expert_predictor *s, const char *path, odmoe_error *err)
 {
-    odmoe_tensor tensors[SHADOW_ARRAYS];
+    odmoe_tensor tensors[PREDICTOR_ARRAYS];
     odmoe_tensor_file *file;
     odmoe_status status = learned(s, tensors, err);
     if (!status)

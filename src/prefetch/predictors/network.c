@@ -12,13 +12,13 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "shadow/learn.h"
+#include "prefetch/predictors/learn.h"
 
 enum { SPAN = 4, UNITS = 1024 };
 #define RATE1 4.0f /* of W1 and W2; found by trial (bench/RESULTS.md, "Predictors") */
 #define RATE2 1.0f
 
-/* The rows of one layer, AHEAD_ROWS of each. */
+/* The rows of one layer, OBSERVED_TOKENS_MAX of each. */
 typedef struct held {
     float *x;     /* [hidden] of RMS 1; zeros where the input is no number */
     float *inner; /* [UNITS] W1 x */
@@ -27,13 +27,13 @@ typedef struct held {
 } held;
 
 typedef struct network {
-    shadow_config config;
+    predictor_config config;
     bool frozen;
     int newest, count; /* layers newest - count + 1 .. newest are held, layer l in held[l % SPAN] */
     int64_t n;         /* rows of each */
     held held[SPAN];
     float *ones;    /* [UNITS] */
-    float *back;    /* [AHEAD_ROWS, UNITS] the gradient by the units, then by `inner` */
+    float *back;    /* [OBSERVED_TOKENS_MAX, UNITS] the gradient by the units, then by `inner` */
     float *sums;    /* [experts] */
     float *w1, *w2; /* [layers - 1] of [UNITS, hidden] and [SPAN * experts, UNITS] */
 } network;
@@ -81,10 +81,10 @@ static void hold(network *s, int layer, const float *x)
     int span = span_of(s, layer);
     for (int64_t row = 0; row < s->n; row++)
         scale_row(x + row * hidden, h->x + row * hidden, hidden);
-    shadow_product(kernels, w1_of(s, layer), UNITS, hidden, h->x, s->n, h->inner, UNITS);
+    predictor_product(kernels, w1_of(s, layer), UNITS, hidden, h->x, s->n, h->inner, UNITS);
     for (int64_t row = 0; row < s->n; row++)
         kernels->silu_mul(h->inner + row * UNITS, s->ones, h->units + row * UNITS, UNITS);
-    shadow_product(kernels, w2_of(s, layer), span * experts, UNITS, h->units, s->n, h->probs, all);
+    predictor_product(kernels, w2_of(s, layer), span * experts, UNITS, h->units, s->n, h->probs, all);
     for (int64_t row = 0; row < s->n; row++)
         for (int i = 0; i < span; i++)
             kernels->softmax(h->probs + row * all + i * experts, experts);
@@ -96,8 +96,8 @@ static void judge(network *s, int layer, const odmoe_observation *rows)
     int experts = s->config.experts, k = s->config.top_k;
     for (int distance = 1; distance <= s->count; distance++)
         for (int64_t row = 0; row < s->n; row++)
-            shadow_error(probs_of(s, layer - distance, distance) + row * SPAN * experts, experts, rows->topk + row * k,
-                         rows->topw + row * k, k);
+            predictor_error(probs_of(s, layer - distance, distance) + row * SPAN * experts, experts,
+                            rows->topk + row * k, rows->topw + row * k, k);
 }
 
 /* All that the rows of `layer` speak of has chosen: one step. Each matrix' step is divided by the size of what it
@@ -109,7 +109,7 @@ static void learn(network *s, int layer)
     const held *h = &s->held[layer % SPAN];
     int64_t hidden = s->config.hidden, all = SPAN * (int64_t)s->config.experts;
     int64_t outputs = span_of(s, layer) * (int64_t)s->config.experts;
-    float *w1 = w1_of(s, layer), *w2 = w2_of(s, layer), rows = sqrtf((float)s->n), rate[AHEAD_ROWS];
+    float *w1 = w1_of(s, layer), *w2 = w2_of(s, layer), rows = sqrtf((float)s->n), rate[OBSERVED_TOKENS_MAX];
     kernels->ops[DTYPE_F32].matrix_in_out(w2, UNITS * sizeof(float), outputs, UNITS, h->probs, all, s->n, s->back,
                                           UNITS);
     for (int64_t row = 0; row < s->n; row++) {
@@ -142,7 +142,7 @@ static odmoe_status observe(void *ctx, int32_t layer, const odmoe_observation *r
         if (last || l + SPAN == layer)
             learn(s, l);
     s->newest = layer;
-    s->n = rows->n < AHEAD_ROWS ? rows->n : AHEAD_ROWS;
+    s->n = rows->n < OBSERVED_TOKENS_MAX ? rows->n : OBSERVED_TOKENS_MAX;
     s->count = last ? 0 : s->count < SPAN ? s->count + 1 : SPAN;
     if (!last)
         hold(s, layer, rows->x);
@@ -161,7 +161,7 @@ static odmoe_status predict(void *ctx, int32_t next, int32_t *experts, float *sc
     memset(s->sums, 0, (size_t)count * sizeof *s->sums);
     for (int64_t row = 0; row < s->n; row++)
         s->config.kernels->add_scaled(s->sums, probs_of(s, s->newest, distance) + row * SPAN * count, 1, count);
-    shadow_emit(s->sums, count, experts, scores, n);
+    predictor_emit(s->sums, count, experts, scores, n);
     return ODMOE_OK;
 }
 
@@ -188,27 +188,27 @@ static bool allocate(network *s, odmoe_error *err)
     size_t steps = s->config.layers > 1 ? (size_t)s->config.layers - 1 : 1;
     for (int i = 0; i < SPAN; i++) {
         held *h = &s->held[i];
-        h->x = shadow_numbers(1, AHEAD_ROWS, hidden, err);
-        h->inner = shadow_numbers(1, AHEAD_ROWS, UNITS, err);
-        h->units = shadow_numbers(1, AHEAD_ROWS, UNITS, err);
-        h->probs = shadow_numbers(1, AHEAD_ROWS, outputs, err);
+        h->x = predictor_numbers(1, OBSERVED_TOKENS_MAX, hidden, err);
+        h->inner = predictor_numbers(1, OBSERVED_TOKENS_MAX, UNITS, err);
+        h->units = predictor_numbers(1, OBSERVED_TOKENS_MAX, UNITS, err);
+        h->probs = predictor_numbers(1, OBSERVED_TOKENS_MAX, outputs, err);
         if (!h->x || !h->inner || !h->units || !h->probs)
             return false;
     }
-    s->ones = shadow_numbers(1, 1, UNITS, err);
-    s->back = shadow_numbers(1, AHEAD_ROWS, UNITS, err);
-    s->sums = shadow_numbers(1, 1, (size_t)s->config.experts, err);
-    s->w1 = shadow_numbers(steps, UNITS, hidden, err);
-    s->w2 = shadow_numbers(steps, outputs, UNITS, err);
+    s->ones = predictor_numbers(1, 1, UNITS, err);
+    s->back = predictor_numbers(1, OBSERVED_TOKENS_MAX, UNITS, err);
+    s->sums = predictor_numbers(1, 1, (size_t)s->config.experts, err);
+    s->w1 = predictor_numbers(steps, UNITS, hidden, err);
+    s->w2 = predictor_numbers(steps, outputs, UNITS, err);
     if (!s->ones || !s->back || !s->sums || !s->w1 || !s->w2)
         return false;
     for (int i = 0; i < UNITS; i++)
         s->ones[i] = 1;
-    shadow_scatter(s->w1, steps * UNITS * hidden, 1 / sqrtf((float)hidden));
+    predictor_scatter(s->w1, steps * UNITS * hidden, 1 / sqrtf((float)hidden));
     return true;
 }
 
-odmoe_status shadow_network_create(const shadow_config *config, shadow *out, odmoe_error *err)
+odmoe_status predictor_network_create(const predictor_config *config, expert_predictor *out, odmoe_error *err)
 {
     network *s = mem_calloc(1, sizeof *s, "a predictor", err);
     if (!s)
@@ -220,11 +220,11 @@ odmoe_status shadow_network_create(const shadow_config *config, shadow *out, odm
         return ODMOE_ERR_MEMORY;
     }
     int64_t steps = config->layers > 1 ? config->layers - 1 : 1, outputs = SPAN * (int64_t)config->experts;
-    *out = (shadow){.table = {sizeof out->table, s, observe, predict},
-                    .free = release,
-                    .n_arrays = 2,
-                    .arrays = {{"network.w1", {steps, UNITS, config->hidden}, s->w1},
-                               {"network.w2", {steps, outputs, UNITS}, s->w2}},
-                    .frozen = &s->frozen};
+    *out = (expert_predictor){.table = {sizeof out->table, s, observe, predict},
+                              .free = release,
+                              .n_arrays = 2,
+                              .arrays = {{"network.w1", {steps, UNITS, config->hidden}, s->w1},
+                                         {"network.w2", {steps, outputs, UNITS}, s->w2}},
+                              .frozen = &s->frozen};
     return ODMOE_OK;
 }

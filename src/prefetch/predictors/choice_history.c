@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "shadow/shadow.h"
+#include "prefetch/predictors/predictor.h"
 
 /* What a call leaves of the scores before it: a choice counts half after some 34 calls, or is forgotten at once. */
 #define FREQUENCY_KEEPS 0.98f
@@ -32,11 +32,11 @@ static odmoe_status predict(void *ctx, int32_t next, int32_t *experts, float *sc
                             odmoe_error *err)
 {
     const choices *c = ctx;
-    shadow_emit(c->scores + (size_t)next * (size_t)c->experts, c->experts, experts, scores, n);
+    predictor_emit(c->scores + (size_t)next * (size_t)c->experts, c->experts, experts, scores, n);
     return ODMOE_OK;
 }
 
-static odmoe_status create(const shadow_config *config, float keeps, shadow *out, odmoe_error *err)
+static odmoe_status create(const predictor_config *config, float keeps, expert_predictor *out, odmoe_error *err)
 {
     size_t scores = (size_t)config->layers * (size_t)config->experts;
     choices *c = mem_calloc(1, sizeof *c + scores * sizeof *c->scores, "a predictor", err);
@@ -45,16 +45,16 @@ static odmoe_status create(const shadow_config *config, float keeps, shadow *out
     c->experts = config->experts;
     c->top_k = config->top_k;
     c->keeps = keeps;
-    *out = (shadow){.table = {sizeof out->table, c, observe, predict}, .free = free};
+    *out = (expert_predictor){.table = {sizeof out->table, c, observe, predict}, .free = free};
     return ODMOE_OK;
 }
 
-odmoe_status shadow_frequency_create(const shadow_config *config, shadow *out, odmoe_error *err)
+odmoe_status predictor_frequency_create(const predictor_config *config, expert_predictor *out, odmoe_error *err)
 {
     return create(config, FREQUENCY_KEEPS, out, err);
 }
 
-odmoe_status shadow_previous_create(const shadow_config *config, shadow *out, odmoe_error *err)
+odmoe_status predictor_previous_create(const predictor_config *config, expert_predictor *out, odmoe_error *err)
 {
     return create(config, PREVIOUS_KEEPS, out, err);
 }

@@ -1,9 +1,9 @@
-/* shadow_stall.c - what a predictor's guesses are worth: the model's layers with experts as an odmoe_layer of their
+/* predictor_stall.c - what a predictor's guesses are worth: the model's layers with experts as an odmoe_layer of their
  * own, fed with what the routers of the model saw, token by token, their experts read from the model's file into a
  * small cache. Attention is not there, so guesses have less time than in the model: between two layers the caller works
  * for BETWEEN seconds in its place. Contestants take a piece each in turn, so that a disk that changes changes for all.
  */
-#include "bench_shadow.h"
+#include "bench_predictors.h"
 
 #define BETWEEN 100e-6
 
@@ -71,7 +71,7 @@ stall_bench *stall_open(bench *b, uint64_t cache)
     s->y = room((size_t)b->hidden, sizeof *s->y);
     for (; s->n <= b->kinds; s->n++) {
         runner *r = &s->runner[s->n];
-        r->name = s->n ? odmoe_shadow_at(s->n - 1) : "none";
+        r->name = s->n ? odmoe_expert_predictor_at(s->n - 1) : "none";
         open_source(r, b, cache);
         open_layer(r, b, s->n ? &b->kind[s->n - 1].p : NULL);
     }

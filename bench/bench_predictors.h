@@ -1,7 +1,7 @@
-/* bench_shadow.h - what the two halves of bench_shadow share: how often predictors are right, and what that is worth.
+/* bench_predictors.h - what the two halves of bench_predictors share: how often predictors are right, and what that is worth.
  */
-#ifndef ODMOE_BENCH_SHADOW_H
-#define ODMOE_BENCH_SHADOW_H
+#ifndef ODMOE_BENCH_BENCH_PREDICTORS_H
+#define ODMOE_BENCH_BENCH_PREDICTORS_H
 
 #include "api/handles.h"
 #include "bench.h"
@@ -11,7 +11,7 @@ enum { PIECE = 512, KINDS = 8, SPAN = 4 };
 
 /* One kind, and what has come of it. */
 typedef struct contestant {
-    odmoe_shadow *shadow;
+    odmoe_expert_predictor *predictor;
     odmoe_predictor p;
     double asked[SPAN], right[SPAN], right2[SPAN], named[SPAN]; /* by how many layers ahead */
     double seconds, guesses;
@@ -34,14 +34,14 @@ typedef struct bench {
 static inline void check(odmoe_status status, const odmoe_error *err)
 {
     if (status)
-        stop("bench_shadow", err->message);
+        stop("bench_predictors", err->message);
 }
 
 static inline void *room(size_t n, size_t bytes)
 {
     void *p = calloc(n ? n : 1, bytes);
     if (!p)
-        stop("bench_shadow", "no memory");
+        stop("bench_predictors", "no memory");
     return p;
 }
 

@@ -1,9 +1,9 @@
-/* bench_shadow.c - how often each kind of predictor is right on a model's own routers, and how long a guess takes.
+/* bench_predictors.c - how often each kind of predictor is right on a model's own routers, and how long a guess takes.
  *
- * usage: bench_shadow [-n TOKENS] [--stall CACHE] MODEL TEXT...
+ * usage: bench_predictors [-n TOKENS] [--stall CACHE] MODEL TEXT...
  *        -n       default: all tokens of the texts
  *        --stall  then the held-out tokens once more, their experts read from the file (GGUF) into CACHE bytes: what
- *                 guesses are worth (shadow_stall.c)
+ *                 guesses are worth (predictor_stall.c)
  *
  * The first three quarters of each text are for learning, in turn a piece of each; then learning is stopped and the
  * last quarters are guessed. The model runs over pieces of 512 tokens; its rows do not depend on how many go together,
@@ -13,9 +13,9 @@
  *   of a later layer's top-k, the share that is among the best k, or 2k, of what was named one to four layers before
  *   microseconds of `observe` and `predict` for the next layer, on one thread, while learning and then
  *   the share among the best k of the next layer while learning, over what has been seen so far */
-#include "bench_shadow.h"
+#include "bench_predictors.h"
 
-#define USAGE "usage: bench_shadow [-n TOKENS] [--stall BYTES] MODEL TEXT..."
+#define USAGE "usage: bench_predictors [-n TOKENS] [--stall BYTES] MODEL TEXT..."
 
 enum { PARTS = 8 };
 
@@ -130,7 +130,7 @@ static void forget_counts(bench *b)
 {
     for (int k = 0; k < b->kinds; k++) {
         contestant *c = &b->kind[k];
-        *c = (contestant){.shadow = c->shadow, .p = c->p};
+        *c = (contestant){.predictor = c->predictor, .p = c->p};
     }
 }
 
@@ -193,11 +193,11 @@ static void make_predictors(bench *b)
     o.top_k = b->top_k;
     o.hidden = (int32_t)b->hidden;
     o.weights = (const float *const *)b->routers;
-    for (; b->kinds < KINDS && odmoe_shadow_at(b->kinds); b->kinds++) {
+    for (; b->kinds < KINDS && odmoe_expert_predictor_at(b->kinds); b->kinds++) {
         contestant *c = &b->kind[b->kinds];
-        check(odmoe_shadow_create(odmoe_shadow_at(b->kinds), &o, &c->shadow, &err), &err);
+        check(odmoe_expert_predictor_create(odmoe_expert_predictor_at(b->kinds), &o, &c->predictor, &err), &err);
         c->p.size = sizeof c->p;
-        odmoe_shadow_table(c->shadow, &c->p);
+        odmoe_expert_predictor_table(c->predictor, &c->p);
     }
 }
 
@@ -231,10 +231,10 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[1], "--stall"))
             cache = strtoull(argv[2], NULL, 10);
         else
-            stop("bench_shadow", USAGE);
+            stop("bench_predictors", USAGE);
     }
     if (argc < 3)
-        stop("bench_shadow", USAGE);
+        stop("bench_predictors", USAGE);
     int n = argc - 2;
     b.path = argv[1];
     open_model(&b);
@@ -260,7 +260,7 @@ int main(int argc, char **argv)
     }
     forget_counts(&b);
     for (int k = 0; k < b.kinds; k++)
-        odmoe_shadow_freeze(b.kind[k].shadow, 1);
+        odmoe_expert_predictor_freeze(b.kind[k].predictor, 1);
     int64_t tokens = run_texts(&b, texts, n, true, 0, INT64_MAX, NULL);
 
     static const char *const columns[] = {"1 ahead, k", "2k",         "2 ahead, k", "2k",         "3 ahead, k",
@@ -270,7 +270,7 @@ int main(int argc, char **argv)
     print_head("kind", columns, 10);
     for (int k = 0; k < b.kinds; k++) {
         const contestant *c = &b.kind[k];
-        printf("| %s |", odmoe_shadow_at(k));
+        printf("| %s |", odmoe_expert_predictor_at(k));
         for (int ahead = 0; ahead < SPAN; ahead++) {
             print_share(c, c->right, ahead);
             print_share(c, c->right2, ahead);
@@ -286,7 +286,7 @@ int main(int argc, char **argv)
     printf("\n");
     print_head("learning, tokens seen", parts, n_parts);
     for (int k = 0; k < b.kinds; k++) {
-        printf("| %s |", odmoe_shadow_at(k));
+        printf("| %s |", odmoe_expert_predictor_at(k));
         for (int part = 0; part < n_parts; part++)
             printf(" %.1f%% |", shares[k][part]);
         printf("\n");
@@ -300,7 +300,7 @@ int main(int argc, char **argv)
     }
 
     for (int k = 0; k < b.kinds; k++)
-        odmoe_shadow_free(b.kind[k].shadow);
+        odmoe_expert_predictor_free(b.kind[k].predictor);
     for (int l = 0; l < b.layers; l++)
         free(b.routers[l]);
     for (int i = 0; i < n; i++)

@@ -1,4 +1,4 @@
-/* Reading ahead in decoding: whom it asks, for what, and when it stops asking. */
+/* Prefetching in decoding: which layers it reads for, what, and when it stops. */
 #include "api/handles.h"
 
 #include "format_files.h"
@@ -32,12 +32,12 @@ static void spy_prefetch(void *ctx, int layer, const int32_t *experts, const flo
 }
 
 /* A share of all experts fits, in twelfths; 12: all do. */
-static odmoe_model *open_with(int twelfths, const char *ahead)
+static odmoe_model *open_with(int twelfths, const char *prefetch)
 {
     odmoe_options o = small_options();
     odmoe_plan plan = {.size = sizeof plan};
     odmoe_error err;
-    o.ahead = ahead;
+    o.prefetch = prefetch;
     if (odmoe_plan_make(test_path(MODEL), &o, &plan, &err))
         fail_msg("%s", err.message);
     o.ram_bytes = twelfths == 12 ? 256u << 20 : plan.floor_bytes + plan.experts_bytes * (uint64_t)twelfths / 12;
@@ -61,7 +61,7 @@ static void decode_in(odmoe_model *m, int n)
     odmoe_session_free(session);
 }
 
-static void every_layer_but_the_first_is_read_ahead_and_none_past_the_last(void **state)
+static void every_layer_but_the_first_is_prefetched_and_none_past_the_last(void **state)
 {
     odmoe_model *m = open_with(4, "auto");
     decode_in(m, 8);
@@ -74,30 +74,30 @@ static void every_layer_but_the_first_is_read_ahead_and_none_past_the_last(void 
     odmoe_model_close(m);
 }
 
-static void what_is_read_ahead_is_counted(void **state)
+static void what_is_prefetched_is_counted(void **state)
 {
     odmoe_model *m = open_with(4, "auto");
     decode_in(m, 8);
     odmoe_stats stats = {.size = sizeof stats};
     odmoe_stats_get(m, &stats);
-    assert_true(stats.ahead_bytes_read <= stats.bytes_read);
-    assert_true(stats.ahead_bytes_used <= stats.ahead_bytes_read);
+    assert_true(stats.prefetch_bytes_read <= stats.bytes_read);
+    assert_true(stats.prefetch_bytes_used <= stats.prefetch_bytes_read);
     odmoe_model_close(m);
 }
 
-static void nobody_is_asked_when_all_experts_fit_or_it_is_off(void **state)
+static void nothing_is_prefetched_when_all_experts_fit_or_it_is_off(void **state)
 {
     static const struct {
         int twelfths;
-        const char *ahead;
+        const char *prefetch;
     } cases[] = {{12, "auto"}, {4, "off"}, {4, NULL}, {0, "off"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        odmoe_model *m = open_with(cases[i].twelfths, cases[i].ahead);
+        odmoe_model *m = open_with(cases[i].twelfths, cases[i].prefetch);
         decode_in(m, 8);
         assert_int_equal(watch.calls, 0);
         odmoe_stats stats = {.size = sizeof stats};
         odmoe_stats_get(m, &stats);
-        assert_int_equal(stats.ahead_bytes_read, 0);
+        assert_int_equal(stats.prefetch_bytes_read, 0);
         odmoe_model_close(m);
     }
 }
@@ -113,7 +113,7 @@ static void with_room_for_one_expert_decoding_goes_on(void **state)
     odmoe_model_close(m);
 }
 
-static void reads_ahead_that_get_lost_cost_nothing_but_time(void **state)
+static void prefetches_that_get_lost_cost_nothing_but_time(void **state)
 {
     odmoe_model *m = open_with(4, "auto");
     watch.lost = true;
@@ -125,7 +125,7 @@ static void reads_ahead_that_get_lost_cost_nothing_but_time(void **state)
     odmoe_model_close(m);
 }
 
-static void a_prompt_asks_nobody(void **state)
+static void a_prompt_prefetches_for_no_layer_by_lookahead(void **state)
 {
     odmoe_model *m = open_with(4, "auto");
     odmoe_session *session = must_create(m, 40);
@@ -138,68 +138,65 @@ static void a_prompt_asks_nobody(void **state)
 
 /* ---- does it pay ---- */
 
-/* Settle so many passes, of which those that guess take `with` ns; how many did. */
-static int settle(guess_state *g, int passes, double with, double without)
+/* Settle so many passes, of which the ones that prefetch take `with` ns; how many did. */
+static int settle(trial *t, int passes, double with, double without)
 {
-    const guess_work w = {.max_rows = 1};
-    int guessed = 0;
+    int prefetched = 0;
     for (int i = 0; i < passes; i++) {
-        bool guesses = guess_wanted(g, &w, 1);
-        guessed += guesses;
-        guess_settle(g, guesses ? with : without);
+        prefetched += t->running;
+        trial_settle(t, t->running ? with : without);
     }
-    return guessed;
+    return prefetched;
 }
 
-static void guesses_that_make_passes_longer_stop_but_for_a_look_now_and_then(void **state)
+static void prefetching_that_makes_passes_longer_stops_but_for_a_look_now_and_then(void **state)
 {
-    guess_state g;
-    guess_init(&g, true);
-    settle(&g, 100, 1.05, 1);
-    int guessed = settle(&g, 1000, 1.05, 1);
-    assert_in_range(guessed, 1, 100);
+    trial t;
+    trial_init(&t);
+    settle(&t, 100, 1.05, 1);
+    assert_in_range(settle(&t, 1000, 1.05, 1), 1, 100);
 }
 
-static void guesses_that_make_passes_shorter_go_on(void **state)
+static void prefetching_that_makes_passes_shorter_goes_on(void **state)
 {
-    guess_state g;
-    guess_init(&g, true);
-    settle(&g, 100, 0.95, 1);
-    assert_in_range(settle(&g, 1000, 0.95, 1), 900, 999);
+    trial t;
+    trial_init(&t);
+    settle(&t, 100, 0.95, 1);
+    assert_in_range(settle(&t, 1000, 0.95, 1), 900, 999);
 }
 
 static void a_change_is_noticed(void **state)
 {
-    guess_state g;
-    guess_init(&g, true);
-    settle(&g, 1000, 1.2, 1);
-    settle(&g, 2000, 0.8, 1);
-    assert_in_range(settle(&g, 1000, 0.8, 1), 900, 999);
+    trial t;
+    trial_init(&t);
+    settle(&t, 1000, 1.2, 1);
+    settle(&t, 2000, 0.8, 1);
+    assert_in_range(settle(&t, 1000, 0.8, 1), 900, 999);
 }
 
 static void slow_passes_between_decide_nothing(void **state)
 {
-    guess_state g;
-    guess_init(&g, true);
-    settle(&g, 8, 100, 100); /* an empty cache */
-    settle(&g, 200, 0.95, 1);
+    trial t;
+    trial_init(&t);
+    settle(&t, 8, 100, 100); /* an empty cache */
+    settle(&t, 200, 0.95, 1);
     for (int i = 0; i < 10; i++) {
-        guess_settle(&g, 50); /* the first after a prompt */
-        assert_in_range(settle(&g, 100, 0.95, 1), 80, 100);
+        trial_settle(&t, 50); /* the first after a prompt */
+        assert_in_range(settle(&t, 100, 0.95, 1), 80, 100);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_layer_but_the_first_is_read_ahead_and_none_past_the_last),
-        cmocka_unit_test(what_is_read_ahead_is_counted),
-        cmocka_unit_test(nobody_is_asked_when_all_experts_fit_or_it_is_off),
+        cmocka_unit_test(every_layer_but_the_first_is_prefetched_and_none_past_the_last),
+        cmocka_unit_test(what_is_prefetched_is_counted),
+        cmocka_unit_test(nothing_is_prefetched_when_all_experts_fit_or_it_is_off),
         cmocka_unit_test(with_room_for_one_expert_decoding_goes_on),
-        cmocka_unit_test(reads_ahead_that_get_lost_cost_nothing_but_time),
-        cmocka_unit_test(a_prompt_asks_nobody),
-        cmocka_unit_test(guesses_that_make_passes_longer_stop_but_for_a_look_now_and_then),
-        cmocka_unit_test(guesses_that_make_passes_shorter_go_on),
+        cmocka_unit_test(prefetches_that_get_lost_cost_nothing_but_time),
+        cmocka_unit_test(a_prompt_prefetches_for_no_layer_by_lookahead),
+        cmocka_unit_test(prefetching_that_makes_passes_longer_stops_but_for_a_look_now_and_then),
+        cmocka_unit_test(prefetching_that_makes_passes_shorter_goes_on),
         cmocka_unit_test(a_change_is_noticed),
         cmocka_unit_test(slow_passes_between_decide_nothing),
     };

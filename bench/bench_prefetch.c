@@ -1,0 +1,232 @@
+/* bench_prefetch.c - what prefetching is worth in a model's decoding, and what perfect prediction would give.
+ *
+ * usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [--ram BYTES] [--io MODE] [--modes off,auto,oracle,liar] [--text FILE]
+ *                       [--accuracy] MODEL
+ *
+ * A first run, not timed, records what each layer's router chooses for each token. Then each round decodes the same
+ * tokens in each mode in turn, each time with a model opened anew, from an empty cache:
+ *
+ *   off     nothing is prefetched
+ *   auto    the model's own routers, applied early; passes with and without are timed
+ *   always  the same without the trial
+ *   oracle  the recorded choices are the candidates: each of them is right
+ *   liar    the candidates are experts that are not chosen; the trial decides
+ *
+ * Prints a JSON object a line: the mode, tok/s, the median of a token's time, and counters. --accuracy: then how often
+ * candidates were right, by distance and rank. */
+#include "api/handles.h"
+#include "bench.h"
+
+#define USAGE                                                                                                        \
+    "usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [--ram BYTES] [--io MODE] [--modes LIST] [--text FILE] "          \
+    "[--accuracy] MODEL"
+
+typedef struct bench {
+    const char *path, *text;
+    odmoe_options options;
+    int n, rounds;
+    bool accuracy;
+    int32_t *tokens; /* [n] */
+    int layers, top_k, experts;
+    int32_t *chosen; /* [n, layers, top_k] */
+    int token;       /* being decoded */
+    bool lies;
+    int32_t lie[64];
+} bench;
+
+static void check(odmoe_status status, const odmoe_error *err)
+{
+    if (status)
+        stop("bench_prefetch", err->message);
+}
+
+static odmoe_model *open_model(bench *b, const char *prefetch)
+{
+    odmoe_model *handle;
+    odmoe_error err;
+    b->options.prefetch = prefetch;
+    check(odmoe_model_open(b->path, &b->options, &handle, &err), &err);
+    return handle;
+}
+
+/* ---- recording ---- */
+
+static void keep(void *user, const odmoe_tap *tap)
+{
+    bench *b = user;
+    if (tap->topk)
+        memcpy(b->chosen + ((size_t)b->token * (size_t)b->layers + (size_t)tap->layer) * (size_t)b->top_k, tap->topk,
+               (size_t)b->top_k * sizeof *b->chosen);
+}
+
+static void decode(bench *b, odmoe_model *handle, bool record, double *seconds)
+{
+    odmoe_session *session;
+    odmoe_error err;
+    odmoe_pass pass;
+    check(odmoe_session_create(handle, b->n, &session, &err), &err);
+    odmoe_pass_init(&pass);
+    pass.n = 1;
+    pass.on_tap = record ? keep : NULL;
+    pass.user = b;
+    float *logits = malloc((size_t)handle->m.config.vocab * sizeof *logits);
+    pass.logits = logits;
+    for (b->token = 0; b->token < b->n; b->token++) {
+        odmoe_row row = {session, b->token, b->tokens[b->token], 1};
+        pass.rows = &row;
+        double start = now();
+        check(odmoe_pass_run(handle, &pass, &err), &err);
+        seconds[b->token] = now() - start;
+    }
+    free(logits);
+    odmoe_session_free(session);
+}
+
+/* ---- candidates from the recording; all layers have experts ---- */
+
+static const int32_t *replay(void *ctx, int moe_layer, const float *x, int64_t n)
+{
+    bench *b = ctx;
+    const int32_t *right =
+        b->chosen + ((size_t)b->token * (size_t)b->layers + (size_t)moe_layer) * (size_t)b->top_k;
+    if (!b->lies)
+        return right;
+    for (int i = 0, e = 0; i < b->top_k && e < b->experts; e++) {
+        bool wanted = false;
+        for (int k = 0; k < b->top_k; k++)
+            wanted |= right[k] == (e + b->token) % b->experts;
+        if (!wanted)
+            b->lie[i++] = (e + b->token) % b->experts;
+    }
+    return b->lie;
+}
+
+/* ---- one run ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_accuracy(const model_prefetch *p)
+{
+    for (int d = 1; d <= PREFETCH_DISTANCES; d++) {
+        printf("  distance %d:", d);
+        for (int rank = 0; rank < 12; rank++)
+            printf(" %.0f%%", 100 * rank_accuracy_share(&p->engine.accuracy[d - 1], rank));
+        printf("\n");
+    }
+}
+
+static void run(bench *b, const char *mode, int round)
+{
+    bool foretold = !strcmp(mode, "oracle") || !strcmp(mode, "liar");
+    odmoe_model *handle = open_model(b, strcmp(mode, "off") ? "auto" : "off");
+    model_prefetch *p = &handle->m.work.prefetch;
+    double *seconds = calloc((size_t)b->n, sizeof *seconds), sum = 0;
+    b->lies = !strcmp(mode, "liar");
+    if (foretold) {
+        p->route = replay;
+        p->route_ctx = b;
+    }
+    p->always = !strcmp(mode, "always") || !strcmp(mode, "oracle");
+    decode(b, handle, false, seconds);
+    odmoe_stats s = {.size = sizeof s};
+    odmoe_stats_get(handle, &s);
+    for (int i = 0; i < b->n; i++)
+        sum += seconds[i];
+    qsort(seconds, (size_t)b->n, sizeof *seconds, ascending);
+    printf("{\"mode\": \"%s\", \"round\": %d, \"tps\": %.3f, \"median_ms\": %.2f, \"stall_ms\": %.2f, \"read_ms\": %.2f, "
+           "\"compute_ms\": %.2f, \"mb_read\": %.1f, \"mb_ahead\": %.1f, \"mb_ahead_used\": %.1f, \"hits\": %.4f}\n",
+           mode, round, b->n / sum, 1e3 * seconds[b->n / 2], 1e3 * s.stall_seconds / b->n, 1e3 * s.read_seconds / b->n,
+           1e3 * s.compute_seconds / b->n, 1e-6 * (double)s.bytes_read / b->n,
+           1e-6 * (double)s.prefetch_bytes_read / b->n, 1e-6 * (double)s.prefetch_bytes_used / b->n,
+           (double)s.cache_hits / (double)(s.cache_hits + s.cache_misses));
+    if (b->accuracy && strcmp(mode, "off"))
+        print_accuracy(p);
+    fflush(stdout);
+    free(seconds);
+    odmoe_model_close(handle);
+}
+
+static void take_tokens(bench *b, const odmoe_model *handle)
+{
+    uint64_t random = 1;
+    odmoe_error err;
+    b->tokens = calloc((size_t)b->n, sizeof *b->tokens);
+    for (int i = 0; i < b->n; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        b->tokens[i] = (int32_t)((random >> 33) % (uint64_t)handle->m.config.vocab);
+    }
+    if (!b->text)
+        return;
+    size_t bytes = 1 << 20, n;
+    char *text = malloc(bytes);
+    FILE *f = fopen(b->text, "rb");
+    if (!f || !handle->tokenizer.t)
+        stop(b->text, f ? "the model has no tokenizer" : "cannot be read");
+    bytes = fread(text, 1, bytes, f);
+    fclose(f);
+    check(odmoe_tokenize(odmoe_model_tokenizer(handle), text, bytes, 0, b->tokens, (size_t)b->n, &n, &err), &err);
+    b->n = (int64_t)n < b->n ? (int)n : b->n;
+    free(text);
+}
+
+static void record(bench *b)
+{
+    odmoe_model *handle = open_model(b, "off");
+    const model_config *c = &handle->m.config;
+    b->layers = c->layers;
+    b->top_k = c->router.top_k;
+    b->experts = c->router.experts;
+    if (config_moe_layers(c) != c->layers || b->top_k > 64)
+        stop("bench_prefetch", "a model whose layers all have experts, with top-k up to 64, is needed");
+    take_tokens(b, handle);
+    b->chosen = calloc((size_t)b->n * (size_t)b->layers * (size_t)b->top_k, sizeof *b->chosen);
+    double *ignored = calloc((size_t)b->n, sizeof *ignored);
+    decode(b, handle, true, ignored);
+    free(ignored);
+    odmoe_model_close(handle);
+}
+
+int main(int argc, char **argv)
+{
+    bench b = {.n = 48, .rounds = 3};
+    char modes[128] = "off,auto,oracle";
+    odmoe_options_init(&b.options);
+    for (; argc > 2 && argv[1][0] == '-'; argv += 2, argc -= 2) {
+        if (!strcmp(argv[1], "--accuracy")) {
+            b.accuracy = true;
+            argv--;
+            argc++;
+        } else if (!strcmp(argv[1], "-n"))
+            b.n = atoi(argv[2]);
+        else if (!strcmp(argv[1], "-r"))
+            b.rounds = atoi(argv[2]);
+        else if (!strcmp(argv[1], "--io"))
+            b.options.io = argv[2];
+        else if (!strcmp(argv[1], "-t"))
+            b.options.threads = atoi(argv[2]);
+        else if (!strcmp(argv[1], "--text"))
+            b.text = argv[2];
+        else if (!strcmp(argv[1], "--modes"))
+            snprintf(modes, sizeof modes, "%s", argv[2]);
+        else if (strcmp(argv[1], "--ram") || odmoe_size_parse(argv[2], &b.options.ram_bytes, NULL))
+            stop("bench_prefetch", USAGE);
+    }
+    if (argc != 2 || b.n < 1)
+        stop("bench_prefetch", USAGE);
+    b.path = argv[1];
+    b.options.context = b.n;
+    record(&b);
+    for (int round = 1; round <= b.rounds; round++) {
+        char list[128], *rest = list;
+        snprintf(list, sizeof list, "%s", modes);
+        for (char *mode; (mode = strsep(&rest, ","));)
+            run(&b, mode, round);
+    }
+    free(b.tokens);
+    free(b.chosen);
+    return 0;
+}

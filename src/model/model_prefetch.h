@@ -1,0 +1,55 @@
+/* model_prefetch.h - prefetching in a model's decoding: src/prefetch/ with the model's own routers as the source of
+ * candidates.
+ *
+ * forward.c (pass.c) calls, for each chunk:
+ *   model_prefetch_begins   a layer's router has chosen and its reads have begun
+ *   model_prefetch_wanted   then, in decoding: are candidates wanted for n tokens?
+ *   model_prefetch_next     if so: look at later layers' routers
+ *   model_prefetch_settle   the chunk is over: does prefetching pay?
+ */
+#ifndef ODMOE_MODEL_MODEL_PREFETCH_H
+#define ODMOE_MODEL_MODEL_PREFETCH_H
+
+#include "model/blocks/route.h"
+#include "prefetch/router_lookahead.h"
+#include "prefetch/trial.h"
+
+struct model;
+
+/* State and workspace; lives as long as the model. */
+typedef struct model_prefetch {
+    bool possible; /* false when prefetching is off, all experts fit, or there is only one MoE layer */
+    trial trial;
+    bool always; /* no trial: for benches and tests */
+    /* how later layers' choices are foretold: the model's routers; benches and tests set another */
+    lookahead_route route;
+    void *route_ctx;
+    prefetch_engine engine;
+    lookahead_work look;
+    int64_t max_tokens; /* decoding: at most so many tokens together */
+    float *norm;        /* [max_tokens, hidden] what a later router would see */
+    activations in;     /* the same in the formats that routers take */
+    route_out out;      /* [max_tokens] */
+} model_prefetch;
+
+/* model_prefetch_layout - room for chunks of few tokens, at most max_tokens. mask: formats that routers take.
+ * model_prefetch_init - once, when the model's source is there. */
+void model_prefetch_layout(arena *a, const model_config *c, unsigned mask, int64_t max_tokens, model_prefetch *out);
+void model_prefetch_init(struct model *m);
+
+/* model_prefetch_wanted - shall candidates be looked for, for n tokens now. */
+bool model_prefetch_wanted(const model_prefetch *p, int64_t n);
+
+/* model_prefetch_next - MoE layer `moe_layer` has begun to fetch its experts: have likely experts of later layers read,
+ * for the n tokens x [n, hidden] of the residual stream. */
+void model_prefetch_next(struct model *m, int moe_layer, const float *x, int64_t n);
+
+/* model_prefetch_begins - MoE layer `moe_layer` has chosen topk [n, top_k] and has begun to fetch: judge its candidates,
+ * and cancel what has not been read of the wrong ones. */
+void model_prefetch_begins(struct model *m, int moe_layer, const int32_t *topk, int64_t n);
+
+/* model_prefetch_settle - a chunk of n tokens, a failed one too, has taken so many seconds: shall the next one prefetch?
+ */
+void model_prefetch_settle(struct model *m, int64_t n, double seconds);
+
+#endif

@@ -1,0 +1,49 @@
+/* limits.h - every limit and threshold of prefetching, in one place. The figures behind them: bench/RESULTS.md,
+ * "Prefetch". */
+#ifndef ODMOE_PREFETCH_LIMITS_H
+#define ODMOE_PREFETCH_LIMITS_H
+
+/* ---- candidates ---- */
+
+/* Tokens of a call that a program's predictor is shown: the last ones. */
+#define OBSERVED_TOKENS_MAX 64
+/* Layers ahead for which candidates may be named. */
+#define PREFETCH_DISTANCES 2
+/* Experts of one layer that are held as candidates, per distance. */
+#define PREFETCH_CANDIDATES 64
+
+/* ---- accuracy ---- */
+
+/* Ranks that are told apart; later ones count as the last. */
+#define ACCURACY_RANKS 32
+/* A rank counts at first as if this many candidates had been seen... */
+#define ACCURACY_FIRST_SEEN 6.0f
+/* ...with this share of them right: a predictor that a program attaches is trusted until proven wrong; the router
+ * applied early must prove each rank first. */
+#define ACCURACY_FIRST_PREDICTOR 0.9f
+#define ACCURACY_FIRST_ROUTER 0.45f
+/* Counts are halved when they reach this: accuracy follows a change of text. */
+#define ACCURACY_FADE 64.0f
+/* Candidates of a rank are read from this share of right ones on: a wrong one takes disk and memory bandwidth from
+ * what is needed, a right one only comes earlier. */
+#define ACCURACY_ENOUGH 0.6f
+
+/* ---- the predictor's thread ---- */
+
+/* Calls that may wait for the predictor; more are dropped. */
+#define PREDICTOR_CALLS_WAITING 8
+/* After so many failures in a row the predictor is not asked again. */
+#define PREDICTOR_FAILURES_TO_STOP 16
+
+/* ---- the trial: passes with and without prefetching ---- */
+
+/* Passes that fill the cache and let ranks prove themselves; their time says nothing. */
+#define TRIAL_WARM_UP 8
+/* Passes of a kind before the kinds are compared. */
+#define TRIAL_SEEN_TO_TELL 24
+/* Passes that a mean remembers. */
+#define TRIAL_SEEN_MOST 128
+/* Every so many passes the slower way is tried again. */
+#define TRIAL_OTHER_EVERY 16
+
+#endif

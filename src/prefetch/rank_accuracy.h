@@ -1,0 +1,29 @@
+/* rank_accuracy.h - how often candidates are right, by distance and rank: a source's first choice, its second, ...
+ *
+ * Only candidates that would have to be read are judged: what is wanted often is in memory anyway, and the rest is
+ * harder to predict. Judging needs no read, so a rank that reads nothing goes on being judged, and may come back. Old
+ * counts fade, so that ranks follow a change of text. */
+#ifndef ODMOE_PREFETCH_RANK_ACCURACY_H
+#define ODMOE_PREFETCH_RANK_ACCURACY_H
+
+#include <stdbool.h>
+
+#include "prefetch/limits.h"
+
+typedef struct rank_tally {
+    float seen, right;
+} rank_tally;
+
+typedef struct rank_accuracy {
+    rank_tally rank[ACCURACY_RANKS];
+} rank_accuracy;
+
+/* rank_accuracy_init - each rank counts as if ACCURACY_FIRST_SEEN candidates had been seen, first_share of them right.
+ */
+void rank_accuracy_init(rank_accuracy *a, float first_share);
+/* rank_accuracy_share - the share of right candidates of `rank` >= 0. */
+float rank_accuracy_share(const rank_accuracy *a, int rank);
+/* rank_accuracy_add - a candidate of `rank` has been right or wrong. */
+void rank_accuracy_add(rank_accuracy *a, int rank, bool right);
+
+#endif
