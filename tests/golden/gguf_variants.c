@@ -528,7 +528,7 @@ static const numbers goldens[] = {
     {"llama", "models/mixtral", 2, 64, 8, 2, 8, 8, 2, 40, 1e6, 1e-5, NULL},
     {"llama", "models/mixtral_sliding", 2, 64, 8, 2, 8, 8, 2, 40, 1e6, 1e-5, window_8},
     {"olmoe", "models/olmoe_linear", 2, 64, 4, 4, 16, 7, 4, 24, 1e4, 1e-5, linear_2},
-    {"qwen3moe", "models/qwen3_moe_yarn", 2, 64, 4, 2, 24, 9, 5, 24, 1e6, 1e-6, yarn_4_of_16},
+    {"qwen3moe", "models/qwen3_moe_yarn", 2, 64, 4, 2, 36, 9, 5, 24, 1e6, 1e-6, yarn_4_of_16},
 };
 
 static void converted_models_compute_what_transformers_did(void **state)

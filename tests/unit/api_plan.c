@@ -166,7 +166,7 @@ static void contexts_and_types_that_the_model_cannot_have_are_refused(void **sta
     o = small_options();
     o.kv = "q8_0";
     assert_error(&err, odmoe_plan_make(test_path("models/qwen3_moe_f16"), &o, &plan, &err), ODMOE_ERR_UNSUPPORTED,
-                 "q8_0", "24"); /* heads of 24 elements */
+                 "q8_0", "36"); /* heads of 36 elements */
     odmoe_model *model = NULL;
     assert_error(&err, odmoe_model_open(test_path("models/qwen3_moe_f16"), &o, &model, &err), ODMOE_ERR_UNSUPPORTED,
                  "q8_0", "use f16");

@@ -547,9 +547,9 @@ static void biases_that_the_configuration_denies_are_refused(void **state)
     refused(with_tensor(folder("olmoe_f32", "{\"attention_bias\": null}"), name, 64), ODMOE_ERR_UNSUPPORTED, name,
             "attention_bias");
     accepted(with_tensor(folder("olmoe_f32", "{\"attention_bias\": true}"), name, 64));
-    refused(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": false}"), name, 96), ODMOE_ERR_UNSUPPORTED, name,
+    refused(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": false}"), name, 144), ODMOE_ERR_UNSUPPORTED, name,
             "attention_bias");
-    accepted(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": true}"), name, 96));
+    accepted(with_tensor(folder("qwen3_moe_f16", "{\"attention_bias\": true}"), name, 144));
 }
 
 static void biases_that_the_family_never_has_are_refused(void **state)
