@@ -1,24 +1,25 @@
-/* Runs a fuzz target without libFuzzer: first each file of the corpus as it is, then a fixed sequence of mutations of
+/* Runs a fuzz target without libFuzzer: first each input of the corpus as it is, then a fixed sequence of mutations of
  * them, the same on every machine.
  *
- * usage: fuzz-TARGET CORPUS_FOLDER MUTATIONS */
+ * usage: fuzz-TARGET CORPUS MUTATIONS      (a corpus is a file: tools/corpus.py) */
 #include "fuzz.h"
 
-#include <dirent.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define INPUT_MAX 65536
-#define FILES_MAX 4096
+#define INPUTS_MAX 4096
+#define CORPUS_MAX (64u << 20)
 
 typedef struct input {
     uint8_t *data;
     size_t size;
 } input;
 
-static input corpus[FILES_MAX];
-static size_t files;
+static input corpus[INPUTS_MAX];
+static size_t inputs;
 static uint64_t seed = 0x9e3779b97f4a7c15;
 
 static uint64_t next_random(void)
@@ -34,27 +35,47 @@ static size_t below(size_t n)
     return n ? (size_t)(next_random() % n) : 0;
 }
 
-/* Sorted, so that the sequence of mutations doesn't depend on the file system. */
-static int read_corpus(const char *folder)
+static uint8_t *read_file(const char *path, size_t *size)
 {
-    struct dirent **names;
-    int n = scandir(folder, &names, NULL, alphasort);
-    for (int i = 0; i < n; i++) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
-        FILE *f = names[i]->d_name[0] == '.' || files == FILES_MAX ? NULL : fopen(path, "rb");
-        if (f) {
-            uint8_t *data = malloc(INPUT_MAX);
+    FILE *f = fopen(path, "rb");
+    uint8_t *bytes = NULL;
+    if (f && !fseek(f, 0, SEEK_END) && (*size = (size_t)ftell(f)) < CORPUS_MAX && (bytes = malloc(*size + 1))) {
+        rewind(f);
+        *size = fread(bytes, 1, *size, f);
+    }
+    if (f)
+        fclose(f);
+    return bytes;
+}
+
+static size_t number_at(const uint8_t *at)
+{
+    return at[0] | at[1] << 8 | at[2] << 16 | (size_t)at[3] << 24;
+}
+
+/* The format stands in tools/corpus.py; each input gets memory of its own size, so that a sanitizer sees one byte too many. */
+static bool read_corpus(const char *path)
+{
+    static const char magic[] = "odmoe-corpus 1\n";
+    size_t size = 0, at = sizeof magic - 1;
+    uint8_t *bytes = read_file(path, &size);
+    bool whole = bytes && size >= at && !memcmp(bytes, magic, at);
+    while (whole && at < size) {
+        size_t rest = size - at, name = rest < 8 ? 0 : number_at(bytes + at),
+               length = rest < 8 ? 0 : number_at(bytes + at + 4);
+        whole =
+            rest >= 8 && name <= rest - 8 && length <= rest - 8 - name && length <= INPUT_MAX && inputs < INPUTS_MAX;
+        if (whole) {
+            uint8_t *data = malloc(length ? length : 1);
             if (!data)
                 exit(1);
-            corpus[files++] = (input){data, fread(data, 1, INPUT_MAX, f)};
-            fclose(f);
+            memcpy(data, bytes + at + 8 + name, length);
+            corpus[inputs++] = (input){data, length};
+            at += 8 + name + length;
         }
-        free(names[i]);
     }
-    if (n >= 0)
-        free(names);
-    return n;
+    free(bytes);
+    return whole;
 }
 
 /* Overwrite 1, 2, 4 or 8 bytes with a number at which readers go wrong. */
@@ -72,7 +93,7 @@ static void put_number(uint8_t *data, size_t size)
 static size_t mutate(uint8_t *data, size_t size)
 {
     size_t at = below(size), length = 1 + below(size - at < 64 ? size - at : 64);
-    const input *other = &corpus[below(files)];
+    const input *other = &corpus[below(inputs)];
     switch (size ? below(7) : 6) {
     case 0:
         data[at] ^= (uint8_t)(1 << below(8));
@@ -93,7 +114,7 @@ static size_t mutate(uint8_t *data, size_t size)
             return size;
         memmove(data + at + length, data + at, size - at);
         return size + length;
-    default: /* go on as another file does */
+    default: /* go on as another input does */
         if (at >= other->size)
             return size;
         memcpy(data + at, other->data + at, other->size - at);
@@ -103,17 +124,21 @@ static size_t mutate(uint8_t *data, size_t size)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3 || read_corpus(argv[1]) < 0 || !files) {
-        fprintf(stderr, "usage: %s CORPUS_FOLDER MUTATIONS (the folder must hold a file)\n", argv[0]);
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s CORPUS MUTATIONS\n", argv[0]);
+        return 2;
+    }
+    if (!read_corpus(argv[1]) || !inputs) {
+        fprintf(stderr, "%s: no corpus, damaged or empty; tools/corpus.py writes one\n", argv[1]);
         return 2;
     }
     uint8_t *data = malloc(INPUT_MAX);
     if (!data)
         return 1;
-    for (size_t i = 0; i < files; i++)
+    for (size_t i = 0; i < inputs; i++)
         LLVMFuzzerTestOneInput(corpus[i].data, corpus[i].size);
     for (long n = atol(argv[2]); n > 0; n--) {
-        const input *from = &corpus[below(files)];
+        const input *from = &corpus[below(inputs)];
         size_t size = from->size;
         memcpy(data, from->data, size);
         for (size_t times = 1 + below(4); times > 0; times--)
@@ -125,8 +150,8 @@ int main(int argc, char **argv)
         LLVMFuzzerTestOneInput(exact, size);
         free(exact);
     }
-    printf("%zu files and %s mutations of them\n", files, argv[2]);
-    for (size_t i = 0; i < files; i++)
+    printf("%zu inputs and %s mutations of them\n", inputs, argv[2]);
+    for (size_t i = 0; i < inputs; i++)
         free(corpus[i].data);
     free(data);
     return 0;

@@ -70,7 +70,8 @@ static const char *key(const char *arch, const char *name)
 static const char *changed(const char *arch, change *make, const char *name)
 {
     char source[64];
-    snprintf(source, sizeof source, "gguf/%s-%s.gguf", arch, !strcmp(arch, "qwen3moe") ? "Q4_0" : "Q4_K_M");
+    const char *type = !strcmp(arch, "qwen3moe") ? "Q4_0" : !strcmp(arch, "olmoe") ? "Q5_0" : "Q4_K_M";
+    snprintf(source, sizeof source, "gguf/%s-%s.gguf", arch, type);
     gguf_edit *e = edit_read(test_path("%s", source));
     if (make)
         make(e, arch);
@@ -313,7 +314,7 @@ static void scale_linear(gguf_edit *e, const char *arch)
 }
 static void frequency_factors_of_4(gguf_edit *e, const char *arch)
 {
-    uint64_t half = !strcmp(arch, "llama") ? 16 : 32;
+    uint64_t half = !strcmp(arch, "qwen2moe") ? 32 : 16;
     edit_tensor *t = edit_add(e, "rope_freqs.weight", GG_TENSOR_F32, half, 0, 0);
     const float four = 4;
     for (uint64_t i = 0; i < half; i++)
@@ -524,10 +525,10 @@ static void yarn_4_of_16(gguf_edit *e, const char *arch)
 }
 
 static const numbers goldens[] = {
-    {"llama", "models/mixtral", 2, 128, 8, 2, 16, 8, 2, 160, 1e6, 1e-5, NULL},
-    {"llama", "models/mixtral_sliding", 2, 128, 8, 2, 16, 8, 2, 160, 1e6, 1e-5, window_8},
-    {"olmoe", "models/olmoe_linear", 2, 128, 4, 4, 32, 16, 4, 96, 1e4, 1e-5, linear_2},
-    {"qwen3moe", "models/qwen3_moe_yarn", 2, 128, 4, 2, 64, 20, 5, 96, 1e6, 1e-6, yarn_4_of_16},
+    {"llama", "models/mixtral", 2, 64, 8, 2, 8, 8, 2, 40, 1e6, 1e-5, NULL},
+    {"llama", "models/mixtral_sliding", 2, 64, 8, 2, 8, 8, 2, 40, 1e6, 1e-5, window_8},
+    {"olmoe", "models/olmoe_linear", 2, 64, 4, 4, 16, 7, 4, 24, 1e4, 1e-5, linear_2},
+    {"qwen3moe", "models/qwen3_moe_yarn", 2, 64, 4, 2, 36, 9, 5, 24, 1e6, 1e-6, yarn_4_of_16},
 };
 
 static void converted_models_compute_what_transformers_did(void **state)

@@ -19,7 +19,7 @@ static const char *const hf_models[] = {"mixtral",       "mixtral_sliding", "olm
                                         "olmoe_linear",  "olmoe_tied",      "qwen2_moe", "qwen3_moe",
                                         "qwen3_moe_f16", "qwen3_moe_yarn"};
 static const char *const gguf_models[] = {
-    "llama-Q4_K_M",     "olmoe-Q4_K_M",    "qwen2moe-Q4_K_M",    "qwen3moe-BF16",  "qwen3moe-F16",  "qwen3moe-IQ2_XXS",
+    "llama-Q4_K_M",     "olmoe-Q5_0",      "qwen2moe-Q4_K_M",    "qwen3moe-BF16",  "qwen3moe-F16",  "qwen3moe-IQ2_XXS",
     "qwen3moe-IQ3_XXS", "qwen3moe-IQ4_NL", "qwen3moe-IQ4_XS",    "qwen3moe-MXFP4", "qwen3moe-Q2_K", "qwen3moe-Q3_K",
     "qwen3moe-Q4_0",    "qwen3moe-Q4_1",   "qwen3moe-Q4_K_M",    "qwen3moe-Q5_0",  "qwen3moe-Q5_1", "qwen3moe-Q5_K_M",
     "qwen3moe-Q6_K",    "qwen3moe-Q8_0",   "qwen3moe-Q8_0-split"};

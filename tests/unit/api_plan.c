@@ -165,11 +165,11 @@ static void contexts_and_types_that_the_model_cannot_have_are_refused(void **sta
                  "made for 512");
     o = small_options();
     o.kv = "q8_0";
-    assert_error(&err, odmoe_plan_make(test_path("models/mixtral"), &o, &plan, &err), ODMOE_ERR_UNSUPPORTED, "q8_0",
-                 "16"); /* heads of 16 elements */
+    assert_error(&err, odmoe_plan_make(test_path("models/qwen3_moe_f16"), &o, &plan, &err), ODMOE_ERR_UNSUPPORTED,
+                 "q8_0", "36"); /* heads of 36 elements */
     odmoe_model *model = NULL;
-    assert_error(&err, odmoe_model_open(test_path("models/mixtral"), &o, &model, &err), ODMOE_ERR_UNSUPPORTED, "q8_0",
-                 "use f16");
+    assert_error(&err, odmoe_model_open(test_path("models/qwen3_moe_f16"), &o, &model, &err), ODMOE_ERR_UNSUPPORTED,
+                 "q8_0", "use f16");
     assert_null(model);
 }
 

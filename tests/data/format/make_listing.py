@@ -14,9 +14,10 @@ from gguf import GGUFValueType as V
 
 INTS = {V.UINT8: "<B", V.INT8: "<b", V.UINT16: "<H", V.INT16: "<h", V.UINT32: "<I", V.INT32: "<i", V.UINT64: "<Q", V.INT64: "<q"}
 FLOATS = {V.FLOAT32: "<f", V.FLOAT64: "<d"}
-GGUF = ["gguf/llama-Q4_K_M.gguf", "gguf/qwen2moe-Q4_K_M.gguf", "gguf/qwen3moe-IQ2_XXS.gguf", "gguf/qwen3moe-MXFP4.gguf",
-        "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf", "../../models/demo.gguf"]
-SAFETENSORS = ["models/mixtral/model.safetensors", "models/qwen3_moe_f16/model.safetensors", "layer/tiny.safetensors"]
+GGUF = ["gguf/llama-Q4_K_M.gguf", "gguf/qwen2moe-Q4_K_M.gguf", "gguf/qwen3moe-IQ2_XXS.gguf", "gguf/qwen3moe-Q5_K_M.gguf",
+        "gguf/qwen3moe-MXFP4.gguf", "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf", "../../models/demo.gguf"]
+SAFETENSORS = ["models/mixtral/model.safetensors", "models/qwen3_moe_f16/model.safetensors",
+               "models/olmoe_f32/model.safetensors", "models/qwen2_moe/model.safetensors", "layer/tiny.safetensors"]
 FOLDER = "models/qwen3_moe"
 
 

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Write the first inputs of the fuzz targets vocab, tokenizer_json, encode and chat: small files that reach far.
-usage: make_text.py  (writes beside itself)"""
+usage: make_text.py  (puts them into the corpora beside itself)"""
 import json
 import os
 import struct
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "..", "..", "tools"))
+import corpus
 MARK = "\u2581"
 
 
@@ -31,10 +34,9 @@ def gguf(name, **pairs):
     write("vocab/" + name, b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + body)
 
 
-def write(name, data):
-    os.makedirs(os.path.dirname(f"{HERE}/{name}"), exist_ok=True)
-    with open(f"{HERE}/{name}", "wb") as f:
-        f.write(data)
+def write(path, data):
+    target, name = path.split("/")
+    corpus.put(f"{HERE}/{target}.corpus", [(name, data)])
 
 
 letters = list("helo wrd,ab12<s>|n")
