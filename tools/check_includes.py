@@ -8,12 +8,13 @@ SRC = {
     "base": set(),
     "format": {"base"},
     "kernels": {"base"},
+    "compute": {"base", "kernels"},
     "store": {"base", "format"},
-    "moe": {"base", "kernels", "store"},
+    "moe": {"base", "kernels", "compute", "store"},
     "shadow": {"base", "kernels", "moe"},
-    "model": {"base", "format", "kernels", "store", "moe", "shadow"},
+    "model": {"base", "format", "kernels", "compute", "store", "moe", "shadow"},
     "text": {"base", "format"},
-    "api": {"base", "format", "kernels", "store", "moe", "shadow", "model", "text"},
+    "api": {"base", "format", "kernels", "compute", "store", "moe", "shadow", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
 PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}

@@ -142,7 +142,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
     m->settings = *s;
     m->plan = *plan;
     m->kv_left = plan->kv_bytes;
-    m->compute.kernels = s->kernels;
+    m->compute = compute_cpu(s->kernels, s->threads);
     m->shape = (experts_shape){.hidden = m->config.hidden,
                                .ffn = m->config.expert_ffn,
                                .experts = m->config.router.experts,
@@ -152,7 +152,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
     m->lock_made = true;
     odmoe_status status = experts_check(m->weights.experts, s->kernels, &m->shape, err);
     if (!status)
-        status = pool_create(s->threads, &m->compute.pool, err);
+        status = compute_start(&m->compute, err);
     if (!status)
         status = weights_load(&m->weights, m->files.tensors, load_step, &m->settings, err);
     if (!status)
@@ -168,7 +168,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
 void model_close(model *m)
 {
     store_close(m->store);
-    pool_free(m->compute.pool);
+    compute_stop(&m->compute);
     mem_pages_free(m->memory, m->memory_bytes);
     weights_free(&m->weights);
     config_free(&m->config);

@@ -91,7 +91,7 @@ odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
                      .source = s->source,
                      .weights = s->weights,
                      .bias = s->bias,
-                     .compute.kernels = s->kernels,
+                     .compute = compute_cpu(s->kernels, s->threads),
                      .shape = {.hidden = s->hidden,
                                .ffn = s->ffn,
                                .experts = s->router.experts,
@@ -102,7 +102,7 @@ odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
     if (!status)
         status = choose_chunk(m, s, err);
     if (!status)
-        status = pool_create(s->threads, &m->compute.pool, err);
+        status = compute_start(&m->compute, err);
     if (!status)
         status = make_workspace(m, s->threads, err);
     if (!status)
@@ -120,7 +120,7 @@ void layer_close(moe_layer *m)
     for (int l = 0; m->telemetry && l < m->layers; l++)
         telemetry_clear(&m->telemetry[l]);
     free(m->telemetry);
-    pool_free(m->compute.pool);
+    compute_stop(&m->compute);
     mem_pages_free(m->memory, m->memory_bytes);
     memset(m, 0, sizeof *m);
 }
@@ -162,7 +162,7 @@ static void route(forward *f)
     f->probs = rows_at(out->probs, w->probs, f->first, experts);
     f->topk = rows_at(out->topk, w->topk, f->first, k);
     f->topw = rows_at(out->topw, w->topw, f->first, k);
-    weight router = {DTYPE_F32, experts, m->shape.hidden, m->weights[f->index]};
+    weight router = {.type = DTYPE_F32, .rows = experts, .cols = m->shape.hidden, .data = m->weights[f->index]};
     linear_job job = {&router, &w->in, f->logits, experts};
     linear_run(&m->compute, &job, 1, f->n);
     rows_run(&m->compute, f->n, select_row, f);

@@ -6,7 +6,7 @@
 #include "moe/ahead.h"
 #include "moe/experts.h"
 #include "moe/loss.h"
-#include "moe/router.h"
+#include "compute/router.h"
 #include "moe/telemetry.h"
 
 /* The workspace for a chunk of rows. */

@@ -9,7 +9,7 @@
 #ifndef ODMOE_MOE_LOSS_H
 #define ODMOE_MOE_LOSS_H
 
-#include "moe/router.h"
+#include "compute/router.h"
 
 typedef struct balance {
     int experts;
