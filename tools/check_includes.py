@@ -11,10 +11,11 @@ SRC = {
     "compute": {"base", "kernels"},
     "store": {"base", "format"},
     "moe": {"base", "kernels", "compute", "store"},
+    "layer": {"base", "compute", "store", "moe"},
     "shadow": {"base", "kernels", "moe"},
     "model": {"base", "format", "kernels", "compute", "store", "moe", "shadow"},
     "text": {"base", "format"},
-    "api": {"base", "format", "kernels", "compute", "store", "moe", "shadow", "model", "text"},
+    "api": {"base", "format", "kernels", "compute", "store", "moe", "layer", "shadow", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
 PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}

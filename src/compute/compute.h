@@ -41,7 +41,7 @@ struct compute {
 /* A matrix of weights: `rows` outputs from `cols` inputs, however it is stored. */
 typedef struct matrix {
     dtype type;
-    bool in_out;       /* stored (in, out), float types only; else (out, in) */
+    bool in_out; /* stored (in, out), float types only; else (out, in) */
     int64_t rows, cols;
     int64_t row_bytes; /* from one stored row to the next; 0: stored rows lie side by side */
     const void *data;  /* at any byte address; NULL: there is no such matrix */
@@ -64,9 +64,9 @@ typedef struct buffer {
     int64_t cols;
     int64_t n; /* tokens that it holds: set by whoever writes it */
     /* the implementation's own */
-    float *values;               /* [room, cols] */
+    float *values;                /* [room, cols] */
     void *format[BUFFER_FORMATS]; /* quantised rows; NULL: no room was asked for */
-    unsigned fresh;              /* bit f: format[f] holds what `values` holds */
+    unsigned fresh;               /* bit f: format[f] holds what `values` holds */
 } buffer;
 
 /* Which columns of a token's row an operation works on: `count` spans (heads) of `dim` values, `stride` apart, from
@@ -119,6 +119,7 @@ typedef struct kv_shape {
 } kv_shape;
 
 typedef enum token_op_kind {
+    TOKEN_ZERO,        /* y = 0 */
     TOKEN_EMBED,       /* y = factor * row ids[t] of `rows` */
     TOKEN_ROPE_ANGLES, /* y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
     TOKEN_RMS_NORM,    /* y = x / sqrt(mean(x^2) + eps) * weight, for each span; y may be x */
@@ -139,8 +140,8 @@ typedef struct token_op {
     buffer *y;           /* written (and read where the formula says so) */
     const buffer *x;     /* read */
     buffer *z;           /* read; written by TOKEN_ROPE_ANGLES */
-    spans at;          /* of y, and of x in TOKEN_RMS_NORM unless `from` says otherwise */
-    spans from;        /* of x; dim 0: as `at` */
+    spans at;            /* of y, and of x in TOKEN_RMS_NORM unless `from` says otherwise */
+    spans from;          /* of x; dim 0: as `at` */
     const float *weight; /* a vector of the span's (row's) length */
     float factor, eps;
     const buffer *scales;
@@ -180,11 +181,11 @@ typedef struct attention_shape {
 
 typedef struct attention_call {
     attention_shape shape;
-    const buffer *q; /* [n, heads * head_dim] */
-    buffer *out;     /* the same shape */
-    const kv_token *tokens; /* [n]; their own keys and values are stored already */
-    int32_t window;  /* a token sees the last `window` positions, its own included; 0: all */
-    float scale;     /* of q . k */
+    const buffer *q;          /* [n, heads * head_dim] */
+    buffer *out;              /* the same shape */
+    const kv_token *tokens;   /* [n]; their own keys and values are stored already */
+    int32_t window;           /* a token sees the last `window` positions, its own included; 0: all */
+    float scale;              /* of q . k */
     const compute_work *work; /* from attention_layout for this shape */
 } attention_call;
 
@@ -219,6 +220,7 @@ typedef struct expert_segment {
 typedef struct experts_layout_info {
     int64_t hidden, ffn;
     glu_config glu;
+    bool weight_on_input;          /* the router's weight multiplies the expert's input, not its output (Llama 4) */
     dtype_set in_types, mid_types; /* of gate and up; of down */
     int64_t pairs_most;            /* pairs of all segments of one call */
 } experts_layout_info;
@@ -226,20 +228,31 @@ typedef struct experts_layout_info {
 /* Experts computed together: for each (token, expert) pair, out = down(glu(gate(x), up(x))) of that token. */
 typedef struct experts_group_call {
     const experts_layout_info *info;
-    buffer *x;                /* [n, hidden] */
-    const int32_t *pair_token; /* [pairs] */
+    buffer *x;                      /* [n, hidden] */
+    const int32_t *pair_token;      /* [pairs of all calls] */
+    const float *pair_weight;       /* the same; see `y` and info->weight_on_input */
     const expert_segment *segments; /* [count], at most EXPERT_SEGMENTS_MAX */
     int count;
-    /* Where outputs go: pair_out (a row a pair, at the pair's index), or they are added to y, times pair_weight, for
-     * each token in the order of the segments. */
-    float *pair_out;          /* [pairs, hidden] or NULL */
-    buffer *y;
-    const float *pair_weight; /* [pairs], for y */
-    /* NULL, or where the products before the activation are kept: row keep_row[pair] of [.., ffn] */
+    /* Where outputs go: to row `pair` of pair_out, without the pair's weight; or, where pair_out is NULL, they are
+     * added to y, times their weight, in the order of the segments. */
+    buffer *pair_out, *y;
+    /* NULL, or where the products before the activation are kept: row pair_token * keep_top_k + pair_choice of
+     * [.., ffn] */
     float *keep_gate, *keep_up;
-    const int32_t *keep_row;
+    const uint8_t *pair_choice;
+    int keep_top_k;
     const compute_work *work; /* from experts_layout */
 } experts_group_call;
+
+/* y[t] = sum of weight * pair_out over the pairs of t, in the order of the list. */
+typedef struct combine_call {
+    const buffer *pair_out;
+    const int32_t *pair_token; /* [pairs] */
+    const float *pair_weight;  /* [pairs]; NULL: 1 */
+    int64_t pairs;
+    buffer *y;
+    int64_t n; /* tokens */
+} combine_call;
 
 /* ---- the table ---- */
 
@@ -273,6 +286,7 @@ struct compute_ops {
      * which is not a finite number, or -1; choices are valid indices all the same. */
     int64_t (*route)(const compute *c, const route_call *call);
     void (*experts)(const compute *c, const experts_group_call *call);
+    void (*combine)(const compute *c, const combine_call *call);
 };
 
 /* compute_cpu - the processor, with one table of kernels; layouts can be measured at once. compute_start - start the

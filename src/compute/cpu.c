@@ -125,6 +125,7 @@ static const compute_ops cpu_ops = {
     .attention = cpu_attention,
     .route = cpu_route,
     .experts = cpu_experts,
+    .combine = cpu_combine,
 };
 
 compute compute_cpu(const struct kernel_table *kernels, int threads)

@@ -38,6 +38,11 @@ void cpu_need(const compute *c, buffer *b, unsigned mask);
 /* cpu_written - the buffer has been written: n tokens, no quantised copy holds any more. */
 void cpu_written(buffer *b, int64_t n);
 
+static inline int64_t cpu_row_bytes(const matrix *m)
+{
+    return m->row_bytes ? m->row_bytes : (int64_t)dtype_bytes(m->type, (uint64_t)(m->in_out ? m->rows : m->cols));
+}
+
 /* The rows of a buffer in one format. */
 static inline const char *cpu_rows(const buffer *b, activation format, int64_t token)
 {
@@ -73,5 +78,6 @@ void cpu_route_layout(const compute *c, arena *a, int experts, compute_work *out
 int64_t cpu_route(const compute *c, const route_call *call);
 void cpu_experts_layout(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);
 void cpu_experts(const compute *c, const experts_group_call *call);
+void cpu_combine(const compute *c, const combine_call *call);
 
 #endif

@@ -24,8 +24,7 @@ void cpu_matmul(const compute *c, const matrix *w, int64_t first, int64_t count,
 {
     const kernel_ops *ops = &c->kernels->ops[w->type];
     const char *at = w->data;
-    int64_t stored_cols = w->in_out ? w->rows : w->cols;
-    int64_t row_bytes = w->row_bytes ? w->row_bytes : (int64_t)dtype_bytes(w->type, (uint64_t)stored_cols);
+    int64_t row_bytes = cpu_row_bytes(w);
     if (w->in_out) /* a float type: blocks of one weight */
         ops->matrix_in_out(at + first * (int64_t)dtype_info(w->type)->block_bytes, row_bytes, w->cols, count,
                            cpu_values(x, token), x->cols, n, y, ldy);

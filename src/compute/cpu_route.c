@@ -19,7 +19,8 @@ static void route_token(void *ctx, int64_t token, int worker)
     const route_run *r = ctx;
     const route_call *call = r->call;
     const router_config *config = call->config;
-    float *scores = call->scores ? call->scores + token * config->experts : r->scratch + (int64_t)worker * config->experts;
+    float *scores =
+        call->scores ? call->scores + token * config->experts : r->scratch + (int64_t)worker * config->experts;
     router_select(config, cpu_values(call->logits, token), call->selection_bias, scores,
                   call->topk + token * config->top_k, call->topw + token * config->top_k);
 }

@@ -1,6 +1,7 @@
 /* cpu_tokens.c - token-wise operations: a list of them is done token by token, so that a token's values stay in the
  * processor's nearest cache from one operation to the next. */
 #include <math.h>
+#include <string.h>
 
 #include "compute/cpu.h"
 
@@ -103,6 +104,9 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
     float *y = op->y ? cpu_values(op->y, token) : NULL;
     int64_t n = op->y ? op->y->cols : 0;
     switch (op->kind) {
+    case TOKEN_ZERO:
+        memset(y, 0, (size_t)n * sizeof *y);
+        break;
     case TOKEN_EMBED:
         embed(c, op, token, y);
         break;

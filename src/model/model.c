@@ -150,7 +150,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
     if (pthread_mutex_init(&m->lock, NULL))
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
     m->lock_made = true;
-    odmoe_status status = experts_check(m->weights.experts, s->kernels, &m->shape, err);
+    odmoe_status status = expert_tensors_check_all(m->weights.experts, &m->compute, &m->shape, err);
     if (!status)
         status = compute_start(&m->compute, err);
     if (!status)
@@ -159,6 +159,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = make_workspace(m, err);
     if (!status)
         status = open_store(m, err);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, &m->work.experts);
     if (!status) /* now, as the files may be elsewhere when a session is saved */
         status = model_fingerprint(m, &m->fingerprint, err);
     m->peak_anon = sysmem_anonymous("");

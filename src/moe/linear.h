@@ -25,6 +25,10 @@ static inline unsigned activation_mask(const kernel_table *k, dtype type)
     return 1u << k->ops[type].act;
 }
 
+/* activation_masks - the formats of several types; activations_buffer - the same rows as a buffer. */
+unsigned activation_masks(const kernel_table *k, dtype_set types);
+buffer activations_buffer(const activations *a, unsigned mask, int64_t n);
+
 /* activations_layout - take room for n rows in the formats of `mask` (ACT_F32 needs none). */
 void activations_layout(arena *a, activations *out, unsigned mask, int64_t n, int64_t cols);
 /* activations_fill - point at x [n, cols] and quantise it into the other formats that `mask` names. */
