@@ -8,12 +8,14 @@ SRC = {
     "base": set(),
     "format": {"base"},
     "kernels": {"base"},
+    "compute": {"base", "kernels"},
     "store": {"base", "format"},
-    "moe": {"base", "kernels", "store", "prefetch"},
-    "prefetch": {"base", "kernels", "moe", "store"},
-    "model": {"base", "format", "kernels", "store", "moe", "prefetch"},
+    "moe": {"base", "kernels", "compute", "store"},
+    "prefetch": {"base", "kernels", "compute", "moe", "store"},
+    "layer": {"base", "compute", "store", "moe", "prefetch"},
+    "model": {"base", "format", "kernels", "compute", "store", "moe", "prefetch"},
     "text": {"base", "format"},
-    "api": {"base", "format", "kernels", "store", "moe", "prefetch", "model", "text"},
+    "api": {"base", "format", "kernels", "compute", "store", "moe", "prefetch", "layer", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
 PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}

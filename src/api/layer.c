@@ -5,6 +5,7 @@
 #include "api/layer_handles.h"
 #include "base/cpu.h"
 #include "base/mem.h"
+#include "compute/gradient_products.h"
 
 #define LAYERS_MAX 4096
 #define THREADS_MAX 256
@@ -69,7 +70,6 @@ static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o,
                                    .scale = o->router.scale},
                         .hidden = o->hidden,
                         .ffn = o->ffn,
-                        .threads = o->threads ? o->threads : cpu_default_threads("", NULL, 0),
                         .activation_bytes = o->activation_bytes ? o->activation_bytes : ACTIVATION_BYTES,
                         .weights = layer->routers,
                         .bias = o->bias ? layer->routers + o->layers : NULL,
@@ -79,17 +79,20 @@ static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o,
     if (o->bias)
         memcpy(layer->routers + o->layers, o->bias, (size_t)o->layers * sizeof *layer->routers);
     experts_shape shape = {.hidden = o->hidden, .ffn = o->ffn, .experts = o->experts, .top_k = o->top_k};
+    const kernel_table *kernels;
     odmoe_status status = o->predictor ? take_predictor(o->predictor, &predictor, err) : ODMOE_OK;
     if (!status)
-        status = options_kernels(o->kernels, &s.kernels, err);
-    if (!status)
-        status = table_source_init(&layer->source, o->source, s.kernels, &shape, err);
+        status = options_kernels(o->kernels, &kernels, err);
+    if (status)
+        return status;
+    s.compute = compute_cpu(kernels, o->threads ? o->threads : cpu_default_threads("", NULL, 0));
+    status = table_source_init(&layer->source, o->source, &s.compute, &shape, err);
     if (!status) /* kept in the handle, so that a call allocates nothing */
         status = balance_init(&layer->balance, o->experts, err);
     if (status)
         return status;
-    s.in_mask = shape.in_mask;
-    s.mid_mask = shape.mid_mask;
+    s.in_types = shape.in_types;
+    s.mid_types = shape.mid_types;
     s.source = table_source_of(&layer->source);
     return layer_open(&s, &layer->m, err);
 }
@@ -229,7 +232,7 @@ odmoe_status odmoe_layer_forward_stack(odmoe_layer *layer, const float *x, int64
     for (int32_t l = 0; l < layer->m.layers && !status; l++) {
         status = layer_run(layer, l, y, n, layer->stack, routing ? routing[l] : NULL, NULL, err);
         if (!status)
-            layer->m.compute.kernels->add_scaled(y, layer->stack, 1, (int64_t)numbers);
+            host_add_scaled(&layer->m.compute, y, layer->stack, 1, (int64_t)numbers);
     }
     pthread_mutex_unlock(&layer->lock);
     return status;

@@ -4,17 +4,17 @@
 
 #include <pthread.h>
 
-#include "moe/backward.h"
+#include "layer/backward.h"
 #include "odmoe_layer.h"
 
 /* As many experts as a layer holds at a time: a round, and the one being cut into slices. */
-#define TABLE_LENT_MAX (EXPERTS_ROUND_MAX + 1)
+#define TABLE_LENT_MAX LOCAL_PINNED_MAX
 
 /* A program's own table of functions, as the layer's expert_source. */
 typedef struct table_source {
     odmoe_source_ops ops;
-    experts_shape shape; /* with the masks of the declared types */
-    const kernel_table *kernels;
+    experts_shape shape; /* with the declared types */
+    compute compute; /* never started: tells which types can be computed */
     struct lent {
         bool used;
         odmoe_expert expert;
@@ -28,9 +28,9 @@ typedef struct table_source {
     bool seen[ROUTER_EXPERTS_MAX]; /* in arrival order: experts[i] has been lent */
 } table_source;
 
-/* table_source_init - ops may be of an older, shorter version of the struct; shape's masks are filled from its types.
+/* table_source_init - ops may be of an older, shorter version of the struct; shape's types are filled from its types.
  * table_source_of - the expert_source; ts must not move. source.c */
-odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, const kernel_table *kernels,
+odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, const compute *compute,
                                experts_shape *shape, odmoe_error *err);
 expert_source table_source_of(table_source *ts);
 

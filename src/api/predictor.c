@@ -9,7 +9,7 @@
 #include "format/file.h"
 #include "format/safetensors_read.h"
 #include "format/safetensors_write.h"
-#include "moe/router.h"
+#include "compute/router.h"
 #include "prefetch/predictors/predictor.h"
 #include "odmoe_tensors.h"
 

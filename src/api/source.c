@@ -73,8 +73,8 @@ static odmoe_status take_pieces(const table_source *ts, struct lent *to, pinned_
     view->n = lent->n;
     view->pieces = to->pieces;
     experts_shape shape = ts->shape;
-    odmoe_status status = experts_check_pieces(to->pieces, lent->n, ts->kernels, &shape, err);
-    if (!status && (shape.in_mask != ts->shape.in_mask || shape.mid_mask != ts->shape.mid_mask))
+    odmoe_status status = expert_tensors_check(to->pieces, lent->n, &ts->compute, &shape, err);
+    if (!status && (shape.in_types != ts->shape.in_types || shape.mid_types != ts->shape.mid_types))
         status = err_set(err, ODMOE_ERR_FORMAT, "a weight type that the source has not declared");
     return status;
 }
@@ -158,11 +158,11 @@ static bool table_missing(void *ctx, int layer, int expert)
     return ts->ops.missing(ts->ops.ctx, layer, expert) != 0;
 }
 
-odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, const kernel_table *kernels,
-                               experts_shape *shape, odmoe_error *err)
+odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, const compute *c, experts_shape *shape,
+                               odmoe_error *err)
 {
     static const int32_t f32 = ODMOE_TYPE_F32;
-    *ts = (table_source){.kernels = kernels};
+    *ts = (table_source){.compute = *c};
     odmoe_status status = copy_in(&ts->ops, ops, sizeof ts->ops, "sizeof(odmoe_source_ops)", err);
     if (status)
         return status;
@@ -172,10 +172,10 @@ odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, co
     for (int i = 0; i < n; i++) {
         int32_t number = ts->ops.types ? ts->ops.types[i] : f32;
         dtype type;
-        if (number < 0 || !dtype_from_gguf((uint32_t)number, &type) || !kernels->ops[type].matrix)
+        if (number < 0 || !dtype_from_gguf((uint32_t)number, &type) || !compute_takes(c, type, false))
             return err_set(err, ODMOE_ERR_UNSUPPORTED, "weight type %d is not supported", number);
-        shape->in_mask |= activation_mask(kernels, type);
-        shape->mid_mask |= activation_mask(kernels, type);
+        shape->in_types |= dtype_bit(type);
+        shape->mid_types |= dtype_bit(type);
     }
     ts->shape = *shape;
     return ODMOE_OK;

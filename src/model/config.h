@@ -9,14 +9,8 @@
 #include <stdbool.h>
 
 #include "format/config.h"
-#include "moe/router.h"
+#include "compute/compute.h"
 #include "model/config_fields.h"
-
-/* Which two elements of a head turn together. */
-typedef enum rope_pairing {
-    ROPE_HALVES,    /* i and i + n/2: Hugging Face, GGUF's "neox" families */
-    ROPE_NEIGHBOURS /* 2i and 2i + 1: GGUF's llama, whose q and k rows are stored in that order */
-} rope_pairing;
 
 /* A way of rotating queries and keys; layers name one of the model's. */
 typedef struct rope_set {

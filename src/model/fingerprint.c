@@ -31,10 +31,10 @@ static uint64_t fnv_resident(uint64_t sum, const resident *r)
 }
 
 /* 64 bytes of one matrix of an expert, from the file. */
-static odmoe_status fnv_expert(uint64_t *sum, const model *m, int layer, int expert, int matrix, odmoe_error *err)
+static odmoe_status fnv_expert(uint64_t *sum, const model *m, int layer, int expert, int which, odmoe_error *err)
 {
     int n, fd;
-    const expert_piece *pieces = expert_index_pieces(m->weights.experts, layer, expert, &n), *p = &pieces[matrix % n];
+    const expert_piece *pieces = expert_index_pieces(m->weights.experts, layer, expert, &n), *p = &pieces[which % n];
     const char *path = tensor_index_path(m->files.tensors, p->file);
     char sample[64];
     size_t length = p->length < sizeof sample ? (size_t)p->length : sizeof sample;

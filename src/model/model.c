@@ -142,7 +142,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
     m->settings = *s;
     m->plan = *plan;
     m->kv_left = plan->kv_bytes;
-    m->compute.kernels = s->kernels;
+    m->compute = compute_cpu(s->kernels, s->threads);
     m->shape = (experts_shape){.hidden = m->config.hidden,
                                .ffn = m->config.expert_ffn,
                                .experts = m->config.router.experts,
@@ -150,15 +150,16 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
     if (pthread_mutex_init(&m->lock, NULL))
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
     m->lock_made = true;
-    odmoe_status status = experts_check(m->weights.experts, s->kernels, &m->shape, err);
+    odmoe_status status = expert_tensors_check_all(m->weights.experts, &m->compute, &m->shape, err);
     if (!status)
-        status = pool_create(s->threads, &m->compute.pool, err);
+        status = compute_start(&m->compute, err);
     if (!status)
         status = weights_load(&m->weights, m->files.tensors, load_step, &m->settings, err);
     if (!status)
         status = make_workspace(m, err);
     if (!status)
         status = open_store(m, err);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, &m->work.experts);
     if (!status) /* now, as the files may be elsewhere when a session is saved */
         status = model_fingerprint(m, &m->fingerprint, err);
     m->peak_anon = sysmem_anonymous("");
@@ -168,7 +169,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
 void model_close(model *m)
 {
     store_close(m->store);
-    pool_free(m->compute.pool);
+    compute_stop(&m->compute);
     mem_pages_free(m->memory, m->memory_bytes);
     weights_free(&m->weights);
     config_free(&m->config);

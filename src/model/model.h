@@ -8,7 +8,7 @@
 #include "model/blocks/ffn.h"
 #include "model/mixers/mixer.h"
 #include "model/model_prefetch.h"
-#include "moe/experts.h"
+#include "moe/local_executor.h"
 
 #define MIXERS_MAX 4 /* kinds of token mixers in one model */
 
@@ -68,6 +68,8 @@ typedef struct model {
     experts_shape shape;
     store *store;
     expert_source source;
+    local_executor local;
+    expert_executor executor;
     rope ropes[ROPE_SETS_MAX];
     pass_work work;
     void *memory; /* workspace and rope table */

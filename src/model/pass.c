@@ -58,7 +58,8 @@ void pass_layout(arena *a, const model *m, const experts_shape *shape, const mod
     const model_config *c = &m->config;
     const kernel_table *k = s->kernels;
     size_t rows = (size_t)max_rows, hidden = (size_t)c->hidden, experts = (size_t)c->router.experts;
-    unsigned in_mask = shape->in_mask | mixer_mask(m, k, NULL) |
+    compute cpu = compute_cpu(k, s->threads);
+    unsigned in_mask = activation_masks(k, shape->in_types) | mixer_mask(m, k, NULL) |
                        mask_over_layers(m, k, in_roles, sizeof in_roles / sizeof *in_roles);
     int ffn = c->shared_ffn > c->dense_ffn ? c->shared_ffn : c->dense_ffn;
     bool any_dense = c->moe_layers < c->layers;
@@ -81,7 +82,7 @@ void pass_layout(arena *a, const model *m, const experts_shape *shape, const mod
     out->rows = arena_take(a, rows, sizeof *out->rows);
     for (int i = 0; m->mixers[i]; i++)
         out->mixer[i] = m->mixers[i]->layout(a, c, mixer_mask(m, k, m->mixers[i]), max_rows, s->threads);
-    experts_layout(a, shape, max_rows, s->threads, &out->experts);
+    experts_layout(&cpu, a, shape, max_rows, false, &out->experts);
     out->all_experts = arena_take(a, experts, sizeof *out->all_experts);
     if (s->prefetch)
         model_prefetch_layout(a, c, mask_over_layers(m, k, routers, 1), max_rows, &out->prefetch);
@@ -216,8 +217,8 @@ static void run_shared(chunk_run *r)
 static void read_next_layer(chunk_run *r, const experts_call *call)
 {
     model *m = r->m;
-    int experts = m->config.router.experts, next = call->layer + 1;
-    if (call->needed < experts - experts / 10 || next >= expert_index_layers(m->weights.experts) || !m->source.prefetch)
+    int experts = m->config.router.experts, next = call->task.layer + 1;
+    if (call->task.pairs->n_needed < experts - experts / 10 || next >= expert_index_layers(m->weights.experts) || !m->source.prefetch)
         return;
     for (int e = 0; e < experts; e++)
         m->work.all_experts[e] = e;
@@ -239,15 +240,16 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
     const layer_weights *layer = &m->weights.layers[r->layer];
     const resident *weights = layer->frame;
     const kernel_table *k = m->compute.kernels;
-    activations_fill(&m->compute, &m->work.in,
-                     m->shape.in_mask | mask_of(k, &weights[W_ROUTER]) | mask_of(k, &weights[W_SHARED_GATE]) |
-                         mask_of(k, &weights[W_SHARED_UP]) | mask_of(k, &weights[W_SHARED_WEIGHT]),
-                     m->work.norm, r->n);
+    unsigned mask = activation_masks(k, m->shape.in_types) | mask_of(k, &weights[W_ROUTER]) |
+                    mask_of(k, &weights[W_SHARED_GATE]) | mask_of(k, &weights[W_SHARED_UP]) |
+                    mask_of(k, &weights[W_SHARED_WEIGHT]);
+    activations_fill(&m->compute, &m->work.in, mask, m->work.norm, r->n);
     route_out chosen = {m->work.router, m->work.topk, m->work.topw};
     route_run(&m->compute, &m->config.router, layer, &m->work.in, r->n, m->work.probs, &chosen);
+    buffer in = activations_buffer(&m->work.in, mask, r->n), out = {.cols = m->config.hidden, .values = m->work.y};
     experts_call call;
-    odmoe_status status = experts_start(&call, &m->compute, &m->shape, &m->work.experts, &m->source, moe_layer,
-                                        &m->work.in, r->n, size_of_chunk(r), m->work.topk, m->work.topw, err);
+    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &m->work.experts, moe_layer, &in,
+                                        size_of_chunk(r), m->work.topk, m->work.topw, err);
     if (status)
         return status;
     model_prefetch_begins(m, moe_layer, m->work.topk, r->n);
@@ -256,7 +258,7 @@ static odmoe_status run_experts(chunk_run *r, int moe_layer, odmoe_error *err)
     else if (model_prefetch_wanted(&m->work.prefetch, r->n))
         model_prefetch_next(m, moe_layer, m->work.x, r->n);
     run_shared(r);
-    return experts_finish(&call, m->work.y, err);
+    return experts_finish(&call, &out, err);
 }
 
 static void run_dense(chunk_run *r)

@@ -71,8 +71,9 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
                            .ffn = m->config.expert_ffn,
                            .experts = m->config.router.experts,
                            .top_k = m->config.router.top_k};
+    compute c = compute_cpu(s->kernels, s->threads);
     odmoe_status status = check_settings(m, s, err);
-    if (!status && (status = experts_check(m->weights.experts, s->kernels, &shape, err)))
+    if (!status && (status = expert_tensors_check_all(m->weights.experts, &c, &shape, err)))
         err_context(err, "%s", m->files.path);
     if (status)
         return status;

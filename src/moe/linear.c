@@ -11,6 +11,22 @@
 /* Below this many rows a loop over rows runs on the caller's thread: waking others costs more. */
 #define FEW_ROWS 4
 
+unsigned activation_masks(const kernel_table *k, dtype_set types)
+{
+    unsigned mask = 0;
+    for (int t = 0; t < DTYPE_COUNT; t++)
+        mask |= types >> t & 1 ? activation_mask(k, (dtype)t) : 0;
+    return mask;
+}
+
+buffer activations_buffer(const activations *a, unsigned mask, int64_t n)
+{
+    buffer b = {.cols = a->cols, .n = n, .values = a->at[ACT_F32], .fresh = mask};
+    for (int f = 0; f < ACT_COUNT; f++)
+        b.format[f] = f == ACT_F32 ? NULL : a->at[f];
+    return b;
+}
+
 void activations_layout(arena *a, activations *out, unsigned mask, int64_t n, int64_t cols)
 {
     out->cols = cols;

@@ -2,22 +2,10 @@
 #ifndef ODMOE_MOE_LINEAR_H
 #define ODMOE_MOE_LINEAR_H
 
-#include "base/arena.h"
-#include "base/threads.h"
+#include "compute/compute.h"
 #include "kernels/kernels.h"
 
-/* What computes: borrowed by everything that runs a layer. */
-typedef struct compute {
-    const kernel_table *kernels;
-    pool *pool;
-} compute;
-
-/* A resident matrix, (out, in) = (rows, cols). */
-typedef struct weight {
-    dtype type;
-    int64_t rows, cols;
-    const void *data; /* NULL: the model has none */
-} weight;
+typedef matrix weight;
 
 /* Rows of activations in each format that some weight wants: at[f] is row 0 in format f, NULL where nobody wants it.
  * at[ACT_F32] is the caller's own float rows, [n, cols]. */
@@ -36,6 +24,10 @@ static inline unsigned activation_mask(const kernel_table *k, dtype type)
 {
     return 1u << k->ops[type].act;
 }
+
+/* activation_masks - the formats of several types; activations_buffer - the same rows as a buffer. */
+unsigned activation_masks(const kernel_table *k, dtype_set types);
+buffer activations_buffer(const activations *a, unsigned mask, int64_t n);
 
 /* activations_layout - take room for n rows in the formats of `mask` (ACT_F32 needs none). */
 void activations_layout(arena *a, activations *out, unsigned mask, int64_t n, int64_t cols);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "moe/router.h"
+#include "compute/router.h"
 
 #define MOST 16
 

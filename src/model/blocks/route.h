@@ -3,7 +3,7 @@
 #define ODMOE_MODEL_ROUTE_H
 
 #include "model/weights.h"
-#include "moe/router.h"
+#include "compute/router.h"
 
 /* What a router says of n rows. */
 typedef struct route_out {

@@ -1,4 +1,4 @@
-#include "moe/loss.h"
+#include "layer/balance.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* loss.h - how evenly rows go to experts, and the losses that make them.
+/* balance.h - how evenly rows go to experts, and the losses that make them.
  *
  *   f_i = slots given to expert i / rows        P_i = mean over rows of the router's probability of i
  *   aux = E * sum_i f_i P_i                     top_k when balanced; a fraction of it is f's share only: f is a
@@ -6,10 +6,10 @@
  *
  * A balance collects f and P. One for each layer gives the loss per layer; one for all layers the loss over
  * concatenated layers, as Hugging Face computes it. */
-#ifndef ODMOE_MOE_LOSS_H
-#define ODMOE_MOE_LOSS_H
+#ifndef ODMOE_LAYER_BALANCE_H
+#define ODMOE_LAYER_BALANCE_H
 
-#include "moe/router.h"
+#include "compute/router.h"
 
 typedef struct balance {
     int experts;

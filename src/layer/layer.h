@@ -1,19 +1,20 @@
 /* layer.h - a Mixture-of-Experts layer by itself, or a stack of them: router, grouped experts, telemetry, and a
  * predictor that reads ahead for the next layer. The same router and experts that a model's pass runs. */
-#ifndef ODMOE_MOE_LAYER_H
-#define ODMOE_MOE_LAYER_H
+#ifndef ODMOE_LAYER_LAYER_H
+#define ODMOE_LAYER_LAYER_H
 
-#include "moe/experts.h"
-#include "moe/loss.h"
-#include "moe/router.h"
-#include "moe/telemetry.h"
+#include "layer/balance.h"
+#include "layer/telemetry.h"
+#include "moe/local_executor.h"
+#include "moe/routing.h"
 #include "prefetch/predictor_thread.h"
 
-/* The workspace for a chunk of rows. */
+/* The workspace for a chunk of tokens. */
 typedef struct layer_work {
-    activations in;        /* [rows, hidden] in the formats that experts and router take */
-    float *logits, *probs; /* [rows, experts] */
-    int32_t *topk;         /* [rows, top_k] */
+    buffer in, out; /* [tokens, hidden] the caller's rows */
+    routing_work route;
+    float *logits, *probs; /* [tokens, experts] where the caller wants none */
+    int32_t *topk;         /* [tokens, top_k] */
     float *topw;
     experts_work experts;
 } layer_work;
@@ -24,6 +25,8 @@ typedef struct moe_layer {
     experts_shape shape;
     compute compute;
     expert_source source;
+    local_executor local;
+    expert_executor executor;
     const float *const *weights; /* [layers] of [experts, hidden]; borrowed */
     const float *const *bias;    /* NULL, or [layers] of [experts] or NULL; borrowed */
     int64_t chunk;               /* rows of the workspace */
@@ -38,9 +41,8 @@ typedef struct layer_settings {
     int layers;
     router_config router;
     int64_t hidden, ffn;
-    unsigned in_mask, mid_mask; /* formats that the source's weights take */
-    const kernel_table *kernels;
-    int threads;
+    dtype_set in_types, mid_types; /* of the source's weights */
+    compute compute;               /* not started */
     uint64_t activation_bytes;
     const float *const *weights, *const *bias;
     expert_source source;

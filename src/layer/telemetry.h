@@ -1,6 +1,6 @@
 /* telemetry.h - how a layer's experts were used: counters that cost a few additions a call, and figures from them. */
-#ifndef ODMOE_MOE_TELEMETRY_H
-#define ODMOE_MOE_TELEMETRY_H
+#ifndef ODMOE_LAYER_TELEMETRY_H
+#define ODMOE_LAYER_TELEMETRY_H
 
 #include "base/status.h"
 #include "odmoe_layer.h"

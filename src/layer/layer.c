@@ -1,4 +1,4 @@
-#include "moe/layer.h"
+#include "layer/layer.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -8,22 +8,25 @@
 
 /* ---- opening ---- */
 
-static void layout(arena *a, const moe_layer *m, int threads, int64_t rows, layer_work *out)
+static void layout(arena *a, const moe_layer *m, int64_t tokens, layer_work *out)
 {
-    size_t experts = (size_t)m->router.experts, k = (size_t)m->router.top_k, n = (size_t)rows;
-    activations_layout(a, &out->in, m->shape.in_mask, rows, m->shape.hidden);
+    const compute *c = &m->compute;
+    size_t experts = (size_t)m->router.experts, k = (size_t)m->router.top_k, n = (size_t)tokens;
+    c->op->buffer_layout(c, a, &out->in, tokens, m->shape.hidden, m->shape.in_types | dtype_bit(DTYPE_F32), false);
+    c->op->buffer_layout(c, a, &out->out, tokens, m->shape.hidden, 0, false);
+    routing_layout(c, a, &m->router, tokens, false, &out->route);
     out->logits = arena_take(a, n * experts, sizeof(float));
     out->probs = arena_take(a, n * experts, sizeof(float));
     out->topk = arena_take(a, n * k, sizeof *out->topk);
     out->topw = arena_take(a, n * k, sizeof *out->topw);
-    experts_layout(a, &m->shape, rows, threads, &out->experts);
+    experts_layout(c, a, &m->shape, tokens, false, &out->experts);
 }
 
-static size_t bytes_for(const moe_layer *m, int threads, int64_t rows)
+static size_t bytes_for(const moe_layer *m, int64_t tokens)
 {
     arena a = {0};
     layer_work ignored = {0};
-    layout(&a, m, threads, rows, &ignored);
+    layout(&a, m, tokens, &ignored);
     return a.used;
 }
 
@@ -31,13 +34,13 @@ static size_t bytes_for(const moe_layer *m, int threads, int64_t rows)
 static odmoe_status choose_chunk(moe_layer *m, const layer_settings *s, odmoe_error *err)
 {
     int64_t low = 1, high = INT32_MAX / m->router.top_k;
-    size_t least = bytes_for(m, s->threads, 1);
+    size_t least = bytes_for(m, 1);
     if (least > s->activation_bytes)
         return err_set(err, ODMOE_ERR_BUDGET, "%llu bytes for activations: one row needs %llu",
                        (unsigned long long)s->activation_bytes, (unsigned long long)least);
     while (low < high) {
         int64_t middle = low + (high - low + 1) / 2;
-        if (bytes_for(m, s->threads, middle) <= s->activation_bytes)
+        if (bytes_for(m, middle) <= s->activation_bytes)
             low = middle;
         else
             high = middle - 1;
@@ -46,14 +49,15 @@ static odmoe_status choose_chunk(moe_layer *m, const layer_settings *s, odmoe_er
     return ODMOE_OK;
 }
 
-static odmoe_status make_workspace(moe_layer *m, int threads, odmoe_error *err)
+static odmoe_status make_workspace(moe_layer *m, odmoe_error *err)
 {
-    m->memory_bytes = bytes_for(m, threads, m->chunk);
+    m->memory_bytes = bytes_for(m, m->chunk);
     m->memory = mem_pages_alloc(m->memory_bytes, "the layer's activations", err);
     if (!m->memory)
         return ODMOE_ERR_MEMORY;
     arena a = {.base = m->memory};
-    layout(&a, m, threads, m->chunk, &m->work);
+    layout(&a, m, m->chunk, &m->work);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, &m->work.experts);
     return ODMOE_OK;
 }
 
@@ -91,20 +95,20 @@ odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
                      .source = s->source,
                      .weights = s->weights,
                      .bias = s->bias,
-                     .compute.kernels = s->kernels,
+                     .compute = s->compute,
                      .shape = {.hidden = s->hidden,
                                .ffn = s->ffn,
                                .experts = s->router.experts,
                                .top_k = s->router.top_k,
-                               .in_mask = s->in_mask,
-                               .mid_mask = s->mid_mask}};
+                               .in_types = s->in_types,
+                               .mid_types = s->mid_types}};
     odmoe_status status = router_check(&m->router, err);
     if (!status)
         status = choose_chunk(m, s, err);
     if (!status)
-        status = pool_create(s->threads, &m->compute.pool, err);
+        status = compute_start(&m->compute, err);
     if (!status)
-        status = make_workspace(m, s->threads, err);
+        status = make_workspace(m, err);
     if (!status)
         status = make_telemetry(m, err);
     if (!status)
@@ -120,7 +124,7 @@ void layer_close(moe_layer *m)
     for (int l = 0; m->telemetry && l < m->layers; l++)
         telemetry_clear(&m->telemetry[l]);
     free(m->telemetry);
-    pool_free(m->compute.pool);
+    compute_stop(&m->compute);
     mem_pages_free(m->memory, m->memory_bytes);
     memset(m, 0, sizeof *m);
 }
@@ -136,15 +140,6 @@ typedef struct forward {
     float *logits, *probs, *topw;
     int32_t *topk;
 } forward;
-
-static void select_row(void *ctx, int64_t row, int worker)
-{
-    const forward *f = ctx;
-    const moe_layer *m = f->m;
-    const router_config *r = &m->router;
-    router_select(r, f->logits + row * r->experts, m->bias ? m->bias[f->index] : NULL, f->probs + row * r->experts,
-                  f->topk + row * r->top_k, f->topw + row * r->top_k);
-}
 
 /* Where the chunk's rows of an output lie: in the caller's array, or in the workspace. */
 static void *rows_at(void *all, void *work, int64_t first, int64_t columns)
@@ -162,10 +157,11 @@ static void route(forward *f)
     f->probs = rows_at(out->probs, w->probs, f->first, experts);
     f->topk = rows_at(out->topk, w->topk, f->first, k);
     f->topw = rows_at(out->topw, w->topw, f->first, k);
-    weight router = {DTYPE_F32, experts, m->shape.hidden, m->weights[f->index]};
-    linear_job job = {&router, &w->in, f->logits, experts};
-    linear_run(&m->compute, &job, 1, f->n);
-    rows_run(&m->compute, f->n, select_row, f);
+    matrix router = {.type = DTYPE_F32, .rows = experts, .cols = m->shape.hidden, .data = m->weights[f->index]};
+    router_weights weights = {.w = &router, .selection_bias = m->bias ? m->bias[f->index] : NULL};
+    routing_choice chosen = {.scores = f->probs, .topk = f->topk, .topw = f->topw};
+    m->compute.op->borrow(&m->compute, &w->route.logits, f->logits, f->n);
+    routing_run(&m->compute, &m->router, &weights, &w->route, &w->in, &chosen);
     if (out->balance)
         balance_add(out->balance, &m->router, f->probs, f->topk, f->n);
     for (int64_t row = 0; out->z && row < f->n; row++) {
@@ -179,20 +175,21 @@ static odmoe_status run_chunk(forward *f, float *y, odmoe_error *err)
     moe_layer *m = f->m;
     const layer_outputs *out = f->out;
     int64_t pairs = f->first * m->router.top_k;
-    activations_fill(&m->compute, &m->work.in, m->shape.in_mask, f->x, f->n);
+    m->compute.op->borrow(&m->compute, &m->work.in, (float *)f->x, f->n);
+    m->compute.op->borrow(&m->compute, &m->work.out, y, f->n);
     route(f);
     fetch_size size = {f->n == 1 ? FETCH_DECODE : FETCH_PROMPT, (int32_t)f->n, 1};
     experts_call call;
-    odmoe_status status = experts_start(&call, &m->compute, &m->shape, &m->work.experts, &m->source, f->index,
-                                        &m->work.in, f->n, size, f->topk, f->topw, err);
+    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &m->work.experts, f->index,
+                                        &m->work.in, size, f->topk, f->topw, err);
     if (status)
         return status;
     if (m->predictor)
         predictor_thread_post(m->predictor, f->index, f->x, f->topk, f->topw, f->n);
-    telemetry_add(&m->telemetry[f->index], f->n, m->work.experts.counts);
-    call.keep_gate = out->keep_gate ? out->keep_gate + pairs * m->shape.ffn : NULL;
-    call.keep_up = out->keep_up ? out->keep_up + pairs * m->shape.ffn : NULL;
-    return experts_finish(&call, y, err);
+    telemetry_add(&m->telemetry[f->index], f->n, m->work.experts.pairs.counts);
+    call.task.keep_gate = out->keep_gate ? out->keep_gate + pairs * m->shape.ffn : NULL;
+    call.task.keep_up = out->keep_up ? out->keep_up + pairs * m->shape.ffn : NULL;
+    return experts_finish(&call, &m->work.out, err);
 }
 
 odmoe_status layer_forward(moe_layer *m, int index, const float *x, int64_t n, float *y, const layer_outputs *out,

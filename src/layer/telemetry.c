@@ -1,4 +1,4 @@
-#include "moe/telemetry.h"
+#include "layer/telemetry.h"
 
 #include <jansson.h>
 #include <math.h>

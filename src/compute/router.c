@@ -1,4 +1,4 @@
-#include "moe/router.h"
+#include "compute/router.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,11 +1,11 @@
-#include "moe/backward.h"
+#include "layer/backward.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "moe/transposed.h"
+#include "compute/gradient_products.h"
 
 #define GROUP_ROWS 512 /* rows of one expert at a time: bounds the workspace */
 
@@ -83,32 +83,32 @@ typedef struct backward {
     const layer_gradients *g;
     moe_layer *m;
     int64_t hidden, ffn;
-    experts_work entries; /* grouping of all rows */
-    float *dw;            /* [n, top_k] gradients of the weights */
-    float *dlogits;       /* [n, experts] */
-    float *dlogits_t;     /* [experts, n] */
-    float *row_loss;      /* [experts] what aux adds to each row's probabilities */
-    float *probs;         /* [threads, experts] scratch */
-    float *x, *dy;        /* [GROUP_ROWS, hidden] rows of one expert; dy times the weight, once d is known */
-    float *gate, *up;     /* [GROUP_ROWS, ffn] products, then their gradients */
-    float *h, *d;         /* [GROUP_ROWS, ffn] */
-    float *dx;            /* [GROUP_ROWS, hidden] */
-    float *transposed;    /* [GROUP_ROWS * max(hidden, ffn)] */
-    float *plain;         /* [hidden * ffn] a quantised matrix in f32 */
-    float *gradients;     /* [3 * hidden * ffn] of the expert */
-    float *block;         /* [threads][PRODUCT_ROWS, max(hidden, 2 ffn)] */
+    expert_pairs pairs; /* of all tokens */
+    float *dw;          /* [n, top_k] gradients of the weights */
+    float *dlogits;     /* [n, experts] */
+    float *dlogits_t;   /* [experts, n] */
+    float *row_loss;    /* [experts] what aux adds to each row's probabilities */
+    float *probs;       /* [threads, experts] scratch */
+    float *x, *dy;      /* [GROUP_ROWS, hidden] rows of one expert; dy times the weight, once d is known */
+    float *gate, *up;   /* [GROUP_ROWS, ffn] products, then their gradients */
+    float *h, *d;       /* [GROUP_ROWS, ffn] */
+    float *dx;          /* [GROUP_ROWS, hidden] */
+    float *transposed;  /* [GROUP_ROWS * max(hidden, ffn)] */
+    float *plain;       /* [hidden * ffn] a quantised matrix in f32 */
+    float *gradients;   /* [3 * hidden * ffn] of the expert */
+    float *block;       /* [threads][PRODUCT_ROWS, max(hidden, 2 ffn)] */
     const pinned_expert *view;
-    expert_matrices m_of, grad_of; /* the expert's weights and their gradients */
-    int64_t entry, rows;           /* the group */
-    bool fresh;                    /* the expert's first group: gradients are set, not added to */
+    expert_weights m_of, grad_of; /* the expert's weights and their gradients */
+    int64_t pair, rows;           /* the group */
+    bool fresh;                   /* the expert's first group: gradients are set, not added to */
 } backward;
 
 static void layout(arena *a, backward *b)
 {
     size_t n = (size_t)b->t->n, k = (size_t)b->m->router.top_k, experts = (size_t)b->m->router.experts;
     size_t hidden = (size_t)b->hidden, ffn = (size_t)b->ffn, wide = hidden > ffn ? hidden : ffn, f = sizeof(float);
-    size_t threads = (size_t)pool_threads(b->m->compute.pool);
-    experts_layout_groups(a, &b->m->shape, b->t->n, &b->entries);
+    size_t threads = (size_t)b->m->compute.threads;
+    pairs_layout(a, b->m->router.experts, b->m->router.top_k, b->t->n, &b->pairs);
     b->dw = arena_take(a, n * k, f);
     b->dlogits = arena_take(a, n * experts, f);
     b->dlogits_t = arena_take(a, n * experts, f);
@@ -131,7 +131,7 @@ static void layout(arena *a, backward *b)
 
 static void gather_rows(const backward *b)
 {
-    const int32_t *rows = b->entries.entry_row + b->entry;
+    const int32_t *rows = b->pairs.token + b->pair;
     size_t bytes = (size_t)b->hidden * sizeof(float);
     for (int64_t i = 0; i < b->rows; i++) {
         memcpy(b->x + i * b->hidden, b->t->x + rows[i] * b->hidden, bytes);
@@ -140,15 +140,15 @@ static void gather_rows(const backward *b)
 }
 
 /* A matrix that the products below can use in both orientations. */
-static expert_matrix both_ways(backward *b, const expert_matrix *m, int64_t outs, int64_t ins)
+static matrix both_ways(backward *b, const matrix *m)
 {
-    return product_both_ways(&b->m->compute, m, outs, ins, b->plain);
+    return product_both_ways(&b->m->compute, m, b->plain);
 }
 
 static int64_t pair_of(const backward *b, int64_t i)
 {
-    const experts_work *w = &b->entries;
-    return (int64_t)w->entry_row[b->entry + i] * b->m->router.top_k + w->entry_slot[b->entry + i];
+    int64_t pair = b->pair + i;
+    return (int64_t)b->pairs.token[pair] * b->m->router.top_k + b->pairs.choice[pair];
 }
 
 static void products_again(backward *b)
@@ -162,10 +162,10 @@ static void products_again(backward *b)
         }
         return;
     }
-    expert_matrix gate = both_ways(b, &b->m_of.gate, b->ffn, b->hidden);
-    product_forward(c, &gate, b->ffn, b->hidden, b->x, b->rows, b->gate);
-    expert_matrix up = both_ways(b, &b->m_of.up, b->ffn, b->hidden);
-    product_forward(c, &up, b->ffn, b->hidden, b->x, b->rows, b->up);
+    matrix gate = both_ways(b, &b->m_of.gate);
+    product_forward(c, &gate, b->x, b->rows, b->gate);
+    matrix up = both_ways(b, &b->m_of.up);
+    product_forward(c, &up, b->x, b->rows, b->up);
 }
 
 /* From gate, up and d = W2' dy of one row to dw, h, and in place the gradients of gate and up. dy becomes w dy. */
@@ -174,7 +174,7 @@ static void swiglu_row(void *ctx, int64_t i, int worker)
     const backward *b = ctx;
     float *gate = b->gate + i * b->ffn, *up = b->up + i * b->ffn, *h = b->h + i * b->ffn, *dy = b->dy + i * b->hidden;
     const float *d = b->d + i * b->ffn;
-    float w = b->entries.entry_weight[b->entry + i];
+    float w = b->pairs.weight[b->pair + i];
     double dw = 0;
     for (int64_t f = 0; f < b->ffn; f++) {
         /* sigmoid without overflow: exp of a number below 0 only */
@@ -191,10 +191,9 @@ static void swiglu_row(void *ctx, int64_t i, int worker)
 }
 
 /* The gradient of one matrix, (outs x ins): sum over the group's rows of out' in. */
-static void add_gradient(backward *b, const expert_matrix *m, const float *out, int64_t outs, const float *in,
-                         int64_t ins)
+static void add_gradient(backward *b, const matrix *m, const float *out, const float *in)
 {
-    product_gradient(&b->m->compute, m, out, outs, in, ins, b->rows, !b->fresh, b->transposed, b->block);
+    product_gradient(&b->m->compute, m, out, in, b->rows, !b->fresh, b->transposed, b->block);
 }
 
 static void run_group(backward *b)
@@ -202,22 +201,21 @@ static void run_group(backward *b)
     const compute *c = &b->m->compute;
     gather_rows(b);
     products_again(b);
-    expert_matrix down = both_ways(b, &b->m_of.down, b->hidden, b->ffn);
-    product_backward(c, &down, b->hidden, b->ffn, b->dy, b->rows, b->d);
-    rows_run(c, b->rows, swiglu_row, b);
+    matrix down = both_ways(b, &b->m_of.down);
+    product_backward(c, &down, b->dy, b->rows, b->d);
+    host_for_tokens(c, b->rows, swiglu_row, b);
     if (b->g->on_expert) {
-        add_gradient(b, &b->grad_of.down, b->dy, b->hidden, b->h, b->ffn);
-        add_gradient(b, &b->grad_of.gate, b->gate, b->ffn, b->x, b->hidden);
-        add_gradient(b, &b->grad_of.up, b->up, b->ffn, b->x, b->hidden);
+        add_gradient(b, &b->grad_of.down, b->dy, b->h);
+        add_gradient(b, &b->grad_of.gate, b->gate, b->x);
+        add_gradient(b, &b->grad_of.up, b->up, b->x);
     }
-    const expert_matrix *in[] = {&b->m_of.gate, &b->m_of.up};
+    const matrix *in[] = {&b->m_of.gate, &b->m_of.up};
     const float *from[] = {b->gate, b->up};
     for (int i = 0; i < 2 && b->g->dx; i++) {
-        expert_matrix m = both_ways(b, in[i], b->ffn, b->hidden);
-        product_backward(c, &m, b->ffn, b->hidden, from[i], b->rows, b->dx);
+        matrix m = both_ways(b, in[i]);
+        product_backward(c, &m, from[i], b->rows, b->dx);
         for (int64_t r = 0; r < b->rows; r++)
-            c->kernels->add_scaled(b->g->dx + b->entries.entry_row[b->entry + r] * b->hidden, b->dx + r * b->hidden, 1,
-                                   b->hidden);
+            host_add_scaled(c, b->g->dx + b->pairs.token[b->pair + r] * b->hidden, b->dx + r * b->hidden, 1, b->hidden);
     }
 }
 
@@ -241,15 +239,15 @@ static odmoe_status run_expert(backward *b, odmoe_error *err)
     expert_piece pieces[PIECES_MAX];
     pinned_expert gradients;
     int expert = b->view->expert;
-    experts_bind(&b->m->shape, b->view, &b->m_of);
+    expert_tensors_bind(&b->m->shape, b->view, &b->m_of);
     if (b->g->on_expert) {
         gradients = gradient_view(b, pieces);
-        experts_bind(&b->m->shape, &gradients, &b->grad_of);
+        expert_tensors_bind(&b->m->shape, &gradients, &b->grad_of);
     }
-    int64_t last = b->entries.first[expert + 1];
+    int64_t last = b->pairs.offsets[expert + 1];
     b->fresh = true;
-    for (b->entry = b->entries.first[expert]; b->entry < last; b->entry += b->rows, b->fresh = false) {
-        b->rows = last - b->entry < GROUP_ROWS ? last - b->entry : GROUP_ROWS;
+    for (b->pair = b->pairs.offsets[expert]; b->pair < last; b->pair += b->rows, b->fresh = false) {
+        b->rows = last - b->pair < GROUP_ROWS ? last - b->pair : GROUP_ROWS;
         run_group(b);
     }
     return b->g->on_expert ? b->g->on_expert(b->g->user, &gradients, err) : ODMOE_OK;
@@ -259,10 +257,10 @@ static odmoe_status run_experts(backward *b, odmoe_error *err)
 {
     const expert_source *source = &b->m->source;
     void *batch;
-    int needed = experts_group(&b->m->shape, &b->entries, b->t->n, b->t->topk, b->t->topw);
+    pairs_group(&b->pairs, b->m->router.experts, b->m->router.top_k, b->t->n, b->t->topk, b->t->topw);
     fetch_request request = {.layer = b->t->index,
-                             .n = needed,
-                             .experts = b->entries.needed,
+                             .n = b->pairs.n_needed,
+                             .experts = b->pairs.needed,
                              .order = FETCH_LISTED,
                              .size = {FETCH_PROMPT, (int32_t)b->t->n, 1}};
     odmoe_status status = source->begin(source->ctx, &request, &batch, err);
@@ -369,15 +367,14 @@ static void run_router(backward *b)
 {
     const compute *c = &b->m->compute;
     int64_t experts = b->m->router.experts, n = b->t->n;
-    rows_run(c, n, router_row, b);
+    host_for_tokens(c, n, router_row, b);
     if (b->g->drouter)
         product_sum(c, b->dlogits_t, experts, n, b->t->x, b->hidden, b->g->drouter);
-    expert_matrix router = {
-        .type = DTYPE_F32, .at = b->m->weights[b->t->index], .row_bytes = b->hidden * (int64_t)sizeof(float)};
+    matrix router = {.type = DTYPE_F32, .rows = experts, .cols = b->hidden, .data = b->m->weights[b->t->index]};
     for (int64_t first = 0; first < n && b->g->dx; first += GROUP_ROWS) {
         int64_t rows = n - first < GROUP_ROWS ? n - first : GROUP_ROWS;
-        product_backward(c, &router, experts, b->hidden, b->dlogits + first * experts, rows, b->dx);
-        c->kernels->add_scaled(b->g->dx + first * b->hidden, b->dx, 1, rows * b->hidden);
+        product_backward(c, &router, b->dlogits + first * experts, rows, b->dx);
+        host_add_scaled(c, b->g->dx + first * b->hidden, b->dx, 1, rows * b->hidden);
     }
 }
 

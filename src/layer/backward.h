@@ -7,10 +7,10 @@
  * router's matrix and to x. Experts are fetched once, in ascending order, so the sums have a fixed order. The products
  * use the layer's own kernels in both orientations; types that have one orientation only are dequantised for the other.
  */
-#ifndef ODMOE_MOE_BACKWARD_H
-#define ODMOE_MOE_BACKWARD_H
+#ifndef ODMOE_LAYER_BACKWARD_H
+#define ODMOE_LAYER_BACKWARD_H
 
-#include "moe/layer.h"
+#include "layer/layer.h"
 
 /* What a forward call leaves for backward. It grows with the rows of the largest call. */
 typedef struct layer_tape {

@@ -1,6 +1,6 @@
 /* router.h - which experts work on a token, and with what weight. Variants are data, not branches on a model's name. */
-#ifndef ODMOE_MOE_ROUTER_H
-#define ODMOE_MOE_ROUTER_H
+#ifndef ODMOE_COMPUTE_ROUTER_H
+#define ODMOE_COMPUTE_ROUTER_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,0 +1,307 @@
+/* compute.h - operations on n tokens over buffers: the seam between what a model computes and what computes it.
+ *
+ * Everything above this folder describes work with `buffer` (values of n tokens), `matrix` (weights) and the table
+ * `compute_ops`. The formats that activations are quantised to, kernels, scratch memory and threads belong to the
+ * implementation. Today there is one: the processor's kernels and a pool of threads (cpu*.c).
+ *
+ * Contract of every operation
+ *   Result   of a token depends on that token and the weights alone: never on n, on threads or on other tokens. Threads
+ *            split outputs, never sums.
+ *   Waiting  an operation may return before its outputs are there; operations of one `compute` take effect in the order
+ *            of the calls. Only `read` and `route` wait, because they give numbers to the host.
+ *   Errors   none: shapes and types are checked at load (compute_takes). Nothing is allocated.
+ *   Threads  one thread at a time calls operations of one `compute`.
+ */
+#ifndef ODMOE_COMPUTE_COMPUTE_H
+#define ODMOE_COMPUTE_COMPUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "base/threads.h"
+#include "compute/router.h"
+
+typedef struct compute compute;
+typedef struct compute_ops compute_ops;
+struct kernel_table;
+
+struct compute {
+    const compute_ops *op;
+    int threads;
+    /* the implementation's own */
+    const struct kernel_table *kernels;
+    pool *pool;
+};
+
+/* ---- weights ---- */
+
+/* A matrix of weights: `rows` outputs from `cols` inputs, however it is stored. */
+typedef struct matrix {
+    dtype type;
+    bool in_out; /* stored (in, out), float types only; else (out, in) */
+    int64_t rows, cols;
+    int64_t row_bytes; /* from one stored row to the next; 0: stored rows lie side by side */
+    const void *data;  /* at any byte address; NULL: there is no such matrix */
+} matrix;
+
+/* A set of weight types: bit 1 << dtype. */
+typedef uint32_t dtype_set;
+static inline dtype_set dtype_bit(dtype t)
+{
+    return (dtype_set)1 << t;
+}
+
+/* ---- values ---- */
+
+#define BUFFER_FORMATS 4
+
+/* Values of n tokens, [n, cols] float32. Quantised copies that products need are made when first needed and kept until
+ * the buffer is written again. */
+typedef struct buffer {
+    int64_t cols;
+    int64_t n; /* tokens that it holds: set by whoever writes it */
+    /* the implementation's own */
+    float *values;                /* [room, cols] */
+    void *format[BUFFER_FORMATS]; /* quantised rows; NULL: no room was asked for */
+    unsigned fresh;               /* bit f: format[f] holds what `values` holds */
+} buffer;
+
+/* Which columns of a token's row an operation works on: `count` spans (heads) of `dim` values, `stride` apart, from
+ * column `first`. dim 0: the whole row as one span. */
+typedef struct spans {
+    int64_t first, dim, count, stride;
+} spans;
+
+/* Scratch of an operation, laid out once for the largest call; the implementation's own. */
+typedef struct compute_work {
+    void *own[24];
+} compute_work;
+
+/* ---- token-wise operations ---- */
+
+/* Activation of a gated (or plain) feed-forward network; g is gate's product, u up's.
+ *   GLU_SWIGLU          silu(g) * u
+ *   GLU_SWIGLU_CLAMPED  g' = min(g, limit), u' = clamp(u, -limit, limit):  g' * sigmoid(alpha * g') * (u' + offset)
+ *   GLU_GEGLU_TANH      gelu(g), the tanh approximation, * u
+ *   GLU_RELU2           max(u, 0)^2: there is no gate matrix */
+typedef enum glu_kind { GLU_SWIGLU, GLU_SWIGLU_CLAMPED, GLU_GEGLU_TANH, GLU_RELU2, GLU_KIND_COUNT } glu_kind;
+
+typedef struct glu_config {
+    glu_kind kind;
+    float alpha, limit, offset; /* of GLU_SWIGLU_CLAMPED */
+} glu_config;
+
+static inline bool glu_has_gate(const glu_config *g)
+{
+    return g->kind != GLU_RELU2;
+}
+
+/* Which two values of a head turn together. */
+typedef enum rope_pairing {
+    ROPE_HALVES,    /* i and i + n/2: Hugging Face, GGUF's "neox" families */
+    ROPE_NEIGHBOURS /* 2i and 2i + 1: GGUF's llama, whose q and k rows are stored in that order */
+} rope_pairing;
+
+/* Where a token stands in its sequence, for keys and values. Tokens of one sequence come in ascending positions. */
+typedef struct kv_token {
+    void *state;      /* keys and values of the sequence in one layer: kv_state_bytes of them */
+    int32_t position; /* everything before it is in the state */
+    int32_t context;  /* positions that the state has room for */
+} kv_token;
+
+/* How keys and values of a layer are stored. */
+typedef struct kv_shape {
+    int type; /* kv_type of kernels.h: KV_F32, KV_F16, KV_Q8_0 */
+    int64_t kv_heads, head_dim;
+} kv_shape;
+
+typedef enum token_op_kind {
+    TOKEN_ZERO,        /* y = 0 */
+    TOKEN_EMBED,       /* y = factor * row ids[t] of `rows` */
+    TOKEN_ROPE_ANGLES, /* y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
+    TOKEN_RMS_NORM,    /* y = x / sqrt(mean(x^2) + eps) * weight, for each span; y may be x */
+    TOKEN_ADD,         /* y += factor * x, over whole rows; with `scales` (a buffer of 1 column): factor is scales[t] */
+    TOKEN_SCALE,       /* y *= factor */
+    TOKEN_BIAS,        /* y += weight, over whole rows */
+    TOKEN_CLIP,        /* y = min(max(y, -factor), factor) */
+    TOKEN_SIGMOID,     /* y = 1 / (1 + exp(-y)) */
+    TOKEN_GATE,        /* y *= 1 / (1 + exp(-x)) */
+    TOKEN_GLU,         /* y = glu(x, z), over whole rows; y may be x or z; x is not read where there is no gate */
+    TOKEN_ROPE,        /* the first 2 * angles values of each span turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
+    TOKEN_KV_STORE     /* x keys, z values -> kv_tokens[t].state at its position */
+} token_op_kind;
+
+/* One operation, done for each token by itself. Fields that a kind does not name are not looked at. */
+typedef struct token_op {
+    token_op_kind kind;
+    buffer *y;           /* written (and read where the formula says so) */
+    const buffer *x;     /* read */
+    buffer *z;           /* read; written by TOKEN_ROPE_ANGLES */
+    spans at;            /* of y, and of x in TOKEN_RMS_NORM unless `from` says otherwise */
+    spans from;          /* of x; dim 0: as `at` */
+    const float *weight; /* a vector of the span's (row's) length */
+    float factor, eps;
+    const buffer *scales;
+    const matrix *rows;
+    const int32_t *ids, *positions; /* [n] */
+    rope_pairing pairing;
+    glu_config glu;
+    kv_shape kv;
+    const kv_token *kv_tokens; /* [n] */
+} token_op;
+
+/* ---- products ---- */
+
+/* y[t] = w x[t] (+ bias) for all tokens of x, into columns [column, column + w->rows) of y. */
+typedef struct linear_call {
+    const matrix *w;
+    buffer *x;
+    buffer *y;
+    const float *bias; /* [rows] or NULL */
+    int64_t column;
+} linear_call;
+
+#define LINEAR_CALLS_MAX 4
+
+/* A resident feed-forward network: y = down(glu(gate(x), up(x))); gate without data where the activation has none. */
+typedef struct ffn_weights {
+    matrix gate, up, down;
+    glu_config glu;
+} ffn_weights;
+
+/* ---- attention ---- */
+
+typedef struct attention_shape {
+    kv_shape kv;
+    int64_t heads;
+} attention_shape;
+
+typedef struct attention_call {
+    attention_shape shape;
+    const buffer *q;          /* [n, heads * head_dim] */
+    buffer *out;              /* the same shape */
+    const kv_token *tokens;   /* [n]; their own keys and values are stored already */
+    int32_t window;           /* a token sees the last `window` positions, its own included; 0: all */
+    float scale;              /* of q . k */
+    const compute_work *work; /* from attention_layout for this shape */
+} attention_call;
+
+/* ---- router ---- */
+
+typedef struct route_call {
+    const router_config *config;
+    buffer *logits;              /* [n, experts] */
+    const float *selection_bias; /* [experts] or NULL */
+    float *scores;               /* NULL, or [n, experts] out */
+    int32_t *topk;               /* [n, top_k] out */
+    float *topw;                 /* [n, top_k] out */
+    const compute_work *work;    /* from route_layout */
+} route_call;
+
+/* ---- grouped experts ---- */
+
+/* The matrices of one expert; biases are NULL where it has none. */
+typedef struct expert_weights {
+    matrix gate, up, down; /* gate without data where the activation has none */
+    const float *gate_bias, *up_bias, *down_bias;
+} expert_weights;
+
+#define EXPERT_SEGMENTS_MAX 16
+
+/* Some pairs of one expert. */
+typedef struct expert_segment {
+    expert_weights w;
+    int64_t pair, pairs; /* its pairs: [pair, pair + pairs) of the lists below */
+} expert_segment;
+
+typedef struct experts_layout_info {
+    int64_t hidden, ffn;
+    glu_config glu;
+    bool weight_on_input;          /* the router's weight multiplies the expert's input, not its output (Llama 4) */
+    dtype_set in_types, mid_types; /* of gate and up; of down */
+    int64_t pairs_most;            /* pairs of all segments of one call */
+} experts_layout_info;
+
+/* Experts computed together: for each (token, expert) pair, out = down(glu(gate(x), up(x))) of that token. */
+typedef struct experts_group_call {
+    const experts_layout_info *info;
+    buffer *x;                      /* [n, hidden] */
+    const int32_t *pair_token;      /* [pairs of all calls] */
+    const float *pair_weight;       /* the same; see `y` and info->weight_on_input */
+    const expert_segment *segments; /* [count], at most EXPERT_SEGMENTS_MAX */
+    int count;
+    /* Where outputs go: to row `pair` of pair_out, without the pair's weight; or, where pair_out is NULL, they are
+     * added to y, times their weight, in the order of the segments. */
+    buffer *pair_out, *y;
+    /* NULL, or where the products before the activation are kept: row pair_token * keep_top_k + pair_choice of
+     * [.., ffn] */
+    float *keep_gate, *keep_up;
+    const uint8_t *pair_choice;
+    int keep_top_k;
+    const compute_work *work; /* from experts_layout */
+} experts_group_call;
+
+/* y[t] = sum of weight * pair_out over the pairs of t, in the order of the list. */
+typedef struct combine_call {
+    const buffer *pair_out;
+    const int32_t *pair_token; /* [pairs] */
+    const float *pair_weight;  /* [pairs]; NULL: 1 */
+    int64_t pairs;
+    buffer *y;
+    int64_t n; /* tokens */
+} combine_call;
+
+/* ---- the table ---- */
+
+struct compute_ops {
+    const char *name;
+
+    /* Workspace, carved by arena.h's rule: measured and carved by the same call.
+     * buffer_layout - room for n tokens. readers: the types of all matrices that will take the buffer as input.
+     * own_values false: float rows are lent with `borrow` before use. */
+    void (*buffer_layout)(const compute *c, arena *a, buffer *out, int64_t n, int64_t cols, dtype_set readers,
+                          bool own_values);
+    void (*ffn_layout)(const compute *c, arena *a, int64_t ffn, dtype_set down_types, int64_t n, compute_work *out);
+    void (*attention_layout)(const compute *c, arena *a, const attention_shape *shape, int64_t n, compute_work *out);
+    void (*route_layout)(const compute *c, arena *a, int experts, compute_work *out);
+    void (*experts_layout)(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);
+
+    /* write - the host rows that the caller fills now: n tokens, [n, cols]. read - wait, and see the host rows.
+     * borrow - let the buffer be the caller's rows [n, cols] until it borrows others: input as they are, or output. */
+    float *(*write)(const compute *c, buffer *b, int64_t n);
+    const float *(*read)(const compute *c, const buffer *b);
+    void (*borrow)(const compute *c, buffer *b, float *rows, int64_t n);
+
+    /* tokens - `count` token-wise operations on n tokens, in the order of the list. */
+    void (*tokens)(const compute *c, const token_op *ops, int count, int64_t n);
+    /* linear - up to LINEAR_CALLS_MAX products whose inputs have the same number of tokens. */
+    void (*linear)(const compute *c, const linear_call *jobs, int count);
+    /* ffn - y = a feed-forward network of x. work: from ffn_layout for a network at least as wide. */
+    void (*ffn)(const compute *c, const ffn_weights *w, const compute_work *work, buffer *x, buffer *y);
+    void (*attention)(const compute *c, const attention_call *call, int64_t n);
+    /* route - choose experts for the logits' tokens and wait for the choice. Returns the first token that has a logit
+     * which is not a finite number, or -1; choices are valid indices all the same. */
+    int64_t (*route)(const compute *c, const route_call *call);
+    void (*experts)(const compute *c, const experts_group_call *call);
+    void (*combine)(const compute *c, const combine_call *call);
+};
+
+/* compute_cpu - the processor, with one table of kernels; layouts can be measured at once. compute_start - start the
+ * threads, before the first operation. ERR_MEMORY, ERR_RANGE. compute_stop - zeroed or not started is fine. */
+compute compute_cpu(const struct kernel_table *kernels, int threads);
+odmoe_status compute_start(compute *c, odmoe_error *err);
+void compute_stop(compute *c);
+
+/* compute_takes - can products use weights of this type, stored this way? */
+bool compute_takes(const compute *c, dtype type, bool in_out);
+
+/* kv_state_bytes - keys and values of one sequence in one layer, with room for `context` positions. kv_state_copy - the
+ * first `length` positions from one state to another with its own room. */
+uint64_t kv_state_bytes(const kv_shape *shape, int64_t context);
+void kv_state_copy(const kv_shape *shape, const void *from, int64_t from_context, void *to, int64_t to_context,
+                   int64_t length);
+
+#endif

@@ -1,0 +1,170 @@
+/* cpu_tokens.c - token-wise operations: a list of them is done token by token, so that a token's values stay in the
+ * processor's nearest cache from one operation to the next. */
+#include <math.h>
+#include <string.h>
+
+#include "compute/cpu.h"
+
+typedef struct tokens_list {
+    const compute *c;
+    const token_op *ops;
+    int count;
+} tokens_list;
+
+static float sigmoid(float x)
+{
+    return 1 / (1 + expf(-x));
+}
+
+void cpu_add(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+void cpu_glu(const compute *c, const glu_config *g, const float *gate, const float *up, float *y, int64_t n)
+{
+    switch (g->kind) {
+    case GLU_SWIGLU_CLAMPED:
+        for (int64_t i = 0; i < n; i++) {
+            float a = fminf(gate[i], g->limit), b = fminf(fmaxf(up[i], -g->limit), g->limit);
+            y[i] = a * sigmoid(g->alpha * a) * (b + g->offset);
+        }
+        break;
+    case GLU_GEGLU_TANH:
+        for (int64_t i = 0; i < n; i++) {
+            float x = gate[i], inner = 0.7978845608f * (x + 0.044715f * x * x * x);
+            y[i] = 0.5f * x * (1 + tanhf(inner)) * up[i];
+        }
+        break;
+    case GLU_RELU2:
+        for (int64_t i = 0; i < n; i++) {
+            float x = fmaxf(up[i], 0);
+            y[i] = x * x;
+        }
+        break;
+    default:
+        c->kernels->silu_mul(gate, up, y, n);
+    }
+}
+
+/* The spans of a row: as the operation says, or the whole row. */
+static spans spans_of(const spans *given, const buffer *b)
+{
+    return given->dim ? *given : (spans){.dim = b->cols, .count = 1, .stride = b->cols};
+}
+
+static void embed(const compute *c, const token_op *op, int64_t token, float *y)
+{
+    const matrix *m = op->rows;
+    uint64_t row_bytes = dtype_bytes(m->type, (uint64_t)m->cols);
+    c->kernels->ops[m->type].dequantise((const char *)m->data + (uint64_t)op->ids[token] * row_bytes, y, m->cols);
+    for (int64_t i = 0; op->factor != 1 && i < m->cols; i++)
+        y[i] *= op->factor;
+}
+
+static void rope_angles(const token_op *op, int64_t token, float *cosines, float *sines)
+{
+    for (int64_t i = 0; i < op->y->cols; i++) {
+        float angle = (float)op->positions[token] * op->weight[i];
+        cosines[i] = cosf(angle) * op->factor;
+        sines[i] = sinf(angle) * op->factor;
+    }
+}
+
+static void rms_norm(const compute *c, const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = cpu_values(op->x, token) + from.first;
+    for (int64_t i = 0; i < at.count; i++)
+        c->kernels->rms_norm(x + i * from.stride, op->weight, op->eps, y + i * at.stride, at.dim);
+}
+
+static void rope(const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y);
+    const float *cosines = cpu_values(op->x, token), *sines = cpu_values(op->z, token);
+    int64_t half = op->x->cols;
+    int64_t step = op->pairing == ROPE_HALVES ? 1 : 2, other = op->pairing == ROPE_HALVES ? half : 1;
+    for (int64_t h = 0; h < at.count; h++) {
+        float *head = cpu_values(op->y, token) + at.first + h * at.stride;
+        for (int64_t i = 0; i < half; i++) {
+            float *a = head + i * step, *b = a + other;
+            float x = *a, y = *b;
+            *a = x * cosines[i] - y * sines[i];
+            *b = y * cosines[i] + x * sines[i];
+        }
+    }
+}
+
+static void run_one(const compute *c, const token_op *op, int64_t token)
+{
+    const kernel_table *k = c->kernels;
+    float *y = op->y ? cpu_values(op->y, token) : NULL;
+    int64_t n = op->y ? op->y->cols : 0;
+    switch (op->kind) {
+    case TOKEN_ZERO:
+        memset(y, 0, (size_t)n * sizeof *y);
+        break;
+    case TOKEN_EMBED:
+        embed(c, op, token, y);
+        break;
+    case TOKEN_ROPE_ANGLES:
+        rope_angles(op, token, y, cpu_values(op->z, token));
+        break;
+    case TOKEN_RMS_NORM:
+        rms_norm(c, op, token);
+        break;
+    case TOKEN_ADD:
+        k->add_scaled(y, cpu_values(op->x, token), op->scales ? op->scales->values[token] : op->factor, n);
+        break;
+    case TOKEN_SCALE:
+        for (int64_t i = 0; i < n; i++)
+            y[i] *= op->factor;
+        break;
+    case TOKEN_BIAS:
+        cpu_add(y, op->weight, n);
+        break;
+    case TOKEN_CLIP:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = fminf(fmaxf(y[i], -op->factor), op->factor);
+        break;
+    case TOKEN_SIGMOID:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = sigmoid(y[i]);
+        break;
+    case TOKEN_GATE:
+        for (int64_t i = 0; i < n; i++)
+            y[i] *= sigmoid(cpu_values(op->x, token)[i]);
+        break;
+    case TOKEN_GLU:
+        cpu_glu(c, &op->glu, op->x ? cpu_values(op->x, token) : NULL, cpu_values(op->z, token), y, n);
+        break;
+    case TOKEN_ROPE:
+        rope(op, token);
+        break;
+    case TOKEN_KV_STORE:
+        cpu_kv_store(c, &op->kv, &op->kv_tokens[token], cpu_values(op->x, token), cpu_values(op->z, token));
+        break;
+    }
+}
+
+static void run_list(void *ctx, int64_t token, int worker)
+{
+    const tokens_list *list = ctx;
+    for (int i = 0; i < list->count; i++)
+        run_one(list->c, &list->ops[i], token);
+}
+
+void cpu_tokens(const compute *c, const token_op *ops, int count, int64_t n)
+{
+    tokens_list list = {c, ops, count};
+    cpu_for_tokens(c, n, run_list, &list);
+    for (int i = 0; i < count; i++) {
+        if (ops[i].y)
+            cpu_written(ops[i].y, n);
+        if (ops[i].kind == TOKEN_ROPE_ANGLES)
+            cpu_written(ops[i].z, n);
+    }
+}

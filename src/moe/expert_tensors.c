@@ -1,0 +1,94 @@
+#include "moe/expert_tensors.h"
+
+static odmoe_status check_piece(const expert_piece *p, const compute *c, int64_t in, int64_t out, dtype_set *types,
+                                odmoe_error *err)
+{
+    static const char *const names[PIECE_ROLE_COUNT] = {"gate", "up", "down", "gate_up"};
+    const dtype_traits *t = dtype_info((dtype)p->type);
+    int64_t rows = p->in_out ? in : out, cols = p->in_out ? out : in;
+    if (p->rows != rows || p->cols != cols)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s has shape %lld x %lld, expected %lld x %lld", names[p->role],
+                       (long long)p->rows, (long long)p->cols, (long long)rows, (long long)cols);
+    if (cols % t->block)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: rows of %lld weights are no multiple of %s's block of %u",
+                       names[p->role], (long long)cols, t->name, t->block);
+    if (!compute_takes(c, (dtype)p->type, p->in_out))
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: type %s is not supported in this orientation", names[p->role],
+                       t->name);
+    if (p->in_out && p->interleaved)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: interleaved and transposed at once is not supported",
+                       names[p->role]);
+    *types |= dtype_bit((dtype)p->type);
+    return ODMOE_OK;
+}
+
+odmoe_status expert_tensors_check(const expert_piece *pieces, int n, const compute *c, experts_shape *shape,
+                                  odmoe_error *err)
+{
+    unsigned seen = 0;
+    for (int i = 0; i < n; i++) {
+        const expert_piece *p = &pieces[i];
+        odmoe_status status;
+        if (seen >> p->role & 1)
+            return err_set(err, ODMOE_ERR_FORMAT, "a matrix is there twice");
+        seen |= 1u << p->role;
+        if (p->role == PIECE_DOWN)
+            status = check_piece(p, c, shape->ffn, shape->hidden, &shape->mid_types, err);
+        else
+            status = check_piece(p, c, shape->hidden, shape->ffn * (p->role == PIECE_GATE_UP ? 2 : 1), &shape->in_types,
+                                 err);
+        if (status)
+            return status;
+    }
+    const unsigned apart = 1u << PIECE_GATE | 1u << PIECE_UP | 1u << PIECE_DOWN;
+    const unsigned fused = 1u << PIECE_GATE_UP | 1u << PIECE_DOWN;
+    if (seen != apart && seen != fused)
+        return err_set(err, ODMOE_ERR_FORMAT, "an expert needs gate, up and down, or gate_up and down");
+    return ODMOE_OK;
+}
+
+odmoe_status expert_tensors_check_all(const expert_index *index, const compute *c, experts_shape *shape,
+                                      odmoe_error *err)
+{
+    shape->in_types = shape->mid_types = 0;
+    for (int l = 0; l < expert_index_layers(index); l++)
+        for (int e = 0; e < expert_index_experts(index); e++) {
+            int n;
+            const expert_piece *pieces = expert_index_pieces(index, l, e, &n);
+            odmoe_status status = expert_tensors_check(pieces, n, c, shape, err);
+            if (status) {
+                err_context(err, "layer %d, expert %d", l, e);
+                return status;
+            }
+        }
+    return ODMOE_OK;
+}
+
+void expert_tensors_bind(const experts_shape *shape, const pinned_expert *expert, expert_weights *out)
+{
+    *out = (expert_weights){0};
+    for (int i = 0; i < expert->n; i++) {
+        const expert_piece *p = &expert->pieces[i];
+        bool down = p->role == PIECE_DOWN;
+        matrix m = {.type = (dtype)p->type,
+                    .in_out = p->in_out,
+                    .rows = down ? shape->hidden : shape->ffn,
+                    .cols = down ? shape->ffn : shape->hidden,
+                    .data = expert->piece[i],
+                    .row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols)};
+        if (p->role == PIECE_GATE)
+            out->gate = m;
+        else if (p->role == PIECE_UP)
+            out->up = m;
+        else if (p->role == PIECE_DOWN)
+            out->down = m;
+        if (p->role != PIECE_GATE_UP)
+            continue;
+        /* (in, out): a row is ffn gate weights, then ffn up weights; (out, in): rows apart, or in turn */
+        int64_t one = m.row_bytes;
+        int64_t skip = p->in_out ? one / 2 : p->interleaved ? one : shape->ffn * one;
+        m.row_bytes = p->interleaved ? 2 * one : one;
+        out->gate = out->up = m;
+        out->up.data = (const char *)m.data + skip;
+    }
+}

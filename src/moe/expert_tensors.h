@@ -1,0 +1,21 @@
+/* expert_tensors.h - what the tensors of an expert mean: checked once, then bound to the matrices that are computed. */
+#ifndef ODMOE_MOE_EXPERT_TENSORS_H
+#define ODMOE_MOE_EXPERT_TENSORS_H
+
+#include "moe/experts.h"
+#include "store/store.h"
+
+/* expert_tensors_check_all - do all experts of the index have what a layer needs (gate and up, or gate_up; down), in
+ * shapes that fit hidden and ffn and types that can be computed? Fills in_types and mid_types. ERR_FORMAT or
+ * ERR_UNSUPPORTED names layer, expert and matrix. */
+odmoe_status expert_tensors_check_all(const expert_index *index, const compute *c, experts_shape *shape,
+                                      odmoe_error *err);
+
+/* expert_tensors_check - the same for one expert's pieces[n]; adds to the types. The message names the matrix alone. */
+odmoe_status expert_tensors_check(const expert_piece *pieces, int n, const compute *c, experts_shape *shape,
+                                  odmoe_error *err);
+
+/* expert_tensors_bind - find the matrices in a pinned expert whose tensors have been checked. */
+void expert_tensors_bind(const experts_shape *shape, const pinned_expert *expert, expert_weights *out);
+
+#endif
