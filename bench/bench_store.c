@@ -211,14 +211,9 @@ static made_model make_model(const char *path, uint64_t size)
         die("the index");
     for (int l = 0; l < LAYERS; l++)
         for (int e = 0; e < EXPERTS; e++) {
-            expert_piece p[PIECES];
+            expert_extent p[PIECES];
             for (int i = 0; i < PIECES; i++)
-                p[i] = (expert_piece){.role = (uint8_t)i,
-                                      .type = DTYPE_F32,
-                                      .rows = 1,
-                                      .cols = PIECE_BYTES / 4,
-                                      .offset = piece_offset(l, e, i),
-                                      .length = PIECE_BYTES};
+                p[i] = (expert_extent){.tag = (uint32_t)i, .offset = piece_offset(l, e, i), .length = PIECE_BYTES};
             if (expert_index_set(m.index, l, e, p, PIECES, NULL))
                 die("the index");
         }

@@ -18,9 +18,10 @@ typedef struct table_source {
     struct lent {
         bool used;
         odmoe_expert expert;
-        expert_piece pieces[PIECES_MAX];
-    } lent[TABLE_LENT_MAX]; /* a view's slot is its place here */
-    odmoe_error refused;    /* code not OK: poll was given something that cannot be, and next has to say so */
+        expert_extent extents[ODMOE_MATRICES_MAX];
+    } lent[TABLE_LENT_MAX];                                   /* a pinned expert's slot is its place here */
+    expert_tensor tensors[TABLE_LENT_MAX * ODMOE_MATRICES_MAX]; /* [tag] */
+    odmoe_error refused; /* code not OK: poll was given something that cannot be, and next has to say so */
     /* the batch */
     const int32_t *experts; /* [n] asked for, ascending; the layer's own list */
     int layer, n, given;
@@ -35,7 +36,7 @@ odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, co
 expert_source table_source_of(table_source *ts);
 
 /* expert_from_view - what a public expert says of an internal one. source.c */
-void expert_from_view(const pinned_expert *view, odmoe_expert *out);
+void expert_from_view(const expert_tensor *tensors, const pinned_expert *view, odmoe_expert *out);
 
 struct odmoe_layer {
     moe_layer m;

@@ -149,7 +149,7 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
 odmoe_status odmoe_expert_stats_get(odmoe_model *handle, int32_t layer, int32_t expert, odmoe_expert_stats *stats,
                                     odmoe_error *err)
 {
-    const expert_index *index = handle->m.weights.experts;
+    const expert_index *index = handle->m.weights.experts.index;
     if (layer < 0 || layer >= expert_index_layers(index) || expert < 0 || expert >= expert_index_experts(index))
         return err_set(err, ODMOE_ERR_RANGE, "there is no layer %d, expert %d: %d layers of %d experts", layer, expert,
                        expert_index_layers(index), expert_index_experts(index));

@@ -4,7 +4,7 @@
 #include "api/handles.h"
 #include "api/layer_handles.h"
 #include "base/mem.h"
-#include "store/expert_files.h"
+#include "layer/expert_files.h"
 #include "store/policy.h"
 
 /* ---- a table of functions, as the layer's source ---- */
@@ -49,31 +49,32 @@ static bool is_due(table_source *ts, int32_t expert)
     return true;
 }
 
-/* The pieces of the lent expert, checked: a program's mistake must not become a wild read. */
-static odmoe_status take_pieces(const table_source *ts, struct lent *to, pinned_expert *view, odmoe_error *err)
+/* The matrices of the lent expert, checked: a program's mistake must not become a wild read. */
+static odmoe_status take_matrices(table_source *ts, struct lent *to, pinned_expert *view, odmoe_error *err)
 {
     static const uint8_t roles[] = {PIECE_GATE, PIECE_UP, PIECE_DOWN, PIECE_GATE_UP};
     const odmoe_expert *lent = &to->expert;
-    if (lent->n < 1 || lent->n > PIECES_MAX)
-        return err_set(err, ODMOE_ERR_FORMAT, "%d matrices (1 to %d)", lent->n, PIECES_MAX);
+    if (lent->n < 1 || lent->n > ODMOE_MATRICES_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%d matrices (1 to %d)", lent->n, ODMOE_MATRICES_MAX);
     for (int i = 0; i < lent->n; i++) {
         const odmoe_matrix *m = &lent->matrix[i];
         dtype type;
         if (m->role < 0 || m->role > ODMOE_GATE_UP || !m->data || !dtype_from_gguf((uint32_t)m->type, &type))
             return err_set(err, ODMOE_ERR_FORMAT, "matrix %d: role %d, type %d or its data cannot be", i, m->role,
                            m->type);
-        to->pieces[i] = (expert_piece){.role = roles[m->role],
-                                       .type = (uint8_t)type,
-                                       .in_out = m->in_out,
-                                       .interleaved = m->interleaved,
-                                       .rows = m->rows,
-                                       .cols = m->cols};
-        view->piece[i] = m->data;
+        to->extents[i].tag = (uint32_t)(view->slot * ODMOE_MATRICES_MAX + i);
+        ts->tensors[to->extents[i].tag] = (expert_tensor){.role = roles[m->role],
+                                                          .type = (uint8_t)type,
+                                                          .in_out = m->in_out,
+                                                          .interleaved = m->interleaved,
+                                                          .rows = m->rows,
+                                                          .cols = m->cols};
+        view->data[i] = m->data;
     }
     view->n = lent->n;
-    view->pieces = to->pieces;
+    view->extents = to->extents;
     experts_shape shape = ts->shape;
-    odmoe_status status = expert_tensors_check(to->pieces, lent->n, &ts->compute, &shape, err);
+    odmoe_status status = expert_tensors_check(ts->tensors, to->extents, lent->n, &ts->compute, &shape, err);
     if (!status && (shape.in_types != ts->shape.in_types || shape.mid_types != ts->shape.mid_types))
         status = err_set(err, ODMOE_ERR_FORMAT, "a weight type that the source has not declared");
     return status;
@@ -95,7 +96,7 @@ static odmoe_status take(table_source *ts, void *batch, table_get *get, pinned_e
     if (!is_due(ts, view->expert))
         status = err_set(err, ODMOE_ERR_FORMAT, "the source lent it without being asked, twice or out of turn");
     else
-        status = take_pieces(ts, to, view, err);
+        status = take_matrices(ts, to, view, err);
     to->used = !status;
     if (status) {
         err_context(err, "layer %d, expert %d", view->layer, view->expert);
@@ -184,6 +185,7 @@ odmoe_status table_source_init(table_source *ts, const odmoe_source_ops *ops, co
 expert_source table_source_of(table_source *ts)
 {
     return (expert_source){.ctx = ts,
+                           .tensors = ts->tensors,
                            .begin = table_begin,
                            .next = table_next,
                            .poll = ts->ops.poll ? table_poll : NULL,
@@ -218,7 +220,7 @@ static odmoe_status store_table_begin(void *ctx, int32_t layer, const int32_t *e
     return status;
 }
 
-void expert_from_view(const pinned_expert *view, odmoe_expert *out)
+void expert_from_view(const expert_tensor *tensors, const pinned_expert *view, odmoe_expert *out)
 {
     static const int32_t roles[PIECE_ROLE_COUNT] = {ODMOE_GATE, ODMOE_UP, ODMOE_DOWN, ODMOE_GATE_UP};
     out->layer = view->layer;
@@ -226,32 +228,34 @@ void expert_from_view(const pinned_expert *view, odmoe_expert *out)
     out->n = view->n;
     out->own = view->slot;
     for (int i = 0; i < view->n; i++) {
-        const expert_piece *p = &view->pieces[i];
+        const expert_tensor *p = &tensors[view->extents[i].tag];
         out->matrix[i] = (odmoe_matrix){.role = roles[p->role],
                                         .type = (int32_t)dtype_info((dtype)p->type)->gguf,
                                         .in_out = p->in_out,
                                         .interleaved = p->interleaved,
                                         .rows = p->rows,
                                         .cols = p->cols,
-                                        .data = view->piece[i]};
+                                        .data = view->data[i]};
     }
 }
 
 static odmoe_status store_table_poll(void *ctx, void *batch, odmoe_expert *out, odmoe_error *err)
 {
+    const odmoe_source *s = ctx;
     pinned_expert view;
     odmoe_status status = store_fetch_poll(batch, &view, err);
     if (!status)
-        expert_from_view(&view, out);
+        expert_from_view(s->files.experts.tensor, &view, out);
     return status;
 }
 
 static odmoe_status store_table_next(void *ctx, void *batch, odmoe_expert *out, odmoe_error *err)
 {
+    const odmoe_source *s = ctx;
     pinned_expert view;
     odmoe_status status = store_fetch_next(batch, &view, err);
     if (!status)
-        expert_from_view(&view, out);
+        expert_from_view(s->files.experts.tensor, &view, out);
     return status;
 }
 
@@ -283,7 +287,7 @@ static void store_table_counters(void *ctx, int32_t layer, odmoe_source_counters
     const odmoe_source *s = ctx;
     uint64_t stall_ns = 0;
     *out = (odmoe_source_counters){0};
-    for (int e = 0; e < expert_index_experts(s->files.index); e++) {
+    for (int e = 0; e < expert_index_experts(s->files.experts.index); e++) {
         store_counters c;
         store_counters_get(s->store, layer, e, &c);
         out->hits += c.hits;
@@ -311,16 +315,12 @@ void odmoe_source_options_init(odmoe_source_options *options)
 static void note_types(odmoe_source *s)
 {
     bool seen[DTYPE_COUNT] = {false};
-    for (int l = 0; l < expert_index_layers(s->files.index); l++)
-        for (int e = 0; e < expert_index_experts(s->files.index); e++) {
-            int n;
-            const expert_piece *p = expert_index_pieces(s->files.index, l, e, &n);
-            for (int i = 0; i < n; i++) {
-                if (!seen[p[i].type])
-                    s->types[s->n_types++] = (int32_t)dtype_info((dtype)p[i].type)->gguf;
-                seen[p[i].type] = true;
-            }
-        }
+    for (size_t i = 0; i < s->files.experts.n; i++) {
+        uint8_t type = s->files.experts.tensor[i].type;
+        if (!seen[type])
+            s->types[s->n_types++] = (int32_t)dtype_info((dtype)type)->gguf;
+        seen[type] = true;
+    }
 }
 
 static odmoe_status open_store(odmoe_source *s, const odmoe_source_options *o, odmoe_error *err)
@@ -328,7 +328,7 @@ static odmoe_status open_store(odmoe_source *s, const odmoe_source_options *o, o
     store_options so = {.cache_bytes = o->cache_bytes ? o->cache_bytes : UINT64_MAX, /* the store takes what all need */
                         .policy = o->policy ? o->policy : "auto"};
     odmoe_status status = options_io(o->io, &so.io, err);
-    return status ? status : store_open(s->files.index, s->files.tensors, &so, &s->store, err);
+    return status ? status : store_open(s->files.experts.index, s->files.tensors, &so, &s->store, err);
 }
 
 odmoe_status odmoe_source_open(const odmoe_source_options *options, odmoe_source **out, odmoe_error *err)
@@ -386,7 +386,7 @@ void odmoe_source_invalidate(odmoe_source *s, int32_t layer, int32_t expert)
 
 uint64_t odmoe_source_floor(const odmoe_source *s)
 {
-    return store_floor(s->files.index);
+    return store_floor(s->files.experts.index);
 }
 
 const char *odmoe_source_io(const odmoe_source *s)

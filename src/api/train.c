@@ -42,11 +42,11 @@ void odmoe_backward_init(odmoe_backward *backward)
     *backward = (odmoe_backward){.size = sizeof *backward};
 }
 
-static odmoe_status hand_over(void *ctx, const pinned_expert *gradients, odmoe_error *err)
+static odmoe_status hand_over(void *ctx, const expert_tensor *tensors, const pinned_expert *gradients, odmoe_error *err)
 {
     const odmoe_backward *b = ctx;
     odmoe_expert out = {0};
-    expert_from_view(gradients, &out);
+    expert_from_view(tensors, gradients, &out);
     return b->on_expert(b->user, &out, err);
 }
 

@@ -219,30 +219,36 @@ static void run_group(backward *b)
     }
 }
 
-/* A view of the same pieces, f32, in b->gradients. */
-static pinned_expert gradient_view(const backward *b, expert_piece *pieces)
+/* The same tensors, f32, in b->gradients: what each of them is, and where. */
+typedef struct gradient_tensors {
+    expert_tensor tensor[EXPERT_EXTENTS_MAX];
+    expert_extent extent[EXPERT_EXTENTS_MAX];
+} gradient_tensors;
+
+static pinned_expert gradient_view(const backward *b, gradient_tensors *of)
 {
     pinned_expert out = *b->view;
     const float *at = b->gradients;
     for (int i = 0; i < out.n; i++) {
-        pieces[i] = b->view->pieces[i];
-        pieces[i].type = DTYPE_F32;
-        out.piece[i] = at;
-        at += pieces[i].rows * pieces[i].cols;
+        of->tensor[i] = b->m->source.tensors[b->view->extents[i].tag];
+        of->tensor[i].type = DTYPE_F32;
+        of->extent[i] = (expert_extent){.tag = (uint32_t)i};
+        out.data[i] = at;
+        at += of->tensor[i].rows * of->tensor[i].cols;
     }
-    out.pieces = pieces;
+    out.extents = of->extent;
     return out;
 }
 
 static odmoe_status run_expert(backward *b, odmoe_error *err)
 {
-    expert_piece pieces[PIECES_MAX];
+    gradient_tensors of;
     pinned_expert gradients;
     int expert = b->view->expert;
-    expert_tensors_bind(&b->m->shape, b->view, &b->m_of);
+    expert_tensors_bind(&b->m->shape, b->m->source.tensors, b->view, &b->m_of);
     if (b->g->on_expert) {
-        gradients = gradient_view(b, pieces);
-        expert_tensors_bind(&b->m->shape, &gradients, &b->grad_of);
+        gradients = gradient_view(b, &of);
+        expert_tensors_bind(&b->m->shape, of.tensor, &gradients, &b->grad_of);
     }
     int64_t last = b->pairs.offsets[expert + 1];
     b->fresh = true;
@@ -250,7 +256,7 @@ static odmoe_status run_expert(backward *b, odmoe_error *err)
         b->rows = last - b->pair < GROUP_ROWS ? last - b->pair : GROUP_ROWS;
         run_group(b);
     }
-    return b->g->on_expert ? b->g->on_expert(b->g->user, &gradients, err) : ODMOE_OK;
+    return b->g->on_expert ? b->g->on_expert(b->g->user, of.tensor, &gradients, err) : ODMOE_OK;
 }
 
 static odmoe_status run_experts(backward *b, odmoe_error *err)

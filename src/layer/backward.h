@@ -43,9 +43,10 @@ typedef struct layer_gradients {
     float aux_coef, z_coef;
     bool aux_normalised;
     const balance *balance; /* over which aux was taken; NULL: the tape's rows */
-    /* An expert's gradients, f32, in the shapes and orientations of its pieces; valid during the call. NULL: nobody
+    /* An expert's gradients, f32, in the shapes and orientations of its weights, described by tensors [tag]; valid during the call. NULL: nobody
      * wants them, and they are not computed. A status other than ODMOE_OK ends backward. */
-    odmoe_status (*on_expert)(void *user, const pinned_expert *gradients, odmoe_error *err);
+    odmoe_status (*on_expert)(void *user, const expert_tensor *tensors, const pinned_expert *gradients,
+                              odmoe_error *err);
     void *user;
 } layer_gradients;
 

@@ -223,16 +223,18 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
 {
     bool in_gguf = b->files->gguf != NULL;
     const char *merged = in_gguf ? rule->gguf : rule->hf, *one = in_gguf ? rule->gguf_one : rule->hf_one;
-    int64_t rows = dim_length(b->config, NULL, layer, rule->rows);
-    int64_t cols = dim_length(b->config, NULL, layer, rule->cols);
+    expert_tensor like = {.role = (uint8_t)rule->role,
+                          .in_out = rule->in_out,
+                          .interleaved = rule->interleaved,
+                          .rows = dim_length(b->config, NULL, layer, rule->rows),
+                          .cols = dim_length(b->config, NULL, layer, rule->cols)};
     const tensor_info *t = find(b, merged, layer, 0);
     odmoe_status status;
     *found = t || find(b, one, layer, 0);
     if (!*found)
         return ODMOE_OK;
     if (t) {
-        status = expert_index_add_merged(b->out->experts, moe_layer, rule->role, t, rows, cols, rule->in_out,
-                                         rule->interleaved, b->err);
+        status = expert_table_add_merged(&b->out->experts, moe_layer, &like, t, b->err);
         return status ? status : use(b, t);
     }
     for (int e = 0; e < b->config->router.experts; e++) {
@@ -241,8 +243,7 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
             return err_set(b->err, ODMOE_ERR_FORMAT,
                            "%s: layer %d, expert %d: a tensor like its neighbours' is missing", b->files->path, layer,
                            e);
-        status = expert_index_add_one(b->out->experts, moe_layer, e, rule->role, t, rows, cols, rule->in_out,
-                                      rule->interleaved, b->err);
+        status = expert_table_add_one(&b->out->experts, moe_layer, e, &like, t, b->err);
         if (!status)
             status = use(b, t);
         if (status)
@@ -328,10 +329,7 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
     out->layers = mem_calloc((size_t)config->layers, sizeof *out->layers, "the weight table", err);
     if (!out->layers)
         goto done;
-    out->experts = expert_index_create(config->moe_layers, config->router.experts, err);
-    if (!out->experts)
-        goto done;
-    status = ODMOE_OK;
+    status = expert_table_create(&out->experts, config->moe_layers, config->router.experts, err);
     for (const weight_table *table = names->tables; table->rules && !status; table++)
         for (const weight_rule *rule = table->rules; rule->role >= 0 && !status; rule++)
             status = bind_resident(&b, table, rule);

@@ -34,7 +34,8 @@ static uint64_t fnv_resident(uint64_t sum, const resident *r)
 static odmoe_status fnv_expert(uint64_t *sum, const model *m, int layer, int expert, int which, odmoe_error *err)
 {
     int n, fd;
-    const expert_piece *pieces = expert_index_pieces(m->weights.experts, layer, expert, &n), *p = &pieces[which % n];
+    const expert_extent *extents = expert_index_extents(m->weights.experts.index, layer, expert, &n);
+    const expert_extent *p = &extents[which % n];
     const char *path = tensor_index_path(m->files.tensors, p->file);
     char sample[64];
     size_t length = p->length < sizeof sample ? (size_t)p->length : sizeof sample;
@@ -52,9 +53,9 @@ static odmoe_status fnv_expert(uint64_t *sum, const model *m, int layer, int exp
 /* Three experts of each layer: models that were trained on differ in all of them. */
 static odmoe_status fnv_experts(uint64_t *sum, const model *m, odmoe_error *err)
 {
-    int experts = expert_index_experts(m->weights.experts);
+    int experts = expert_index_experts(m->weights.experts.index);
     odmoe_status status = ODMOE_OK;
-    for (int l = 0; l < expert_index_layers(m->weights.experts); l++)
+    for (int l = 0; l < expert_index_layers(m->weights.experts.index); l++)
         for (int i = 0; i < 3 && !status; i++)
             status = fnv_expert(sum, m, l, (experts - 1) * i / 2, l + i, err);
     return status;
@@ -78,8 +79,10 @@ static uint64_t fnv_text(uint64_t sum, const char *text)
 static uint64_t fnv_rope(uint64_t sum, const rope_set *s)
 {
     const rope_config *r = &s->positions;
-    double numbers[] = {s->pairing, s->dim,       r->theta,     r->scaling,          r->factor,   (double)r->original_context,
-                        r->beta_fast, r->beta_slow, r->attention_factor, r->truncate, r->step_ramp};
+    double numbers[] = {s->pairing,   s->dim,       r->theta,
+                        r->scaling,   r->factor,    (double)r->original_context,
+                        r->beta_fast, r->beta_slow, r->attention_factor,
+                        r->truncate,  r->step_ramp};
     return fnv(sum, numbers, sizeof numbers);
 }
 

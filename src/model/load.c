@@ -69,7 +69,7 @@ odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
 void weights_free(model_weights *w)
 {
     mem_pages_free(w->memory, w->bytes);
-    expert_index_free(w->experts);
+    expert_table_clear(&w->experts);
     free(w->layers);
     memset(w, 0, sizeof *w);
 }

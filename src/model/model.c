@@ -54,22 +54,18 @@ static void describe_types(const model *m, char *out, size_t room)
     bool seen[DTYPE_COUNT] = {false};
     size_t used = 0;
     out[0] = 0;
-    for (int l = 0; l < expert_index_layers(m->weights.experts); l++) {
-        int n;
-        const expert_piece *pieces = expert_index_pieces(m->weights.experts, l, 0, &n);
-        for (int i = 0; i < n; i++) {
-            const char *name = dtype_info((dtype)pieces[i].type)->name;
-            if (!seen[pieces[i].type] && used < room)
-                used += (size_t)snprintf(out + used, room - used, "%s%s", used ? ", " : "", name);
-            seen[pieces[i].type] = true;
-        }
+    for (size_t i = 0; i < m->weights.experts.n; i++) {
+        uint8_t type = m->weights.experts.tensor[i].type;
+        if (!seen[type] && used < room)
+            used += (size_t)snprintf(out + used, room - used, "%s%s", used ? ", " : "", dtype_info((dtype)type)->name);
+        seen[type] = true;
     }
 }
 
 void model_describe(const model *m, odmoe_info *info)
 {
     const model_config *c = &m->config;
-    const expert_index *index = m->weights.experts;
+    const expert_index *index = m->weights.experts.index;
     snprintf(info->format, sizeof info->format, "%s", m->format);
     snprintf(info->family, sizeof info->family, "%s", c->family);
     describe_types(m, info->expert_types, sizeof info->expert_types);
@@ -129,10 +125,10 @@ static odmoe_status make_workspace(model *m, odmoe_error *err)
 static odmoe_status open_store(model *m, odmoe_error *err)
 {
     store_options options = {.cache_bytes = m->plan.cache_bytes, .io = m->settings.io, .policy = m->settings.policy};
-    odmoe_status status = store_open(m->weights.experts, m->files.tensors, &options, &m->store, err);
+    odmoe_status status = store_open(m->weights.experts.index, m->files.tensors, &options, &m->store, err);
     if (status)
         return status;
-    m->source = source_from_store(m->store);
+    m->source = source_from_store(m->store, &m->weights.experts);
     model_prefetch_init(m);
     return ODMOE_OK;
 }
@@ -150,7 +146,7 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
     if (pthread_mutex_init(&m->lock, NULL))
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
     m->lock_made = true;
-    odmoe_status status = expert_tensors_check_all(m->weights.experts, &m->compute, &m->shape, err);
+    odmoe_status status = expert_tensors_check_all(&m->weights.experts, &m->compute, &m->shape, err);
     if (!status)
         status = compute_start(&m->compute, err);
     if (!status)

@@ -218,7 +218,8 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
 {
     model *m = r->m;
     int experts = m->config.router.experts, next = call->task.layer + 1;
-    if (call->task.pairs->n_needed < experts - experts / 10 || next >= expert_index_layers(m->weights.experts) || !m->source.prefetch)
+    if (call->task.pairs->n_needed < experts - experts / 10 || next >= expert_index_layers(m->weights.experts.index) ||
+        !m->source.prefetch)
         return;
     for (int e = 0; e < experts; e++)
         m->work.all_experts[e] = e;

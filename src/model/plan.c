@@ -28,13 +28,13 @@ static uint64_t activation_bytes(const model *m, const experts_shape *shape, con
     return a.used;
 }
 
-/* Tables on the heap: names and places of tensors, pieces of experts, the store's directory. */
+/* Tables on the heap: names and places of tensors, extents of experts, the store's directory. */
 static uint64_t table_bytes(const model *m, const store_options *options)
 {
     uint64_t tensors = tensor_index_count(m->files.tensors) * (sizeof(tensor_info) + 96);
-    uint64_t experts = (uint64_t)expert_index_layers(m->weights.experts) *
-                       (uint64_t)expert_index_experts(m->weights.experts) * (3 * sizeof(expert_piece) + 32);
-    return tensors + experts + store_overhead(m->weights.experts, options) +
+    uint64_t experts = (uint64_t)expert_index_layers(m->weights.experts.index) *
+                       (uint64_t)expert_index_experts(m->weights.experts.index) * (3 * sizeof(expert_extent) + 32);
+    return tensors + experts + store_overhead(m->weights.experts.index, options) +
            (uint64_t)m->config.layers * (sizeof *m->weights.layers + sizeof *m->config.layer);
 }
 
@@ -73,11 +73,11 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
                            .top_k = m->config.router.top_k};
     compute c = compute_cpu(s->kernels, s->threads);
     odmoe_status status = check_settings(m, s, err);
-    if (!status && (status = expert_tensors_check_all(m->weights.experts, &c, &shape, err)))
+    if (!status && (status = expert_tensors_check_all(&m->weights.experts, &c, &shape, err)))
         err_context(err, "%s", m->files.path);
     if (status)
         return status;
-    const expert_index *index = m->weights.experts;
+    const expert_index *index = m->weights.experts.index;
     store_options options = {.io = s->io, .policy = s->policy};
     int64_t experts = (int64_t)expert_index_layers(index) * expert_index_experts(index);
     uint64_t least = store_floor(index);

@@ -5,7 +5,7 @@
 #include "model/config.h"
 #include "model/files.h"
 #include "moe/linear.h"
-#include "store/expert.h"
+#include "moe/expert_table.h"
 
 /* What a resident tensor of the model, or of a layer's frame, is for. A token mixer numbers its own weights from 0. */
 typedef enum weight_role {
@@ -94,7 +94,7 @@ typedef struct model_weights {
     resident model[W_MODEL_ROLES];
     layer_weights *layers; /* [layer_count] */
     int layer_count;
-    expert_index *experts;
+    expert_table experts;
     uint64_t bytes; /* of everything resident, as it will lie in memory */
     void *memory;   /* the one allocation that holds it, once loaded */
 } model_weights;

@@ -1,7 +1,7 @@
 #include "moe/expert_tensors.h"
 
-static odmoe_status check_piece(const expert_piece *p, const compute *c, int64_t in, int64_t out, dtype_set *types,
-                                odmoe_error *err)
+static odmoe_status check_tensor(const expert_tensor *p, const compute *c, int64_t in, int64_t out, dtype_set *types,
+                                 odmoe_error *err)
 {
     static const char *const names[PIECE_ROLE_COUNT] = {"gate", "up", "down", "gate_up"};
     const dtype_traits *t = dtype_info((dtype)p->type);
@@ -22,21 +22,21 @@ static odmoe_status check_piece(const expert_piece *p, const compute *c, int64_t
     return ODMOE_OK;
 }
 
-odmoe_status expert_tensors_check(const expert_piece *pieces, int n, const compute *c, experts_shape *shape,
-                                  odmoe_error *err)
+odmoe_status expert_tensors_check(const expert_tensor *tensors, const expert_extent *extents, int n, const compute *c,
+                                  experts_shape *shape, odmoe_error *err)
 {
     unsigned seen = 0;
     for (int i = 0; i < n; i++) {
-        const expert_piece *p = &pieces[i];
+        const expert_tensor *p = &tensors[extents[i].tag];
         odmoe_status status;
         if (seen >> p->role & 1)
             return err_set(err, ODMOE_ERR_FORMAT, "a matrix is there twice");
         seen |= 1u << p->role;
         if (p->role == PIECE_DOWN)
-            status = check_piece(p, c, shape->ffn, shape->hidden, &shape->mid_types, err);
+            status = check_tensor(p, c, shape->ffn, shape->hidden, &shape->mid_types, err);
         else
-            status = check_piece(p, c, shape->hidden, shape->ffn * (p->role == PIECE_GATE_UP ? 2 : 1), &shape->in_types,
-                                 err);
+            status = check_tensor(p, c, shape->hidden, shape->ffn * (p->role == PIECE_GATE_UP ? 2 : 1),
+                                  &shape->in_types, err);
         if (status)
             return status;
     }
@@ -47,15 +47,16 @@ odmoe_status expert_tensors_check(const expert_piece *pieces, int n, const compu
     return ODMOE_OK;
 }
 
-odmoe_status expert_tensors_check_all(const expert_index *index, const compute *c, experts_shape *shape,
+odmoe_status expert_tensors_check_all(const expert_table *experts, const compute *c, experts_shape *shape,
                                       odmoe_error *err)
 {
+    const expert_index *index = experts->index;
     shape->in_types = shape->mid_types = 0;
     for (int l = 0; l < expert_index_layers(index); l++)
         for (int e = 0; e < expert_index_experts(index); e++) {
             int n;
-            const expert_piece *pieces = expert_index_pieces(index, l, e, &n);
-            odmoe_status status = expert_tensors_check(pieces, n, c, shape, err);
+            const expert_extent *extents = expert_index_extents(index, l, e, &n);
+            odmoe_status status = expert_tensors_check(experts->tensor, extents, n, c, shape, err);
             if (status) {
                 err_context(err, "layer %d, expert %d", l, e);
                 return status;
@@ -64,17 +65,18 @@ odmoe_status expert_tensors_check_all(const expert_index *index, const compute *
     return ODMOE_OK;
 }
 
-void expert_tensors_bind(const experts_shape *shape, const pinned_expert *expert, expert_weights *out)
+void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensors, const pinned_expert *expert,
+                         expert_weights *out)
 {
     *out = (expert_weights){0};
     for (int i = 0; i < expert->n; i++) {
-        const expert_piece *p = &expert->pieces[i];
+        const expert_tensor *p = &tensors[expert->extents[i].tag];
         bool down = p->role == PIECE_DOWN;
         matrix m = {.type = (dtype)p->type,
                     .in_out = p->in_out,
                     .rows = down ? shape->hidden : shape->ffn,
                     .cols = down ? shape->ffn : shape->hidden,
-                    .data = expert->piece[i],
+                    .data = expert->data[i],
                     .row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols)};
         if (p->role == PIECE_GATE)
             out->gate = m;

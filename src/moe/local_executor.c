@@ -40,7 +40,7 @@ static bool take_expert(local_executor *e, const expert_task *task, bool wait, o
         return false;
     x->pair = task->pairs->offsets[x->pinned.expert];
     x->pairs = task->pairs->offsets[x->pinned.expert + 1] - x->pair;
-    expert_tensors_bind(e->shape, &x->pinned, &x->weights);
+    expert_tensors_bind(e->shape, e->source->tensors, &x->pinned, &x->weights);
     return true;
 }
 

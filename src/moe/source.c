@@ -49,10 +49,11 @@ static void note_uses(void *ctx, int layer, int expert, uint64_t uses)
     store_note_uses(ctx, layer, expert, uses);
 }
 
-expert_source source_from_store(store *s)
+expert_source source_from_store(store *s, const expert_table *experts)
 {
     return (expert_source){
         .ctx = s,
+        .tensors = experts->tensor,
         .begin = begin,
         .next = next,
         .poll = poll_next,

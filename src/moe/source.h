@@ -3,10 +3,12 @@
 #ifndef ODMOE_MOE_SOURCE_H
 #define ODMOE_MOE_SOURCE_H
 
+#include "moe/expert_table.h"
 #include "store/store.h"
 
 typedef struct expert_source {
     void *ctx;
+    const expert_tensor *tensors; /* [tag] what an extent of a pinned expert holds; borrowed */
     /* As store_fetch_begin, store_fetch_next, store_fetch_release, store_fetch_end in store.h; `batch` is the source's own. */
     odmoe_status (*begin)(void *ctx, const fetch_request *request, void **batch, odmoe_error *err);
     odmoe_status (*next)(void *ctx, void *batch, pinned_expert *view, odmoe_error *err);
@@ -24,7 +26,7 @@ typedef struct expert_source {
     void (*note_uses)(void *ctx, int layer, int expert, uint64_t uses);
 } expert_source;
 
-/* source_from_store - the table that stands for a store; the store is borrowed. */
-expert_source source_from_store(store *s);
+/* source_from_store - the table that stands for a store whose index is that of `experts`; both are borrowed. */
+expert_source source_from_store(store *s, const expert_table *experts);
 
 #endif

@@ -57,7 +57,7 @@ typedef struct io_source {
     int files, depth;
 } io_source;
 
-/* io_source_open - open the files that `index` has pieces in, as `mode` asks, and start the back end. IO_AUTO takes the
+/* io_source_open - open the files that `index` has extents in, as `mode` asks, and start the back end. IO_AUTO takes the
  * first that works of uring, pread, buffered. With `override` the files are not opened. io_source_close takes a failed
  * or zeroed one. */
 odmoe_status io_source_open(io_source *s, const expert_index *index, const tensor_index *tensors, io_mode mode,

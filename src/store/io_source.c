@@ -63,10 +63,11 @@ static odmoe_status list_files(io_source *s, const expert_index *index, const te
     for (int l = 0; l < expert_index_layers(index); l++)
         for (int e = 0; e < expert_index_experts(index); e++) {
             int n;
-            const expert_piece *p = expert_index_pieces(index, l, e, &n);
+            const expert_extent *p = expert_index_extents(index, l, e, &n);
             for (int i = 0; i < n; i++) {
                 if (p[i].file >= files || p[i].offset + p[i].length > s->file[p[i].file].size)
-                    return err_set(err, ODMOE_ERR_FORMAT, "layer %d, expert %d: a piece lies outside the files", l, e);
+                    return err_set(err, ODMOE_ERR_FORMAT, "layer %d, expert %d: an extent lies outside the files", l,
+                                   e);
                 s->file[p[i].file].path = tensor_index_path(tensors, p[i].file);
             }
         }

@@ -1,28 +1,28 @@
 #include "store/layout.h"
 
-static bool before(const expert_piece *a, const expert_piece *b)
+static bool before(const expert_extent *a, const expert_extent *b)
 {
     return a->file != b->file ? a->file < b->file : a->offset < b->offset;
 }
 
-void layout_of(const expert_piece *pieces, int n, expert_layout *out)
+void layout_of(const expert_extent *extents, int n, expert_layout *out)
 {
-    int order[PIECES_MAX];
+    int order[EXPERT_EXTENTS_MAX];
     for (int i = 0; i < n; i++) {
         int at = i;
-        for (; at > 0 && before(&pieces[i], &pieces[order[at - 1]]); at--)
+        for (; at > 0 && before(&extents[i], &extents[order[at - 1]]); at--)
             order[at] = order[at - 1];
         order[at] = i;
     }
-    out->extents = 0;
+    out->ranges = 0;
     out->bytes = 0;
-    layout_extent *x = NULL;
+    layout_range *x = NULL;
     for (int i = 0; i < n; i++) {
-        const expert_piece *p = &pieces[order[i]];
+        const expert_extent *p = &extents[order[i]];
         uint64_t first = p->offset / LAYOUT_ALIGN * LAYOUT_ALIGN, end = p->offset + p->length;
         if (!x || x->file != p->file || first > x->offset + x->bytes) {
-            x = &out->extent[out->extents++];
-            *x = (layout_extent){.file = p->file, .offset = first, .at = out->bytes};
+            x = &out->range[out->ranges++];
+            *x = (layout_range){.file = p->file, .offset = first, .at = out->bytes};
         }
         uint64_t needed = end - x->offset;
         if (needed > x->needed) {
@@ -31,16 +31,16 @@ void layout_of(const expert_piece *pieces, int n, expert_layout *out)
             x->bytes = (needed + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
             out->bytes += x->bytes;
         }
-        out->piece_at[order[i]] = x->at + (p->offset - x->offset);
+        out->extent_at[order[i]] = x->at + (p->offset - x->offset);
     }
 }
 
 uint64_t layout_bytes(const expert_index *index, int layer, int expert)
 {
     int n;
-    const expert_piece *pieces = expert_index_pieces(index, layer, expert, &n);
+    const expert_extent *extents = expert_index_extents(index, layer, expert, &n);
     expert_layout layout;
-    layout_of(pieces, n, &layout);
+    layout_of(extents, n, &layout);
     return layout.bytes;
 }
 

@@ -106,12 +106,12 @@ static bool cursor_enter(store *s)
     x->error = x->truncated = x->late_waiter = 0;
     x->started_as = s->cache.entry[id].priority;
     int n;
-    const expert_piece *pieces = expert_index_pieces(s->index, id / s->experts, id % s->experts, &n);
+    const expert_extent *extents = expert_index_extents(s->index, id / s->experts, id % s->experts, &n);
     s->cursor.id = id;
     s->cursor.cancelled = false;
-    s->cursor.extent = 0;
+    s->cursor.range = 0;
     s->cursor.done = 0;
-    layout_of(pieces, n, &s->cursor.layout);
+    layout_of(extents, n, &s->cursor.layout);
     prefault_reach(&s->prefault,
                    slab_at(&s->cache.slab, s->cache.entry[id].slot) + slab_slot_bytes(&s->cache.slab, id));
     return true;
@@ -164,7 +164,7 @@ static read_request *request_new(store *s, int32_t file, uint64_t offset)
 static read_request *next_part(store *s, read_request *last)
 {
     read_cursor *c = &s->cursor;
-    const layout_extent *x = &c->layout.extent[c->extent];
+    const layout_range *x = &c->layout.range[c->range];
     uint64_t offset = x->offset + c->done, left = x->bytes - c->done;
     /* equal parts, so that the last one is no crumb */
     uint64_t parts = (left + PART_BYTES - 1) / PART_BYTES;
@@ -179,7 +179,7 @@ static read_request *next_part(store *s, read_request *last)
     s->expert[c->id].parts++;
     c->done += bytes;
     if (c->done == x->bytes) {
-        c->extent++;
+        c->range++;
         c->done = 0;
     }
     return r;
@@ -217,7 +217,7 @@ static int pump(store *s)
             s->totals.reads++;
         }
         last = r;
-        if (s->cursor.extent == s->cursor.layout.extents)
+        if (s->cursor.range == s->cursor.layout.ranges)
             cursor_leave(s, false);
     }
     return n;

@@ -7,7 +7,7 @@
 #include "store/layout.h"
 
 /* Sizes this close share a class; doubled until there are at most SLAB_CLASSES_MAX. Three blocks: by so much experts of
- * equal size differ when their three pieces begin at different places in a block. */
+ * equal size differ when their three extents begin at different places in a block. */
 #define CLASS_TOLERANCE 0.005
 #define CLASS_BLOCKS 3
 #define REGION_LOSS 0.012

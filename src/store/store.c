@@ -318,14 +318,14 @@ static void fill_view(const store_fetch *f, int32_t expert, pinned_expert *view)
 {
     const store *s = f->s;
     int n;
-    const expert_piece *pieces = expert_index_pieces(s->index, f->layer, expert, &n);
+    const expert_extent *extents = expert_index_extents(s->index, f->layer, expert, &n);
     expert_layout layout;
-    layout_of(pieces, n, &layout);
-    *view = (pinned_expert){.layer = f->layer, .expert = expert, .n = n, .pieces = pieces};
+    layout_of(extents, n, &layout);
+    *view = (pinned_expert){.layer = f->layer, .expert = expert, .n = n, .extents = extents};
     view->slot = s->cache.entry[id_of(f, expert)].slot;
     const uint8_t *slot = s->memory + slab_at(&s->cache.slab, view->slot);
     for (int i = 0; i < n; i++)
-        view->piece[i] = slot + layout.piece_at[i];
+        view->data[i] = slot + layout.extent_at[i];
 }
 
 /* The expert to give now, cached; MEMBER_NONE: not there yet. *failed: one whose read has failed instead. */

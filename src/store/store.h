@@ -12,7 +12,7 @@
 #ifndef ODMOE_STORE_STORE_H
 #define ODMOE_STORE_STORE_H
 
-#include "store/expert.h"
+#include "store/expert_index.h"
 #include "store/fetch_size.h"
 
 typedef struct store store;
@@ -35,12 +35,12 @@ typedef enum io_mode { IO_AUTO, IO_URING, IO_PREAD, IO_BUFFERED } io_mode;
 
 #define EXPERT_NOT_YET (-2)
 
-/* A pinned expert. piece[i] is what pieces[i] describes, at any byte alignment; read-only; valid until released. */
+/* A pinned expert: data[i] are the bytes of extents[i], at any byte alignment; read-only; valid until released. */
 typedef struct pinned_expert {
     int32_t layer, expert; /* expert -1: the fetch is through; EXPERT_NOT_YET: see store_fetch_poll */
     int32_t n;
-    const expert_piece *pieces;
-    const void *piece[PIECES_MAX];
+    const expert_extent *extents; /* [n] the index's */
+    const void *data[EXPERT_EXTENTS_MAX];
     int32_t slot; /* the store's own */
 } pinned_expert;
 

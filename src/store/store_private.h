@@ -59,7 +59,7 @@ struct store_fetch {
 /* The expert whose parts are being handed to the back end. */
 typedef struct read_cursor {
     int32_t id; /* -1: none */
-    int32_t extent;
+    int32_t range;
     bool cancelled;
     uint64_t done; /* bytes of that extent */
     expert_layout layout;
@@ -85,7 +85,7 @@ struct store {
     pthread_cond_t new_work;
     read_request *requests, *free_requests;
     io_request **outbox, **inbox; /* [depth] */
-    read_request *retry;               /* to be given to the back end once more */
+    read_request *retry;          /* to be given to the back end once more */
     int in_flight;
     uint64_t bytes_in_flight; /* bytes of the requests in flight */
     uint64_t busy_since;      /* ns */

@@ -124,7 +124,7 @@ static void an_index_that_gets_no_memory_is_an_error(void **state)
         odmoe_error err = {0};
         countdown = k;
         expert_index *x = expert_index_create(3, 4, &err);
-        expert_piece p = {.type = DTYPE_F32, .rows = 2, .cols = 2, .length = 16};
+        expert_extent p = {.length = 16};
         odmoe_status status = x ? expert_index_set(x, 1, 1, &p, 1, &err) : err.code;
         bool refused = countdown < 0;
         countdown = -1;

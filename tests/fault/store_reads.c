@@ -44,7 +44,7 @@ static odmoe_status fetch(world *w, int layer, int n, fetch_order order, odmoe_e
 static uint64_t byte_of(const world *w, int layer, int expert, int piece)
 {
     int n;
-    const expert_piece *p = expert_index_pieces(w->model.index, layer, expert, &n);
+    const expert_extent *p = expert_index_extents(w->model.index, layer, expert, &n);
     return p[piece].offset + p[piece].length / 2;
 }
 
@@ -160,9 +160,9 @@ static void shift_to_blocks(model_fixture *m)
 {
     uint64_t at = 0;
     for (int e = 0; e < m->experts; e++) {
-        expert_piece p[3];
+        expert_extent p[3];
         int n;
-        memcpy(p, expert_index_pieces(m->index, 0, e, &n), sizeof p);
+        memcpy(p, expert_index_extents(m->index, 0, e, &n), sizeof p);
         for (int i = 0; i < 3; i++) {
             p[i].offset = at;
             at += p[i].length;

@@ -253,7 +253,7 @@ static void invalidated_experts_are_read_again(void **state)
     store_invalidate(w.s, 0, 1); /* on its way or just read: read again for the fetch */
     assert_true(fixture_view_is_right(&w.model, &pinned));
     int n;
-    memset(w.model.bytes + expert_index_pieces(w.model.index, 0, 0, &n)[0].offset, 42, 100);
+    memset(w.model.bytes + expert_index_extents(w.model.index, 0, 0, &n)[0].offset, 42, 100);
     store_fetch_release(b, &pinned);
     pinned_expert other = next(&w, b);
     store_fetch_release(b, &other);

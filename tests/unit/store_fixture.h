@@ -33,12 +33,12 @@ static inline uint32_t fixture_random(uint64_t *state)
     return (uint32_t)(*state >> 33);
 }
 
-/* How a fixture's experts differ: pieces of halves[layer % 4][piece] f16 numbers, plus up to `jitter` a piece. */
+/* How a fixture's experts differ: extents of 2 * halves[layer % 4][extent] bytes, plus up to 2 * `jitter` each. */
 typedef struct fixture_sizes {
     int layers, experts;
     int64_t halves[4][3];
     uint32_t jitter;
-    uint32_t gap; /* bytes between pieces, at most, and half of it at least; 0: they touch */
+    uint32_t gap; /* bytes between extents, at most, and half of it at least; 0: they touch */
 } fixture_sizes;
 
 static inline void fixture_make(model_fixture *m, const fixture_sizes *z, bool on_disk)
@@ -49,17 +49,10 @@ static inline void fixture_make(model_fixture *m, const fixture_sizes *z, bool o
     assert_non_null(m->index);
     for (int l = 0; l < z->layers; l++)
         for (int e = 0; e < z->experts; e++) {
-            expert_piece p[3];
+            expert_extent p[3];
             for (int i = 0; i < 3; i++) {
                 int64_t n = z->halves[l % 4][i] + (z->jitter ? fixture_random(&seed) % z->jitter : 0);
-                p[i] = (expert_piece){.role = (uint8_t)(i == 0   ? PIECE_GATE
-                                                        : i == 1 ? PIECE_UP
-                                                                 : PIECE_DOWN),
-                                      .type = DTYPE_F16,
-                                      .rows = 1,
-                                      .cols = n,
-                                      .offset = at,
-                                      .length = (uint64_t)n * 2};
+                p[i] = (expert_extent){.tag = (uint32_t)i, .offset = at, .length = (uint64_t)n * 2};
                 at += p[i].length + (z->gap ? z->gap / 2 + fixture_random(&seed) % (z->gap / 2) : 0);
             }
             assert_int_equal(expert_index_set(m->index, l, e, p, 3, NULL), ODMOE_OK);
@@ -105,11 +98,11 @@ static inline odmoe_status fixture_begin(store *s, int layer, const int32_t *exp
 static inline bool fixture_view_is_right(const model_fixture *m, const pinned_expert *view)
 {
     int n;
-    const expert_piece *p = expert_index_pieces(m->index, view->layer, view->expert, &n);
-    if (view->n != n || view->pieces != p)
+    const expert_extent *p = expert_index_extents(m->index, view->layer, view->expert, &n);
+    if (view->n != n || view->extents != p)
         return false;
     for (int i = 0; i < n; i++)
-        if (memcmp(view->piece[i], m->bytes + p[i].offset, p[i].length))
+        if (memcmp(view->data[i], m->bytes + p[i].offset, p[i].length))
             return false;
     return true;
 }

@@ -5,42 +5,42 @@
 
 #define KIB 1024u
 
-static expert_piece piece(uint64_t offset, int64_t halves)
+static expert_extent extent(uint64_t offset, int64_t halves)
 {
-    return (expert_piece){
-        .type = DTYPE_F16, .rows = 1, .cols = halves, .offset = offset, .length = (uint64_t)halves * 2};
+    return (expert_extent){.offset = offset, .length = (uint64_t)halves * 2};
 }
 
-static void an_extent_is_the_aligned_range_around_a_piece(void **state)
+static void a_range_is_the_aligned_blocks_around_an_extent(void **state)
 {
-    expert_piece p[] = {piece(1000003, 50001), piece(77, 3)};
+    expert_extent p[] = {extent(1000003, 50001), extent(77, 3)};
     expert_layout l;
     layout_of(p, 2, &l);
-    assert_int_equal(l.extents, 2);
-    assert_int_equal(l.extent[0].offset, 0); /* in file order */
-    assert_int_equal(l.extent[0].bytes, 4096);
-    assert_int_equal(l.piece_at[1], 77);
-    assert_int_equal(l.extent[1].offset, 999424);
-    assert_int_equal(l.extent[1].bytes, (1000003 + 100002 + 4095) / 4096 * 4096 - 999424);
-    assert_int_equal(l.extent[1].needed, 1000003 + 100002 - 999424);
-    assert_int_equal(l.piece_at[0], 4096 + 1000003 - 999424);
-    assert_int_equal(l.bytes, l.extent[0].bytes + l.extent[1].bytes);
+    assert_int_equal(l.ranges, 2);
+    assert_int_equal(l.range[0].offset, 0); /* in file order */
+    assert_int_equal(l.range[0].bytes, 4096);
+    assert_int_equal(l.extent_at[1], 77);
+    assert_int_equal(l.range[1].offset, 999424);
+    assert_int_equal(l.range[1].bytes, (1000003 + 100002 + 4095) / 4096 * 4096 - 999424);
+    assert_int_equal(l.range[1].needed, 1000003 + 100002 - 999424);
+    assert_int_equal(l.extent_at[0], 4096 + 1000003 - 999424);
+    assert_int_equal(l.bytes, l.range[0].bytes + l.range[1].bytes);
 }
 
-static void pieces_that_share_a_block_share_an_extent(void **state)
+static void extents_that_share_a_block_share_a_range(void **state)
 {
-    expert_piece p[] = {piece(30000, 5000), piece(10000, 10000), piece(41000, 100)}; /* 10000..30000..40000, 41000.. */
+    expert_extent p[] = {extent(30000, 5000), extent(10000, 10000),
+                         extent(41000, 100)}; /* 10000..30000..40000, 41000.. */
     expert_layout l;
     layout_of(p, 3, &l);
-    assert_int_equal(l.extents, 1);
-    assert_int_equal(l.extent[0].offset, 8192);
+    assert_int_equal(l.ranges, 1);
+    assert_int_equal(l.range[0].offset, 8192);
     assert_int_equal(l.bytes, 45056 - 8192);
-    assert_int_equal(l.piece_at[0], 30000 - 8192);
-    assert_int_equal(l.piece_at[1], 10000 - 8192);
-    assert_int_equal(l.piece_at[2], 41000 - 8192);
+    assert_int_equal(l.extent_at[0], 30000 - 8192);
+    assert_int_equal(l.extent_at[1], 10000 - 8192);
+    assert_int_equal(l.extent_at[2], 41000 - 8192);
     p[1].file = 1; /* another file: nothing to share */
     layout_of(p, 3, &l);
-    assert_int_equal(l.extents, 2);
+    assert_int_equal(l.ranges, 2);
 }
 
 /* Up to four sizes, close ones among them, in any order. */
@@ -102,12 +102,12 @@ static void at_most_five_percent_is_lost_to_rounding(void **state)
             for (int i = 0; i < 3; i++)
                 halves[k][i] = 128 * KIB + fixture_random(&seed) % (1024 * KIB);
         for (int id = 0; id < IDS; id++) {
-            expert_piece p[3];
+            expert_extent p[3];
             expert_layout l;
             data[id] = 0;
             for (int i = 0; i < 3; i++) {
                 offset += 100000 + fixture_random(&seed) % 100000;
-                p[i] = piece(offset, halves[id % kinds][i]);
+                p[i] = extent(offset, halves[id % kinds][i]);
                 offset += p[i].length;
                 data[id] += p[i].length;
             }
@@ -287,29 +287,26 @@ static void without_pins_and_reads_any_expert_finds_room(void **state)
 
 /* ---- the index ---- */
 
-static void the_index_takes_merged_and_single_tensors(void **state)
+static void the_index_gives_extents_back_with_their_tags(void **state)
 {
     expert_index *x = expert_index_create(2, 4, NULL);
-    tensor_info merged = {
-        .name = "m", .type = DTYPE_Q8_0, .dims = 3, .shape = {4, 6, 64}, .offset = 1000, .length = 4 * 6 * 68};
-    tensor_info one = {
-        .name = "o", .type = DTYPE_F32, .file = 1, .dims = 2, .shape = {6, 64}, .offset = 9, .length = 6 * 64 * 4};
     int n;
-    assert_int_equal(expert_index_add_merged(x, 0, PIECE_GATE, &merged, 6, 64, false, false, NULL), ODMOE_OK);
-    assert_int_equal(expert_index_add_merged(x, 0, PIECE_DOWN, &merged, 6, 64, true, false, NULL), ODMOE_OK);
-    for (int e = 0; e < 4; e++)
-        assert_int_equal(expert_index_add_one(x, 1, e, PIECE_GATE_UP, &one, 6, 64, false, true, NULL), ODMOE_OK);
+    for (int l = 0; l < 2; l++)
+        for (int e = 0; e < 4; e++)
+            for (uint32_t i = 0; i < 5; i++) {
+                expert_extent p = {.file = (int)i % 2,
+                                   .tag = 7 + i,
+                                   .offset = (uint64_t)(l * 100 + e * 10) + i,
+                                   .length = 1 + i + (uint64_t)l};
+                assert_int_equal(expert_index_append(x, l, e, &p, NULL), ODMOE_OK);
+            }
     assert_int_equal(expert_index_check(x, NULL), ODMOE_OK);
-    const expert_piece *p = expert_index_pieces(x, 0, 3, &n);
-    assert_int_equal(n, 2);
-    assert_true(p[0].role == PIECE_GATE && p[1].role == PIECE_DOWN && p[1].in_out && p[0].type == DTYPE_Q8_0);
-    assert_int_equal(p[0].offset, 1000 + 3 * 6 * 68);
-    assert_int_equal(p[0].length, 6 * 68);
-    p = expert_index_pieces(x, 1, 2, &n);
-    assert_true(n == 1 && p->file == 1 && p->interleaved && p->rows == 6 && p->cols == 64);
-    assert_int_equal(expert_index_largest_bytes(x), 6 * 64 * 4);
-    assert_int_equal(expert_index_smallest_bytes(x), 2 * 6 * 68);
-    assert_int_equal(expert_index_total_bytes(x), 4 * (6 * 64 * 4 + 2 * 6 * 68));
+    const expert_extent *p = expert_index_extents(x, 1, 2, &n);
+    assert_int_equal(n, 5);
+    assert_true(p[3].file == 1 && p[3].tag == 10 && p[3].offset == 123 && p[3].length == 5);
+    assert_int_equal(expert_index_largest_bytes(x), 2 + 3 + 4 + 5 + 6);
+    assert_int_equal(expert_index_smallest_bytes(x), 1 + 2 + 3 + 4 + 5);
+    assert_int_equal(expert_index_total_bytes(x), 4 * (20 + 15));
     expert_index_free(x);
 }
 
@@ -319,29 +316,32 @@ static void the_index_refuses_what_does_not_fit(void **state)
     assert_null(expert_index_create(0, 4, &err));
     assert_null(expert_index_create(1, 100000000, &err));
     expert_index *x = expert_index_create(1, 4, NULL);
-    tensor_info merged = {
-        .name = "blk.0.x", .type = DTYPE_F32, .dims = 3, .shape = {5, 6, 64}, .length = 5 * 6 * 64 * 4};
-    assert_int_equal(expert_index_add_merged(x, 0, PIECE_UP, &merged, 6, 64, false, false, &err), ODMOE_ERR_FORMAT);
-    assert_string_equal(err.message, "tensor blk.0.x (MoE layer 0) has shape (5, 6, 64), expected (4, 6, 64)");
-    assert_int_equal(expert_index_add_one(x, 0, 1, PIECE_UP, &merged, 6, 64, false, false, &err), ODMOE_ERR_FORMAT);
-    assert_int_equal(expert_index_add_merged(x, 1, PIECE_UP, &merged, 6, 64, false, false, &err), ODMOE_ERR_ARG);
     assert_int_equal(expert_index_check(x, &err), ODMOE_ERR_FORMAT);
-    expert_piece p[9];
-    for (int i = 0; i < 9; i++)
-        p[i] = piece(0, 10);
+    expert_extent p[EXPERT_EXTENTS_MAX + 1];
+    for (int i = 0; i <= EXPERT_EXTENTS_MAX; i++)
+        p[i] = extent(0, 10);
     assert_int_equal(expert_index_set(x, 0, 4, p, 1, &err), ODMOE_ERR_ARG);
-    assert_int_equal(expert_index_set(x, 0, 0, p, 9, &err), ODMOE_ERR_ARG);
+    assert_int_equal(expert_index_set(x, 0, 0, p, EXPERT_EXTENTS_MAX + 1, &err), ODMOE_ERR_ARG);
     assert_int_equal(expert_index_set(x, 0, 0, p, 0, &err), ODMOE_ERR_ARG);
-    assert_int_equal(expert_index_set(x, 0, 0, p, 8, &err), ODMOE_OK);
-    p[0].length++;
+    assert_int_equal(expert_index_set(x, 0, 0, p, EXPERT_EXTENTS_MAX, &err), ODMOE_OK);
+    assert_int_equal(expert_index_append(x, 0, 0, p, &err), ODMOE_ERR_ARG);
+    p[0].length = 0;
     assert_int_equal(expert_index_set(x, 0, 1, p, 1, &err), ODMOE_ERR_ARG);
-    p[0] = piece(UINT64_MAX - 4, 10);
+    p[0] = extent(UINT64_MAX - 4, 10);
     assert_int_equal(expert_index_set(x, 0, 1, p, 1, &err), ODMOE_ERR_ARG);
-    p[0] = piece(0, 10);
+    p[0] = extent(0, 10);
+    p[0].file = -1;
+    assert_int_equal(expert_index_set(x, 0, 1, p, 1, &err), ODMOE_ERR_ARG);
+    p[0] = extent(0, 10);
     for (int e = 1; e < 4; e++)
         assert_int_equal(expert_index_set(x, 0, e, p, 1, &err), ODMOE_OK);
-    assert_int_equal(expert_index_check(x, &err), ODMOE_ERR_FORMAT); /* 0 has eight pieces, the others one */
-    assert_string_equal(err.message, "layer 0, expert 1: its pieces are others than expert 0's");
+    assert_int_equal(expert_index_check(x, &err), ODMOE_ERR_FORMAT); /* 0 has sixteen extents, the others one */
+    assert_string_equal(err.message, "layer 0, expert 1: has other tensors than expert 0 of the same layer");
+    assert_int_equal(expert_index_set(x, 0, 0, p, 1, &err), ODMOE_OK);
+    assert_int_equal(expert_index_check(x, &err), ODMOE_OK);
+    p[0].tag = 1;
+    assert_int_equal(expert_index_set(x, 0, 3, p, 1, &err), ODMOE_OK);
+    assert_int_equal(expert_index_check(x, &err), ODMOE_ERR_FORMAT); /* another tag */
     expert_index_free(x);
     expert_index_free(NULL);
 }
@@ -349,15 +349,15 @@ static void the_index_refuses_what_does_not_fit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_extent_is_the_aligned_range_around_a_piece),
-        cmocka_unit_test(pieces_that_share_a_block_share_an_extent),
+        cmocka_unit_test(a_range_is_the_aligned_blocks_around_an_extent),
+        cmocka_unit_test(extents_that_share_a_block_share_a_range),
         cmocka_unit_test(room_for_all_and_more_holds_all_whatever_the_order),
         cmocka_unit_test(at_most_five_percent_is_lost_to_rounding),
         cmocka_unit_test(as_many_of_the_largest_fit_as_the_bytes_allow),
         cmocka_unit_test(slots_do_not_overlap_and_stay_inside),
         cmocka_unit_test(every_transition_keeps_the_directory_whole),
         cmocka_unit_test(without_pins_and_reads_any_expert_finds_room),
-        cmocka_unit_test(the_index_takes_merged_and_single_tensors),
+        cmocka_unit_test(the_index_gives_extents_back_with_their_tags),
         cmocka_unit_test(the_index_refuses_what_does_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

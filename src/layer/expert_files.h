@@ -1,13 +1,13 @@
 /* expert_files.h - experts in files that no model description goes with: tensors named by rules. */
-#ifndef ODMOE_STORE_EXPERT_FILES_H
-#define ODMOE_STORE_EXPERT_FILES_H
+#ifndef ODMOE_LAYER_EXPERT_FILES_H
+#define ODMOE_LAYER_EXPERT_FILES_H
 
-#include "store/expert.h"
+#include "moe/expert_table.h"
 #include "odmoe_layer.h"
 
 typedef struct expert_files {
     tensor_index *tensors;
-    expert_index *index;
+    expert_table experts;
 } expert_files;
 
 /* expert_files_open - a .gguf file, a .safetensors file or a folder of shards; options as in odmoe_source_options.

@@ -1,56 +1,12 @@
-#include "store/expert_files.h"
+#include "layer/expert_files.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "format/file.h"
-#include "format/gguf.h"
-#include "format/safetensors.h"
+#include "format/open_tensors.h"
 
 #define NAME_BYTES_MAX 256
 #define SIDE_MAX (1 << 24) /* hidden and ffn: products of two stay far from overflow */
-
-/* Does the file begin as GGUF files do? What else it may be is for the safetensors reader to say. */
-static odmoe_status is_gguf(const char *path, bool *out, odmoe_error *err)
-{
-    char magic[4];
-    int fd;
-    uint64_t size;
-    odmoe_status status = file_open(path, false, &fd, &size, err);
-    if (status)
-        return status;
-    *out = false;
-    if (size >= sizeof magic) {
-        status = file_read_at(fd, path, 0, magic, sizeof magic, err);
-        *out = !status && !memcmp(magic, "GGUF", sizeof magic);
-    }
-    close(fd);
-    return status;
-}
-
-static odmoe_status open_tensors(const char *path, tensor_index **out, odmoe_error *err)
-{
-    struct stat st;
-    if (stat(path, &st))
-        return err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
-    if (S_ISDIR(st.st_mode))
-        return safetensors_open_folder(path, out, err);
-    bool gguf_file;
-    gguf *g;
-    odmoe_status status = is_gguf(path, &gguf_file, err);
-    if (!status && !gguf_file)
-        return safetensors_open_file(path, out, err);
-    if (!status)
-        status = gguf_open(path, &g, err);
-    if (status)
-        return status;
-    *out = gguf_take_tensors(g);
-    gguf_free(g);
-    return ODMOE_OK;
-}
 
 /* The name with {layer} and {expert} filled in; false: it is too long. */
 static bool fill_name(const char *rule, int layer, int expert, char *out)
@@ -82,22 +38,20 @@ typedef struct binding {
 /* w1 | w2 | w3 of one expert, at `offset` in the file. */
 static odmoe_status set_flat(const binding *b, int expert, uint64_t offset, odmoe_error *err)
 {
-    int64_t hidden = b->o->hidden, ffn = b->o->ffn;
-    uint64_t bytes = dtype_bytes(b->t->type, (uint64_t)(hidden * ffn));
     static const uint8_t roles[] = {PIECE_GATE, PIECE_DOWN, PIECE_UP};
-    expert_piece pieces[3];
-    for (int i = 0; i < 3; i++) {
+    int64_t hidden = b->o->hidden, ffn = b->o->ffn;
+    odmoe_status status = ODMOE_OK;
+    for (int i = 0; i < 3 && !status; i++) {
         bool down = roles[i] == PIECE_DOWN;
-        pieces[i] = (expert_piece){.role = roles[i],
-                                   .type = (uint8_t)b->t->type,
-                                   .in_out = true,
-                                   .file = b->t->file,
-                                   .rows = down ? ffn : hidden,
-                                   .cols = down ? hidden : ffn,
-                                   .offset = offset + (uint64_t)i * bytes,
-                                   .length = bytes};
+        expert_tensor tensor = {.role = roles[i],
+                                .type = (uint8_t)b->t->type,
+                                .in_out = true,
+                                .rows = down ? ffn : hidden,
+                                .cols = down ? hidden : ffn};
+        status = expert_table_add(&b->files->experts, b->layer, expert, &tensor, b->t->file, offset, err);
+        offset += dtype_bytes(b->t->type, (uint64_t)(hidden * ffn));
     }
-    return expert_index_set(b->files->index, b->layer, expert, pieces, 3, err);
+    return status;
 }
 
 static odmoe_status bind_flat(const binding *b, odmoe_error *err)
@@ -137,11 +91,14 @@ static odmoe_status bind_one(binding *b, odmoe_error *err)
     int64_t out = r->role == ODMOE_DOWN ? b->o->hidden : r->role == ODMOE_GATE_UP ? 2 * (int64_t)b->o->ffn : b->o->ffn;
     int64_t in = r->role == ODMOE_DOWN ? b->o->ffn : b->o->hidden;
     int64_t rows = r->in_out ? in : out, cols = r->in_out ? out : in;
+    expert_tensor tensor = {.role = (uint8_t)roles[r->role],
+                            .in_out = r->in_out,
+                            .interleaved = r->interleaved,
+                            .rows = rows,
+                            .cols = cols};
     if (b->expert >= 0)
-        return expert_index_add_one(b->files->index, b->layer, b->expert, roles[r->role], b->t, rows, cols, r->in_out,
-                                    r->interleaved, err);
-    return expert_index_add_merged(b->files->index, b->layer, roles[r->role], b->t, rows, cols, r->in_out,
-                                   r->interleaved, err);
+        return expert_table_add_one(&b->files->experts, b->layer, b->expert, &tensor, b->t, err);
+    return expert_table_add_merged(&b->files->experts, b->layer, &tensor, b->t, err);
 }
 
 static odmoe_status bind_all(const odmoe_source_options *o, expert_files *files, odmoe_error *err)
@@ -168,12 +125,12 @@ odmoe_status expert_files_open(const odmoe_source_options *o, expert_files *out,
     if (o->hidden < 1 || o->hidden > SIDE_MAX || o->ffn < 1 || o->ffn > SIDE_MAX)
         return err_set(err, ODMOE_ERR_RANGE, "hidden %d, ffn %d: 1 to %d are possible", o->hidden, o->ffn, SIDE_MAX);
     odmoe_status status = open_tensors(o->path, &out->tensors, err);
-    if (!status) {
-        out->index = expert_index_create(o->layers, o->experts, err);
-        status = out->index ? bind_all(o, out, err) : err ? err->code : ODMOE_ERR_MEMORY;
-    }
     if (!status)
-        status = expert_index_check(out->index, err);
+        status = expert_table_create(&out->experts, o->layers, o->experts, err);
+    if (!status)
+        status = bind_all(o, out, err);
+    if (!status)
+        status = expert_index_check(out->experts.index, err);
     if (status)
         expert_files_close(out);
     return status;
@@ -181,7 +138,7 @@ odmoe_status expert_files_open(const odmoe_source_options *o, expert_files *out,
 
 void expert_files_close(expert_files *f)
 {
-    expert_index_free(f->index);
+    expert_table_clear(&f->experts);
     tensor_index_free(f->tensors);
     *f = (expert_files){0};
 }

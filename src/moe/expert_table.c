@@ -1,0 +1,106 @@
+#include "moe/expert_table.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+odmoe_status expert_table_create(expert_table *t, int layers, int experts, odmoe_error *err)
+{
+    *t = (expert_table){.index = expert_index_create(layers, experts, err)};
+    return t->index ? ODMOE_OK : err ? err->code : ODMOE_ERR_MEMORY;
+}
+
+void expert_table_clear(expert_table *t)
+{
+    expert_index_free(t->index);
+    free(t->tensor);
+    *t = (expert_table){0};
+}
+
+static bool same_tensor(const expert_tensor *a, const expert_tensor *b)
+{
+    return a->role == b->role && a->type == b->type && a->in_out == b->in_out && a->interleaved == b->interleaved &&
+           a->rows == b->rows && a->cols == b->cols;
+}
+
+/* The place of a description in the table, where it is put if it is new. */
+static odmoe_status tag_of(expert_table *t, const expert_tensor *tensor, uint32_t *tag, odmoe_error *err)
+{
+    for (size_t i = t->n; i > 0; i--) /* the latest is the likeliest */
+        if (same_tensor(&t->tensor[i - 1], tensor)) {
+            *tag = (uint32_t)(i - 1);
+            return ODMOE_OK;
+        }
+    odmoe_status status =
+        mem_grow((void **)&t->tensor, &t->room, t->n + 1, sizeof *t->tensor, "the table of expert tensors", err);
+    if (status)
+        return status;
+    *tag = (uint32_t)t->n;
+    t->tensor[t->n++] = *tensor;
+    return ODMOE_OK;
+}
+
+/* The bytes of a matrix; 0: it cannot be. */
+static uint64_t bytes_of(const expert_tensor *t)
+{
+    uint64_t count;
+    if (t->role >= PIECE_ROLE_COUNT || t->type >= DTYPE_COUNT || t->rows < 1 || t->cols < 1 ||
+        !mem_mul((uint64_t)t->rows, (uint64_t)t->cols, &count) || count > INT64_MAX / 8 ||
+        count % dtype_info((dtype)t->type)->block)
+        return 0;
+    return dtype_bytes((dtype)t->type, count);
+}
+
+odmoe_status expert_table_add(expert_table *t, int layer, int expert, const expert_tensor *tensor, int file,
+                              uint64_t offset, odmoe_error *err)
+{
+    expert_extent extent = {.file = file, .offset = offset, .length = bytes_of(tensor)};
+    if (!extent.length)
+        return err_set(err, ODMOE_ERR_ARG, "layer %d, expert %d: a tensor of role %d, type %d, %lld x %lld is invalid",
+                       layer, expert, tensor->role, tensor->type, (long long)tensor->rows, (long long)tensor->cols);
+    odmoe_status status = tag_of(t, tensor, &extent.tag, err);
+    return status ? status : expert_index_append(t->index, layer, expert, &extent, err);
+}
+
+static odmoe_status shape_error(const tensor_info *t, int layer, const char *wanted, odmoe_error *err)
+{
+    char shape[96] = "";
+    for (int d = 0, at = 0; d < t->dims && at < (int)sizeof shape - 24; d++)
+        at += snprintf(shape + at, sizeof shape - (size_t)at, "%s%llu", d ? ", " : "", (unsigned long long)t->shape[d]);
+    return err_set(err, ODMOE_ERR_FORMAT, "tensor %s (MoE layer %d) has shape (%s), expected %s", t->name, layer, shape,
+                   wanted);
+}
+
+odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_tensor *like, const tensor_info *from,
+                                     odmoe_error *err)
+{
+    int experts = expert_index_experts(t->index);
+    if (from->dims != 3 || from->shape[0] != (uint64_t)experts || like->rows < 1 || like->cols < 1 ||
+        from->shape[1] != (uint64_t)like->rows || from->shape[2] != (uint64_t)like->cols) {
+        char wanted[80];
+        snprintf(wanted, sizeof wanted, "(%d, %lld, %lld)", experts, (long long)like->rows, (long long)like->cols);
+        return shape_error(from, layer, wanted, err);
+    }
+    expert_tensor tensor = *like;
+    tensor.type = (uint8_t)from->type;
+    uint64_t bytes = bytes_of(&tensor), offset = from->offset;
+    odmoe_status status = ODMOE_OK;
+    for (int e = 0; e < experts && !status; e++, offset += bytes)
+        status = expert_table_add(t, layer, e, &tensor, from->file, offset, err);
+    return status;
+}
+
+odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const expert_tensor *like,
+                                  const tensor_info *from, odmoe_error *err)
+{
+    if (from->dims != 2 || like->rows < 1 || like->cols < 1 || from->shape[0] != (uint64_t)like->rows ||
+        from->shape[1] != (uint64_t)like->cols) {
+        char wanted[80];
+        snprintf(wanted, sizeof wanted, "(%lld, %lld)", (long long)like->rows, (long long)like->cols);
+        return shape_error(from, layer, wanted, err);
+    }
+    expert_tensor tensor = *like;
+    tensor.type = (uint8_t)from->type;
+    return expert_table_add(t, layer, expert, &tensor, from->file, from->offset, err);
+}
