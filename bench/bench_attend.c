@@ -18,7 +18,7 @@
 #include "bench.h"
 #include "limits.h"
 
-enum { LAYERS = 16, HEADS = 4, DIM = 128, MOST = 512, SPAN = 2048, WORKERS = 64 };
+enum { LAYERS = 16, HEADS = 4, DIM = 128, MOST = 512, SPAN = 2048, WORKERS = 64, MOST_PAGES = 4096 };
 
 static const char *const kv_names[KV_COUNT] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_Q8_0] = "q8_0"};
 
@@ -27,7 +27,8 @@ typedef struct work {
     kv_type type;
     char *cache;  /* [LAYERS][keys, values][HEADS][positions] */
     size_t bytes; /* of a head's keys or values */
-    int64_t layer, m, last[MOST];
+    int64_t positions, layer, m, last[MOST];
+    const void *pages[WORKERS][2][MOST_PAGES]; /* of keys, of values */
     float q[MOST][DIM], out[WORKERS][MOST][DIM];
 } work;
 
@@ -36,13 +37,33 @@ static char *head_of(const work *w, int64_t layer, int values, int64_t head)
     return w->cache + (size_t)((layer * 2 + values) * HEADS + head) * w->bytes;
 }
 
+/* The pages of one head of the layer. */
+static const void *const *pages_of(work *w, int values, int64_t head, int worker)
+{
+    const void **page = w->pages[worker][values];
+    for (int64_t i = 0; i < w->positions / ATTEND_BLOCK; i++)
+        page[i] = head_of(w, w->layer, values, head) + (size_t)i * ATTEND_BLOCK * kv_bytes(w->type, DIM);
+    return page;
+}
+
 static void attend_head(void *ctx, int64_t head, int worker)
 {
     static const int64_t first[MOST];
     work *w = ctx;
-    w->table->attend_many(w->type, &w->q[0][0], DIM, w->m, head_of(w, w->layer, 0, head), head_of(w, w->layer, 1, head),
-                          (int64_t)kv_bytes(w->type, DIM), first, w->last, DIM, 1 / sqrtf(DIM), &w->out[worker][0][0],
-                          DIM);
+    w->table->attend(&(attend_args){.type = w->type,
+                                    .key_dim = DIM,
+                                    .value_dim = DIM,
+                                    .scale = 1 / sqrtf(DIM),
+                                    .key_pages = pages_of(w, 0, head, worker),
+                                    .value_pages = pages_of(w, 1, head, worker),
+                                    .value_stride = (int64_t)kv_bytes(w->type, DIM),
+                                    .n = w->m,
+                                    .first = first,
+                                    .last = w->last,
+                                    .q = &w->q[0][0],
+                                    .q_stride = DIM,
+                                    .out = &w->out[worker][0][0],
+                                    .out_stride = DIM});
 }
 
 /* Seconds of `layers` layers; the best of several runs. */
@@ -74,7 +95,8 @@ static void fill(work *w, int64_t positions)
             if (value)
                 w->table->kv_store(w->type, x, values + (size_t)p * kv_bytes(w->type, DIM), DIM);
             else
-                w->table->key_store(w->type, x, keys, p, DIM);
+                w->table->key_store(w->type, x, keys + (size_t)(p - p % ATTEND_BLOCK) * kv_bytes(w->type, DIM),
+                                    p % ATTEND_BLOCK, DIM);
         }
     for (int64_t layer = 0; layer < LAYERS; layer++)
         for (int64_t head = 0; head < HEADS; head++)
@@ -124,8 +146,9 @@ int main(int argc, char **argv)
         else
             stop("bench_attend", "unknown option");
     }
-    if (threads < 1 || threads > WORKERS || positions < MOST / HEADS || positions % ATTEND_BLOCK || runs < 1)
-        stop("bench_attend", "1 to 64 threads, whole blocks of 64 positions, at least 128 of them, at least one run");
+    if (threads < 1 || threads > WORKERS || positions < MOST / HEADS || positions > MOST_PAGES * ATTEND_BLOCK ||
+        positions % ATTEND_BLOCK || runs < 1)
+        stop("bench_attend", "1 to 64 threads, whole blocks of 64 positions, 128 to 262144 of them, at least one run");
     const char *only = at < argc ? argv[at++] : NULL;
     odmoe_error err;
     pool *p;
@@ -152,6 +175,7 @@ int main(int argc, char **argv)
             if (chosen(argc - at, argv + at, kv_names[types[k]])) {
                 w.table = table;
                 w.type = types[k];
+                w.positions = positions;
                 w.bytes = (size_t)positions * kv_bytes(w.type, DIM);
                 fill(&w, positions);
                 bench(p, &w, positions, runs, gbps, peak);

@@ -176,7 +176,7 @@ typedef struct ffn_weights {
 
 typedef struct attention_shape {
     kv_shape kv;
-    int64_t heads;
+    int64_t heads, context; /* context: most positions of a sequence */
 } attention_shape;
 
 typedef struct attention_call {

@@ -16,8 +16,10 @@
 #define TASKS_A_THREAD 4 /* at least so many where there are tokens enough: tiles take unequal time */
 
 typedef struct attention_work {
-    float *tile;    /* [threads][2][TILE_TOKENS * group, head_dim]: queries and results of one tile, side by side */
-    int64_t *tiles; /* [n + 1] first token of each tile */
+    float *tile;        /* [threads][2][TILE_TOKENS * group, head_dim]: queries and results of one tile, side by side */
+    int64_t *tiles;     /* [n + 1] first token of each tile */
+    const void **pages; /* [threads][2][most_pages]: keys and values of one tile's sequence, in pages of ATTEND_BLOCK */
+    int64_t most_pages; /* of a sequence */
 } attention_work;
 
 static_assert(sizeof(attention_work) <= sizeof(compute_work), "it fits in the caller's struct");
@@ -59,8 +61,10 @@ void kv_state_copy(const kv_shape *s, const void *from, int64_t from_context, vo
 void cpu_kv_store(const compute *c, const kv_shape *s, const kv_token *token, const float *keys, const float *values)
 {
     kv_type type = (kv_type)s->type;
+    int64_t place = token->position % ATTEND_BLOCK;
     for (int64_t h = 0; h < s->kv_heads; h++) {
-        c->kernels->key_store(type, keys + h * s->head_dim, keys_of(s, token, h), token->position, s->head_dim);
+        char *page = keys_of(s, token, h) + (size_t)(token->position - place) * head_stride(s);
+        c->kernels->key_store(type, keys + h * s->head_dim, page, place, s->head_dim);
         c->kernels->kv_store(type, values + h * s->head_dim,
                              values_of(s, token, h) + (size_t)token->position * head_stride(s), s->head_dim);
     }
@@ -72,6 +76,8 @@ void cpu_attention_layout(const compute *c, arena *a, const attention_shape *sha
     attention_work w;
     w.tile = arena_take(a, (size_t)c->threads * tile, sizeof(float));
     w.tiles = arena_take(a, (size_t)n + 1, sizeof *w.tiles);
+    w.most_pages = (int64_t)room_of(shape->context) / ATTEND_BLOCK;
+    w.pages = arena_take(a, 2 * (size_t)w.most_pages * (size_t)c->threads, sizeof *w.pages);
     memcpy(out, &w, sizeof w);
 }
 
@@ -80,6 +86,14 @@ typedef struct attention_run {
     const attention_call *call;
     attention_work w;
 } attention_run;
+
+/* The pages of a head's keys or values up to a position. */
+static void list_pages(const kv_shape *s, const char *start, int64_t position, const void **page)
+{
+    size_t bytes = ATTEND_BLOCK * head_stride(s);
+    for (int64_t i = 0; i <= position / ATTEND_BLOCK; i++)
+        page[i] = start + (size_t)i * bytes;
+}
 
 /* Attention of one tile of tokens with one key/value head. Task = tile * kv_heads + head. */
 static void attend_tile(void *ctx, int64_t task, int worker)
@@ -93,6 +107,9 @@ static void attend_tile(void *ctx, int64_t task, int worker)
     float *q = r->w.tile + (int64_t)worker * 2 * TILE_TOKENS * part, *out = q + TILE_TOKENS * part;
     int64_t from[TILE_TOKENS * TILE_HEADS], to[TILE_TOKENS * TILE_HEADS];
     const kv_token *t = &call->tokens[first];
+    const void **key_pages = r->w.pages + worker * 2 * r->w.most_pages, **value_pages = key_pages + r->w.most_pages;
+    list_pages(s, keys_of(s, t, head), t[tokens - 1].position, key_pages);
+    list_pages(s, values_of(s, t, head), t[tokens - 1].position, value_pages);
     for (int64_t done = 0; done < group; done += TILE_HEADS) {
         int64_t heads = cpu_run_length(group, done, TILE_HEADS);
         size_t bytes = (size_t)(heads * dim) * sizeof *q;
@@ -104,8 +121,20 @@ static void attend_tile(void *ctx, int64_t task, int worker)
                 to[i * heads + h] = position + 1;
             }
         }
-        r->c->kernels->attend_many((kv_type)s->type, q, dim, tokens * heads, keys_of(s, t, head), values_of(s, t, head),
-                                   (int64_t)head_stride(s), from, to, dim, call->scale, out, dim);
+        r->c->kernels->attend(&(attend_args){.type = (kv_type)s->type,
+                                             .key_dim = dim,
+                                             .value_dim = dim,
+                                             .scale = call->scale,
+                                             .key_pages = key_pages,
+                                             .value_pages = value_pages,
+                                             .value_stride = (int64_t)head_stride(s),
+                                             .n = tokens * heads,
+                                             .first = from,
+                                             .last = to,
+                                             .q = q,
+                                             .q_stride = dim,
+                                             .out = out,
+                                             .out_stride = dim});
         for (int64_t i = 0; i < tokens; i++)
             memcpy(cpu_values(call->out, first + i) + head * part + done * dim, out + i * heads * dim, bytes);
     }

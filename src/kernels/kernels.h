@@ -54,6 +54,34 @@ typedef struct kernel_ops {
 /* How keys and values are stored. Q8_0: GGUF's blocks of 32 along a head. */
 typedef enum kv_type { KV_F32, KV_F16, KV_Q8_0, KV_COUNT } kv_type;
 
+#define ATTEND_BLOCK 64 /* positions of a page of keys or values */
+#define KEYS_ABREAST 32
+
+/* One call of `attend`: n queries that share keys and values (heads of one group, tokens of a prompt). Query i sees the
+ * positions [first[i], last[i]).
+ *
+ * Keys and values lie in pages of ATTEND_BLOCK positions: position p is at place p % ATTEND_BLOCK of page
+ * p / ATTEND_BLOCK. A page may hold several heads; the offsets say where this head's part of each page starts. Only
+ * the pages from the smallest `first` to the largest `last` are touched, so the entries of others may be NULL. */
+typedef struct attend_args {
+    kv_type type;
+    int64_t key_dim, value_dim;      /* Q8_0: multiples of 32 */
+    float scale;                     /* of a score q . k, above 0 */
+    float softcap;                   /* above 0: a scaled score s becomes softcap * tanh(s / softcap) */
+    const void *const *key_pages;    /* [pages] as key_store leaves them; whole pages are readable */
+    const void *const *value_pages;  /* [pages] value at place j of a page: page + value_offset + j * value_stride.
+                                     * NULL: a value is the first value_dim numbers of its key (latent attention) */
+    size_t key_offset, value_offset; /* bytes */
+    int64_t value_stride;            /* bytes, at least kv_bytes(type, value_dim) */
+    int64_t n;
+    const int64_t *first, *last; /* [n] first < last */
+    const float *q;              /* [n, q_stride], key_dim used */
+    int64_t q_stride;
+    const float *sinks; /* [n] a logit that takes part in each query's softmax and has no value; NULL: none */
+    float *out;         /* [n, out_stride], value_dim written */
+    int64_t out_stride;
+} attend_args;
+
 typedef struct kernel_table {
     const char *name; /* "ref", "avx2", "avx512", "neon" */
     kernel_ops ops[DTYPE_COUNT];
@@ -72,28 +100,16 @@ typedef struct kernel_table {
 
     /* kv_store - head_dim floats to the cache's type. kv_bytes(type, head_dim) bytes; Q8_0 wants head_dim % 32 == 0. */
     void (*kv_store)(kv_type type, const float *x, void *out, int64_t head_dim);
-    /* key_store - the same numbers as kv_store's, put at a position of a head's keys. Keys lie interleaved, so that
-     * scores of neighbouring positions are computed side by side as they come from memory: blocks of KEYS_ABREAST
-     * positions, KEYS_ABREAST * kv_bytes bytes each, in a block
+    /* key_store - the same numbers as kv_store's, put at a place of a page of a head's keys, 0 <= place < ATTEND_BLOCK.
+     * Keys lie interleaved, so that scores of neighbouring positions are computed side by side as they come from
+     * memory: groups of KEYS_ABREAST positions, KEYS_ABREAST * kv_bytes bytes each, in a group
      *   F32, F16   [head_dim][KEYS_ABREAST] numbers
      *   Q8_0       [head_dim / 32][KEYS_ABREAST] scales (f16), then [head_dim][KEYS_ABREAST] int8 */
-    void (*key_store)(kv_type type, const float *x, void *keys, int64_t position, int64_t head_dim);
-    /* attend - one query head's attention over positions [first, last), accumulated over absolute blocks of
-     * ATTEND_BLOCK positions with an online softmax, so that the result depends on query, keys and the range alone;
-     * first < last, scale > 0. q [head_dim] f32; keys as key_store left them, whole blocks readable; value p at
-     * values + p * stride; out [head_dim] f32, normalised. */
-    void (*attend)(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
-                   int64_t last, int64_t head_dim, float scale, float *out);
-    /* attend_many - the same for m queries that share keys and values (heads of one group, or tokens): query i uses
-     * [first[i], last[i]). Each result equals attend's, bit for bit. q [m, head_dim] and out [m, head_dim], with
-     * strides. */
-    void (*attend_many)(kv_type type, const float *q, int64_t q_stride, int64_t m, const void *keys, const void *values,
-                        int64_t stride, const int64_t *first, const int64_t *last, int64_t head_dim, float scale,
-                        float *out, int64_t out_stride);
+    void (*key_store)(kv_type type, const float *x, void *page, int64_t place, int64_t head_dim);
+    /* attend - attention of each query over its range, accumulated over pages with an online softmax; results are
+     * normalised. A result depends on its query, its range, the keys and values in it, and its sink alone. */
+    void (*attend)(const attend_args *args);
 } kernel_table;
-
-#define ATTEND_BLOCK 64
-#define KEYS_ABREAST 32
 
 /* kernel_table_find - by name; "auto" is the best that this processor runs. NULL when unknown or when this machine
  * lacks it. Static; threads: any. */

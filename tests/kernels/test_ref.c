@@ -173,42 +173,62 @@ static void ref_in_out_is_the_transposed_product(void **state)
         assert_true((ref->ops[t].matrix_in_out != NULL) == (dtype_info(t)->block == 1));
 }
 
+/* What attend promises, in double precision: the softmax of scaled and capped scores and of the sink, times values. */
+static double exact_attention(const attend_args *a, const float (*k)[64], const float (*v)[64], int column)
+{
+    double sum = 0, total = a->sinks ? exp((double)a->sinks[0]) : 0;
+    for (int64_t p = a->first[0]; p < a->last[0]; p++) {
+        double score = 0;
+        for (int i = 0; i < 64; i++)
+            score += (double)a->q[i] * (double)k[p][i];
+        score *= (double)a->scale;
+        if (a->softcap > 0)
+            score = (double)a->softcap * tanh(score / (double)a->softcap);
+        total += exp(score);
+        sum += exp(score) * (double)(a->value_pages ? v : k)[p][column];
+    }
+    return sum / total;
+}
+
 static void ref_attention_is_the_softmax_of_scaled_scores(void **state)
 {
     const kernel_table *ref = kernel_table_find("ref");
-    enum { N = 150, HEAD = 64 };
-    static float q[HEAD], k[N][HEAD], v[N][HEAD], out[HEAD], score[N];
-    static uint8_t kc[(N + ATTEND_BLOCK) * HEAD * 4], vc[N * HEAD * 4];
+    enum { N = 150, HEAD = 64, PAGE = ATTEND_BLOCK * HEAD * 4 };
+    static float q[HEAD], k[N][HEAD], v[N][HEAD], out[HEAD];
+    static uint8_t keys[3][PAGE], values[3][PAGE];
+    static const struct {
+        kv_type type;
+        double tolerance;
+    } kinds[] = {{KV_F32, 2e-6}, {KV_F16, 1e-3}, {KV_Q8_0, 2e-2}};
+    const void *key_pages[] = {keys[2], keys[0], keys[1]}, *value_pages[] = {values[1], values[2], values[0]};
+    int64_t first, last = N - 1;
+    float sink = 1.5f;
     for (int i = 0; i < HEAD; i++)
         q[i] = (float)uniform() * 3;
     fill(&k[0][0], N * HEAD);
     fill(&v[0][0], N * HEAD);
-    static const struct {
-        kv_type type;
-        double tolerance;
-    } kinds[] = {{KV_F32, 1e-6}, {KV_F16, 1e-3}, {KV_Q8_0, 1e-2}};
     for (int kind = 0; kind < 3; kind++) {
-        kv_type type = kinds[kind].type;
-        size_t stride = kv_bytes(type, HEAD);
+        attend_args a = {.type = kinds[kind].type, .key_dim = HEAD, .value_dim = HEAD, .scale = 0.3f, .n = 1};
+        a.value_stride = (int64_t)kv_bytes(a.type, HEAD);
+        a.key_pages = key_pages;
+        a.first = &first;
+        a.last = &last;
+        a.q = q;
+        a.out = out;
         for (int p = 0; p < N; p++) {
-            ref->key_store(type, k[p], kc, p, HEAD);
-            ref->kv_store(type, v[p], vc + (size_t)p * stride, HEAD);
+            int64_t place = p % ATTEND_BLOCK;
+            ref->key_store(a.type, k[p], (void *)key_pages[p / ATTEND_BLOCK], place, HEAD);
+            ref->kv_store(a.type, v[p], (char *)value_pages[p / ATTEND_BLOCK] + place * a.value_stride, HEAD);
         }
-        for (int first = 0; first < N; first += 29) {
-            ref->attend(type, q, kc, vc, (int64_t)stride, first, N - 1, HEAD, 0.3f, out);
-            for (int p = first; p < N - 1; p++) {
-                score[p] = 0;
+        for (first = 0; first < N; first += 29)
+            for (int variant = 0; variant < 8; variant++) {
+                a.softcap = variant & 1 ? 2 : 0;
+                a.sinks = variant & 2 ? &sink : NULL;
+                a.value_pages = variant & 4 ? NULL : value_pages;
+                ref->attend(&a);
                 for (int i = 0; i < HEAD; i++)
-                    score[p] += q[i] * k[p][i] * 0.3f;
+                    assert_true(fabs(exact_attention(&a, k, v, i) - (double)out[i]) <= kinds[kind].tolerance);
             }
-            ref->softmax(score + first, N - 1 - first);
-            for (int i = 0; i < HEAD; i++) {
-                double sum = 0;
-                for (int p = first; p < N - 1; p++)
-                    sum += (double)score[p] * v[p][i];
-                assert_true(fabs(sum - out[i]) <= kinds[kind].tolerance);
-            }
-        }
     }
 }
 

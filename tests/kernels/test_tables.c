@@ -5,53 +5,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-
-#include <cmocka.h>
 
 #include "kernels/act.h"
 #include "kernels/blocks.h"
-#include "kernels/kernels.h"
+#include "random_data.h"
 
-/* ---- data ---- */
-
-static uint64_t seed = 1;
-static uint64_t random_bits(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return seed ^ seed >> 33;
-}
-static double uniform(void) /* [-1, 1) */
-{
-    return (double)(int64_t)(random_bits() << 11) / 0x1p63;
-}
-static int below(int n) /* [0, n) */
-{
-    return (int)((random_bits() >> 20) % (uint64_t)n);
-}
-
-/* Memory whose last byte is the last before an unmapped page. */
-typedef struct fenced {
-    uint8_t *data;
-    char *map;
-    size_t size;
-} fenced;
-
-static fenced fenced_new(size_t bytes)
-{
-    size_t size = (bytes + 4095) / 4096 * 4096 + 4096;
-    fenced f = {.map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), .size = size};
-    assert_ptr_not_equal(f.map, MAP_FAILED);
-    assert_int_equal(mprotect(f.map + size - 4096, 4096, PROT_NONE), 0);
-    f.data = (uint8_t *)f.map + size - 4096 - bytes;
-    return f;
-}
-static void fenced_free(fenced f)
-{
-    munmap(f.map, f.size);
-}
-
-enum kind { ORDINARY, EXTREME, KINDS };
+/* ---- weights ---- */
 
 /* Where a type keeps half-precision numbers in its block; -1 ends. */
 static void half_places(dtype t, int place[3])
@@ -130,17 +89,6 @@ static void fill_weights(dtype t, enum kind kind, uint8_t *row, int64_t cols)
     }
 }
 
-static void fill_floats(enum kind kind, float *x, int64_t n)
-{
-    static const float size[] = {0, 1e-40f, 1e-30f, 1e-3f, 1, 1e4f, 1e15f};
-    for (int64_t i = 0; i < n; i++) {
-        float scale = kind == EXTREME ? size[i / 32 % 7] : 1;
-        x[i] = (float)uniform() * scale;
-        if (kind == EXTREME && below(5) == 0)
-            x[i] = below(2) ? scale : -scale;
-    }
-}
-
 /* ---- models ---- */
 
 /* The exact result of the order that kernels.h promises: per block integer sums, then fused multiply-adds. */
@@ -172,18 +120,6 @@ static float model_dot(const kernel_table *table, dtype t, const uint8_t *row, c
             sum = fmaf(-(b.m * d), (float)least, sum);
     }
     return sum;
-}
-
-/* The same bits, but for the sign of a zero and of what is not a number. */
-static bool same(float a, float b)
-{
-    return a == b || (isnan(a) && isnan(b));
-}
-
-static const kernel_table *vector_table(int i)
-{
-    const kernel_table *t = kernel_table_at(i);
-    return t && strcmp(t->name, "ref") ? t : NULL;
 }
 
 /* ---- tests ---- */
@@ -345,90 +281,6 @@ static void the_other_orientation_is_a_chain_over_rows(void **state)
             }
 }
 
-/* Cache rows of n positions at the fence. */
-static fenced cache(const kernel_table *table, kv_type type, int64_t n, int64_t head_dim, int64_t stride)
-{
-    fenced f = fenced_new((size_t)((n - 1) * stride) + kv_bytes(type, head_dim));
-    float *x = malloc((size_t)head_dim * sizeof *x);
-    for (int64_t p = 0; p < n; p++) {
-        fill_floats(ORDINARY, x, head_dim);
-        table->kv_store(type, x, f.data + p * stride, head_dim);
-    }
-    free(x);
-    return f;
-}
-
-/* The same as keys: whole blocks, interleaved. */
-static fenced key_cache(const kernel_table *table, kv_type type, int64_t n, int64_t head_dim)
-{
-    int64_t blocks = (n + ATTEND_BLOCK - 1) / ATTEND_BLOCK;
-    fenced f = fenced_new((size_t)(blocks * ATTEND_BLOCK) * kv_bytes(type, head_dim));
-    float *x = malloc((size_t)head_dim * sizeof *x);
-    memset(f.data, 0xff, (size_t)(blocks * ATTEND_BLOCK) * kv_bytes(type, head_dim)); /* NaN where nothing is stored */
-    for (int64_t p = 0; p < n; p++) {
-        fill_floats(ORDINARY, x, head_dim);
-        table->key_store(type, x, f.data, p, head_dim);
-    }
-    free(x);
-    return f;
-}
-
-static void attention_is_near_refs_and_the_same_alone_or_in_a_group(void **state)
-{
-    enum { N = 333, M = 70, MOST = 130 };
-    static float q[M][MOST], out[M][MOST], one[MOST], expected[MOST];
-    static const int64_t heads[] = {128, 64, 8, 80, 40, 33, 130};
-    const kernel_table *ref = kernel_table_find("ref"), *table;
-    for (int i = 0; (table = vector_table(i)); i++)
-        for (kv_type type = 0; type < KV_COUNT; type++)
-            for (size_t h = 0; h < sizeof heads / sizeof *heads; h++) {
-                int64_t head = heads[h], first[M], last[M];
-                if (type == KV_Q8_0 && head % 32)
-                    continue;
-                int64_t stride = (int64_t)kv_bytes(type, head) + (h % 2 ? 6 : 0);
-                fenced k = key_cache(table, type, N, head), v = cache(table, type, N, head, stride);
-                fill_floats(ORDINARY, &q[0][0], M * MOST);
-                for (int m = 0; m < M; m++) { /* a prompt's causal ranges, some with a window */
-                    last[m] = m < 60 ? N - M + m + 1 : 1 + below(N);
-                    first[m] = m % 3 ? 0 : below((int)last[m]);
-                }
-                table->attend_many(type, &q[0][0], MOST, M, k.data, v.data, stride, first, last, head, 0.4f, &out[0][0],
-                                   MOST);
-                for (int m = 0; m < M; m++) {
-                    table->attend(type, q[m], k.data, v.data, stride, first[m], last[m], head, 0.4f, one);
-                    assert_memory_equal(one, out[m], (size_t)head * sizeof *one);
-                    ref->attend(type, q[m], k.data, v.data, stride, first[m], last[m], head, 0.4f, expected);
-                    for (int64_t c = 0; c < head; c++)
-                        assert_true(fabsf(one[c] - expected[c]) <= 2e-5f);
-                }
-                fenced_free(k);
-                fenced_free(v);
-            }
-}
-
-/* Position 0 has score 0 and position 1 a negative one; the second column of the result over the first is the weight.
- */
-static void weights_of_attention_are_accurate_exponentials(void **state)
-{
-    enum { HEAD = 32 };
-    static float keys[ATTEND_BLOCK * HEAD], values[2 * HEAD];
-    float q[HEAD] = {0}, key[HEAD] = {0}, out[HEAD];
-    const kernel_table *table;
-    q[0] = 1;
-    values[0] = values[HEAD + 1] = 1;
-    for (int i = 0; (table = vector_table(i)); i++)
-        for (int k = 0; k < 20000; k++) {
-            float x = (float)uniform() * (k % 2 ? 3 : 42) - (k % 2 ? 3 : 42);
-            memset(keys, 0, sizeof keys);
-            key[0] = x;
-            table->key_store(KV_F32, key, keys, 1, HEAD);
-            table->attend(KV_F32, q, keys, values, HEAD * sizeof *values, 0, 2, HEAD, 1, out);
-            double exact = exp((double)x), got = (double)out[1] / (double)out[0];
-            /* roundings: of the weight and of two quotients; of log2 e and of the exponent of 2, which grow with |x| */
-            assert_true(fabs(got / exact - 1) <= (4 + fabs((double)x)) * 0x1p-23);
-        }
-}
-
 static void caches_hold_the_same_bytes_in_every_table(void **state)
 {
     const kernel_table *ref = kernel_table_find("ref"), *table;
@@ -519,8 +371,6 @@ int main(void)
         cmocka_unit_test(rows_of_any_length_in_blocks_are_served),
         cmocka_unit_test(products_are_near_refs),
         cmocka_unit_test(the_other_orientation_is_a_chain_over_rows),
-        cmocka_unit_test(attention_is_near_refs_and_the_same_alone_or_in_a_group),
-        cmocka_unit_test(weights_of_attention_are_accurate_exponentials),
         cmocka_unit_test(caches_hold_the_same_bytes_in_every_table),
         cmocka_unit_test(exponentials_are_accurate_in_bodies_and_tails),
         cmocka_unit_test(elements_of_vectors_do_not_depend_on_their_place),

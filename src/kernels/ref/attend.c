@@ -24,42 +24,42 @@ void ref_kv_store(kv_type type, const float *x, void *out, int64_t head_dim)
 
 static const size_t number_bytes[KV_COUNT] = {[KV_F32] = 4, [KV_F16] = 2, [KV_Q8_0] = 1};
 
-/* Where a position's numbers lie among the keys; see kernels.h. */
-static char *key_block(kv_type type, const void *keys, int64_t position, int64_t head_dim)
+/* Where the numbers of a place lie in a page of keys; see kernels.h. */
+static char *key_group(kv_type type, const void *page, int64_t place, int64_t head_dim)
 {
-    return (char *)keys + (size_t)(position / KEYS_ABREAST * KEYS_ABREAST) * kv_bytes(type, head_dim);
+    return (char *)page + (size_t)(place / KEYS_ABREAST * KEYS_ABREAST) * kv_bytes(type, head_dim);
 }
-static size_t key_scale_at(int64_t position, int64_t element)
+static size_t key_scale_at(int64_t place, int64_t element)
 {
-    return (size_t)(element / 32 * KEYS_ABREAST + position % KEYS_ABREAST) * sizeof(uint16_t);
+    return (size_t)(element / 32 * KEYS_ABREAST + place % KEYS_ABREAST) * sizeof(uint16_t);
 }
-static size_t key_number_at(kv_type type, int64_t position, int64_t element, int64_t head_dim)
+static size_t key_number_at(kv_type type, int64_t place, int64_t element, int64_t head_dim)
 {
     size_t scales = type == KV_Q8_0 ? (size_t)(head_dim / 32 * KEYS_ABREAST) * sizeof(uint16_t) : 0;
-    return scales + (size_t)(element * KEYS_ABREAST + position % KEYS_ABREAST) * number_bytes[type];
+    return scales + (size_t)(element * KEYS_ABREAST + place % KEYS_ABREAST) * number_bytes[type];
 }
 
-void ref_key_place(kv_type type, const void *stored, void *keys, int64_t position, int64_t start, int64_t n,
+void ref_key_place(kv_type type, const void *stored, void *page, int64_t place, int64_t start, int64_t n,
                    int64_t head_dim)
 {
-    char *block = key_block(type, keys, position, head_dim);
+    char *group = key_group(type, page, place, head_dim);
     const char *from = stored;
     size_t bytes = number_bytes[type];
     if (type == KV_Q8_0) {
-        memcpy(block + key_scale_at(position, start), from, sizeof(uint16_t));
+        memcpy(group + key_scale_at(place, start), from, sizeof(uint16_t));
         from += sizeof(uint16_t);
     }
     for (int64_t i = 0; i < n; i++)
-        memcpy(block + key_number_at(type, position, start + i, head_dim), from + (size_t)i * bytes, bytes);
+        memcpy(group + key_number_at(type, place, start + i, head_dim), from + (size_t)i * bytes, bytes);
 }
 
-void ref_key_store(kv_type type, const float *x, void *keys, int64_t position, int64_t head_dim)
+void ref_key_store(kv_type type, const float *x, void *page, int64_t place, int64_t head_dim)
 {
     char stored[PIECE * sizeof(float)];
     for (int64_t c = 0; c < head_dim; c += PIECE) {
         int64_t n = head_dim - c < PIECE ? head_dim - c : PIECE;
         ref_kv_store(type, x + c, stored, n);
-        ref_key_place(type, stored, keys, position, c, n, head_dim);
+        ref_key_place(type, stored, page, place, c, n, head_dim);
     }
 }
 
@@ -73,77 +73,88 @@ static void load_piece(kv_type type, const void *row, int64_t start, int64_t n, 
 }
 
 /* The same of a key. */
-static void load_key_piece(kv_type type, const void *keys, int64_t position, int64_t start, int64_t n, int64_t head_dim,
+static void load_key_piece(kv_type type, const void *page, int64_t place, int64_t start, int64_t n, int64_t head_dim,
                            float *out)
 {
-    const char *block = key_block(type, keys, position, head_dim);
+    const char *group = key_group(type, page, place, head_dim);
     char stored[PIECE * sizeof(float)];
     size_t at = 0, bytes = number_bytes[type];
     if (type == KV_Q8_0) {
-        memcpy(stored, block + key_scale_at(position, start), sizeof(uint16_t));
+        memcpy(stored, group + key_scale_at(place, start), sizeof(uint16_t));
         at = sizeof(uint16_t);
     }
     for (int64_t i = 0; i < n; i++, at += bytes)
-        memcpy(stored + at, block + key_number_at(type, position, start + i, head_dim), bytes);
+        memcpy(stored + at, group + key_number_at(type, place, start + i, head_dim), bytes);
     kernel_table_ref.ops[as_weights[type]].dequantise(stored, out, n);
 }
 
-static float key_product(kv_type type, const float *q, const void *keys, int64_t position, int64_t head_dim)
+static float key_product(const attend_args *a, const float *q, int64_t position)
 {
+    const char *page = (const char *)a->key_pages[position / ATTEND_BLOCK] + a->key_offset;
     float piece[PIECE], sum = 0;
-    for (int64_t c = 0; c < head_dim; c += PIECE) {
-        int64_t n = head_dim - c < PIECE ? head_dim - c : PIECE;
-        load_key_piece(type, keys, position, c, n, head_dim, piece);
+    for (int64_t c = 0; c < a->key_dim; c += PIECE) {
+        int64_t n = a->key_dim - c < PIECE ? a->key_dim - c : PIECE;
+        load_key_piece(a->type, page, position % ATTEND_BLOCK, c, n, a->key_dim, piece);
         for (int64_t i = 0; i < n; i++)
             sum += q[c + i] * piece[i];
     }
     return sum;
 }
 
-static void add_value(kv_type type, float weight, const void *value, int64_t head_dim, float *out)
+static void add_value(const attend_args *a, float weight, int64_t position, float *out)
 {
+    int64_t page = position / ATTEND_BLOCK, place = position % ATTEND_BLOCK;
     float piece[PIECE];
-    for (int64_t c = 0; c < head_dim; c += PIECE) {
-        int64_t n = head_dim - c < PIECE ? head_dim - c : PIECE;
-        load_piece(type, value, c, n, piece);
+    for (int64_t c = 0; c < a->value_dim; c += PIECE) {
+        int64_t n = a->value_dim - c < PIECE ? a->value_dim - c : PIECE;
+        if (a->value_pages)
+            load_piece(a->type, (const char *)a->value_pages[page] + a->value_offset + place * a->value_stride, c, n,
+                       piece);
+        else
+            load_key_piece(a->type, (const char *)a->key_pages[page] + a->key_offset, place, c, n, a->key_dim, piece);
         for (int64_t i = 0; i < n; i++)
             out[c + i] += weight * piece[i];
     }
 }
 
-void ref_attend(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
-                int64_t last, int64_t head_dim, float scale, float *out)
+static float scaled_score(const attend_args *a, float product)
 {
-    float max = -INFINITY, total = 0;
-    memset(out, 0, (size_t)head_dim * sizeof *out);
-    for (int64_t p = first; p < last;) { /* one absolute block of positions: [p, end) */
-        float score[ATTEND_BLOCK], block_max = max;
+    float score = product * a->scale;
+    return a->softcap > 0 ? a->softcap * tanhf(score / a->softcap) : score;
+}
+
+static void attend_query(const attend_args *a, int64_t query)
+{
+    const float *q = a->q + query * a->q_stride;
+    float *out = a->out + query * a->out_stride, max = a->sinks ? a->sinks[query] : -INFINITY;
+    float total = a->sinks ? 1 : 0; /* of weights relative to max; the sink's own first */
+    int64_t last = a->last[query];
+    memset(out, 0, (size_t)a->value_dim * sizeof *out);
+    for (int64_t p = a->first[query]; p < last;) { /* the part [p, end) of one page */
+        float score[ATTEND_BLOCK], new_max = max;
         int64_t end = (p / ATTEND_BLOCK + 1) * ATTEND_BLOCK, n = (end < last ? end : last) - p;
         for (int64_t i = 0; i < n; i++) {
-            score[i] = key_product(type, q, keys, p + i, head_dim) * scale;
-            block_max = fmaxf(block_max, score[i]);
+            score[i] = scaled_score(a, key_product(a, q, p + i));
+            new_max = fmaxf(new_max, score[i]);
         }
-        float keep = expf(max - block_max); /* 0 for the first block */
-        max = block_max;
+        float keep = expf(max - new_max); /* 0 for the first page, where there is no sink */
+        max = new_max;
         total *= keep;
-        for (int64_t i = 0; i < head_dim; i++)
+        for (int64_t i = 0; i < a->value_dim; i++)
             out[i] *= keep;
         for (int64_t i = 0; i < n; i++) {
             float weight = expf(score[i] - max);
             total += weight;
-            add_value(type, weight, (const char *)values + (p + i) * stride, head_dim, out);
+            add_value(a, weight, p + i, out);
         }
         p += n;
     }
-    for (int64_t i = 0; i < head_dim; i++)
+    for (int64_t i = 0; i < a->value_dim; i++)
         out[i] /= total;
 }
 
-void ref_attend_many(kv_type type, const float *q, int64_t q_stride, int64_t m, const void *keys, const void *values,
-                     int64_t stride, const int64_t *first, const int64_t *last, int64_t head_dim, float scale,
-                     float *out, int64_t out_stride)
+void ref_attend(const attend_args *args)
 {
-    for (int64_t i = 0; i < m; i++)
-        ref_attend(type, q + i * q_stride, keys, values, stride, first[i], last[i], head_dim, scale,
-                   out + i * out_stride);
+    for (int64_t i = 0; i < args->n; i++)
+        attend_query(args, i);
 }

@@ -24,14 +24,10 @@ void ref_q8_0_store(const float *x, uint8_t *out, int64_t n); /* GGUF's Q8_0 */
 
 /* attend.c */
 void ref_kv_store(kv_type type, const float *x, void *out, int64_t head_dim);
-void ref_key_store(kv_type type, const float *x, void *keys, int64_t position, int64_t head_dim);
-/* The bytes that kv_store made of n <= 32 elements from `start` on, to their places among the keys. */
-void ref_key_place(kv_type type, const void *stored, void *keys, int64_t position, int64_t start, int64_t n,
+void ref_key_store(kv_type type, const float *x, void *page, int64_t place, int64_t head_dim);
+/* The bytes that kv_store made of n <= 32 elements from `start` on, to their places in a page of keys. */
+void ref_key_place(kv_type type, const void *stored, void *page, int64_t place, int64_t start, int64_t n,
                    int64_t head_dim);
-void ref_attend(kv_type type, const float *q, const void *keys, const void *values, int64_t stride, int64_t first,
-                int64_t last, int64_t head_dim, float scale, float *out);
-void ref_attend_many(kv_type type, const float *q, int64_t q_stride, int64_t m, const void *keys, const void *values,
-                     int64_t stride, const int64_t *first, const int64_t *last, int64_t head_dim, float scale,
-                     float *out, int64_t out_stride);
+void ref_attend(const attend_args *args);
 
 #endif

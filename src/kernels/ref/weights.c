@@ -162,5 +162,4 @@ const kernel_table kernel_table_ref = {
     .kv_store = ref_kv_store,
     .key_store = ref_key_store,
     .attend = ref_attend,
-    .attend_many = ref_attend_many,
 };

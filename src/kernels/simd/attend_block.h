@@ -1,5 +1,5 @@
-/* attend_block.h - what attention does with one block of ATTEND_BLOCK positions, however many queries there are: which
- * positions each query uses, where keys lie, and the softmax. The products are in attend_few.h and attend_panels.h. */
+/* attend_block.h - what attention does with one block of ATTEND_BLOCK positions (a page), however many queries there
+ * are: which positions each query uses, where keys lie, and the softmax. The products are in attend_few.h and attend_panels.h. */
 #ifndef ODMOE_KERNELS_SIMD_ATTEND_BLOCK_H
 #define ODMOE_KERNELS_SIMD_ATTEND_BLOCK_H
 
@@ -16,16 +16,20 @@ typedef struct query_run {
 } query_run;
 
 typedef struct attention {
-    const uint8_t *keys, *values;
-    int64_t stride, key_bytes, head_dim;
-    float scale;    /* of a score, as an exponent of 2 */
-    const float *q; /* [m, q_stride] */
+    const void *const *key_pages, *const *value_pages;
+    size_t key_offset, value_offset;
+    int64_t value_stride, key_bytes, key_dim, value_dim;
+    float scale;     /* of a score, after its cap, as an exponent of 2 */
+    float cap_scale; /* above 0: of a score before its cap is taken, tanh(score * cap_scale) */
+    const float *q;  /* [m, q_stride] */
     int64_t q_stride, m;
     const int64_t *first, *last;
-    float *out; /* [m, out_stride], sums of weighted values so far */
+    const float *sinks; /* [m] or NULL */
+    float *out;         /* [m, out_stride], sums of weighted values so far */
     int64_t out_stride;
-    int64_t base, from, to;   /* the block: its first position, and what any query uses of it, relative to that */
-    const uint8_t *next_keys; /* the block that comes next, to be fetched meanwhile; this one where there is none */
+    int64_t base, from, to;       /* the block: its first position, and what any query uses of it, relative to that */
+    const uint8_t *keys, *values; /* of the block */
+    const uint8_t *next_keys;     /* of the block that comes next, to be fetched meanwhile; this one's at the end */
     int64_t runs;
     query_run run[GROUP];
     float score[GROUP][ATTEND_BLOCK], largest[GROUP], total[GROUP][16]; /* total: sums of weights, position % 16 */
@@ -59,7 +63,7 @@ static void cut_runs(attention *a)
 ALWAYS_INLINE const uint8_t *keys_at(const attention *a, int64_t j, int64_t *place)
 {
     *place = j % KEYS_ABREAST;
-    return a->keys + (a->base + j - *place) * a->key_bytes;
+    return a->keys + (j - *place) * a->key_bytes;
 }
 /* Where the numbers of a group of keys start: behind the scales, which only Q8_0 has. */
 ALWAYS_INLINE const uint8_t *key_numbers(kv_type type, const uint8_t *group, int64_t head_dim)
@@ -92,15 +96,15 @@ ALWAYS_INLINE void prefetch_step(prefetch *p)
     __builtin_prefetch(p->at);
     p->at += p->step;
 }
-/* While `positions` scores from j on are computed, in head_dim steps: the same positions' values. */
+/* While `positions` scores from j on are computed, in key_dim steps: the same positions' values. */
 ALWAYS_INLINE prefetch prefetch_values(const attention *a, int64_t j, int64_t positions)
 {
-    return (prefetch){a->values + (a->base + j) * a->stride, positions * a->stride / a->head_dim};
+    return (prefetch){a->values + j * a->value_stride, positions * a->value_stride / a->key_dim};
 }
 /* While `columns` columns of values from c on are added up, in ATTEND_BLOCK steps: as large a part of the next keys. */
 ALWAYS_INLINE prefetch prefetch_keys(const attention *a, int64_t c, int64_t columns)
 {
-    int64_t column = ATTEND_BLOCK * a->key_bytes / a->head_dim;
+    int64_t column = ATTEND_BLOCK * a->key_bytes / a->value_dim;
     return (prefetch){a->next_keys + c * column, columns * column / ATTEND_BLOCK};
 }
 
@@ -109,10 +113,17 @@ static void rescale(attention *a, int64_t i, f32x16 scale)
 {
     float *out = a->out + i * a->out_stride;
     f32x16_store(a->total[i], f32x16_mul(f32x16_load(a->total[i]), scale));
-    for (int64_t c = 0; c < a->head_dim; c += 16) {
-        int64_t width = a->head_dim - c < 16 ? a->head_dim - c : 16;
+    for (int64_t c = 0; c < a->value_dim; c += 16) {
+        int64_t width = a->value_dim - c < 16 ? a->value_dim - c : 16;
         f32x16_store_part(out + c, f32x16_mul(f32x16_load_part(out + c, width), scale), width);
     }
+}
+
+/* Scores at [from, to), and others of the vectors that these lie in, to tanh(score * scale). */
+static void cap_scores(float *score, int64_t from, int64_t to, float scale)
+{
+    for (int64_t j = from / 16 * 16; j < to; j += 16)
+        f32x16_store(score + j, f32x16_tanh(f32x16_mul(f32x16_load(score + j), f32x16_set1(scale))));
 }
 
 /* Scores of query i's positions [from, to) to weights 2^(score * scale - the largest so far). */
@@ -120,6 +131,8 @@ ALWAYS_INLINE void weights_of_query(attention *a, int64_t i, int64_t from, int64
 {
     float *s = a->score[i];
     f32x16 v[ATTEND_BLOCK / 16], scale = f32x16_set1(a->scale), max;
+    if (a->cap_scale > 0)
+        cap_scores(s, from, to, a->cap_scale);
     for (int64_t j = 0; j < from; j++)
         s[j] = -INFINITY;
     for (int64_t j = to; j < ATTEND_BLOCK; j++)

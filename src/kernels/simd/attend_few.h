@@ -25,7 +25,7 @@ ALWAYS_INLINE void few_scores(kv_type type, int queries, attention *a, int64_t i
     const int vectors = few_vectors(queries);
     f32x16 sum[FEW_QUERIES][FEW_VECTORS], scale[FEW_VECTORS], key[FEW_VECTORS];
     int64_t place;
-    const uint8_t *group = keys_at(a, j, &place), *numbers = key_numbers(type, group, a->head_dim);
+    const uint8_t *group = keys_at(a, j, &place), *numbers = key_numbers(type, group, a->key_dim);
     const float *q = a->q + i * a->q_stride;
     prefetch values = prefetch_values(a, j, 16 * vectors);
 #pragma GCC unroll 8
@@ -33,8 +33,8 @@ ALWAYS_INLINE void few_scores(kv_type type, int queries, attention *a, int64_t i
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             sum[t][v] = f32x16_zero();
-    for (int64_t c = 0; c < a->head_dim; c += 32) {
-        int64_t end = a->head_dim - c < 32 ? a->head_dim : c + 32;
+    for (int64_t c = 0; c < a->key_dim; c += 32) {
+        int64_t end = a->key_dim - c < 32 ? a->key_dim : c + 32;
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             scale[v] = key_scales(type, group, place + 16 * v, c);
@@ -71,7 +71,7 @@ static void load_value_scales(attention *a, int64_t from, int64_t to, int64_t c)
 {
     uint16_t half[ATTEND_BLOCK] = {0};
     for (int64_t j = from; j < to; j++)
-        memcpy(&half[j], a->values + (a->base + j) * a->stride + c / 32 * 34, sizeof *half);
+        memcpy(&half[j], a->values + j * a->value_stride + c / 32 * 34, sizeof *half);
     for (int j = 0; j < ATTEND_BLOCK; j += 16)
         f32x16_store(a->value_scale + j, f32x16_from_f16(half + j));
 }
@@ -91,14 +91,14 @@ ALWAYS_INLINE void few_values(dtype t, int queries, int vectors, attention *a, i
 {
     f32x16 sum[FEW_QUERIES][FEW_VECTORS], value[FEW_VECTORS];
     float *out = a->out + i * a->out_stride + c;
-    const uint8_t *row = a->values + (a->base + from) * a->stride;
+    const uint8_t *row = a->values + from * a->value_stride;
     prefetch keys = prefetch_keys(a, c, 16 * vectors);
 #pragma GCC unroll 8
     for (int k = 0; k < queries; k++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             sum[k][v] = f32x16_load(out + k * a->out_stride + 16 * v);
-    for (int64_t j = from; j < to; j++, row += a->stride) {
+    for (int64_t j = from; j < to; j++, row += a->value_stride) {
         prefetch_step(&keys);
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
@@ -121,10 +121,10 @@ ALWAYS_INLINE void few_values(dtype t, int queries, int vectors, attention *a, i
 /* The same for all whole vectors of columns. */
 ALWAYS_INLINE void few_values_of_run(dtype t, int queries, attention *a, int64_t i, int64_t from, int64_t to)
 {
-    for (int64_t c = 0, vectors; c + 16 <= a->head_dim; c += 16 * vectors) {
+    for (int64_t c = 0, vectors; c + 16 <= a->value_dim; c += 16 * vectors) {
         if (t == DTYPE_Q8_0 && c % 32 == 0)
             load_value_scales(a, from, to, c);
-        vectors = c + 16 * few_vectors(queries) <= a->head_dim ? few_vectors(queries) : 1;
+        vectors = c + 16 * few_vectors(queries) <= a->value_dim ? few_vectors(queries) : 1;
         if (vectors == few_vectors(queries))
             few_values(t, queries, few_vectors(queries), a, i, from, to, c);
         else
@@ -141,7 +141,7 @@ ALWAYS_INLINE int few_count(int64_t left)
 static_assert(FEW_QUERIES == 8 || FEW_QUERIES == 4, "few_count's numbers");
 
 /* score[i][j] = q_i . key_j for what is used of the block, and for others of the tiles that these lie in. */
-ALWAYS_INLINE void few_scores_of_all(kv_type type, attention *a)
+ALWAYS_INLINE void few_scores_inline(kv_type type, attention *a)
 {
     for (int64_t i = 0, now; i < a->m; i += now) {
         now = few_count(a->m - i);
@@ -157,7 +157,7 @@ ALWAYS_INLINE void few_scores_of_all(kv_type type, attention *a)
 }
 
 /* out_i += sum_j weight_j * value_j for all whole vectors of columns. */
-ALWAYS_INLINE void few_values_of_all(dtype t, attention *a)
+ALWAYS_INLINE void few_values_inline(dtype t, attention *a)
 {
     for (const query_run *r = a->run; r < a->run + a->runs; r++)
         for (int64_t i = r->first, end = i + r->count, now; i < end; i += now) {
@@ -171,6 +171,41 @@ ALWAYS_INLINE void few_values_of_all(dtype t, attention *a)
             else
                 few_values_of_run(t, 1, a, i, r->from, r->to);
         }
+}
+
+/* A function of its own for each type of cache: within a larger one the compiler runs out of registers for the queries'
+ * addresses and spills them in the innermost loop. */
+#define FEW_FUNCTIONS(KV, TYPE)                        \
+    static NOINLINE void few_scores_##KV(attention *a) \
+    {                                                  \
+        few_scores_inline(KV, a);                      \
+    }                                                  \
+    static NOINLINE void few_values_##KV(attention *a) \
+    {                                                  \
+        few_values_inline(TYPE, a);                    \
+    }
+FEW_FUNCTIONS(KV_F16, DTYPE_F16)
+FEW_FUNCTIONS(KV_Q8_0, DTYPE_Q8_0)
+FEW_FUNCTIONS(KV_F32, DTYPE_F32)
+
+ALWAYS_INLINE void few_scores_of_all(kv_type type, attention *a)
+{
+    if (type == KV_F16)
+        few_scores_KV_F16(a);
+    else if (type == KV_Q8_0)
+        few_scores_KV_Q8_0(a);
+    else
+        few_scores_KV_F32(a);
+}
+
+ALWAYS_INLINE void few_values_of_all(kv_type type, attention *a)
+{
+    if (type == KV_F16)
+        few_values_KV_F16(a);
+    else if (type == KV_Q8_0)
+        few_values_KV_Q8_0(a);
+    else
+        few_values_KV_F32(a);
 }
 
 #endif

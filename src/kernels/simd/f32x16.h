@@ -40,6 +40,7 @@
 
 /* The shared code is inlined into functions with constant arguments. */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
 
 #if defined __AVX512F__
 #include "kernels/x86/f32x16_avx512.h"
@@ -122,6 +123,13 @@ ALWAYS_INLINE f32x16 f32x16_exp(f32x16 x)
 {
     f32x16_exp_of(1, &x);
     return x;
+}
+
+/* f32x16_tanh - within 1.2e-7 of tanh(x), not relative to it; -1 and 1 for infinities. */
+ALWAYS_INLINE f32x16 f32x16_tanh(f32x16 x)
+{
+    f32x16 one = f32x16_set1(1.0f), e = f32x16_exp(f32x16_add(x, x));
+    return f32x16_sub(one, f32x16_div(f32x16_set1(2.0f), f32x16_add(e, one)));
 }
 
 /* f32x16_exp2 - 2^x within 1 ulp or so, for x of at most 127; 2^-125 below -125, so that no number is subnormal.

@@ -139,12 +139,14 @@ static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe
 /* ---- state and workspace ---- */
 
 typedef struct attention_work {
-    float *q;        /* [max_rows, heads * head_dim] */
-    float *k, *v;    /* [max_rows, kv_heads * head_dim] */
-    float *out;      /* [max_rows, heads * head_dim] */
-    activations mid; /* `out` in the formats of the output projection */
-    float *tile;     /* [threads][2][TILE_ROWS * group, head_dim]: queries and results of one tile, side by side */
-    int64_t *tiles;  /* [max_rows + 1] first row of each tile */
+    float *q;           /* [max_rows, heads * head_dim] */
+    float *k, *v;       /* [max_rows, kv_heads * head_dim] */
+    float *out;         /* [max_rows, heads * head_dim] */
+    activations mid;    /* `out` in the formats of the output projection */
+    float *tile;        /* [threads][2][TILE_ROWS * group, head_dim]: queries and results of one tile, side by side */
+    int64_t *tiles;     /* [max_rows + 1] first row of each tile */
+    const void **pages; /* [threads][2][most_pages]: keys and values of one tile's sequence, in pages of ATTEND_BLOCK */
+    int64_t most_pages; /* of a sequence */
 } attention_work;
 
 static size_t head_stride(const layer_config *l, kv_type kv)
@@ -189,6 +191,8 @@ static void *layout(arena *a, const model_config *c, unsigned mask, int64_t max_
     activations_layout(a, &w.mid, mask, max_rows, (int64_t)out);
     w.tile = arena_take(a, (size_t)threads * tile, sizeof(float));
     w.tiles = arena_take(a, rows + 1, sizeof *w.tiles);
+    w.most_pages = (int64_t)room_of(c->context) / ATTEND_BLOCK;
+    w.pages = arena_take(a, 2 * (size_t)w.most_pages * (size_t)threads, sizeof *w.pages);
     if (at)
         *at = w;
     return at;
@@ -239,8 +243,7 @@ static void shape_heads(const mixer_call *call, int64_t row, float *x, int heads
         if (norm_weight && c->norm_heads)
             k->rms_norm(head, norm_weight, c->rms_eps, head, dim);
         if (call->rope)
-            rope_turn(call->rope, head, call->cosines + row * call->rope->half,
-                      call->sines + row * call->rope->half);
+            rope_turn(call->rope, head, call->cosines + row * call->rope->half, call->sines + row * call->rope->half);
     }
 }
 
@@ -258,11 +261,20 @@ static void append_row(void *ctx, int64_t row, int worker)
     clip(v, v_dim(l), call->config->clip_qkv);
     const mixer_row *r = &call->rows[row];
     for (int h = 0; h < l->kv_heads; h++) {
-        kernels->key_store(call->kv, k + (int64_t)h * l->key_dim, keys_of(call, r, h), r->position, l->key_dim);
+        int64_t place = r->position % ATTEND_BLOCK;
+        char *page = keys_of(call, r, h) + (size_t)(r->position - place) * head_stride(l, call->kv);
+        kernels->key_store(call->kv, k + (int64_t)h * l->key_dim, page, place, l->key_dim);
         kernels->kv_store(call->kv, v + (int64_t)h * l->value_dim,
-                          values_of(call, r, h) + (size_t)r->position * head_stride(l, call->kv),
-                          l->value_dim);
+                          values_of(call, r, h) + (size_t)r->position * head_stride(l, call->kv), l->value_dim);
     }
+}
+
+/* The pages of a head's keys or values up to a position. */
+static void list_pages(const mixer_call *call, const char *start, int64_t position, const void **page)
+{
+    size_t bytes = ATTEND_BLOCK * head_stride(layer_of(call), call->kv);
+    for (int64_t i = 0; i <= position / ATTEND_BLOCK; i++)
+        page[i] = start + (size_t)i * bytes;
 }
 
 /* Attention of one tile of rows with one key/value head. Task = tile * kv_heads + head. */
@@ -279,6 +291,9 @@ static void attend_task(void *ctx, int64_t task, int worker)
     int64_t from[TILE_ROWS * 64], to[TILE_ROWS * 64];
     const mixer_row *r = &call->rows[first_row];
     int window = l->window;
+    const void **key_pages = w->pages + worker * 2 * w->most_pages, **value_pages = key_pages + w->most_pages;
+    list_pages(call, keys_of(call, r, head), r[rows - 1].position, key_pages);
+    list_pages(call, values_of(call, r, head), r[rows - 1].position, value_pages);
     /* Query heads of one key/value head are side by side; more than 64 of them go in turns. */
     for (int done = 0; done < group; done += 64) {
         int heads = group - done < 64 ? group - done : 64;
@@ -291,8 +306,20 @@ static void attend_task(void *ctx, int64_t task, int worker)
                 to[i * heads + h] = position + 1;
             }
         }
-        call->c->kernels->attend_many(call->kv, q, dim, rows * heads, keys_of(call, r, head), values_of(call, r, head),
-                                      (int64_t)head_stride(l, call->kv), from, to, dim, scale, out, dim);
+        call->c->kernels->attend(&(attend_args){.type = call->kv,
+                                                .key_dim = dim,
+                                                .value_dim = dim,
+                                                .scale = scale,
+                                                .key_pages = key_pages,
+                                                .value_pages = value_pages,
+                                                .value_stride = (int64_t)head_stride(l, call->kv),
+                                                .n = rows * heads,
+                                                .first = from,
+                                                .last = to,
+                                                .q = q,
+                                                .q_stride = dim,
+                                                .out = out,
+                                                .out_stride = dim});
         for (int64_t i = 0; i < rows; i++)
             memcpy(w->out + (first_row + i) * all + head * part + done * dim, out + i * heads * dim,
                    (size_t)(heads * dim) * sizeof *out);
