@@ -141,26 +141,65 @@ typedef struct odmoe_predictor {
                             int32_t *n, odmoe_error *err);
 } odmoe_predictor;
 
-typedef enum odmoe_score { ODMOE_SCORE_SOFTMAX, ODMOE_SCORE_SIGMOID } odmoe_score;
-typedef enum odmoe_activation { ODMOE_SWIGLU } odmoe_activation;
+/* How a router's logits become scores. */
+typedef enum odmoe_score {
+    ODMOE_SCORE_SOFTMAX,        /* over all experts */
+    ODMOE_SCORE_SIGMOID,        /* of each logit */
+    ODMOE_SCORE_SOFTMAX_CHOSEN, /* chosen by logit; weights are a softmax over the chosen */
+    ODMOE_SCORE_SQRT_SOFTPLUS,  /* sqrt(log(1 + exp(logit))) */
+    ODMOE_SCORE_COUNT
+} odmoe_score;
+
+/* What a group of experts is judged by. */
+typedef enum odmoe_group_score {
+    ODMOE_GROUP_BEST_TWO, /* the sum of its two best scores, selection bias included (DeepSeek-V3) */
+    ODMOE_GROUP_MAXIMUM,  /* its best score (DeepSeek-V2) */
+    ODMOE_GROUP_SCORE_COUNT
+} odmoe_group_score;
 
 /* The variants of routers, as data. Ties go to the lower index. */
 typedef struct odmoe_router {
+    size_t size; /* set by odmoe_layer_options_init */
     int32_t score;
-    int32_t renormalise; /* 1: the chosen weights sum to 1 (before scale) */
-    float scale;
-    int32_t groups, groups_used; /* selection limited to the best groups (DeepSeek-V3); 0: off */
+    int32_t renormalise;         /* 1: the chosen weights are divided by their sum (before scale) */
+    float sum_add, sum_floor;    /* the divisor is max(sum + sum_add, sum_floor) */
+    float scale;                 /* multiplies the weights */
+    int32_t groups, groups_used; /* experts in `groups` equal groups: only the best groups_used may be chosen from;
+                                    0: off */
+    int32_t group_score;
+    int32_t weight_on_input; /* 1: a weight multiplies its expert's input, not its output (Llama 4) */
+    int64_t reserved[4];     /* 0: room for more */
 } odmoe_router;
+
+/* The activation between an expert's matrices; g is gate's product, u up's. */
+typedef enum odmoe_activation {
+    ODMOE_SWIGLU,         /* silu(g) * u */
+    ODMOE_SWIGLU_CLAMPED, /* g' = min(g, limit), u' = clamp(u, -limit, limit): g' * sigmoid(alpha g') * (u' + offset) */
+    ODMOE_GEGLU_TANH,     /* gelu(g), by tanh, * u */
+    ODMOE_RELU2,          /* max(u, 0)^2: experts have no gate matrix */
+    ODMOE_ACTIVATION_COUNT
+} odmoe_activation;
+
+typedef struct odmoe_glu {
+    int32_t kind;               /* odmoe_activation */
+    float alpha, limit, offset; /* of ODMOE_SWIGLU_CLAMPED; gpt-oss has 1.702, 7 and 1 */
+} odmoe_glu;
 
 typedef struct odmoe_layer_options {
     size_t size;
     int32_t layers; /* 1 */
     int32_t hidden, ffn, experts, top_k;
     odmoe_router router;            /* softmax, renormalised, scale 1 */
-    int32_t activation;             /* ODMOE_SWIGLU */
+    odmoe_glu activation;           /* ODMOE_SWIGLU; gradients exist for this one only */
     const float *const *weights;    /* [layers] router matrices [experts, hidden]; the matrices are borrowed, and may
                                     change between calls */
-    const float *const *bias;       /* NULL, or [layers] of [experts] or NULL: added for the selection only; borrowed */
+    /* Each NULL, or [layers] of [experts] or NULL; borrowed, and may change between calls. */
+    const float *const *linear_bias;    /* added to the router's logits */
+    const float *const *selection_bias; /* added to the scores, for the selection only */
+    const float *const *expert_scale;   /* multiplies the weight of an expert, last of all */
+    /* Biases of the experts' products, each NULL, or [layers] of arrays or NULL; borrowed as above. */
+    const float *const *gate_bias, *const *up_bias; /* [experts, ffn] */
+    const float *const *down_bias;                  /* [experts, hidden] */
     const odmoe_source_ops *source; /* copied; what its ctx is stays borrowed */
     const odmoe_predictor *predictor; /* NULL, or copied */
     int32_t prefetch;                 /* experts of the next layer to read ahead, at most; 0: 2 * top_k */

@@ -25,7 +25,8 @@ ODMOE_API odmoe_status odmoe_tape_create(int keep_activations, odmoe_tape **tape
 ODMOE_API void odmoe_tape_free(odmoe_tape *tape);
 
 /* odmoe_layer_forward_train - as odmoe_layer_forward, and records the call on the tape (what was on it is lost). x
- * stays borrowed until backward; y may not overlap it (ERR_ARG). */
+ * stays borrowed until backward; y may not overlap it (ERR_ARG). ERR_UNSUPPORTED: gradients exist for ODMOE_SWIGLU
+ * without expert biases, with weights on the experts' outputs. */
 ODMOE_API odmoe_status odmoe_layer_forward_train(odmoe_layer *layer, int32_t index, const float *x, int64_t n, float *y,
                                                  odmoe_routing *routing, odmoe_tape *tape, odmoe_error *err);
 
@@ -43,6 +44,7 @@ typedef struct odmoe_backward {
      * backward with that status. NULL: they are not computed. */
     odmoe_status (*on_expert)(void *user, const odmoe_expert *gradient, odmoe_error *err);
     void *user;
+    float *dlinear_bias; /* [experts] overwritten: gradient of the router's linear bias; or NULL */
 } odmoe_backward;
 ODMOE_API void odmoe_backward_init(odmoe_backward *backward);
 

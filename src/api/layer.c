@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +15,8 @@
 
 void odmoe_layer_options_init(odmoe_layer_options *options)
 {
-    *options = (odmoe_layer_options){.size = sizeof *options, .layers = 1, .router = {.renormalise = 1, .scale = 1}};
+    *options = (odmoe_layer_options){
+        .size = sizeof *options, .layers = 1, .router = {.size = sizeof options->router, .renormalise = 1, .scale = 1}};
 }
 
 static odmoe_status check_range(const char *what, int64_t value, int64_t low, int64_t high, odmoe_error *err)
@@ -36,10 +38,15 @@ static odmoe_status check_options(const odmoe_layer_options *o, odmoe_error *err
         status = check_range("threads", o->threads, 0, THREADS_MAX, err);
     if (!status)
         status = check_range("prefetch", o->prefetch, 0, ROUTER_EXPERTS_MAX, err);
+    if (!status && o->router.size != sizeof o->router)
+        status = err_set(err, ODMOE_ERR_ARG, "router.size is %zu, expected %zu: set it with odmoe_layer_options_init",
+                         o->router.size, sizeof o->router);
     if (!status)
-        status = check_range("router.score", o->router.score, ODMOE_SCORE_SOFTMAX, ODMOE_SCORE_SIGMOID, err);
-    if (!status && o->activation != ODMOE_SWIGLU)
-        status = err_set(err, ODMOE_ERR_UNSUPPORTED, "activation %d: there is ODMOE_SWIGLU", o->activation);
+        status = check_range("activation.kind", o->activation.kind, 0, ODMOE_ACTIVATION_COUNT - 1, err);
+    if (!status && o->activation.kind == ODMOE_SWIGLU_CLAMPED &&
+        (!(o->activation.limit > 0) || !isfinite(o->activation.alpha) || !isfinite(o->activation.offset)))
+        status = err_set(err, ODMOE_ERR_RANGE, "activation: limit %g must be above 0, alpha %g and offset %g finite",
+                         (double)o->activation.limit, (double)o->activation.alpha, (double)o->activation.offset);
     if (!status && (!o->source || !o->weights))
         status = err_set(err, ODMOE_ERR_ARG, "a layer needs router weights and an expert source");
     for (int l = 0; !status && l < o->layers; l++)
@@ -57,28 +64,48 @@ static odmoe_status take_predictor(const odmoe_predictor *from, odmoe_predictor 
     return status;
 }
 
+#define ARRAYS 7 /* lists of the options that have an entry a layer */
+
+/* The caller's lists of pointers, copied: the arrays behind them stay the caller's. */
+static void take_arrays(odmoe_layer *layer, const odmoe_layer_options *o, layer_settings *s)
+{
+    const float *const *from[ARRAYS] = {o->weights,   o->linear_bias, o->selection_bias, o->expert_scale,
+                                        o->gate_bias, o->up_bias,     o->down_bias};
+    const float *const **to[ARRAYS] = {
+        &s->weights,           &s->vectors.linear_bias, &s->vectors.selection_bias, &s->vectors.expert_scale,
+        &s->vectors.gate_bias, &s->vectors.up_bias,     &s->vectors.down_bias};
+    for (int i = 0; i < ARRAYS; i++) {
+        const float **copy = layer->arrays + (size_t)i * (size_t)o->layers;
+        if (from[i])
+            memcpy(copy, from[i], (size_t)o->layers * sizeof *copy);
+        *to[i] = from[i] ? copy : NULL;
+    }
+}
+
 static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o, odmoe_error *err)
 {
     odmoe_predictor predictor = {0};
     layer_settings s = {.layers = o->layers,
                         .router = {.experts = o->experts,
                                    .top_k = o->top_k,
-                                   .score = o->router.score == ODMOE_SCORE_SIGMOID ? ROUTER_SIGMOID : ROUTER_SOFTMAX,
+                                   .score = (odmoe_score)o->router.score,
                                    .groups = o->router.groups,
                                    .groups_used = o->router.groups_used,
+                                   .group_score = (odmoe_group_score)o->router.group_score,
                                    .renormalise = o->router.renormalise,
-                                   .scale = o->router.scale},
+                                   .sum_add = o->router.sum_add,
+                                   .sum_floor = o->router.sum_floor,
+                                   .scale = o->router.scale,
+                                   .weight_on_input = o->router.weight_on_input},
                         .hidden = o->hidden,
                         .ffn = o->ffn,
+                        .glu = o->activation,
                         .activation_bytes = o->activation_bytes ? o->activation_bytes : ACTIVATION_BYTES,
-                        .weights = layer->routers,
-                        .bias = o->bias ? layer->routers + o->layers : NULL,
                         .predictor = o->predictor ? &predictor : NULL,
                         .prefetch = o->prefetch ? o->prefetch : 2 * o->top_k};
-    memcpy(layer->routers, o->weights, (size_t)o->layers * sizeof *layer->routers);
-    if (o->bias)
-        memcpy(layer->routers + o->layers, o->bias, (size_t)o->layers * sizeof *layer->routers);
-    experts_shape shape = {.hidden = o->hidden, .ffn = o->ffn, .experts = o->experts, .top_k = o->top_k};
+    take_arrays(layer, o, &s);
+    experts_shape shape = {
+        .hidden = o->hidden, .ffn = o->ffn, .experts = o->experts, .top_k = o->top_k, .glu = o->activation};
     const kernel_table *kernels;
     odmoe_status status = o->predictor ? take_predictor(o->predictor, &predictor, err) : ODMOE_OK;
     if (!status)
@@ -114,8 +141,8 @@ odmoe_status odmoe_layer_create(const odmoe_layer_options *options, odmoe_layer 
         return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
     }
     layer->since = mem_calloc((size_t)o.layers, sizeof *layer->since, "a layer's counters", err);
-    layer->routers = mem_calloc((size_t)o.layers * 2, sizeof *layer->routers, "a layer's routers", err);
-    status = layer->since && layer->routers ? open_layer(layer, &o, err) : ODMOE_ERR_MEMORY;
+    layer->arrays = mem_calloc((size_t)o.layers * ARRAYS, sizeof *layer->arrays, "a layer's routers", err);
+    status = layer->since && layer->arrays ? open_layer(layer, &o, err) : ODMOE_ERR_MEMORY;
     if (status)
         odmoe_layer_free(layer);
     else
@@ -130,7 +157,7 @@ void odmoe_layer_free(odmoe_layer *layer)
     layer_close(&layer->m);
     balance_clear(&layer->balance);
     free(layer->stack);
-    free(layer->routers);
+    free(layer->arrays);
     free(layer->since);
     pthread_mutex_destroy(&layer->lock);
     free(layer);

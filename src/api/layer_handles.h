@@ -41,7 +41,7 @@ void expert_from_view(const expert_tensor *tensors, const pinned_expert *view, o
 struct odmoe_layer {
     moe_layer m;
     table_source source;
-    const float **routers;        /* [2 * layers] the caller's pointers to router weights, then to biases */
+    const float **arrays;         /* the caller's pointers to router weights, biases, ...: [layers] of each */
     odmoe_source_counters *since; /* [layers] the source's counters at the last reset */
     balance balance;              /* of the call under way */
     float *stack;                 /* a layer's output in a stack, of the largest call so far */

@@ -68,6 +68,7 @@ odmoe_status odmoe_layer_backward(odmoe_layer *layer, const odmoe_tape *tape, co
     layer_gradients g = {.dy = b.dy,
                          .dx = b.dx,
                          .drouter = b.drouter,
+                         .dlinear_bias = b.dlinear_bias,
                          .aux_coef = b.aux_coef,
                          .z_coef = b.z_coef,
                          .aux_normalised = b.aux_normalised,

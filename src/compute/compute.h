@@ -82,21 +82,12 @@ typedef struct compute_work {
 
 /* ---- token-wise operations ---- */
 
-/* Activation of a gated (or plain) feed-forward network; g is gate's product, u up's.
- *   GLU_SWIGLU          silu(g) * u
- *   GLU_SWIGLU_CLAMPED  g' = min(g, limit), u' = clamp(u, -limit, limit):  g' * sigmoid(alpha * g') * (u' + offset)
- *   GLU_GEGLU_TANH      gelu(g), the tanh approximation, * u
- *   GLU_RELU2           max(u, 0)^2: there is no gate matrix */
-typedef enum glu_kind { GLU_SWIGLU, GLU_SWIGLU_CLAMPED, GLU_GEGLU_TANH, GLU_RELU2, GLU_KIND_COUNT } glu_kind;
-
-typedef struct glu_config {
-    glu_kind kind;
-    float alpha, limit, offset; /* of GLU_SWIGLU_CLAMPED */
-} glu_config;
+/* The activation of a feed-forward network: odmoe_layer.h says what the kinds compute. */
+typedef odmoe_glu glu_config;
 
 static inline bool glu_has_gate(const glu_config *g)
 {
-    return g->kind != GLU_RELU2;
+    return g->kind != ODMOE_RELU2;
 }
 
 /* Which two values of a head turn together. */
@@ -122,7 +113,8 @@ typedef enum token_op_kind {
     TOKEN_ZERO,        /* y = 0 */
     TOKEN_EMBED,       /* y = factor * row ids[t] of `rows` */
     TOKEN_ROPE_ANGLES, /* y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
-    TOKEN_RMS_NORM,    /* y = x / sqrt(mean(x^2) + eps) * weight, for each span; y may be x */
+    TOKEN_RMS_NORM,    /* y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), for each span; y may be x */
+    TOKEN_LAYER_NORM,  /* y = (x - mean) / sqrt(variance + eps) * weight + bias, over whole rows; y may be x */
     TOKEN_ADD,         /* y += factor * x, over whole rows; with `scales` (a buffer of 1 column): factor is scales[t] */
     TOKEN_SCALE,       /* y *= factor */
     TOKEN_BIAS,        /* y += weight, over whole rows */
@@ -143,6 +135,7 @@ typedef struct token_op {
     spans at;            /* of y, and of x in TOKEN_RMS_NORM unless `from` says otherwise */
     spans from;          /* of x; dim 0: as `at` */
     const float *weight; /* a vector of the span's (row's) length */
+    const float *bias;   /* of TOKEN_LAYER_NORM, or NULL */
     float factor, eps;
     const buffer *scales;
     const matrix *rows;
@@ -193,12 +186,12 @@ typedef struct attention_call {
 
 typedef struct route_call {
     const router_config *config;
-    buffer *logits;              /* [n, experts] */
-    const float *selection_bias; /* [experts] or NULL */
-    float *scores;               /* NULL, or [n, experts] out */
-    int32_t *topk;               /* [n, top_k] out */
-    float *topw;                 /* [n, top_k] out */
-    const compute_work *work;    /* from route_layout */
+    buffer *logits; /* [n, experts] */
+    router_vectors vectors;
+    float *scores;            /* NULL, or [n, experts] out */
+    int32_t *topk;            /* [n, top_k] out */
+    float *topw;              /* [n, top_k] out */
+    const compute_work *work; /* from route_layout */
 } route_call;
 
 /* ---- grouped experts ---- */

@@ -25,19 +25,19 @@ void cpu_add(float *y, const float *x, int64_t n)
 void cpu_glu(const compute *c, const glu_config *g, const float *gate, const float *up, float *y, int64_t n)
 {
     switch (g->kind) {
-    case GLU_SWIGLU_CLAMPED:
+    case ODMOE_SWIGLU_CLAMPED:
         for (int64_t i = 0; i < n; i++) {
             float a = fminf(gate[i], g->limit), b = fminf(fmaxf(up[i], -g->limit), g->limit);
             y[i] = a * sigmoid(g->alpha * a) * (b + g->offset);
         }
         break;
-    case GLU_GEGLU_TANH:
+    case ODMOE_GEGLU_TANH:
         for (int64_t i = 0; i < n; i++) {
             float x = gate[i], inner = 0.7978845608f * (x + 0.044715f * x * x * x);
             y[i] = 0.5f * x * (1 + tanhf(inner)) * up[i];
         }
         break;
-    case GLU_RELU2:
+    case ODMOE_RELU2:
         for (int64_t i = 0; i < n; i++) {
             float x = fmaxf(up[i], 0);
             y[i] = x * x;
@@ -72,12 +72,46 @@ static void rope_angles(const token_op *op, int64_t token, float *cosines, float
     }
 }
 
+#define LANES 16 /* partial sums side by side, added in a fixed order */
+
+static double sum_of(const float *x, float minus, bool squares, int64_t n)
+{
+    double lanes[LANES] = {0}, sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double v = (double)x[i] - minus;
+        lanes[i % LANES] += squares ? v * v : v;
+    }
+    for (int i = 0; i < LANES; i++)
+        sum += lanes[i];
+    return sum;
+}
+
+static void rms_norm_plain(const float *x, float eps, float *y, int64_t n)
+{
+    float scale = 1.0f / sqrtf((float)(sum_of(x, 0, true, n) / (double)n) + eps);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * scale;
+}
+
+static void layer_norm(const token_op *op, int64_t token)
+{
+    const float *x = cpu_values(op->x, token);
+    float *y = cpu_values(op->y, token);
+    int64_t n = op->y->cols;
+    float mean = (float)(sum_of(x, 0, false, n) / (double)n);
+    float scale = 1.0f / sqrtf((float)(sum_of(x, mean, true, n) / (double)n) + op->eps);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (x[i] - mean) * scale * op->weight[i] + (op->bias ? op->bias[i] : 0);
+}
+
 static void rms_norm(const compute *c, const token_op *op, int64_t token)
 {
     spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
     float *y = cpu_values(op->y, token) + at.first;
     const float *x = cpu_values(op->x, token) + from.first;
-    for (int64_t i = 0; i < at.count; i++)
+    for (int64_t i = 0; i < at.count && !op->weight; i++)
+        rms_norm_plain(x + i * from.stride, op->eps, y + i * at.stride, at.dim);
+    for (int64_t i = 0; i < at.count && op->weight; i++)
         c->kernels->rms_norm(x + i * from.stride, op->weight, op->eps, y + i * at.stride, at.dim);
 }
 
@@ -115,6 +149,9 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
         break;
     case TOKEN_RMS_NORM:
         rms_norm(c, op, token);
+        break;
+    case TOKEN_LAYER_NORM:
+        layer_norm(op, token);
         break;
     case TOKEN_ADD:
         k->add_scaled(y, cpu_values(op->x, token), op->scales ? op->scales->values[token] : op->factor, n);

@@ -1,7 +1,6 @@
 #include "compute/router.h"
 
 #include <math.h>
-#include <string.h>
 
 odmoe_status router_check(const router_config *c, odmoe_error *err)
 {
@@ -10,8 +9,15 @@ odmoe_status router_check(const router_config *c, odmoe_error *err)
     if (c->top_k < 1 || c->top_k > c->experts || c->top_k > ROUTER_TOP_K_MAX)
         return err_set(err, ODMOE_ERR_RANGE, "top-k %d: 1 to %d of %d experts are possible", c->top_k, ROUTER_TOP_K_MAX,
                        c->experts);
-    if (c->score != ROUTER_SOFTMAX && c->score != ROUTER_SIGMOID)
-        return err_set(err, ODMOE_ERR_RANGE, "router score %d is not known", (int)c->score);
+    if ((int)c->score < 0 || c->score >= ODMOE_SCORE_COUNT)
+        return err_set(err, ODMOE_ERR_RANGE, "router score %d: 0 to %d are possible", (int)c->score,
+                       ODMOE_SCORE_COUNT - 1);
+    if ((int)c->group_score < 0 || c->group_score >= ODMOE_GROUP_SCORE_COUNT)
+        return err_set(err, ODMOE_ERR_RANGE, "router group score %d: 0 to %d are possible", (int)c->group_score,
+                       ODMOE_GROUP_SCORE_COUNT - 1);
+    if (!(c->sum_add >= 0) || !(c->sum_floor >= 0) || !isfinite(c->sum_add) || !isfinite(c->sum_floor))
+        return err_set(err, ODMOE_ERR_RANGE, "sums of router weights: sum_add %g and sum_floor %g must be 0 or above",
+                       (double)c->sum_add, (double)c->sum_floor);
     if (!isfinite(c->scale) || c->scale == 0)
         return err_set(err, ODMOE_ERR_RANGE, "router scale %g would leave nothing of the experts' outputs",
                        (double)c->scale);
@@ -24,94 +30,147 @@ odmoe_status router_check(const router_config *c, odmoe_error *err)
     return ODMOE_OK;
 }
 
-void router_scores(const router_config *c, const float *logits, float *probs)
+static bool is_finite(float x)
 {
-    if (c->score == ROUTER_SIGMOID) {
-        for (int e = 0; e < c->experts; e++)
-            probs[e] = isnan(logits[e]) ? 0.0f : 1.0f / (1.0f + expf(-logits[e]));
-        return;
+    return x - x == 0;
+}
+
+/* sqrt(log(1 + exp(x))), without overflow. */
+static float sqrt_softplus(float x)
+{
+    return sqrtf(fmaxf(x, 0) + log1pf(expf(-fabsf(x))));
+}
+
+static bool scores_apart(const router_config *c, const float *logits, float *scores)
+{
+    bool finite = true;
+    for (int e = 0; e < c->experts; e++) {
+        float x = logits[e];
+        finite &= is_finite(x);
+        if (isnan(x))
+            scores[e] = 0;
+        else
+            scores[e] = c->score == ODMOE_SCORE_SIGMOID ? 1.0f / (1.0f + expf(-x)) : sqrt_softplus(x);
     }
+    return finite;
+}
+
+bool router_scores(const router_config *c, const float *logits, float *scores)
+{
+    if (!router_softmax(c))
+        return scores_apart(c, logits, scores);
+    bool finite = true;
     float max = -INFINITY, sum = 0;
-    for (int e = 0; e < c->experts; e++)
+    for (int e = 0; e < c->experts; e++) {
+        finite &= is_finite(logits[e]);
         if (logits[e] > max)
             max = logits[e];
+    }
     for (int e = 0; e < c->experts; e++) {
         /* all -inf or NaN: uniform rather than NaN; +inf: shared by those that have it */
         float d = logits[e] == max ? 0.0f : logits[e] - max;
-        probs[e] = isnan(d) ? 0.0f : expf(d);
-        sum += probs[e];
+        scores[e] = isnan(d) ? 0.0f : expf(d);
+        sum += scores[e];
     }
     for (int e = 0; e < c->experts; e++)
-        probs[e] = sum > 0 ? probs[e] / sum : 1.0f / (float)c->experts;
+        scores[e] = sum > 0 ? scores[e] / sum : 1.0f / (float)c->experts;
+    return finite;
 }
 
-/* Take the experts outside the best groups out of the running. */
-static void limit_groups(const router_config *c, const float *keys, unsigned char *taken)
+static float group_score(const router_config *c, const float *keys, int size)
+{
+    float first = -INFINITY, second = -INFINITY;
+    for (int i = 0; i < size; i++) {
+        if (keys[i] > first) {
+            second = first;
+            first = keys[i];
+        } else if (keys[i] > second) {
+            second = keys[i];
+        }
+    }
+    float score = size > 1 && c->group_score == ODMOE_GROUP_BEST_TWO ? first + second : first;
+    return isnan(score) ? -INFINITY : score; /* infinite keys of both signs */
+}
+
+/* Take the experts outside the best groups out of the running: their keys become NaN. best: scratch [groups]. */
+static void limit_groups(const router_config *c, float *keys, float *best)
 {
     int size = c->experts / c->groups;
-    float best[ROUTER_EXPERTS_MAX];
-    for (int g = 0; g < c->groups; g++) {
-        float first = -INFINITY, second = -INFINITY;
-        for (int i = 0; i < size; i++) {
-            float key = keys[g * size + i];
-            if (key > first) {
-                second = first;
-                first = key;
-            } else if (key > second) {
-                second = key;
-            }
-        }
-        best[g] = size > 1 ? first + second : first;
-        if (isnan(best[g])) /* infinite ones of both signs */
-            best[g] = -INFINITY;
-    }
+    for (int g = 0; g < c->groups; g++)
+        best[g] = group_score(c, keys + g * size, size);
     for (int g = 0; g < c->groups; g++) {
         int better = 0;
         for (int o = 0; o < c->groups; o++)
             better += best[o] > best[g] || (best[o] == best[g] && o < g);
-        if (better >= c->groups_used)
-            memset(taken + g * size, 1, (size_t)size);
+        for (int i = 0; i < size && better >= c->groups_used; i++)
+            keys[g * size + i] = NAN;
     }
 }
 
-void router_select(const router_config *c, const float *logits, const float *bias, float *probs, int32_t *topk,
-                   float *topw)
+/* A softmax over the chosen logits, the largest first. */
+static void softmax_of_chosen(const router_config *c, const float *logits, const int32_t *topk, float *topw)
 {
-    router_scores(c, logits, probs);
-    /* Softmax without a bias is chosen by logit: probabilities can collide where logits differ, and underflow to 0. */
-    float keys[ROUTER_EXPERTS_MAX];
-    bool by_logit = c->score == ROUTER_SOFTMAX && !bias && !c->groups;
-    for (int e = 0; e < c->experts; e++) {
-        float key = by_logit ? logits[e] : probs[e] + (bias ? bias[e] : 0.0f);
-        keys[e] = isnan(key) ? -INFINITY : key;
-    }
-    unsigned char taken[ROUTER_EXPERTS_MAX];
-    memset(taken, 0, (size_t)c->experts);
-    if (c->groups)
-        limit_groups(c, keys, taken);
+    float max = logits[topk[0]], sum = 0;
+    for (int k = 1; k < c->top_k; k++)
+        max = fmaxf(max, logits[topk[k]]);
     for (int k = 0; k < c->top_k; k++) {
-        int best = -1;
-        for (int e = 0; e < c->experts; e++)
-            if (!taken[e] && (best < 0 || keys[e] > keys[best]))
-                best = e;
-        taken[best] = 1;
-        topk[k] = best;
-        topw[k] = probs[best];
+        float d = logits[topk[k]] == max ? 0.0f : logits[topk[k]] - max;
+        topw[k] = isnan(d) ? 0.0f : expf(d);
+        sum += topw[k];
     }
+    for (int k = 0; k < c->top_k; k++)
+        topw[k] = sum > 0 ? topw[k] / sum : 1.0f / (float)c->top_k;
+}
+
+static void renormalise(const router_config *c, float *topw)
+{
     float sum = 0;
     for (int k = 0; k < c->top_k; k++)
         sum += topw[k];
-    for (int k = 0; k < c->top_k; k++) {
-        if (c->renormalise)
-            topw[k] = sum > 0 ? topw[k] / sum : 1.0f / (float)c->top_k;
-        topw[k] *= c->scale;
+    sum = router_divisor(c, sum);
+    for (int k = 0; k < c->top_k; k++)
+        topw[k] = sum > 0 ? topw[k] / sum : 1.0f / (float)c->top_k;
+}
+
+bool router_select(const router_config *c, const float *logits, const router_vectors *vectors, float *scores,
+                   int32_t *topk, float *topw, float *scratch)
+{
+    const float *bias = vectors->selection_bias;
+    bool finite = router_scores(c, logits, scores);
+    /* Softmax without a bias is chosen by logit: probabilities can collide where logits differ, and underflow to 0. */
+    float *keys = scratch;
+    bool by_logit = c->score == ODMOE_SCORE_SOFTMAX_CHOSEN || (c->score == ODMOE_SCORE_SOFTMAX && !bias && !c->groups);
+    for (int e = 0; e < c->experts; e++) {
+        float key = (by_logit ? logits[e] : scores[e]) + (bias ? bias[e] : 0.0f);
+        keys[e] = isnan(key) ? -INFINITY : key;
     }
+    if (c->groups)
+        limit_groups(c, keys, scratch + c->experts);
+    for (int k = 0; k < c->top_k; k++) {
+        int best = -1;
+        for (int e = 0; e < c->experts; e++) /* a key that is NaN is out of the running */
+            if (best < 0 ? !isnan(keys[e]) : keys[e] > keys[best])
+                best = e;
+        keys[best] = NAN;
+        topk[k] = best;
+        topw[k] = scores[best];
+    }
+    if (c->score == ODMOE_SCORE_SOFTMAX_CHOSEN)
+        softmax_of_chosen(c, logits, topk, topw);
+    else if (c->renormalise)
+        renormalise(c, topw);
+    for (int k = 0; k < c->top_k; k++) {
+        topw[k] *= c->scale;
+        if (vectors->expert_scale)
+            topw[k] *= vectors->expert_scale[topk[k]];
+    }
+    return finite;
 }
 
 double router_score_sum(const router_config *c, const float *scores)
 {
     double sum = 0;
-    if (c->score == ROUTER_SOFTMAX)
+    if (router_softmax(c))
         return 1;
     for (int e = 0; e < c->experts; e++)
         sum += scores[e];

@@ -17,6 +17,10 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
     size_t rows = (size_t)n, pairs = rows * (size_t)m->router.top_k, ffn = (size_t)m->shape.ffn;
     const char *what = "a tape";
     t->n = 0;
+    if (m->shape.glu.kind != ODMOE_SWIGLU || m->router.weight_on_input || m->biases)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "gradients exist for the activation ODMOE_SWIGLU without biases, with weights on the experts' "
+                       "outputs; use odmoe_layer_forward");
     if (n > INT32_MAX / m->router.top_k) /* backward groups all pairs at once, counted in 32 bits */
         return err_set(err, ODMOE_ERR_RANGE, "%lld rows: a tape takes at most %d", (long long)n,
                        INT32_MAX / m->router.top_k);
@@ -295,32 +299,39 @@ static void score_gradients(const backward *b, int64_t row, const float *scores,
     const router_config *r = &b->m->router;
     const int32_t *topk = b->t->topk + row * r->top_k;
     const float *dw = b->dw + row * r->top_k;
+    const float *scale = b->m->vectors.expert_scale ? b->m->vectors.expert_scale[b->t->index] : NULL;
     double sum = 0, inner = 0, total = router_score_sum(r, scores);
     for (int k = 0; k < r->top_k; k++) {
         sum += scores[topk[k]];
-        inner += (double)dw[k] * scores[topk[k]];
+        inner += (scale ? scale[topk[k]] : 1.0) * dw[k] * scores[topk[k]];
     }
-    /* P = s / total: with total the scores' own sum (sigmoid), each score moves all probabilities */
+    double divisor = sum + r->sum_add, through = 1; /* how much of the divisor moves with the scores */
+    if (divisor < r->sum_floor) {
+        divisor = r->sum_floor;
+        through = 0;
+    }
+    /* P = s / total: with total the scores' own sum (no softmax), each score moves all probabilities */
     double mean = 0;
-    for (int e = 0; e < r->experts && r->score == ROUTER_SIGMOID && total > 0; e++)
+    for (int e = 0; e < r->experts && !router_softmax(r) && total > 0; e++)
         mean += b->row_loss[e] * scores[e] / total;
     for (int e = 0; e < r->experts; e++)
         ds[e] = total > 0 ? (float)((b->row_loss[e] - mean) / total) : 0.0f;
     for (int k = 0; k < r->top_k; k++) {
-        double d = dw[k];
-        if (r->renormalise)
-            d = sum > 0 ? (dw[k] - inner / sum) / sum : 0;
+        double d = (scale ? scale[topk[k]] : 1.0) * dw[k];
+        if (router_renormalises(r))
+            d = divisor > 0 ? (d - through * (inner / divisor)) / divisor : 0;
         ds[topk[k]] += (float)(r->scale * d);
     }
 }
 
-/* The derivative of the sigmoid, from the logit: s * (1 - s) has no digits left where s is near one. */
-static float sigmoid_slope(float logit)
+/* The derivative of a score that depends on its own logit alone, from the logit: with s the sigmoid, s * (1 - s) has no
+ * digits left where s is near one. */
+static float score_slope(const router_config *r, float logit, float score)
 {
-    if (isnan(logit)) /* such an expert scores 0 */
-        return 0;
     float e = expf(-fabsf(logit));
-    return e / ((1 + e) * (1 + e));
+    if (r->score == ODMOE_SCORE_SIGMOID)
+        return e / ((1 + e) * (1 + e));
+    return score > 0 ? (logit >= 0 ? 1 / (1 + e) : e / (1 + e)) / (2 * score) : 0; /* of sqrt(softplus) */
 }
 
 static void router_row(void *ctx, int64_t row, int worker)
@@ -337,10 +348,10 @@ static void router_row(void *ctx, int64_t row, int worker)
     for (int e = 0; e < experts; e++)
         inner += (double)ds[e] * scores[e];
     for (int e = 0; e < experts; e++) {
-        if (r->score == ROUTER_SOFTMAX)
+        if (router_softmax(r))
             out[e] = (float)(scores[e] * (ds[e] - inner));
         else
-            out[e] = ds[e] * sigmoid_slope(logits[e]);
+            out[e] = ds[e] * score_slope(r, logits[e], scores[e]);
         if (b->g->z_coef != 0) /* z takes the softmax of the logits, whatever the scores are */
             out[e] += (float)(b->g->z_coef * 2 * lse / (double)b->t->n * exp(logits[e] - lse));
         b->dlogits_t[e * b->t->n + row] = out[e];
@@ -376,6 +387,12 @@ static void run_router(backward *b)
     host_for_tokens(c, n, router_row, b);
     if (b->g->drouter)
         product_sum(c, b->dlogits_t, experts, n, b->t->x, b->hidden, b->g->drouter);
+    for (int64_t e = 0; e < experts && b->g->dlinear_bias; e++) {
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++)
+            sum += b->dlogits_t[e * n + i];
+        b->g->dlinear_bias[e] = (float)sum;
+    }
     matrix router = {.type = DTYPE_F32, .rows = experts, .cols = b->hidden, .data = b->m->weights[b->t->index]};
     for (int64_t first = 0; first < n && b->g->dx; first += GROUP_ROWS) {
         int64_t rows = n - first < GROUP_ROWS ? n - first : GROUP_ROWS;

@@ -37,9 +37,10 @@ void tape_copy(const layer_tape *t, float *logits, int32_t *topk, float *topw);
 void tape_clear(layer_tape *t);
 
 typedef struct layer_gradients {
-    const float *dy; /* [n, hidden] */
-    float *dx;       /* [n, hidden] overwritten; or NULL */
-    float *drouter;  /* [experts, hidden] overwritten; or NULL */
+    const float *dy;     /* [n, hidden] */
+    float *dx;           /* [n, hidden] overwritten; or NULL */
+    float *drouter;      /* [experts, hidden] overwritten; or NULL */
+    float *dlinear_bias; /* [experts] overwritten; or NULL */
     float aux_coef, z_coef;
     bool aux_normalised;
     const balance *balance; /* over which aux was taken; NULL: the tape's rows */

@@ -14,7 +14,7 @@ static void layout(arena *a, const moe_layer *m, int64_t tokens, layer_work *out
     size_t experts = (size_t)m->router.experts, k = (size_t)m->router.top_k, n = (size_t)tokens;
     c->op->buffer_layout(c, a, &out->in, tokens, m->shape.hidden, m->shape.in_types | dtype_bit(DTYPE_F32), false);
     c->op->buffer_layout(c, a, &out->out, tokens, m->shape.hidden, 0, false);
-    routing_layout(c, a, &m->router, tokens, false, &out->route);
+    routing_layout(c, a, &m->router, m->shape.hidden, dtype_bit(DTYPE_F32), tokens, false, &out->route);
     out->logits = arena_take(a, n * experts, sizeof(float));
     out->probs = arena_take(a, n * experts, sizeof(float));
     out->topk = arena_take(a, n * k, sizeof *out->topk);
@@ -49,6 +49,25 @@ static odmoe_status choose_chunk(moe_layer *m, const layer_settings *s, odmoe_er
     return ODMOE_OK;
 }
 
+static const float *vector_of(const float *const *vectors, int layer)
+{
+    return vectors ? vectors[layer] : NULL;
+}
+
+static odmoe_status make_biases(moe_layer *m, odmoe_error *err)
+{
+    const layer_vectors *v = &m->vectors;
+    if (!v->gate_bias && !v->up_bias && !v->down_bias)
+        return ODMOE_OK;
+    m->biases = mem_calloc((size_t)m->layers, sizeof *m->biases, "the experts' biases", err);
+    if (!m->biases)
+        return ODMOE_ERR_MEMORY;
+    for (int l = 0; l < m->layers; l++)
+        m->biases[l] = (expert_biases){
+            .gate = vector_of(v->gate_bias, l), .up = vector_of(v->up_bias, l), .down = vector_of(v->down_bias, l)};
+    return ODMOE_OK;
+}
+
 static odmoe_status make_workspace(moe_layer *m, odmoe_error *err)
 {
     m->memory_bytes = bytes_for(m, m->chunk);
@@ -57,7 +76,7 @@ static odmoe_status make_workspace(moe_layer *m, odmoe_error *err)
         return ODMOE_ERR_MEMORY;
     arena a = {.base = m->memory};
     layout(&a, m, m->chunk, &m->work);
-    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, &m->work.experts);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->biases, &m->work.experts);
     return ODMOE_OK;
 }
 
@@ -94,10 +113,12 @@ odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
                      .router = s->router,
                      .source = s->source,
                      .weights = s->weights,
-                     .bias = s->bias,
+                     .vectors = s->vectors,
                      .compute = s->compute,
                      .shape = {.hidden = s->hidden,
                                .ffn = s->ffn,
+                               .glu = s->glu,
+                               .weight_on_input = s->router.weight_on_input,
                                .experts = s->router.experts,
                                .top_k = s->router.top_k,
                                .in_types = s->in_types,
@@ -107,6 +128,8 @@ odmoe_status layer_open(const layer_settings *s, moe_layer *m, odmoe_error *err)
         status = choose_chunk(m, s, err);
     if (!status)
         status = compute_start(&m->compute, err);
+    if (!status)
+        status = make_biases(m, err);
     if (!status)
         status = make_workspace(m, err);
     if (!status)
@@ -124,6 +147,7 @@ void layer_close(moe_layer *m)
     for (int l = 0; m->telemetry && l < m->layers; l++)
         telemetry_clear(&m->telemetry[l]);
     free(m->telemetry);
+    free(m->biases);
     compute_stop(&m->compute);
     mem_pages_free(m->memory, m->memory_bytes);
     memset(m, 0, sizeof *m);
@@ -147,7 +171,7 @@ static void *rows_at(void *all, void *work, int64_t first, int64_t columns)
     return all ? (char *)all + first * columns * 4 : work;
 }
 
-static void route(forward *f)
+static odmoe_status route(forward *f, odmoe_error *err)
 {
     moe_layer *m = f->m;
     layer_work *w = &m->work;
@@ -158,16 +182,25 @@ static void route(forward *f)
     f->topk = rows_at(out->topk, w->topk, f->first, k);
     f->topw = rows_at(out->topw, w->topw, f->first, k);
     matrix router = {.type = DTYPE_F32, .rows = experts, .cols = m->shape.hidden, .data = m->weights[f->index]};
-    router_weights weights = {.w = &router, .selection_bias = m->bias ? m->bias[f->index] : NULL};
+    router_weights weights = {.w = &router,
+                              .bias = vector_of(m->vectors.linear_bias, f->index),
+                              .vectors = {.selection_bias = vector_of(m->vectors.selection_bias, f->index),
+                                          .expert_scale = vector_of(m->vectors.expert_scale, f->index)}};
     routing_choice chosen = {.scores = f->probs, .topk = f->topk, .topw = f->topw};
     m->compute.op->borrow(&m->compute, &w->route.logits, f->logits, f->n);
-    routing_run(&m->compute, &m->router, &weights, &w->route, &w->in, &chosen);
+    int64_t bad = routing_run(&m->compute, &m->router, &weights, &w->route, &w->in, &chosen);
+    if (bad >= 0)
+        return err_set(err, ODMOE_ERR_RANGE,
+                       "layer %d, token %lld: a router logit is not a finite number; look for NaN or infinity in the "
+                       "input and the router's weights",
+                       f->index, (long long)(f->first + bad));
     if (out->balance)
         balance_add(out->balance, &m->router, f->probs, f->topk, f->n);
     for (int64_t row = 0; out->z && row < f->n; row++) {
         double lse = loss_logsumexp(f->logits + row * experts, (int)experts);
         *out->z += lse * lse;
     }
+    return ODMOE_OK;
 }
 
 static odmoe_status run_chunk(forward *f, float *y, odmoe_error *err)
@@ -177,11 +210,13 @@ static odmoe_status run_chunk(forward *f, float *y, odmoe_error *err)
     int64_t pairs = f->first * m->router.top_k;
     m->compute.op->borrow(&m->compute, &m->work.in, (float *)f->x, f->n);
     m->compute.op->borrow(&m->compute, &m->work.out, y, f->n);
-    route(f);
+    odmoe_status status = route(f, err);
+    if (status)
+        return status;
     fetch_size size = {f->n == 1 ? FETCH_DECODE : FETCH_PROMPT, (int32_t)f->n, 1};
     experts_call call;
-    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &m->work.experts, f->index,
-                                        &m->work.in, size, f->topk, f->topw, err);
+    status = experts_start(&call, &m->compute, &m->executor, &m->shape, &m->work.experts, f->index, &m->work.in, size,
+                           f->topk, f->topw, err);
     if (status)
         return status;
     if (m->predictor)

@@ -19,6 +19,12 @@ typedef struct layer_work {
     experts_work experts;
 } layer_work;
 
+/* Each NULL, or [layers] of [experts] or NULL; borrowed (odmoe_layer_options). */
+typedef struct layer_vectors {
+    const float *const *linear_bias, *const *selection_bias, *const *expert_scale;
+    const float *const *gate_bias, *const *up_bias, *const *down_bias; /* [experts, ffn], [experts, hidden] */
+} layer_vectors;
+
 typedef struct moe_layer {
     int layers;
     router_config router;
@@ -28,8 +34,9 @@ typedef struct moe_layer {
     local_executor local;
     expert_executor executor;
     const float *const *weights; /* [layers] of [experts, hidden]; borrowed */
-    const float *const *bias;    /* NULL, or [layers] of [experts] or NULL; borrowed */
-    int64_t chunk;               /* rows of the workspace */
+    layer_vectors vectors;
+    expert_biases *biases; /* [layers], or NULL where no expert has any */
+    int64_t chunk;         /* rows of the workspace */
     layer_work work;
     void *memory; /* behind work */
     size_t memory_bytes;
@@ -41,10 +48,12 @@ typedef struct layer_settings {
     int layers;
     router_config router;
     int64_t hidden, ffn;
+    glu_config glu;
     dtype_set in_types, mid_types; /* of the source's weights */
     compute compute;               /* not started */
     uint64_t activation_bytes;
-    const float *const *weights, *const *bias;
+    const float *const *weights;
+    layer_vectors vectors;
     expert_source source;
     const odmoe_predictor *predictor; /* or NULL */
     int prefetch;

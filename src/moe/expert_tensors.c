@@ -40,10 +40,11 @@ odmoe_status expert_tensors_check(const expert_tensor *tensors, const expert_ext
         if (status)
             return status;
     }
-    const unsigned apart = 1u << PIECE_GATE | 1u << PIECE_UP | 1u << PIECE_DOWN;
-    const unsigned fused = 1u << PIECE_GATE_UP | 1u << PIECE_DOWN;
-    if (seen != apart && seen != fused)
-        return err_set(err, ODMOE_ERR_FORMAT, "an expert needs gate, up and down, or gate_up and down");
+    const unsigned gate = 1u << PIECE_GATE, up = 1u << PIECE_UP, down = 1u << PIECE_DOWN, both = 1u << PIECE_GATE_UP;
+    if (glu_has_gate(&shape->glu) ? seen != (gate | up | down) && seen != (both | down) : seen != (up | down))
+        return err_set(err, ODMOE_ERR_FORMAT, "an expert needs %s",
+                       glu_has_gate(&shape->glu) ? "gate, up and down, or gate_up and down"
+                                                 : "up and down alone: its activation has no gate");
     return ODMOE_OK;
 }
 

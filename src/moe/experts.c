@@ -13,8 +13,8 @@ void experts_layout(const compute *c, arena *a, const experts_shape *shape, int6
 }
 
 odmoe_status experts_start(experts_call *call, const compute *c, const expert_executor *executor,
-                           const experts_shape *shape, experts_work *work, int layer, buffer *x,
-                           fetch_size size, const int32_t *topk, const float *topw, odmoe_error *err)
+                           const experts_shape *shape, experts_work *work, int layer, buffer *x, fetch_size size,
+                           const int32_t *topk, const float *topw, odmoe_error *err)
 {
     *call = (experts_call){.c = c, .shape = shape, .work = work, .executor = executor};
     pairs_group(&work->pairs, shape->experts, shape->top_k, x->n, topk, topw);

@@ -46,8 +46,8 @@ typedef struct experts_call {
  * all borrowed until experts_finish. size: for caches. 1 <= x->n <= work->max_tokens. Errors: the executor's; then there is nothing to
  * finish. work->pairs tells which experts are needed. */
 odmoe_status experts_start(experts_call *call, const compute *c, const expert_executor *executor,
-                           const experts_shape *shape, experts_work *work, int layer, buffer *x,
-                           fetch_size size, const int32_t *topk, const float *topw, odmoe_error *err);
+                           const experts_shape *shape, experts_work *work, int layer, buffer *x, fetch_size size,
+                           const int32_t *topk, const float *topw, odmoe_error *err);
 
 /* experts_finish - y [n, hidden] = the layer's output (overwritten). Errors: the executor's, with y undefined. */
 odmoe_status experts_finish(experts_call *call, buffer *y, odmoe_error *err);

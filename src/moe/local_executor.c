@@ -27,6 +27,16 @@ void local_executor_layout(const compute *c, arena *a, const experts_shape *shap
     c->op->experts_layout(c, a, &info, out);
 }
 
+static void bind_biases(const local_executor *e, int layer, int expert, expert_weights *w)
+{
+    if (!e->biases)
+        return;
+    const expert_biases *b = &e->biases[layer];
+    w->gate_bias = b->gate ? b->gate + expert * e->shape->ffn : NULL;
+    w->up_bias = b->up ? b->up + expert * e->shape->ffn : NULL;
+    w->down_bias = b->down ? b->down + expert * e->shape->hidden : NULL;
+}
+
 /* Take the next expert as the current one: wait for it, or only look whether it is there. False: none to be had now. */
 static bool take_expert(local_executor *e, const expert_task *task, bool wait, odmoe_status *status, odmoe_error *err)
 {
@@ -41,6 +51,7 @@ static bool take_expert(local_executor *e, const expert_task *task, bool wait, o
     x->pair = task->pairs->offsets[x->pinned.expert];
     x->pairs = task->pairs->offsets[x->pinned.expert + 1] - x->pair;
     expert_tensors_bind(e->shape, e->source->tensors, &x->pinned, &x->weights);
+    bind_biases(e, task->layer, x->pinned.expert, &x->weights);
     return true;
 }
 
@@ -116,9 +127,9 @@ static odmoe_status finish(void *ctx, expert_task *task, odmoe_error *err)
 }
 
 expert_executor local_executor_init(local_executor *e, const compute *c, const experts_shape *shape,
-                                    const expert_source *source, const experts_work *work)
+                                    const expert_source *source, const expert_biases *biases, const experts_work *work)
 {
-    *e = (local_executor){.c = c, .shape = shape, .source = source, .work = &work->local};
+    *e = (local_executor){.c = c, .shape = shape, .source = source, .biases = biases, .work = &work->local};
     e->info = layout_info(shape, work->max_tokens);
     return (expert_executor){.ctx = e, .adds = true, .start = start, .finish = finish};
 }

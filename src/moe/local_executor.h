@@ -14,6 +14,12 @@
 /* The most experts that it holds at a time: a group, and the one that is being cut into segments. */
 #define LOCAL_PINNED_MAX (EXPERT_SEGMENTS_MAX + 1)
 
+/* Small tensors of all experts of a layer, always in memory; any may be NULL. */
+typedef struct expert_biases {
+    const float *gate, *up; /* [experts, ffn] */
+    const float *down;      /* [experts, hidden] */
+} expert_biases;
+
 /* An expert that the source has lent, and what is left of its pairs. */
 typedef struct local_expert {
     pinned_expert pinned;
@@ -25,6 +31,7 @@ typedef struct local_executor {
     const compute *c;
     const experts_shape *shape;
     const expert_source *source;
+    const expert_biases *biases; /* [layers with experts], or NULL */
     experts_layout_info info;
     const compute_work *work;
     /* the task under way */
@@ -41,8 +48,8 @@ typedef struct local_executor {
 void local_executor_layout(const compute *c, arena *a, const experts_shape *shape, int64_t max_tokens,
                            compute_work *out);
 
-/* local_executor_init - an executor over a source; everything is borrowed. One task at a time; `e` must not move. */
+/* local_executor_init - an executor over a source; everything is borrowed. biases: [layers] or NULL. One task at a time; `e` must not move. */
 expert_executor local_executor_init(local_executor *e, const compute *c, const experts_shape *shape,
-                                    const expert_source *source, const experts_work *work);
+                                    const expert_source *source, const expert_biases *biases, const experts_work *work);
 
 #endif

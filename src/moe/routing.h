@@ -7,9 +7,10 @@
 
 /* A router's weights; each may be NULL but `w`. */
 typedef struct router_weights {
-    const matrix *w;             /* [experts, hidden] */
-    const float *bias;           /* [experts] added to the logits */
-    const float *selection_bias; /* [experts] added to the scores, for the choice only */
+    const matrix *w;    /* [experts, hidden] */
+    const float *bias;  /* [experts] added to the logits */
+    const float *scale; /* [hidden] of the router's own norm, where it has one */
+    router_vectors vectors;
 } router_weights;
 
 /* Where a call leaves what it found, for n tokens; the caller's arrays. */
@@ -21,15 +22,17 @@ typedef struct routing_choice {
 
 typedef struct routing_work {
     buffer logits; /* [n, experts]; readable after routing_run */
+    buffer normed; /* [n, hidden] input of the matrix, where the router has a norm of its own */
     compute_work choose;
 } routing_work;
 
-/* routing_layout - room for max_tokens tokens. own_logits false: lend the rows with `borrow` before each call. */
-void routing_layout(const compute *c, arena *a, const router_config *config, int64_t max_tokens, bool own_logits,
-                    routing_work *out);
+/* routing_layout - room for max_tokens tokens. types: of the router matrices that it is for. own_logits false: lend the
+ * rows with `borrow` before each call. */
+void routing_layout(const compute *c, arena *a, const router_config *config, int64_t hidden, dtype_set types,
+                    int64_t max_tokens, bool own_logits, routing_work *out);
 
-/* routing_run - x [n, hidden] through the router; waits for the choice. Returns the first token that has a logit which is
- * not a finite number, or -1: its choice means nothing, and the caller should refuse it. */
+/* routing_run - x [n, hidden] through the router; waits for the choice. Returns the first token that has a logit which
+ * is not a finite number, or -1: its choice means nothing, and the caller should refuse it. */
 int64_t routing_run(const compute *c, const router_config *config, const router_weights *weights, routing_work *work,
                     buffer *x, const routing_choice *out);
 

@@ -117,22 +117,46 @@ static void check(const odmoe_router *router, float aux_coef, int aux_normalised
 
 static void softmax_renormalised(void **state)
 {
-    check(&(odmoe_router){ODMOE_SCORE_SOFTMAX, 1, 1, 0, 0}, 0.5f, 0, 0.1f);
+    check(&(odmoe_router){.size = sizeof(odmoe_router),
+                          .score = ODMOE_SCORE_SOFTMAX,
+                          .renormalise = 1,
+                          .scale = 1,
+                          .groups = 0,
+                          .groups_used = 0},
+          0.5f, 0, 0.1f);
 }
 
 static void softmax_not_renormalised_and_scaled(void **state)
 {
-    check(&(odmoe_router){ODMOE_SCORE_SOFTMAX, 0, 2.5f, 0, 0}, 0.5f, 1, 0);
+    check(&(odmoe_router){.size = sizeof(odmoe_router),
+                          .score = ODMOE_SCORE_SOFTMAX,
+                          .renormalise = 0,
+                          .scale = 2.5f,
+                          .groups = 0,
+                          .groups_used = 0},
+          0.5f, 1, 0);
 }
 
 static void sigmoid_renormalised_with_balance_and_z_loss(void **state)
 {
-    check(&(odmoe_router){ODMOE_SCORE_SIGMOID, 1, 1.5f, 0, 0}, 0.5f, 0, 0.1f);
+    check(&(odmoe_router){.size = sizeof(odmoe_router),
+                          .score = ODMOE_SCORE_SIGMOID,
+                          .renormalise = 1,
+                          .scale = 1.5f,
+                          .groups = 0,
+                          .groups_used = 0},
+          0.5f, 0, 0.1f);
 }
 
 static void sigmoid_limited_to_groups(void **state)
 {
-    check(&(odmoe_router){ODMOE_SCORE_SIGMOID, 0, 1, 4, 2}, 0.5f, 1, 0);
+    check(&(odmoe_router){.size = sizeof(odmoe_router),
+                          .score = ODMOE_SCORE_SIGMOID,
+                          .renormalise = 0,
+                          .scale = 1,
+                          .groups = 4,
+                          .groups_used = 2},
+          0.5f, 1, 0);
 }
 
 /* One expert, one row: the router's gradient is dy * output * s'(logit) * x, in double. From logits of 17 on, a score
@@ -146,7 +170,12 @@ static void a_sigmoid_far_from_zero_keeps_the_digits_of_its_gradient(void **stat
         f.x[0] = 1;
         f.router[0][0] = logits[i];
         f.experts[0][0] = f.experts[0][1] = f.experts[0][2] = 1;
-        f.options.router = (odmoe_router){ODMOE_SCORE_SIGMOID, 0, 1, 0, 0};
+        f.options.router = (odmoe_router){.size = sizeof(odmoe_router),
+                                          .score = ODMOE_SCORE_SIGMOID,
+                                          .renormalise = 0,
+                                          .scale = 1,
+                                          .groups = 0,
+                                          .groups_used = 0};
         odmoe_layer *layer = fixture_layer(&f);
         odmoe_tape *tape;
         float y, dy = 1, dr = NAN;
@@ -285,7 +314,7 @@ static void the_bias_moves_against_the_load_and_changes_the_selection_only(void 
     f.router[0][2 * 12] = 3; /* expert 2 takes a slot of nearly every row */
     float bias[6] = {0}, w[400];
     const float *biases = bias;
-    f.options.bias = &biases;
+    f.options.selection_bias = &biases;
     f.options.router.renormalise = 0;
     odmoe_layer *layer = fixture_layer(&f);
     odmoe_balance *b;

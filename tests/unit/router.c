@@ -19,7 +19,7 @@ typedef struct choice {
 
 static router_config config(int experts, int top_k)
 {
-    return (router_config){.experts = experts, .top_k = top_k, .score = ROUTER_SOFTMAX, .scale = 1};
+    return (router_config){.experts = experts, .top_k = top_k, .score = ODMOE_SCORE_SOFTMAX, .scale = 1};
 }
 
 static choice choose(const router_config *c, const float *logits, const float *bias)
@@ -28,7 +28,9 @@ static choice choose(const router_config *c, const float *logits, const float *b
     odmoe_error err = {0};
     if (router_check(c, &err))
         fail_msg("%s", err.message);
-    router_select(c, logits, bias, out.probs, out.topk, out.topw);
+    float scratch[2 * MOST];
+    router_vectors vectors = {.selection_bias = bias};
+    router_select(c, logits, &vectors, out.probs, out.topk, out.topw, scratch);
     return out;
 }
 
@@ -66,7 +68,7 @@ static void sigmoid_scores_stand_each_for_itself(void **state)
 {
     const float logits[] = {-1, 0, 2, 1};
     router_config c = config(4, 2);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     choice got = choose(&c, logits, NULL);
     for (int e = 0; e < 4; e++)
         assert_near(got.probs[e], 1 / (1 + exp(-(double)logits[e])));
@@ -81,7 +83,7 @@ static void large_logits_do_not_overflow(void **state)
     ASSERT_CHOSEN(got, 0, 2);
     assert_near(got.topw[0], 0.5);
     assert_near(got.topw[1], 0.5);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     got = choose(&c, logits, NULL);
     ASSERT_CHOSEN(got, 0, 2);
     assert_near(got.topw[0], 1);
@@ -106,7 +108,7 @@ static void ties_go_to_the_lower_index(void **state)
     choice got = choose(&c, logits, NULL);
     ASSERT_CHOSEN(got, 1, 2, 4, 0, 3);
     const float equal[6] = {0};
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     got = choose(&c, equal, NULL);
     ASSERT_CHOSEN(got, 0, 1, 2, 3, 4);
 }
@@ -114,9 +116,9 @@ static void ties_go_to_the_lower_index(void **state)
 static void a_nan_logit_counts_as_the_smallest(void **state)
 {
     const float logits[] = {NAN, -5, NAN, -6};
-    for (int score = ROUTER_SOFTMAX; score <= ROUTER_SIGMOID; score++) {
+    for (int score = ODMOE_SCORE_SOFTMAX; score <= ODMOE_SCORE_SIGMOID; score++) {
         router_config c = config(4, 3);
-        c.score = (router_score)score;
+        c.score = (odmoe_score)score;
         choice got = choose(&c, logits, NULL);
         ASSERT_CHOSEN(got, 1, 3, 0);
         assert_near(got.probs[0], 0);
@@ -189,7 +191,7 @@ static void the_bias_changes_the_choice_and_not_the_weights(void **state)
 {
     const float logits[] = {2, 1, 0, -1}, bias[] = {-1, 0, 0, 1};
     router_config c = config(4, 2);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     choice got = choose(&c, logits, bias);
     ASSERT_CHOSEN(got, 3, 1); /* keys: -0.12, 0.73, 0.5, 1.27 */
     assert_near(got.topw[0], 1 / (1 + exp(1)));
@@ -212,7 +214,7 @@ static void only_the_best_groups_may_be_chosen_from(void **state)
     /* Groups of 3; the sums of the two best sigmoids rank them 1, 3, 0, 2. */
     const float logits[] = {0.5f, 0.4f, -9, 3, 2, 1, -1, -1, 0, 2.5f, 1.5f, -9};
     router_config c = config(12, 4);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     c.groups = 4;
     c.groups_used = 2;
     choice got = choose(&c, logits, NULL);
@@ -226,7 +228,7 @@ static void a_group_counts_by_its_two_best_not_by_its_best(void **state)
 {
     const float logits[] = {3, -9, 2, 2};
     router_config c = config(4, 1);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     c.groups = 2;
     c.groups_used = 1;
     choice got = choose(&c, logits, NULL);
@@ -237,7 +239,7 @@ static void the_bias_takes_part_in_ranking_groups(void **state)
 {
     const float logits[] = {1, 1, 0, 0}, bias[] = {0, 0, 0.5f, 0.5f};
     router_config c = config(4, 2);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     c.groups = 2;
     c.groups_used = 1;
     choice got = choose(&c, logits, bias);
@@ -259,7 +261,7 @@ static void an_excluded_group_stays_out_even_where_the_best_holds_an_impossible_
 {
     const float logits[] = {-2, -2, -2, 3, 3, 3}, bias[] = {0, 0, 0, 0, 0, -INFINITY};
     router_config c = config(6, 3);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     c.groups = 2;
     c.groups_used = 1;
     choice got = choose(&c, logits, bias);
@@ -270,7 +272,7 @@ static void a_group_with_infinities_of_both_signs_counts_as_the_worst(void **sta
 {
     const float logits[] = {0, 0, 1, 1, 2, 2}, bias[] = {INFINITY, -INFINITY, 0, 0, 0, 0};
     router_config c = config(6, 2);
-    c.score = ROUTER_SIGMOID;
+    c.score = ODMOE_SCORE_SIGMOID;
     c.groups = 3;
     c.groups_used = 1;
     choice got = choose(&c, logits, bias);
@@ -285,6 +287,85 @@ static void groups_of_one_expert_work(void **state)
     c.groups_used = 2;
     choice got = choose(&c, logits, NULL);
     ASSERT_CHOSEN(got, 1, 3);
+}
+
+static void groups_can_count_by_their_best_expert_alone(void **state)
+{
+    const float logits[] = {3, -9, 2, 2};
+    router_config c = config(4, 1);
+    c.groups = 2;
+    c.groups_used = 1;
+    c.group_score = ODMOE_GROUP_MAXIMUM;
+    choice got = choose(&c, logits, NULL);
+    ASSERT_CHOSEN(got, 0);
+}
+
+/* ---- weights of other families ---- */
+
+static void a_softmax_of_the_chosen_takes_no_notice_of_the_rest(void **state)
+{
+    const float logits[] = {1, 300, 2, 299};
+    router_config c = config(4, 2);
+    c.score = ODMOE_SCORE_SOFTMAX_CHOSEN;
+    choice got = choose(&c, logits, NULL);
+    ASSERT_CHOSEN(got, 1, 3);
+    assert_near(got.topw[0], 1 / (1 + exp(-1)));
+    assert_near(got.topw[1], exp(-1) / (1 + exp(-1)));
+}
+
+static void sqrt_softplus_scores_stand_each_for_itself(void **state)
+{
+    const float logits[] = {-1, 2, 90, 0};
+    router_config c = config(4, 2);
+    c.score = ODMOE_SCORE_SQRT_SOFTPLUS;
+    choice got = choose(&c, logits, NULL);
+    ASSERT_CHOSEN(got, 2, 1);
+    for (int e = 0; e < 4; e++)
+        assert_near(got.probs[e], sqrt(log1p(exp(logits[e]))));
+}
+
+static void what_is_added_to_the_sum_and_its_floor_make_weights_smaller(void **state)
+{
+    const float logits[] = {0, 0, -4, -4};
+    router_config c = config(4, 2);
+    c.score = ODMOE_SCORE_SIGMOID;
+    c.renormalise = true;
+    c.sum_add = 0.25f;
+    choice got = choose(&c, logits, NULL);
+    assert_near(got.topw[0], 0.5 / 1.25);
+    c.sum_floor = 2;
+    got = choose(&c, logits, NULL);
+    assert_near(got.topw[0], 0.25);
+}
+
+static void the_scale_of_an_expert_multiplies_its_weight_last(void **state)
+{
+    const float logits[] = {0, 0, -9, -9}, scale[] = {3, 0.5f, 1, 1};
+    router_config c = config(4, 2);
+    c.renormalise = true;
+    c.scale = 2;
+    choice got;
+    float scratch[2 * MOST];
+    router_select(&c, logits, &(router_vectors){.expert_scale = scale}, got.probs, got.topk, got.topw, scratch);
+    assert_near(got.topw[0], 3);
+    assert_near(got.topw[1], 0.5);
+}
+
+static void a_logit_that_is_no_finite_number_is_told(void **state)
+{
+    const float wrong[] = {NAN, INFINITY, -INFINITY};
+    for (int score = 0; score < ODMOE_SCORE_COUNT; score++)
+        for (int i = 0; i < 4; i++) {
+            float logits[] = {1, 2, 3, 4}, probs[4], topw[2], scratch[8];
+            int32_t topk[2];
+            router_config c = config(4, 2);
+            c.score = (odmoe_score)score;
+            if (i < 3)
+                logits[i] = wrong[i];
+            assert_int_equal(router_select(&c, logits, &(router_vectors){0}, probs, topk, topw, scratch), i == 3);
+            for (int k = 0; k < 2; k++)
+                assert_true(topk[k] >= 0 && topk[k] < 4);
+        }
 }
 
 /* ---- router_check ---- */
@@ -322,7 +403,7 @@ static void numbers_that_make_no_sense_are_refused(void **state)
         assert_refused(c, "scale");
     }
     c = config(8, 2);
-    c.score = (router_score)7;
+    c.score = (odmoe_score)7;
     assert_refused(c, "score 7");
 }
 
@@ -338,7 +419,8 @@ static void the_largest_router_works(void **state)
     c.groups_used = 64;
     c.renormalise = true;
     assert_int_equal(router_check(&c, NULL), ODMOE_OK);
-    router_select(&c, logits, NULL, probs, topk, topw);
+    static float scratch[2 * ROUTER_EXPERTS_MAX];
+    router_select(&c, logits, &(router_vectors){0}, probs, topk, topw, scratch);
     double sum = 0;
     for (int k = 0; k < ROUTER_TOP_K_MAX; k++) {
         sum += topw[k];
@@ -371,6 +453,12 @@ int main(void)
         cmocka_unit_test(an_excluded_group_stays_out_even_where_the_best_holds_an_impossible_expert),
         cmocka_unit_test(a_group_with_infinities_of_both_signs_counts_as_the_worst),
         cmocka_unit_test(groups_of_one_expert_work),
+        cmocka_unit_test(groups_can_count_by_their_best_expert_alone),
+        cmocka_unit_test(a_softmax_of_the_chosen_takes_no_notice_of_the_rest),
+        cmocka_unit_test(sqrt_softplus_scores_stand_each_for_itself),
+        cmocka_unit_test(what_is_added_to_the_sum_and_its_floor_make_weights_smaller),
+        cmocka_unit_test(the_scale_of_an_expert_multiplies_its_weight_last),
+        cmocka_unit_test(a_logit_that_is_no_finite_number_is_told),
         cmocka_unit_test(numbers_that_make_no_sense_are_refused),
         cmocka_unit_test(the_largest_router_works),
     };
