@@ -29,7 +29,7 @@ static void keep(void *user, const odmoe_tap *tap)
     bench *b = user;
     if (!tap->input)
         return;
-    size_t at = (size_t)config_moe_layer(&b->model->m.config, tap->layer) * PIECE + (size_t)tap->first;
+    size_t at = (size_t)b->model->m.config.layer[tap->layer].moe_index * PIECE + (size_t)tap->first;
     size_t n = (size_t)tap->n, hidden = (size_t)b->hidden, k = (size_t)b->top_k;
     memcpy(b->x + at * hidden, tap->input, n * hidden * sizeof *b->x);
     memcpy(b->topk + at * k, tap->topk, n * k * sizeof *b->topk);
@@ -38,18 +38,16 @@ static void keep(void *user, const odmoe_tap *tap)
 
 static void run_model(bench *b, const int32_t *tokens, int64_t n)
 {
-    odmoe_row rows[PIECE];
-    odmoe_pass pass;
     odmoe_error err;
     odmoe_session_reset(b->session);
-    for (int i = 0; i < n; i++)
-        rows[i] = (odmoe_row){b->session, i, tokens[i], 0};
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = n;
-    pass.on_tap = keep;
-    pass.user = b;
-    check(odmoe_pass_run(b->model, &pass, &err), &err);
+    odmoe_sequence piece = {.session = b->session, .tokens = tokens, .n = (int32_t)n};
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    batch.sequences = &piece;
+    batch.n = 1;
+    batch.on_tap = keep;
+    batch.user = b;
+    check(odmoe_forward(b->model, &batch, &err), &err);
 }
 
 /* What a guess for `layer` says of a token's choice there. */

@@ -63,19 +63,23 @@ static void decode(bench *b, odmoe_model *handle, bool record, double *seconds)
 {
     odmoe_session *session;
     odmoe_error err;
-    odmoe_pass pass;
+    odmoe_batch batch;
     check(odmoe_session_create(handle, b->n, &session, &err), &err);
-    odmoe_pass_init(&pass);
-    pass.n = 1;
-    pass.on_tap = record ? keep : NULL;
-    pass.user = b;
+    odmoe_batch_init(&batch);
+    batch.n = 1;
+    batch.on_tap = record ? keep : NULL;
+    batch.user = b;
     float *logits = malloc((size_t)handle->m.config.vocab * sizeof *logits);
-    pass.logits = logits;
+    batch.logits = logits;
     for (b->token = 0; b->token < b->n; b->token++) {
-        odmoe_row row = {session, b->token, b->tokens[b->token], 1};
-        pass.rows = &row;
+        odmoe_sequence one = {.session = session,
+                              .tokens = &b->tokens[b->token],
+                              .n = 1,
+                              .phase = ODMOE_PHASE_DECODE,
+                              .want_logits = ODMOE_LOGITS_LAST};
+        batch.sequences = &one;
         double start = now();
-        check(odmoe_pass_run(handle, &pass, &err), &err);
+        check(odmoe_forward(handle, &batch, &err), &err);
         seconds[b->token] = now() - start;
     }
     free(logits);

@@ -109,8 +109,9 @@ static size_t reuse(odmoe_session *session, const id_list *ids)
     size_t length = (size_t)odmoe_session_length(session), same = 0;
     while (same < length && same + 1 < ids->n && have[same] == ids->ids[same])
         same++;
-    odmoe_session_truncate(session, (int32_t)same, NULL);
-    return same;
+    int32_t reached = 0;
+    odmoe_session_truncate(session, (int32_t)same, &reached, NULL);
+    return (size_t)reached;
 }
 
 /* Answer the conversation's last message. false: the program cannot go on; complained, or output_done will. */

@@ -92,7 +92,7 @@ typedef struct writer {
     float *last; /* [vocab] of the last token, where greedy begins */
 } writer;
 
-static void on_logits(void *user, int64_t row, const float *logits)
+static void on_logits(void *user, int32_t sequence, int32_t row, const float *logits)
 {
     writer *w = user;
     tensor_file_write(w->file, w->logits, row, 1, logits);
@@ -121,24 +121,23 @@ static void on_tap(void *user, const odmoe_tap *tap)
     write_rows(w, "topw", tap, TENSOR_F32, w->info->top_k, tap->topw);
 }
 
-/* All tokens in one pass, logits after each. */
-static odmoe_status write_pass(const logits_options *o, odmoe_model *model, odmoe_session *session, writer *w,
+/* All tokens in one forward call, logits after each. */
+static odmoe_status write_tokens(const logits_options *o, odmoe_model *model, odmoe_session *session, writer *w,
                                odmoe_error *err)
 {
-    int64_t n = (int64_t)o->ids.n;
-    odmoe_row *rows = must_alloc(o->ids.n, sizeof *rows);
-    for (int64_t i = 0; i < n; i++)
-        rows[i] = (odmoe_row){session, (int32_t)i, o->ids.ids[i], 1};
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = n;
-    pass.on_logits = on_logits;
-    pass.on_tap = o->layers ? on_tap : NULL;
-    pass.user = w;
-    odmoe_status status = odmoe_pass_run(model, &pass, err);
-    free(rows);
-    return status;
+    odmoe_sequence all = {.session = session,
+                          .tokens = o->ids.ids,
+                          .n = (int32_t)o->ids.n,
+                          .phase = ODMOE_PHASE_PROMPT,
+                          .want_logits = ODMOE_LOGITS_ALL};
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    batch.sequences = &all;
+    batch.n = 1;
+    batch.on_logits = on_logits;
+    batch.on_tap = o->layers ? on_tap : NULL;
+    batch.user = w;
+    return odmoe_forward(model, &batch, err);
 }
 
 /* w->last begins with the logits after the last token. */
@@ -186,7 +185,7 @@ static int write_file(const logits_options *o, odmoe_model *model)
     if (w.file) {
         tensor_file_write(w.file, tensor_file_add(w.file, "input_ids", TENSOR_I32, w.n, 0), 0, w.n, o->ids.ids);
         w.logits = tensor_file_add(w.file, "logits", TENSOR_F32, w.n, info.vocab);
-        odmoe_status failed = write_pass(o, model, session, &w, &err);
+        odmoe_status failed = write_tokens(o, model, session, &w, &err);
         if (!failed && o->greedy)
             failed = write_greedy(o, session, &w, &err);
         if (failed)

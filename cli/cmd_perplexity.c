@@ -63,7 +63,7 @@ typedef struct score {
     double sum;
 } score;
 
-static void on_logits(void *user, int64_t row, const float *logits)
+static void on_logits(void *user, int32_t sequence, int32_t token, const float *logits)
 {
     score *s = user;
     int64_t position = s->first + s->rows++; /* rows that want logits come in order */
@@ -75,19 +75,31 @@ static void on_logits(void *user, int64_t row, const float *logits)
     s->sum += log(total) - (logits[s->ids[position + 1]] - top);
 }
 
-static odmoe_status score_chunk(odmoe_model *model, odmoe_session *session, odmoe_row *rows, int32_t n, score *s,
-                                odmoe_error *err)
+/* Tokens [from, to) of the chunk. */
+static odmoe_status forward(odmoe_model *model, odmoe_session *session, score *s, int32_t from, int32_t to,
+                            odmoe_logits_wanted want, odmoe_error *err)
+{
+    odmoe_sequence part = {.session = session,
+                           .tokens = s->ids + from,
+                           .n = to - from,
+                           .phase = ODMOE_PHASE_PROMPT,
+                           .want_logits = want};
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    batch.sequences = &part;
+    batch.n = 1;
+    batch.on_logits = on_logits;
+    batch.user = s;
+    return odmoe_forward(model, &batch, err);
+}
+
+static odmoe_status score_chunk(odmoe_model *model, odmoe_session *session, int32_t n, score *s, odmoe_error *err)
 {
     odmoe_session_reset(session);
-    for (int32_t i = 0; i < n; i++)
-        rows[i] = (odmoe_row){session, i, s->ids[i], i >= s->first && i < n - 1};
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = n;
-    pass.on_logits = on_logits;
-    pass.user = s;
-    return odmoe_pass_run(model, &pass, err);
+    odmoe_status status = s->first ? forward(model, session, s, 0, s->first, ODMOE_LOGITS_NONE, err) : ODMOE_OK;
+    if (!status && s->first < n - 1)
+        status = forward(model, session, s, s->first, n - 1, ODMOE_LOGITS_ALL, err);
+    return status;
 }
 
 static int score_text(const perplexity_options *o, odmoe_model *model, const id_list *ids)
@@ -97,7 +109,6 @@ static int score_text(const perplexity_options *o, odmoe_model *model, const id_
     odmoe_info info = {.size = sizeof info};
     odmoe_session *session = NULL;
     odmoe_error err;
-    odmoe_row *rows = NULL;
     double sum = 0;
     int64_t scored = 0;
     int status = STATUS_FAILED;
@@ -112,10 +123,9 @@ static int score_text(const perplexity_options *o, odmoe_model *model, const id_
         status = fail(&err);
         goto done;
     }
-    rows = must_alloc((size_t)n, sizeof *rows);
     for (int64_t c = 0; c < chunks; c++) {
         score s = {.ids = ids->ids + c * n, .first = n / 2, .vocab = info.vocab};
-        if (score_chunk(model, session, rows, n, &s, &err)) {
+        if (score_chunk(model, session, n, &s, &err)) {
             status = fail(&err);
             goto done;
         }
@@ -137,7 +147,6 @@ static int score_text(const perplexity_options *o, odmoe_model *model, const id_
     status = STATUS_DONE;
 done:
     odmoe_session_free(session);
-    free(rows);
     return status;
 }
 

@@ -42,7 +42,7 @@ int progress_step(void *user, odmoe_stage stage, uint64_t done, uint64_t total)
     if (interrupted())
         return 1;
     double now = now_seconds();
-    if (now < line.next || total == 0 || (stage == ODMOE_STAGE_PASS && !line.prompt) || !isatty(STDERR_FILENO))
+    if (now < line.next || total == 0 || (stage == ODMOE_STAGE_FORWARD && !line.prompt) || !isatty(STDERR_FILENO))
         return 0;
     line.next = now + 0.1;
     line.drawn = true;

@@ -9,7 +9,7 @@
  *   Out parameters are written only on ODMOE_OK unless a comment says otherwise.
  *   Structs whose first field is `size` grow at their end: the *_init function sets it, the library reads no further.
  *   One whose size was never set is ERR_ARG.
- *   Callbacks must not call functions of the same model or its sessions: a pass holds the model.
+ *   Callbacks must not call functions of the same model or its sessions: a forward call holds the model.
  *   The library's own threads take no signals that are sent to the process: their handlers stay with the program's.
  *   Arrays are row-major; a shape [n, vocab] has vocab contiguous.
  *   Strings are UTF-8.
@@ -81,7 +81,7 @@ ODMOE_API char *odmoe_size_format(uint64_t bytes, char *text);
 
 typedef enum odmoe_stage {
     ODMOE_STAGE_OPEN, /* reading headers, tokenizer and resident weights: done and total are bytes */
-    ODMOE_STAGE_PASS  /* inside a pass: done and total are (chunk, layer) steps */
+    ODMOE_STAGE_FORWARD /* inside a forward call: done and total are (chunk, layer) steps */
 } odmoe_stage;
 
 typedef struct odmoe_options {
@@ -96,8 +96,8 @@ typedef struct odmoe_options {
     const char *kv;      /* "f32", "f16", "q8_0": type of the KV cache; NULL: f16, and f32 with kernels "ref" */
     const char *io;      /* "auto", "uring", "pread", "buffered"; NULL: auto */
     const char *policy;  /* one of odmoe_policy_at; NULL or "auto": the best measured */
-    /* Called between steps, from the thread that called the library; non-zero ends the call with ERR_CANCELLED and
-     * leaves everything as it was before. May be NULL. */
+    /* Called between steps of opening, and of odmoe_eval, from the thread that called the library; non-zero ends the
+     * call with ERR_CANCELLED and leaves everything as it was before. May be NULL. */
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
     const char *prefetch; /* "auto": in decoding, read the next layer's likely experts ahead where that pays; "off".
@@ -176,31 +176,54 @@ ODMOE_API int32_t odmoe_session_context(const odmoe_session *session); /* room f
 /* odmoe_session_tokens - the ids so far, [length]; valid until the session changes. */
 ODMOE_API const int32_t *odmoe_session_tokens(const odmoe_session *session);
 ODMOE_API void odmoe_session_reset(odmoe_session *session); /* = truncate to 0 */
-/* odmoe_session_truncate - forget all tokens from position `length` on. ERR_RANGE: length < 0 or beyond the session's.
- */
-ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, odmoe_error *err);
-/* odmoe_session_save - write tokens and KV cache to a file (new file, fsync, rename; a link's file is replaced, what is
- * no regular file is refused). odmoe_session_load - read it back: ERR_FORMAT when the file is damaged or made with
- * another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for; the
+/* odmoe_session_truncate - forget all tokens from position `length` on. Where a model keeps a recurrent state, or lets
+ * layers forget what lies behind a sliding window, not every position can be restored: the session goes to the nearest
+ * one at or before `length` (a snapshot's, or 0), and *reached, which may be NULL, says where it is now. ERR_RANGE:
+ * length < 0 or beyond the session's. */
+ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, int32_t *reached,
+                                              odmoe_error *err);
+/* odmoe_session_snapshot - remember the present position, so that odmoe_session_truncate can come back to it. A session
+ * keeps the latest four. Costs a copy of the recurrent states; nothing where every position can be restored anyway. */
+ODMOE_API odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_error *err);
+/* odmoe_session_fork - a session of the same model with the same tokens and state, without computing them again. It shares
+ * the keys and values of whole pages of 64 tokens with its source, and needs room for the rest of its context alone
+ * (0: as its source's). What either of them does later never shows in the other. While both live, cutting one of them
+ * back does not give room to it that the other still uses: its growth may then end early, with ERR_BUDGET.
+ * Errors: as odmoe_session_create. */
+ODMOE_API odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t context, odmoe_session **fork,
+                                          odmoe_error *err);
+/* odmoe_session_save - write tokens, state and snapshots to a file (new file, fsync, rename; a link's file is replaced, what is
+ * no regular file is refused). odmoe_session_load - read it back: ERR_FORMAT when the file is damaged, made by an older
+ * version, or with another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for; the
  * session is unchanged on error, and empty after an ERR_IO that says so: the file changed between being checked and
  * being read. */
 ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
 
-/* ---- passes ----------------------------------------------------------------------------------------------- */
+/* ---- forward calls ---------------------------------------------------------------------------------------- */
 
-/* One token of one sequence. The rows of a session stand in ascending positions that continue it without a gap; rows of
- * several sessions may be mixed in any way. */
-typedef struct odmoe_row {
+/* What a sequence's tokens are: a prompt (computed together, read-ahead by whole layers), or the next token of a text
+ * that is being generated. Said by the caller, never inferred; it may change speed, never a result. */
+typedef enum odmoe_phase { ODMOE_PHASE_PROMPT, ODMOE_PHASE_DECODE } odmoe_phase;
+
+/* Of which tokens the logits for what follows them are wanted. */
+typedef enum odmoe_logits_wanted { ODMOE_LOGITS_NONE, ODMOE_LOGITS_LAST, ODMOE_LOGITS_ALL } odmoe_logits_wanted;
+
+/* What one sequence brings to a forward call, and what became of it. */
+typedef struct odmoe_sequence {
     odmoe_session *session;
-    int32_t position;    /* = the session's length + how many rows of it came before in this pass */
-    int32_t token;       /* 0 <= token < vocab */
-    int32_t want_logits; /* 1: compute logits for what follows this token */
-} odmoe_row;
+    const int32_t *tokens; /* [n] going on where the session stands; 0 <= id < vocab; borrowed for the call */
+    int32_t n;
+    odmoe_phase phase;
+    odmoe_logits_wanted want_logits;
+    /* Out: this sequence's result. After anything but ODMOE_OK its session is as it was before, and may go on. */
+    odmoe_status status;
+    odmoe_error error;
+} odmoe_sequence;
 
-/* What a layer of a pass computed, for inspection; valid during the call. Rows first .. first + n - 1 of the pass. A
- * layer calls twice: before it starts with `hidden` alone, and, if it has experts, when its router has spoken with the
- * rest. Once more with layer == layers and `hidden` after the final norm. */
+/* What a layer of a forward call computed, for inspection; valid during the call. Tokens first .. first + n - 1 of the
+ * call, counted through its sequences. A layer calls twice: before it starts with `hidden` alone, and, if it has
+ * experts, after routing with the rest. Once more with layer == layers and `hidden` after the final norm. */
 typedef struct odmoe_tap {
     size_t size;
     int32_t layer;
@@ -212,31 +235,42 @@ typedef struct odmoe_tap {
     const float *input;  /* [n, hidden] what the router saw, or NULL */
 } odmoe_tap;
 
-typedef struct odmoe_pass {
-    size_t size;           /* set by odmoe_pass_init */
-    const odmoe_row *rows; /* [n] borrowed for the call */
-    int64_t n;
-    float *logits; /* [rows that want them, vocab] in row order, caller-owned; or NULL. Undefined after an error. */
-    /* or: called once for each row that wants logits, in row order; logits [vocab], valid during the call */
-    void (*on_logits)(void *user, int64_t row, const float *logits);
+/* Tokens of several sequences that go through the model together: each expert is read once for all of them. */
+typedef struct odmoe_batch {
+    size_t size;               /* set by odmoe_batch_init */
+    odmoe_sequence *sequences; /* [n] of different sessions of one model */
+    int32_t n;
+    float *logits; /* [tokens that want them, vocab] in the order of the sequences, caller-owned; or NULL. Rows of a
+                      sequence that fails are undefined. */
+    /* or: called once for each token that wants logits; `token` is its number in its sequence; logits [vocab], valid
+     * during the call */
+    void (*on_logits)(void *user, int32_t sequence, int32_t token, const float *logits);
     void (*on_tap)(void *user, const odmoe_tap *tap); /* may be NULL */
+    /* Asked between layers, from the thread that called; may be NULL. progress: non-zero ends the call for all
+     * sequences, cancelled: for this one alone; with ERR_CANCELLED. */
+    int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
+    int (*cancelled)(void *user, int32_t sequence);
     void *user;
-} odmoe_pass;
+} odmoe_batch;
 
-ODMOE_API void odmoe_pass_init(odmoe_pass *pass);
+ODMOE_API void odmoe_batch_init(odmoe_batch *batch);
 
-/* odmoe_pass_run - run rows through the model, in chunks.
- * Result   a row's logits depend on its sequence alone, not on the other rows, the chunking, threads, cache or I/O.
+/* odmoe_forward - run the tokens through the model, in chunks.
+ * Result   a token's logits depend on its sequence alone, not on the other sequences, the chunking, threads, cache or
+ *          I/O. Returns the status of the first sequence that failed (its message in err), ODMOE_OK when none did.
  * Cost     a chunk reads each expert at most once per layer; blocks until done.
- * Memory   within the budget; allocates nothing that grows with n beyond a few bytes a row.
- * Errors   ERR_RANGE  token or position out of range, no room in a context;  ERR_IO  a read failed ("layer 3, expert
- * 17:
- *          ...");  ERR_CANCELLED. All sessions are as they were before; they may go on.
- * Threads  any; passes over one model are serialised inside. */
-ODMOE_API odmoe_status odmoe_pass_run(odmoe_model *model, const odmoe_pass *pass, odmoe_error *err);
+ * Memory   within the budget; allocates nothing that grows with n beyond a few bytes a sequence.
+ * Errors   of a sequence, which leaves the call while the others go on: ERR_IO, a read of an expert that it needs failed
+ *          ("layer 3, expert 17: ..."); ERR_FORMAT, NaN or infinity in a router or its logits (the message names layer
+ *          and position); ERR_BUDGET, forks hold its pages; ERR_CANCELLED.
+ *          of the call, with nothing done: ERR_ARG, ERR_RANGE (a token out of range, no room in a context).
+ * Threads  any; calls over one model are serialised inside. Statistics and the functions on sessions do not wait for a
+ *          call under way; a session that takes part in one must not be used by another thread meanwhile. */
+ODMOE_API odmoe_status odmoe_forward(odmoe_model *model, odmoe_batch *batch, odmoe_error *err);
 
 /* odmoe_eval - run n tokens of one session and leave the logits of the last one.
- * tokens [n] borrowed; logits [vocab] caller-owned or NULL. Errors and threads as odmoe_pass_run. */
+ * tokens [n] borrowed; logits [vocab] caller-owned or NULL. One token counts as decoding, several as a prompt. Errors and
+ * threads as odmoe_forward. */
 ODMOE_API odmoe_status odmoe_eval(odmoe_session *session, const int32_t *tokens, int64_t n, float *logits,
                                   odmoe_error *err);
 
@@ -341,12 +375,12 @@ ODMOE_API odmoe_status odmoe_replay(const char *trace, const odmoe_replay_option
 
 typedef struct odmoe_stats {
     size_t size;     /* set by the caller */
-    uint64_t tokens; /* rows run */
+    uint64_t tokens; /* of forward calls */
     uint64_t chunks; /* chunks run */
     uint64_t bytes_read, reads;
     double read_seconds;               /* at least one read in flight */
     double stall_seconds;              /* compute waited for the disk */
-    double compute_seconds;            /* passes, less stall */
+    double compute_seconds;            /* forward calls, less stall */
     uint64_t expert_uses;              /* (token, expert) pairs */
     uint64_t cache_hits, cache_misses; /* fetched experts */
     uint64_t evictions, cache_used_bytes;

@@ -18,7 +18,7 @@ struct odmoe_model {
 
 struct odmoe_session {
     odmoe_model *model;
-    sequence seq;
+    session_state state;
 };
 
 /* options_resolve - defaults and names to settings. `source` may be of an older, shorter version of the struct. */

@@ -117,7 +117,7 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
     struct model *m = &handle->m;
     store_totals t;
     store_totals_get(m->store, &t);
-    pthread_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->counters_lock);
     uint64_t anon = sysmem_anonymous("");
     m->peak_anon = anon > m->peak_anon ? anon : m->peak_anon;
     double stall = (double)t.stall_ns * 1e-9;
@@ -127,7 +127,7 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
                        .reads = t.reads,
                        .read_seconds = (double)t.read_ns * 1e-9,
                        .stall_seconds = stall,
-                       .compute_seconds = m->pass_seconds > stall ? m->pass_seconds - stall : 0,
+                       .compute_seconds = m->forward_seconds > stall ? m->forward_seconds - stall : 0,
                        .expert_uses = t.sum.uses,
                        .cache_hits = t.sum.hits,
                        .cache_misses = t.sum.misses,
@@ -142,7 +142,7 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
                        .threads = m->settings.threads,
                        .prefetch_bytes_read = t.speculative_bytes,
                        .prefetch_bytes_used = t.speculative_used_bytes};
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->counters_lock);
     copy_out(stats, &all, sizeof all);
 }
 
@@ -167,8 +167,8 @@ odmoe_status odmoe_expert_stats_get(odmoe_model *handle, int32_t layer, int32_t 
 void odmoe_stats_reset(odmoe_model *handle)
 {
     store_counters_reset(handle->m.store);
-    pthread_mutex_lock(&handle->m.lock);
+    pthread_mutex_lock(&handle->m.counters_lock);
     handle->m.tokens = handle->m.chunks = 0;
-    handle->m.pass_seconds = 0;
-    pthread_mutex_unlock(&handle->m.lock);
+    handle->m.forward_seconds = 0;
+    pthread_mutex_unlock(&handle->m.counters_lock);
 }

@@ -2,6 +2,7 @@
 
 #include "api/handles.h"
 #include "base/mem.h"
+#include "model/forward.h"
 
 odmoe_status odmoe_session_create(odmoe_model *handle, int32_t context, odmoe_session **out, odmoe_error *err)
 {
@@ -11,7 +12,13 @@ odmoe_status odmoe_session_create(odmoe_model *handle, int32_t context, odmoe_se
     if (!s)
         return ODMOE_ERR_MEMORY;
     s->model = handle;
-    odmoe_status status = sequence_create(&handle->m, context, &s->seq, err);
+    context = context ? context : handle->m.plan.context;
+    if (context > handle->m.config.context) {
+        free(s);
+        return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
+                       context, handle->m.config.context);
+    }
+    odmoe_status status = session_create(&handle->m.pool, &handle->m.sessions, context, &s->state, err);
     if (status)
         free(s);
     else
@@ -23,88 +30,135 @@ void odmoe_session_free(odmoe_session *session)
 {
     if (!session)
         return;
-    sequence_free(&session->seq);
+    session_free(&session->state);
     free(session);
 }
 
 int32_t odmoe_session_length(const odmoe_session *session)
 {
-    return session->seq.length;
+    return session->state.length;
 }
 
 int32_t odmoe_session_context(const odmoe_session *session)
 {
-    return session->seq.context;
+    return session->state.context;
 }
 
 const int32_t *odmoe_session_tokens(const odmoe_session *session)
 {
-    return session->seq.tokens;
+    return session->state.tokens;
 }
 
 void odmoe_session_reset(odmoe_session *session)
 {
-    session->seq.length = 0;
+    session_truncate(&session->state, 0, NULL, NULL); /* which 0 always can */
 }
 
-odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, odmoe_error *err)
+odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, int32_t *reached, odmoe_error *err)
 {
-    return sequence_truncate(&session->seq, length, err);
+    return session_truncate(&session->state, length, reached, err);
+}
+
+odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_error *err)
+{
+    return session_snapshot(&session->state, err);
+}
+
+odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t context, odmoe_session **out, odmoe_error *err)
+{
+    const model *m = &session->model->m;
+    if (context < 0 || context > m->config.context)
+        return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
+                       context, m->config.context);
+    odmoe_session *fork = mem_calloc(1, sizeof *fork, "a session's handle", err);
+    if (!fork)
+        return ODMOE_ERR_MEMORY;
+    fork->model = session->model;
+    odmoe_status status = session_fork(&session->state, context, &fork->state, err);
+    if (status)
+        free(fork);
+    else
+        *out = fork;
+    return status;
 }
 
 odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err)
 {
-    return sequence_save(&session->seq, path, err);
+    return session_save(&session->model->m, &session->state, path, err);
 }
 
 odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err)
 {
-    return sequence_load(&session->seq, path, err);
+    return session_load(&session->model->m, &session->state, path, err);
 }
 
-void odmoe_pass_init(odmoe_pass *pass)
+/* ---- forward calls ---- */
+
+void odmoe_batch_init(odmoe_batch *batch)
 {
-    *pass = (odmoe_pass){.size = sizeof *pass};
+    *batch = (odmoe_batch){.size = sizeof *batch};
 }
 
-odmoe_status odmoe_pass_run(odmoe_model *handle, const odmoe_pass *source, odmoe_error *err)
+odmoe_status odmoe_forward(odmoe_model *handle, odmoe_batch *source, odmoe_error *err)
 {
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    odmoe_status status = copy_in(&pass, source, sizeof pass, "odmoe_pass_init", err);
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    odmoe_status status = copy_in(&batch, source, sizeof batch, "odmoe_batch_init", err);
     if (status)
         return status;
-    stack_row *rows = pass.n > 0 ? mem_calloc((size_t)pass.n, sizeof *rows, "the rows of a pass", err) : NULL;
-    if (pass.n > 0 && !rows)
+    if (batch.n < 1)
+        return err_set(err, ODMOE_ERR_RANGE, "a forward call needs at least one sequence");
+    forward_sequence *sequences = mem_calloc((size_t)batch.n, sizeof *sequences, "the sequences of a call", err);
+    if (!sequences)
         return ODMOE_ERR_MEMORY;
-    for (int64_t i = 0; i < pass.n && !status; i++) {
-        const odmoe_row *r = &pass.rows[i];
-        if (r->session)
-            rows[i] = (stack_row){&r->session->seq, r->position, r->token, r->want_logits != 0};
+    for (int32_t i = 0; i < batch.n && !status; i++) {
+        odmoe_sequence *s = &batch.sequences[i];
+        if (!s->session)
+            status = err_set(err, ODMOE_ERR_ARG, "sequence %d has no session", i);
         else
-            status = err_set(err, ODMOE_ERR_ARG, "row %lld has no session", (long long)i);
+            sequences[i] = (forward_sequence){.session = &s->session->state,
+                                              .tokens = s->tokens,
+                                              .n = s->n,
+                                              .phase = s->phase,
+                                              .want = s->want_logits,
+                                              .error = &s->error};
     }
-    stack_pass stack = {rows, pass.n, pass.logits, pass.on_logits, pass.on_tap, pass.user};
-    if (!status)
-        status = pass_run(&handle->m, &stack, err);
-    free(rows);
+    forward_call call = {.sequences = sequences,
+                         .n = batch.n,
+                         .logits = batch.logits,
+                         .on_logits = batch.on_logits,
+                         .on_tap = batch.on_tap,
+                         .progress = batch.progress,
+                         .cancelled = batch.cancelled,
+                         .user = batch.user};
+    if (!status) {
+        status = forward_run(&handle->m, &call, err);
+        for (int32_t i = 0; i < batch.n; i++)
+            batch.sequences[i].status = sequences[i].status;
+    }
+    free(sequences);
     return status;
 }
 
 odmoe_status odmoe_eval(odmoe_session *session, const int32_t *tokens, int64_t n, float *logits, odmoe_error *err)
 {
+    model *m = &session->model->m;
     if (n < 1)
-        return err_set(err, ODMOE_ERR_RANGE, "a pass needs at least one token");
-    if (n > session->seq.context - session->seq.length)
+        return err_set(err, ODMOE_ERR_RANGE, "at least one token is needed");
+    if (n > session->state.context - session->state.length)
         return err_set(err, ODMOE_ERR_RANGE, "%lld tokens do not fit: the session holds %d of its %d", (long long)n,
-                       session->seq.length, session->seq.context);
-    stack_row *rows = mem_calloc((size_t)n, sizeof *rows, "the rows of a pass", err);
-    if (!rows)
-        return ODMOE_ERR_MEMORY;
-    for (int64_t i = 0; i < n; i++)
-        rows[i] = (stack_row){&session->seq, (int32_t)(session->seq.length + i), tokens[i], logits && i == n - 1};
-    stack_pass stack = {.rows = rows, .n = n, .logits = logits};
-    odmoe_status status = pass_run(&session->model->m, &stack, err);
-    free(rows);
-    return status;
+                       session->state.length, session->state.context);
+    odmoe_error why;
+    forward_sequence sequence = {.session = &session->state,
+                                 .tokens = tokens,
+                                 .n = (int32_t)n,
+                                 .phase = n > 1 ? ODMOE_PHASE_PROMPT : ODMOE_PHASE_DECODE,
+                                 .want = logits ? ODMOE_LOGITS_LAST : ODMOE_LOGITS_NONE,
+                                 .error = &why};
+    forward_call call = {.sequences = &sequence,
+                         .n = 1,
+                         .logits = logits,
+                         .progress = m->settings.progress,
+                         .user = m->settings.user};
+    return forward_run(m, &call, err);
 }

@@ -23,6 +23,7 @@
 #include "base/dtype.h"
 #include "base/threads.h"
 #include "compute/router.h"
+#include "kernels/kv.h"
 
 typedef struct compute compute;
 typedef struct compute_ops compute_ops;
@@ -96,23 +97,28 @@ typedef enum rope_pairing {
     ROPE_NEIGHBOURS /* 2i and 2i + 1: GGUF's llama, whose q and k rows are stored in that order */
 } rope_pairing;
 
-/* Where a token stands in its sequence, for keys and values. Tokens of one sequence come in ascending positions. */
-typedef struct kv_token {
-    void *state;      /* keys and values of the sequence in one layer: kv_state_bytes of them */
-    int32_t position; /* everything before it is in the state */
-    int32_t context;  /* positions that the state has room for */
-} kv_token;
-
-/* How keys and values of a layer are stored. */
+/* How keys and values of a layer are stored: in pages of KV_PAGE positions, all heads of one layer in a page. */
 typedef struct kv_shape {
-    int type; /* kv_type of kernels.h: KV_F32, KV_F16, KV_Q8_0 */
-    int64_t kv_heads, head_dim;
+    kv_type type;
+    int kv_heads;
+    int key_dim, value_dim; /* of one head; KV_Q8_0 wants multiples of 32 */
+    bool value_in_key;      /* a value is the first value_dim numbers of its key; only keys are stored (latents) */
 } kv_shape;
+
+#define KV_PAGE 64 /* positions */
+
+/* Where a token stands in its sequence. Tokens of one sequence come side by side, in ascending positions, and share
+ * `pages`. */
+typedef struct kv_token {
+    void *const *pages; /* position p lies in pages[p / KV_PAGE]; NULL where no token of the call looks */
+    int32_t position;
+} kv_token;
 
 typedef enum token_op_kind {
     TOKEN_ZERO,        /* y = 0 */
     TOKEN_EMBED,       /* y = factor * row ids[t] of `rows` */
     TOKEN_ROPE_ANGLES, /* y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
+    TOKEN_COPY,        /* y = x, whole rows */
     TOKEN_RMS_NORM,    /* y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), for each span; y may be x */
     TOKEN_LAYER_NORM,  /* y = (x - mean) / sqrt(variance + eps) * weight + bias, over whole rows; y may be x */
     TOKEN_ADD,         /* y += factor * x, over whole rows; with `scales` (a buffer of 1 column): factor is scales[t] */
@@ -123,7 +129,7 @@ typedef enum token_op_kind {
     TOKEN_GATE,        /* y *= 1 / (1 + exp(-x)) */
     TOKEN_GLU,         /* y = glu(x, z), over whole rows; y may be x or z; x is not read where there is no gate */
     TOKEN_ROPE,        /* the first 2 * angles values of each span turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
-    TOKEN_KV_STORE     /* x keys, z values -> kv_tokens[t].state at its position */
+    TOKEN_KV_STORE     /* x keys, z values -> the page of kv_tokens[t], at its position; z is not read with value_in_key */
 } token_op_kind;
 
 /* One operation, done for each token by itself. Fields that a kind does not name are not looked at. */
@@ -140,6 +146,7 @@ typedef struct token_op {
     const buffer *scales;
     const matrix *rows;
     const int32_t *ids, *positions; /* [n] */
+    const int32_t *x_rows;          /* TOKEN_COPY, TOKEN_RMS_NORM: [n] the row of x for each token; NULL: its own */
     rope_pairing pairing;
     glu_config glu;
     kv_shape kv;
@@ -155,6 +162,7 @@ typedef struct linear_call {
     buffer *y;
     const float *bias; /* [rows] or NULL */
     int64_t column;
+    bool *not_finite; /* NULL, or [n], set to true for tokens that have an output which is not a finite number */
 } linear_call;
 
 #define LINEAR_CALLS_MAX 4
@@ -169,16 +177,19 @@ typedef struct ffn_weights {
 
 typedef struct attention_shape {
     kv_shape kv;
-    int64_t heads, context; /* context: most positions of a sequence */
+    int heads; /* of queries, a multiple of kv_heads: query heads of one key head lie side by side */
 } attention_shape;
 
 typedef struct attention_call {
     attention_shape shape;
-    const buffer *q;          /* [n, heads * head_dim] */
-    buffer *out;              /* the same shape */
-    const kv_token *tokens;   /* [n]; their own keys and values are stored already */
-    int32_t window;           /* a token sees the last `window` positions, its own included; 0: all */
-    float scale;              /* of q . k */
+    const buffer *q;        /* [n, heads * key_dim] */
+    buffer *out;            /* [n, heads * value_dim] */
+    const kv_token *tokens; /* [n]; their own keys and values are stored already */
+    int32_t window;         /* a token sees the last `window` positions, its own included; 0: all */
+    int32_t chunk;          /* it sees no position before the last multiple of `chunk` (Llama 4); 0: all */
+    float scale;            /* of q . k, above 0 */
+    float softcap;          /* a scaled score s becomes softcap * tanh(s / softcap); 0: not */
+    const float *sinks;     /* [heads] a logit that takes part in each softmax and has no value; NULL: none */
     const compute_work *work; /* from attention_layout for this shape */
 } attention_call;
 
@@ -291,10 +302,7 @@ void compute_stop(compute *c);
 /* compute_takes - can products use weights of this type, stored this way? */
 bool compute_takes(const compute *c, dtype type, bool in_out);
 
-/* kv_state_bytes - keys and values of one sequence in one layer, with room for `context` positions. kv_state_copy - the
- * first `length` positions from one state to another with its own room. */
-uint64_t kv_state_bytes(const kv_shape *shape, int64_t context);
-void kv_state_copy(const kv_shape *shape, const void *from, int64_t from_context, void *to, int64_t to_context,
-                   int64_t length);
+/* kv_page_bytes - the bytes of one page: KV_PAGE positions of all heads. Pages are copied and moved as they are. */
+size_t kv_page_bytes(const kv_shape *shape);
 
 #endif

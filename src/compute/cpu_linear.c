@@ -43,6 +43,15 @@ typedef struct linear_loop {
     int64_t first_task[LINEAR_CALLS_MAX + 1];
 } linear_loop;
 
+/* x - x is 0 for finite numbers and NaN for the others. */
+static bool all_finite(const float *x, int64_t n)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] - x[i];
+    return sum == 0;
+}
+
 static void linear_task(void *ctx, int64_t task, int worker)
 {
     const linear_loop *loop = ctx;
@@ -57,6 +66,9 @@ static void linear_task(void *ctx, int64_t task, int worker)
     cpu_matmul(loop->c, job->w, first, rows, job->x, loop->first + token, n, y, job->y->cols);
     for (int64_t i = 0; job->bias && i < n; i++)
         cpu_add(y + i * job->y->cols, job->bias + first, rows);
+    for (int64_t i = 0; job->not_finite && i < n; i++) /* while the outputs are in the nearest cache */
+        if (!all_finite(y + i * job->y->cols, rows))
+            job->not_finite[token + i] = true;
 }
 
 /* Tokens of a task: all of them, unless a matrix is so small (a router) that threads would find no work. */

@@ -104,11 +104,16 @@ static void layer_norm(const token_op *op, int64_t token)
         y[i] = (x[i] - mean) * scale * op->weight[i] + (op->bias ? op->bias[i] : 0);
 }
 
+static int64_t row_of_x(const token_op *op, int64_t token)
+{
+    return op->x_rows ? op->x_rows[token] : token;
+}
+
 static void rms_norm(const compute *c, const token_op *op, int64_t token)
 {
     spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
     float *y = cpu_values(op->y, token) + at.first;
-    const float *x = cpu_values(op->x, token) + from.first;
+    const float *x = cpu_values(op->x, row_of_x(op, token)) + from.first;
     for (int64_t i = 0; i < at.count && !op->weight; i++)
         rms_norm_plain(x + i * from.stride, op->eps, y + i * at.stride, at.dim);
     for (int64_t i = 0; i < at.count && op->weight; i++)
@@ -146,6 +151,9 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
         break;
     case TOKEN_ROPE_ANGLES:
         rope_angles(op, token, y, cpu_values(op->z, token));
+        break;
+    case TOKEN_COPY:
+        memcpy(y, cpu_values(op->x, row_of_x(op, token)), (size_t)n * sizeof *y);
         break;
     case TOKEN_RMS_NORM:
         rms_norm(c, op, token);

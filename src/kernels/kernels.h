@@ -20,6 +20,7 @@
 #include <stddef.h>
 
 #include "base/dtype.h"
+#include "kernels/kv.h"
 
 /* What a row of activations is turned into before it meets weights of a type; once a row, whatever the weights. */
 typedef enum activation {
@@ -50,9 +51,6 @@ typedef struct kernel_ops {
     void (*matrix_in_out)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,
                           int64_t ldx, int64_t n, float *y, int64_t ldy);
 } kernel_ops;
-
-/* How keys and values are stored. Q8_0: GGUF's blocks of 32 along a head. */
-typedef enum kv_type { KV_F32, KV_F16, KV_Q8_0, KV_COUNT } kv_type;
 
 #define ATTEND_BLOCK 64 /* positions of a page of keys or values */
 #define KEYS_ABREAST 32

@@ -145,7 +145,7 @@ static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t s
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
     s->out->info = t;
     s->out->skip = skip;
-    s->out->w = (weight){.type = s->rule->rows == DIM_VECTOR ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
+    s->out->w = (matrix){.type = s->rule->rows == DIM_VECTOR ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
     b->out->bytes += (dtype_bytes(s->out->w.type, (uint64_t)(rows * cols)) + 63) & ~63ull;
 }
 

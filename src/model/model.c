@@ -9,8 +9,9 @@
 #include "model/fingerprint.h"
 
 /* The kinds of token mixers that the layers have. */
-static odmoe_status list_mixers(model *m, odmoe_error *err)
+odmoe_status model_list_mixers(model *m, odmoe_error *err)
 {
+    memset(m->mixers, 0, sizeof m->mixers);
     for (int l = 0; l < m->config.layers; l++) {
         int i = 0;
         while (i < MIXERS_MAX - 1 && m->mixers[i] && m->mixers[i] != m->config.layer[l].mixer)
@@ -38,7 +39,7 @@ odmoe_status model_prepare(const char *path, model *out, odmoe_error *err)
     if (!status)
         status = arch_read(&out->files, &out->arch, &out->config, err);
     if (!status)
-        status = list_mixers(out, err);
+        status = model_list_mixers(out, err);
     if (!status)
         status = bind(out, err);
     snprintf(out->format, sizeof out->format, "%s", out->files.gguf ? "gguf" : "safetensors");
@@ -97,11 +98,20 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
+experts_shape model_shape(const model *m)
+{
+    return (experts_shape){.hidden = m->config.hidden,
+                           .ffn = m->config.expert_ffn,
+                           .experts = m->config.router.experts,
+                           .top_k = m->config.router.top_k};
+}
+
 static void layout(arena *a, model *m)
 {
     for (int i = 0; i < m->config.rope_sets; i++)
         rope_layout(a, &m->config.ropes[i], &m->ropes[i]);
-    pass_layout(a, m, &m->shape, &m->settings, m->plan.chunk, &m->work);
+    workspace_layout(&m->compute, a, m, &m->shape, m->plan.chunk, m->settings.logits_rows, m->settings.prefetch,
+                     &m->work);
 }
 
 static odmoe_status make_workspace(model *m, odmoe_error *err)
@@ -133,20 +143,36 @@ static odmoe_status open_store(model *m, odmoe_error *err)
     return ODMOE_OK;
 }
 
+static odmoe_status make_locks(model *m, odmoe_error *err)
+{
+    if (pthread_mutex_init(&m->lock, NULL))
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
+    if (pthread_mutex_init(&m->counters_lock, NULL)) {
+        pthread_mutex_destroy(&m->lock);
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
+    }
+    m->locks_made = true;
+    return ODMOE_OK;
+}
+
+/* The pages that sessions take come out of one allocation, made now. */
+static odmoe_status make_sessions(model *m, odmoe_error *err)
+{
+    odmoe_status status = plan_sessions(m, &m->settings, &m->sessions, err);
+    return status ? status : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, err);
+}
+
 odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *plan, odmoe_error *err)
 {
     m->settings = *s;
     m->plan = *plan;
-    m->kv_left = plan->kv_bytes;
     m->compute = compute_cpu(s->kernels, s->threads);
-    m->shape = (experts_shape){.hidden = m->config.hidden,
-                               .ffn = m->config.expert_ffn,
-                               .experts = m->config.router.experts,
-                               .top_k = m->config.router.top_k};
-    if (pthread_mutex_init(&m->lock, NULL))
-        return err_set(err, ODMOE_ERR_MEMORY, "no memory for a lock");
-    m->lock_made = true;
-    odmoe_status status = expert_tensors_check_all(&m->weights.experts, &m->compute, &m->shape, err);
+    m->shape = model_shape(m);
+    odmoe_status status = make_locks(m, err);
+    if (!status)
+        status = make_sessions(m, err);
+    if (!status)
+        status = expert_tensors_check_all(&m->weights.experts, &m->compute, &m->shape, err);
     if (!status)
         status = compute_start(&m->compute, err);
     if (!status)
@@ -167,10 +193,14 @@ void model_close(model *m)
     store_close(m->store);
     compute_stop(&m->compute);
     mem_pages_free(m->memory, m->memory_bytes);
+    session_pool_close(&m->pool);
+    session_layout_free(&m->sessions);
     weights_free(&m->weights);
     config_free(&m->config);
     files_close(&m->files);
-    if (m->lock_made)
+    if (m->locks_made) {
         pthread_mutex_destroy(&m->lock);
+        pthread_mutex_destroy(&m->counters_lock);
+    }
     memset(m, 0, sizeof *m);
 }

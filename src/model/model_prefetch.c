@@ -1,32 +1,17 @@
 #include "model/model.h"
 
-void model_prefetch_layout(arena *a, const model_config *c, unsigned mask, int64_t max_tokens, model_prefetch *out)
+void model_prefetch_layout(const compute *c, arena *a, const model_config *config, dtype_set types, int64_t max_tokens,
+                           model_prefetch *out)
 {
-    int64_t few = EXPERTS_FEW / c->router.top_k;
+    int64_t few = EXPERTS_FEW / config->router.top_k;
     out->max_tokens = max_tokens < few ? max_tokens : few;
-    size_t tokens = (size_t)out->max_tokens, choices = tokens * (size_t)c->router.top_k;
-    prefetch_layout(a, c->router.experts, &out->engine);
-    lookahead_layout(a, c->router.experts, &out->look);
-    out->norm = arena_take(a, tokens * (size_t)c->hidden, sizeof *out->norm);
-    activations_layout(a, &out->in, mask, out->max_tokens, c->hidden);
-    out->out.logits = arena_take(a, tokens * (size_t)c->router.experts, sizeof(float));
-    out->out.topk = arena_take(a, choices, sizeof(int32_t));
-    out->out.topw = arena_take(a, choices, sizeof(float));
-}
-
-typedef struct norm_job {
-    const model *m;
-    const resident *norm;
-    const float *x;
-} norm_job;
-
-static void norm_token(void *ctx, int64_t token, int worker)
-{
-    const norm_job *job = ctx;
-    const model *m = job->m;
-    int64_t at = token * m->config.hidden;
-    m->compute.kernels->rms_norm(job->x + at, job->norm->w.data, m->config.rms_eps, m->work.prefetch.norm + at,
-                                 m->config.hidden);
+    size_t choices = (size_t)out->max_tokens * (size_t)config->router.top_k;
+    prefetch_layout(a, config->router.experts, &out->engine);
+    lookahead_layout(a, config->router.experts, &out->look);
+    c->op->buffer_layout(c, a, &out->norm, out->max_tokens, config->hidden, types, true);
+    routing_layout(c, a, &config->router, config->hidden, types, out->max_tokens, true, &out->routing);
+    out->topk = arena_take(a, choices, sizeof *out->topk);
+    out->topw = arena_take(a, choices, sizeof *out->topw);
 }
 
 static const int32_t *route(void *ctx, int moe_layer, const float *x, int64_t n)
@@ -36,12 +21,17 @@ static const int32_t *route(void *ctx, int moe_layer, const float *x, int64_t n)
     int layer = 0;
     while (m->config.layer[layer].moe_index != moe_layer)
         layer++;
-    const layer_weights *weights = &m->weights.layers[layer];
-    norm_job job = {m, &weights->frame[W_FFN_NORM], x};
-    rows_run(&m->compute, n, norm_token, &job);
-    activations_fill(&m->compute, &p->in, activation_mask(m->compute.kernels, weights->frame[W_ROUTER].w.type), p->norm, n);
-    route_run(&m->compute, &m->config.router, weights, &p->in, n, m->work.probs, &p->out);
-    return p->out.topk;
+    const resident *frame = m->weights.layers[layer].frame;
+    token_op norm = {.kind = TOKEN_RMS_NORM,
+                     .y = &p->norm,
+                     .x = &m->work.x,
+                     .weight = frame[W_FFN_NORM].w.data,
+                     .eps = m->config.rms_eps};
+    m->compute.op->tokens(&m->compute, &norm, 1, n);
+    router_weights router = {.w = &frame[W_ROUTER].w, .vectors = {.selection_bias = frame[W_SELECTION_BIAS].w.data}};
+    routing_choice choice = {.topk = p->topk, .topw = p->topw};
+    routing_run(&m->compute, &m->config.router, &router, &p->routing, &p->norm, &choice);
+    return p->topk;
 }
 
 void model_prefetch_init(model *m)
@@ -63,10 +53,11 @@ bool model_prefetch_wanted(const model_prefetch *p, int64_t n)
     return p->possible && (p->trial.running || p->always) && n <= p->max_tokens;
 }
 
-void model_prefetch_next(model *m, int moe_layer, const float *x, int64_t n)
+void model_prefetch_next(model *m, int moe_layer, const buffer *x, int64_t n)
 {
     model_prefetch *p = &m->work.prefetch;
-    lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k, x, n);
+    lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k,
+                  m->compute.op->read(&m->compute, x), n);
 }
 
 void model_prefetch_begins(model *m, int moe_layer, const int32_t *topk, int64_t n)

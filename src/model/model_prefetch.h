@@ -1,7 +1,7 @@
 /* model_prefetch.h - prefetching in a model's decoding: src/prefetch/ with the model's own routers as the source of
  * candidates.
  *
- * forward.c (pass.c) calls, for each chunk:
+ * forward.c calls, for each chunk:
  *   model_prefetch_begins   a layer's router has chosen and its reads have begun
  *   model_prefetch_wanted   then, in decoding: are candidates wanted for n tokens?
  *   model_prefetch_next     if so: look at later layers' routers
@@ -10,7 +10,8 @@
 #ifndef ODMOE_MODEL_MODEL_PREFETCH_H
 #define ODMOE_MODEL_MODEL_PREFETCH_H
 
-#include "model/blocks/route.h"
+#include "model/config.h"
+#include "moe/routing.h"
 #include "prefetch/router_lookahead.h"
 #include "prefetch/trial.h"
 
@@ -27,22 +28,24 @@ typedef struct model_prefetch {
     prefetch_engine engine;
     lookahead_work look;
     int64_t max_tokens; /* decoding: at most so many tokens together */
-    float *norm;        /* [max_tokens, hidden] what a later router would see */
-    activations in;     /* the same in the formats that routers take */
-    route_out out;      /* [max_tokens] */
+    buffer norm;        /* [max_tokens, hidden] what a later router would see */
+    routing_work routing;
+    int32_t *topk; /* [max_tokens, top_k] */
+    float *topw;
 } model_prefetch;
 
-/* model_prefetch_layout - room for chunks of few tokens, at most max_tokens. mask: formats that routers take.
+/* model_prefetch_layout - room for chunks of few tokens, at most max_tokens. types: of the routers' matrices.
  * model_prefetch_init - once, when the model's source is there. */
-void model_prefetch_layout(arena *a, const model_config *c, unsigned mask, int64_t max_tokens, model_prefetch *out);
+void model_prefetch_layout(const compute *c, arena *a, const model_config *config, dtype_set types, int64_t max_tokens,
+                           model_prefetch *out);
 void model_prefetch_init(struct model *m);
 
 /* model_prefetch_wanted - shall candidates be looked for, for n tokens now. */
 bool model_prefetch_wanted(const model_prefetch *p, int64_t n);
 
 /* model_prefetch_next - MoE layer `moe_layer` has begun to fetch its experts: have likely experts of later layers read,
- * for the n tokens x [n, hidden] of the residual stream. */
-void model_prefetch_next(struct model *m, int moe_layer, const float *x, int64_t n);
+ * for the n tokens of the residual stream x. */
+void model_prefetch_next(struct model *m, int moe_layer, const buffer *x, int64_t n);
 
 /* model_prefetch_begins - MoE layer `moe_layer` has chosen topk [n, top_k] and has begun to fetch: judge its candidates,
  * and cancel what has not been read of the wrong ones. */

@@ -15,17 +15,42 @@
  * would read every expert more often in a prompt. More rows, up to CHUNK_MOST, may take an eighth. */
 #define CHUNK_DEFAULT 512
 #define CHUNK_MOST 4096
+#define CHUNK_SLIDING 1024 /* the most where layers slide: sessions are promised pages for a chunk */
 #define PROCESS_BYTES (2u << 20) /* heap in use, stacks, libraries' data: measured at 1 to 2 MiB */
 
-static uint64_t activation_bytes(const model *m, const experts_shape *shape, const model_settings *s, int64_t rows)
+static uint64_t activation_bytes(const model *m, const experts_shape *shape, const model_settings *s, int64_t tokens)
 {
     arena a = {0};
-    pass_work work;
+    compute c = compute_cpu(s->kernels, s->threads);
+    workspace work;
     rope r;
     for (int i = 0; i < m->config.rope_sets; i++)
         rope_layout(&a, &m->config.ropes[i], &r);
-    pass_layout(&a, m, shape, s, rows, &work);
+    workspace_layout(&c, &a, m, shape, tokens, s->logits_rows, s->prefetch, &work);
     return a.used;
+}
+
+odmoe_status plan_sessions(const model *m, const model_settings *s, session_layout *out, odmoe_error *err)
+{
+    return session_layout_make(&m->config, s->kv, s->chunk ? s->chunk : CHUNK_SLIDING, out, err);
+}
+
+/* What all sessions take; *slides: chunks are limited to what their sliding layers have pages for. */
+static odmoe_status kv_bytes_of(const model *m, const model_settings *s, odmoe_plan *plan, bool *slides,
+                                odmoe_error *err)
+{
+    session_layout layout;
+    odmoe_status status = plan_sessions(m, s, &layout, err);
+    if (status)
+        return status;
+    uint64_t session = session_total_bytes(&layout, plan->context);
+    *slides = layout.slides;
+    session_layout_free(&layout);
+    if (session > BYTES_MOST / (uint64_t)s->sessions)
+        return err_set(err, ODMOE_ERR_RANGE, "%s: no machine holds the KV cache of %d sessions of %d tokens",
+                       m->files.path, s->sessions, plan->context);
+    plan->kv_bytes = (uint64_t)s->sessions * session;
+    return ODMOE_OK;
 }
 
 /* Tables on the heap: names and places of tensors, extents of experts, the store's directory. */
@@ -67,10 +92,7 @@ static odmoe_status check_settings(const model *m, const model_settings *s, odmo
 
 odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes, odmoe_plan *plan, odmoe_error *err)
 {
-    experts_shape shape = {.hidden = m->config.hidden,
-                           .ffn = m->config.expert_ffn,
-                           .experts = m->config.router.experts,
-                           .top_k = m->config.router.top_k};
+    experts_shape shape = model_shape(m);
     compute c = compute_cpu(s->kernels, s->threads);
     odmoe_status status = check_settings(m, s, err);
     if (!status && (status = expert_tensors_check_all(&m->weights.experts, &c, &shape, err)))
@@ -91,11 +113,10 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->context =
         s->context ? s->context : (m->config.context < CONTEXT_DEFAULT ? m->config.context : CONTEXT_DEFAULT);
     plan->resident_bytes = m->weights.bytes;
-    uint64_t session_bytes = sequence_bytes(&m->config, s->kv, plan->context);
-    if (session_bytes > BYTES_MOST / (uint64_t)s->sessions)
-        return err_set(err, ODMOE_ERR_RANGE, "%s: no machine holds the KV cache of %d sessions of %d tokens",
-                       m->files.path, s->sessions, plan->context);
-    plan->kv_bytes = (uint64_t)s->sessions * session_bytes;
+    bool slides;
+    status = kv_bytes_of(m, s, plan, &slides, err);
+    if (status)
+        return status;
     plan->other_bytes = PROCESS_BYTES + extra_bytes + table_bytes(m, &options);
     plan->experts_bytes = expert_index_total_bytes(index);
     int64_t token_experts = (int64_t)expert_index_layers(index) * shape.top_k;
@@ -108,7 +129,8 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->fits = s->ram_bytes >= plan->floor_bytes;
 
     int64_t most = (int64_t)plan->context * plan->sessions;
-    most = most < CHUNK_MOST ? most : CHUNK_MOST;
+    int64_t limit = slides ? CHUNK_SLIDING : CHUNK_MOST;
+    most = most < limit ? most : limit;
     plan->chunk = s->chunk;
     if (!s->chunk)
         plan->chunk = plan->fits ? choose_chunk(m, &shape, s, most, s->ram_bytes - fixed - least) : 1;

@@ -4,7 +4,7 @@
 
 #include "model/config.h"
 #include "model/files.h"
-#include "moe/linear.h"
+#include "compute/compute.h"
 #include "moe/expert_table.h"
 
 /* What a resident tensor of the model, or of a layer's frame, is for. A token mixer numbers its own weights from 0. */
@@ -82,7 +82,7 @@ typedef struct expert_rule {
 typedef struct resident {
     const tensor_info *info; /* NULL: the model has none */
     uint64_t skip;           /* bytes of the tensor before this one's rows */
-    weight w;                /* vectors and everything one-dimensional become f32 at load */
+    matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
 
 typedef struct layer_weights {

@@ -24,6 +24,8 @@ typedef struct expert_task {
     buffer *y; /* [n_tokens, hidden], zeroed; set before finish */
     /* NULL, or [n_tokens, top_k, ffn], set before finish: the products before the activation, for gradients. */
     float *keep_gate, *keep_up;
+    /* Out: after an error, the expert that could not be had; -1: no single expert is to blame. */
+    int32_t failed_expert;
 } expert_task;
 
 typedef struct expert_executor {

@@ -23,6 +23,7 @@ odmoe_status experts_start(experts_call *call, const compute *c, const expert_ex
                                .size = size,
                                .x = x,
                                .pairs = &work->pairs,
+                               .failed_expert = -1,
                                .pair_out = call->few || !executor->adds ? &work->pair_out : NULL};
     return executor->start(executor->ctx, &call->task, err);
 }

@@ -42,10 +42,13 @@ static bool take_expert(local_executor *e, const expert_task *task, bool wait, o
 {
     const expert_source *source = e->source;
     local_expert *x = &e->current;
+    x->pinned.expert = -1;
     if (wait)
         *status = source->next(source->ctx, e->fetch, &x->pinned, err);
     else if (!source->poll || source->poll(source->ctx, e->fetch, &x->pinned, NULL))
         return false; /* a failure shows again in next */
+    if (*status)
+        e->failed_expert = x->pinned.expert;
     if (*status || x->pinned.expert < 0)
         return false;
     x->pair = task->pairs->offsets[x->pinned.expert];
@@ -101,6 +104,7 @@ static odmoe_status start(void *ctx, expert_task *task, odmoe_error *err)
     const expert_source *source = e->source;
     const expert_pairs *pairs = task->pairs;
     e->current.pairs = 0;
+    e->failed_expert = -1;
     fetch_request request = {.layer = task->layer,
                              .n = pairs->n_needed,
                              .experts = pairs->needed,
@@ -123,6 +127,7 @@ static odmoe_status finish(void *ctx, expert_task *task, odmoe_error *err)
         run_group(e, task);
     }
     e->source->end(e->source->ctx, e->fetch);
+    task->failed_expert = e->failed_expert;
     return status;
 }
 

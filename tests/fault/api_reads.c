@@ -137,7 +137,7 @@ static void a_failed_read_ends_the_pass_and_nothing_else(void **state)
             break;
         if (!status) { /* the fault met a read that the failed pass before had left under way: it is tried again */
             assert_memory_equal(got, want, (size_t)f.info.vocab * sizeof *got);
-            assert_int_equal(odmoe_session_truncate(f.session, LENGTH, &err), ODMOE_OK);
+            assert_int_equal(odmoe_session_truncate(f.session, LENGTH, NULL, &err), ODMOE_OK);
             repeated++;
             continue;
         }
@@ -148,7 +148,7 @@ static void a_failed_read_ends_the_pass_and_nothing_else(void **state)
     assert_true(failed > 0);
     assert_true(failed + repeated >= f.info.moe_layers * f.info.top_k);
     assert_memory_equal(got, want, (size_t)f.info.vocab * sizeof *got);
-    assert_int_equal(odmoe_session_truncate(f.session, LENGTH, &err), ODMOE_OK);
+    assert_int_equal(odmoe_session_truncate(f.session, LENGTH, NULL, &err), ODMOE_OK);
     assert_goes_on(f.model, f.session, LENGTH);
     free(want);
     free(got);
@@ -168,24 +168,27 @@ static void a_disk_that_is_gone_fails_every_pass_until_it_is_back(void **state)
     stop(&f);
 }
 
-static void a_failed_read_leaves_every_session_of_the_pass_as_it_was(void **state)
+/* All reads fail: no sequence gets through. */
+static void failed_reads_leave_every_session_of_the_call_as_it_was(void **state)
 {
     fixture f = start();
     odmoe_session *other = must_create(f.model, 30);
     must_eval(other, text_tokens(0, 3), 3, NULL);
-    odmoe_row rows[8];
-    for (int i = 0; i < 4; i++) {
-        rows[2 * i] = (odmoe_row){f.session, LENGTH + i, token_at(400 + i), 0};
-        rows[2 * i + 1] = (odmoe_row){other, 3 + i, token_at(450 + i), 0};
-    }
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = 8;
-    inject(FAILS, 4);
-    odmoe_status status = odmoe_pass_run(f.model, &pass, &err);
+    int32_t tokens[8];
+    memcpy(tokens, text_tokens(400, 4), 4 * sizeof *tokens);
+    memcpy(tokens + 4, text_tokens(450, 4), 4 * sizeof *tokens);
+    odmoe_sequence sequences[] = {{.session = f.session, .tokens = tokens, .n = 4},
+                                  {.session = other, .tokens = tokens + 4, .n = 4}};
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    batch.sequences = sequences;
+    batch.n = 2;
+    inject(FAILS, -1);
+    odmoe_status status = odmoe_forward(f.model, &batch, &err);
     inject(NO_FAULT, 0);
     assert_read_error(&f, status);
+    assert_int_equal(sequences[0].status, ODMOE_ERR_IO);
+    assert_int_equal(sequences[1].status, ODMOE_ERR_IO);
     odmoe_session_free(f.session); /* makes room for the fresh one to compare with */
     assert_goes_on(f.model, other, 3);
     odmoe_session_free(other);
@@ -216,7 +219,7 @@ static void a_guess_that_cannot_be_read_costs_nothing_but_time(void **state)
             continue;
         }
         assert_memory_equal(got, want, vocab * sizeof *got);
-        assert_int_equal(odmoe_session_truncate(session, LENGTH, &err), ODMOE_OK);
+        assert_int_equal(odmoe_session_truncate(session, LENGTH, NULL, &err), ODMOE_OK);
     }
     assert_goes_on(model, session, LENGTH);
     free(want);
@@ -292,7 +295,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_read_ends_the_pass_and_nothing_else),
         cmocka_unit_test(a_disk_that_is_gone_fails_every_pass_until_it_is_back),
-        cmocka_unit_test(a_failed_read_leaves_every_session_of_the_pass_as_it_was),
+        cmocka_unit_test(failed_reads_leave_every_session_of_the_call_as_it_was),
         cmocka_unit_test(a_guess_that_cannot_be_read_costs_nothing_but_time),
         cmocka_unit_test(short_and_interrupted_reads_are_continued),
         cmocka_unit_test(a_read_that_ends_early_is_an_error),

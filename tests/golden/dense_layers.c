@@ -131,18 +131,8 @@ static float *logits_of(const char *path, const char *kernels, seen *s, odmoe_in
     *info = (odmoe_info){.size = sizeof *info};
     odmoe_model_info(model, info);
     float *logits = malloc(TOKENS * (size_t)info->vocab * sizeof *logits);
-    odmoe_row rows[TOKENS];
-    for (int i = 0; i < TOKENS; i++)
-        rows[i] = (odmoe_row){session, i, token_at(i), 1};
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = TOKENS;
-    pass.logits = logits;
-    pass.on_tap = note;
-    pass.user = s;
-    if (odmoe_pass_run(model, &pass, &err))
-        fail_msg("%s", err.message);
+    forward_options all = {ODMOE_LOGITS_ALL, logits, note, s};
+    must_forward(model, session, text_tokens(0, TOKENS), TOKENS, &all);
     odmoe_session_free(session);
     odmoe_model_close(model);
     return logits;

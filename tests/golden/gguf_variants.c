@@ -27,18 +27,8 @@ static float *logits_of(const char *path, const char *kernels, const int32_t *to
     odmoe_model *model = must_open(path, &o);
     odmoe_session *session = must_create(model, 0);
     size_t vocab = (size_t)vocab_of(model);
-    odmoe_row rows[64];
-    for (int i = 0; i < n; i++)
-        rows[i] = (odmoe_row){session, i, tokens[i], 1};
     float *logits = malloc((size_t)n * vocab * sizeof *logits);
-    odmoe_pass pass;
-    odmoe_error err = {0};
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = n;
-    pass.logits = logits;
-    if (odmoe_pass_run(model, &pass, &err))
-        fail_msg("%s", err.message);
+    must_forward(model, session, tokens, n, &(forward_options){ODMOE_LOGITS_ALL, logits});
     odmoe_session_free(session);
     odmoe_model_close(model);
     *count = (size_t)n * vocab;
@@ -277,19 +267,9 @@ static void experts_come_from_the_best_groups_where_a_file_has_groups(void **sta
         odmoe_options o = small_options();
         odmoe_model *model = must_open(changed(architectures[i], one_group_of_two, "groups.gguf"), &o);
         odmoe_session *session = must_create(model, 0);
-        odmoe_row rows[TOKENS];
-        for (int t = 0; t < TOKENS; t++)
-            rows[t] = (odmoe_row){session, t, token_at(t), 0};
         int seen = 0;
-        odmoe_pass pass;
-        odmoe_error err = {0};
-        odmoe_pass_init(&pass);
-        pass.rows = rows;
-        pass.n = TOKENS;
-        pass.on_tap = check_groups;
-        pass.user = &seen;
-        if (odmoe_pass_run(model, &pass, &err))
-            fail_msg("%s", err.message);
+        forward_options look = {.on_tap = check_groups, .user = &seen};
+        must_forward(model, session, text_tokens(0, TOKENS), TOKENS, &look);
         assert_int_equal(seen, TOKENS * LAYERS);
         odmoe_session_free(session);
         odmoe_model_close(model);

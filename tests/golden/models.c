@@ -100,20 +100,17 @@ static float *logits_of(odmoe_model *model, odmoe_session *session, const golden
     r->info.size = sizeof r->info;
     odmoe_model_info(model, &r->info);
     r->n = (int64_t)count;
-    odmoe_row rows[64];
-    assert_true(count <= 64);
-    for (size_t i = 0; i < count; i++)
-        rows[i] = (odmoe_row){session, (int32_t)i, ids[i], 1};
     float *logits = malloc(count * (size_t)r->info.vocab * sizeof *logits);
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = r->n;
-    pass.logits = logits;
-    pass.on_tap = r->expected ? compare_tap : NULL;
-    pass.user = r;
+    odmoe_sequence all = {.session = session, .tokens = ids, .n = (int32_t)count, .want_logits = ODMOE_LOGITS_ALL};
+    odmoe_batch batch;
     odmoe_error err = {0};
-    if (odmoe_pass_run(model, &pass, &err))
+    odmoe_batch_init(&batch);
+    batch.sequences = &all;
+    batch.n = 1;
+    batch.logits = logits;
+    batch.on_tap = r->expected ? compare_tap : NULL;
+    batch.user = r;
+    if (odmoe_forward(model, &batch, &err))
         fail_msg("%s", err.message);
     return logits;
 }

@@ -45,6 +45,28 @@ void must_eval(odmoe_session *session, const int32_t *tokens, int64_t n, float *
         fail_msg("%s", err.message);
 }
 
+odmoe_status forward(odmoe_model *model, odmoe_session *session, const int32_t *tokens, int n,
+                     const forward_options *options, odmoe_error *err)
+{
+    odmoe_sequence sequence = {.session = session, .tokens = tokens, .n = n, .want_logits = options->want};
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    batch.sequences = &sequence;
+    batch.n = 1;
+    batch.logits = options->logits;
+    batch.on_tap = options->on_tap;
+    batch.user = options->user;
+    return odmoe_forward(model, &batch, err);
+}
+
+void must_forward(odmoe_model *model, odmoe_session *session, const int32_t *tokens, int n,
+                  const forward_options *options)
+{
+    odmoe_error err = {0};
+    if (forward(model, session, tokens, n, options, &err))
+        fail_msg("%s", err.message);
+}
+
 int vocab_of(const odmoe_model *model)
 {
     odmoe_info info = {.size = sizeof info};
@@ -84,7 +106,7 @@ void assert_goes_on(odmoe_model *model, odmoe_session *session, int n)
     assert_memory_equal(odmoe_session_tokens(session), text_tokens(0, n), (size_t)n * sizeof(int32_t));
     must_eval(session, text_tokens(n, 1), 1, got);
     assert_memory_equal(got, want, bytes);
-    assert_int_equal(odmoe_session_truncate(session, n, NULL), ODMOE_OK);
+    assert_int_equal(odmoe_session_truncate(session, n, NULL, NULL), ODMOE_OK);
     free(want);
     free(got);
 }

@@ -13,6 +13,18 @@ odmoe_session *must_create(odmoe_model *model, int32_t context);
 void must_eval(odmoe_session *session, const int32_t *tokens, int64_t n, float *logits);
 int vocab_of(const odmoe_model *model);
 
+/* forward - n tokens of one session; the rest as in odmoe_batch. must_forward ends the test where it fails. */
+typedef struct forward_options {
+    odmoe_logits_wanted want;
+    float *logits;
+    void (*on_tap)(void *user, const odmoe_tap *tap);
+    void *user;
+} forward_options;
+odmoe_status forward(odmoe_model *model, odmoe_session *session, const int32_t *tokens, int n,
+                     const forward_options *options, odmoe_error *err);
+void must_forward(odmoe_model *model, odmoe_session *session, const int32_t *tokens, int n,
+                  const forward_options *options);
+
 /* A pseudo-random text: token i, in every vocabulary of at least 512. text_tokens - n of them from `first` on. */
 int32_t token_at(int i);
 const int32_t *text_tokens(int first, int n);

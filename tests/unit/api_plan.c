@@ -296,7 +296,7 @@ static int run_case(char **args)
             fprintf(stderr, "%s\n", err.message);
             return 1;
         }
-        sample(&peak, ODMOE_STAGE_PASS, 0, 0);
+        sample(&peak, ODMOE_STAGE_FORWARD, 0, 0);
     }
     odmoe_session_free(a);
     odmoe_session_free(b);

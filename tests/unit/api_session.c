@@ -84,9 +84,9 @@ static void a_truncated_session_goes_on_as_if_the_rest_had_never_been(void **sta
     odmoe_model *model = open_tiny();
     odmoe_session *session = started(model, 0);
     must_eval(session, text_tokens(300, 20), 20, NULL);
-    assert_int_equal(odmoe_session_truncate(session, LENGTH, &err), ODMOE_OK);
+    assert_int_equal(odmoe_session_truncate(session, LENGTH, NULL, &err), ODMOE_OK);
     assert_goes_on(model, session, LENGTH);
-    assert_int_equal(odmoe_session_truncate(session, 3, &err), ODMOE_OK);
+    assert_int_equal(odmoe_session_truncate(session, 3, NULL, &err), ODMOE_OK);
     assert_goes_on(model, session, 3);
     odmoe_session_reset(session);
     assert_int_equal(odmoe_session_length(session), 0);
@@ -99,8 +99,8 @@ static void a_session_is_not_truncated_to_what_it_never_was(void **state)
 {
     odmoe_model *model = open_tiny();
     odmoe_session *session = started(model, 0);
-    assert_error(&err, odmoe_session_truncate(session, -1, &err), ODMOE_ERR_RANGE, "-1", "11");
-    assert_error(&err, odmoe_session_truncate(session, LENGTH + 1, &err), ODMOE_ERR_RANGE, "12", "11");
+    assert_error(&err, odmoe_session_truncate(session, -1, NULL, &err), ODMOE_ERR_RANGE, "-1", "11");
+    assert_error(&err, odmoe_session_truncate(session, LENGTH + 1, NULL, &err), ODMOE_ERR_RANGE, "12", "11");
     assert_goes_on(model, session, LENGTH);
     odmoe_session_free(session);
     odmoe_model_close(model);
@@ -178,7 +178,7 @@ static void an_empty_session_and_a_full_one_are_saved_too(void **state)
     assert_int_equal(odmoe_session_load(session, temp_path("empty"), &err), ODMOE_OK);
     assert_goes_on(model, session, 0);
     assert_int_equal(odmoe_session_load(session, temp_path("full"), &err), ODMOE_OK);
-    assert_int_equal(odmoe_session_truncate(session, LENGTH, &err), ODMOE_OK);
+    assert_int_equal(odmoe_session_truncate(session, LENGTH, NULL, &err), ODMOE_OK);
     assert_goes_on(model, session, LENGTH);
     odmoe_session_free(session);
     odmoe_model_close(model);

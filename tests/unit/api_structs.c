@@ -127,20 +127,21 @@ static void options_of_a_newer_version_are_read_as_far_as_they_are_known(void **
     assert_int_equal(plan.context, 64);
 }
 
-static void a_pass_of_an_older_version_has_no_callbacks(void **state)
+static void a_batch_of_an_older_version_has_no_callbacks(void **state)
 {
     odmoe_options o = small_options();
     odmoe_model *model = must_open(test_path(MODEL), &o);
     odmoe_session *session = must_create(model, 0);
     float *logits = malloc((size_t)vocab_of(model) * sizeof *logits), *want = fresh_logits(model, 1);
-    odmoe_row row = {session, 0, token_at(0), 1};
-    odmoe_pass pass;
-    memset(&pass, UNTOUCHED, sizeof pass);
-    pass.size = BEFORE(odmoe_pass, on_logits);
-    pass.rows = &row;
-    pass.n = 1;
-    pass.logits = logits;
-    assert_int_equal(odmoe_pass_run(model, &pass, &err), ODMOE_OK);
+    odmoe_sequence one = {
+        .session = session, .tokens = text_tokens(0, 1), .n = 1, .want_logits = ODMOE_LOGITS_LAST};
+    odmoe_batch batch;
+    memset(&batch, UNTOUCHED, sizeof batch);
+    batch.size = BEFORE(odmoe_batch, on_logits);
+    batch.sequences = &one;
+    batch.n = 1;
+    batch.logits = logits;
+    assert_int_equal(odmoe_forward(model, &batch, &err), ODMOE_OK);
     assert_memory_equal(logits, want, (size_t)vocab_of(model) * sizeof *want);
     free(logits);
     free(want);
@@ -169,7 +170,7 @@ static void a_size_that_was_never_set_is_an_error_that_names_the_function(void *
     odmoe_model *model = NULL;
     odmoe_sampler *sampler = NULL;
     odmoe_sampler_options so = {.temperature = 1};
-    odmoe_pass pass = {.n = 1};
+    odmoe_batch batch = {.n = 1};
     assert_error(&err, odmoe_plan_make(test_path(MODEL), &o, &plan, &err), ODMOE_ERR_ARG, "size is 0",
                  "odmoe_options_init");
     assert_error(&err, odmoe_model_open(test_path(MODEL), &o, &model, &err), ODMOE_ERR_ARG, "size is 0",
@@ -178,7 +179,7 @@ static void a_size_that_was_never_set_is_an_error_that_names_the_function(void *
                  "odmoe_sampler_options_init");
     odmoe_options good = small_options();
     model = must_open(test_path(MODEL), &good);
-    assert_error(&err, odmoe_pass_run(model, &pass, &err), ODMOE_ERR_ARG, "size is 0", "odmoe_pass_init");
+    assert_error(&err, odmoe_forward(model, &batch, &err), ODMOE_ERR_ARG, "size is 0", "odmoe_batch_init");
     odmoe_model_close(model);
 }
 
@@ -255,7 +256,7 @@ int main(void)
         cmocka_unit_test(structs_are_filled_no_further_than_they_reach),
         cmocka_unit_test(options_of_an_older_version_give_defaults_for_what_they_lack),
         cmocka_unit_test(options_of_a_newer_version_are_read_as_far_as_they_are_known),
-        cmocka_unit_test(a_pass_of_an_older_version_has_no_callbacks),
+        cmocka_unit_test(a_batch_of_an_older_version_has_no_callbacks),
         cmocka_unit_test(sampler_options_of_an_older_version_give_defaults),
         cmocka_unit_test(a_size_that_was_never_set_is_an_error_that_names_the_function),
         cmocka_unit_test(unknown_names_are_refused_and_the_known_ones_listed),

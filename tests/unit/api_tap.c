@@ -10,7 +10,7 @@ static void multiply_input(void *user, const odmoe_tap *tap)
     const model *m = user;
     if (!tap->router)
         return;
-    const weight *w = &m->weights.layers[tap->layer].frame[W_ROUTER].w;
+    const matrix *w = &m->weights.layers[tap->layer].frame[W_ROUTER].w;
     float *router = malloc((size_t)(w->rows * w->cols) * sizeof *router);
     assert_non_null(router);
     m->compute.kernels->ops[w->type].dequantise(w->data, router, w->rows * w->cols);
@@ -29,15 +29,8 @@ static void a_tap_shows_what_the_router_saw(void **state)
     odmoe_options o = small_options();
     odmoe_model *m = must_open(test_path("gguf/qwen3moe-Q4_0.gguf"), &o);
     odmoe_session *session = must_create(m, 40);
-    const odmoe_row rows[] = {{session, 0, token_at(0), 0}, {session, 1, token_at(1), 0}};
-    odmoe_error err;
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = 2;
-    pass.on_tap = multiply_input;
-    pass.user = &m->m;
-    assert_int_equal(odmoe_pass_run(m, &pass, &err), ODMOE_OK);
+    forward_options look = {.on_tap = multiply_input, .user = &m->m};
+    must_forward(m, session, text_tokens(0, 2), 2, &look);
     odmoe_session_free(session);
     odmoe_model_close(m);
 }

@@ -8,7 +8,9 @@
 
 #include <cmocka.h>
 
-#include "model/blocks/rope.h"
+#include "compute/compute.h"
+#include "kernels/kernels.h"
+#include "model/rope.h"
 #include "support/golden.h"
 
 #define HALF_MOST 64
@@ -67,12 +69,22 @@ static void frequencies_are_those_of_the_papers(void **state)
 
 /* ---- turning ---- */
 
+/* One head [n] at a position, by the operations that the model uses. */
 static void turn(const rope *r, const float *head, int position, float *out, int n)
 {
     float cosines[HALF_MOST], sines[HALF_MOST];
+    compute c = compute_cpu(kernel_table_find("ref"), 1);
+    buffer cos_of = {.cols = r->half, .values = cosines}, sin_of = {.cols = r->half, .values = sines};
+    buffer y = {.cols = n, .values = out};
     memcpy(out, head, (size_t)n * sizeof *out);
-    rope_angles(r, position, cosines, sines);
-    rope_turn(r, out, cosines, sines);
+    const token_op ops[] = {{.kind = TOKEN_ROPE_ANGLES,
+                             .y = &cos_of,
+                             .z = &sin_of,
+                             .weight = r->inverse_freq,
+                             .factor = r->scale,
+                             .positions = &position},
+                            {.kind = TOKEN_ROPE, .y = &y, .x = &cos_of, .z = &sin_of, .pairing = r->pairing}};
+    c.op->tokens(&c, ops, 2, 1);
 }
 
 static double dot(const float *a, const float *b, int n)

@@ -1,19 +1,14 @@
-/* attention.c - grouped-query attention with a KV cache (Ainslie et al. 2023), sliding windows, q/k norm, biases.
- *
- * State of one layer, with room for `context` positions rounded up to whole blocks of ATTEND_BLOCK:
- *   keys   [kv_heads][room positions, interleaved in blocks: kernels.h, key_store]
- *   values [kv_heads][room][kv_bytes(head_dim)]
- * A key/value head is contiguous over positions, so that a query streams through it.
- */
-#include <math.h>
-#include <string.h>
-
+/* attention.c - grouped-query attention (Ainslie et al. 2023) with sliding windows, q/k norm, biases, partial or no
+ * rotation. Keys and values of a layer lie in pages (compute.h). */
 #include "model/mixers/attention.h"
 
-/* Rows of one sequence that share a pass over the keys, at most. Bounds the scratch; a row's result does not depend on
- * it. With 4 heads to a key/value head, 32 rows are the 128 queries that a kernel takes at once. */
-#define TILE_ROWS 32
-#define TASKS_A_THREAD 4 /* at least so many where there are rows enough: tiles take unequal time */
+#include <math.h>
+
+typedef struct attention_work {
+    buffer q, k, v; /* [max_tokens, heads * dim] of the layer under way */
+    buffer out;     /* what the output projection takes */
+    compute_work attend;
+} attention_work;
 
 /* ---- weights ---- */
 
@@ -93,15 +88,10 @@ static int64_t dim(const model_config *c, int layer, int which)
     return 0;
 }
 
-static unsigned in_mask(const kernel_table *k, const resident *w)
+static dtype_set in_types(const resident *w)
 {
-    return activation_mask(k, w[ATTENTION_Q].w.type) | activation_mask(k, w[ATTENTION_K].w.type) |
-           activation_mask(k, w[ATTENTION_V].w.type);
-}
-
-static unsigned mid_mask(const kernel_table *k, const resident *w)
-{
-    return activation_mask(k, w[ATTENTION_O].w.type);
+    static const int roles[] = {ATTENTION_Q, ATTENTION_K, ATTENTION_V};
+    return weight_types(w, roles, 3);
 }
 
 /* ---- checks ---- */
@@ -111,10 +101,6 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     const layer_config *l = &c->layer[layer];
     if (l->heads % l->kv_heads)
         return err_set(err, ODMOE_ERR_FORMAT, "%d heads cannot share %d key/value heads evenly", l->heads, l->kv_heads);
-    if (l->key_dim != l->value_dim)
-        return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                       "keys of %d and values of %d elements: only equal lengths are supported", l->key_dim,
-                       l->value_dim);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
@@ -127,249 +113,147 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
 
 static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *err)
 {
-    int dim = c->layer[layer].key_dim;
-    if (kv == KV_Q8_0 && dim % 32)
+    const layer_config *l = &c->layer[layer];
+    int odd = l->key_dim % 32 ? l->key_dim : l->value_dim;
+    if (kv == KV_Q8_0 && odd % 32)
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "a q8_0 KV cache needs heads of a multiple of 32 elements; this model's "
                        "have %d: use f16",
-                       dim);
+                       odd);
     return ODMOE_OK;
 }
 
 /* ---- state and workspace ---- */
 
-typedef struct attention_work {
-    float *q;           /* [max_rows, heads * head_dim] */
-    float *k, *v;       /* [max_rows, kv_heads * head_dim] */
-    float *out;         /* [max_rows, heads * head_dim] */
-    activations mid;    /* `out` in the formats of the output projection */
-    float *tile;        /* [threads][2][TILE_ROWS * group, head_dim]: queries and results of one tile, side by side */
-    int64_t *tiles;     /* [max_rows + 1] first row of each tile */
-    const void **pages; /* [threads][2][most_pages]: keys and values of one tile's sequence, in pages of ATTEND_BLOCK */
-    int64_t most_pages; /* of a sequence */
-} attention_work;
-
-static size_t head_stride(const layer_config *l, kv_type kv)
+static kv_shape shape_of(const layer_config *l, kv_type kv)
 {
-    return kv_bytes(kv, l->key_dim);
+    return (kv_shape){.type = kv, .kv_heads = l->kv_heads, .key_dim = l->key_dim, .value_dim = l->value_dim};
 }
 
-static size_t room_of(int64_t context)
+static mixer_state state(const model_config *c, int layer, kv_type kv)
 {
-    return (size_t)(context + ATTEND_BLOCK - 1) / ATTEND_BLOCK * ATTEND_BLOCK;
+    kv_shape shape = shape_of(&c->layer[layer], kv);
+    return (mixer_state){.page_bytes = kv_page_bytes(&shape), .reach = c->layer[layer].window};
 }
 
-static uint64_t state_bytes(const model_config *c, int layer, kv_type kv, int64_t context)
+static int64_t larger(int64_t a, int64_t b)
 {
-    const layer_config *l = &c->layer[layer];
-    return 2 * (uint64_t)l->kv_heads * room_of(context) * head_stride(l, kv);
+    return a > b ? a : b;
 }
 
-static size_t larger(size_t a, int64_t b)
+static void *layout(const compute *c, arena *a, const model_config *config, const layer_weights *layers,
+                    int64_t max_tokens)
 {
-    return a > (size_t)b ? a : (size_t)b;
-}
-
-static void *layout(arena *a, const model_config *c, unsigned mask, int64_t max_rows, int threads)
-{
-    size_t rows = (size_t)max_rows, q = 0, k = 0, v = 0, out = 0, tile = 0;
-    for (int i = 0; i < c->layers; i++) {
-        const layer_config *l = &c->layer[i];
+    static const int out_roles[] = {ATTENTION_O};
+    int64_t q = 0, k = 0, v = 0, out = 0, group = 1, key_dim = 0, value_dim = 0;
+    dtype_set types = 0;
+    for (int i = 0; i < config->layers; i++) {
+        const layer_config *l = &config->layer[i];
         if (l->mixer != &mixer_attention)
             continue;
         q = larger(q, q_dim(l));
         k = larger(k, k_dim(l));
         v = larger(v, v_dim(l));
         out = larger(out, out_dim(l));
-        tile = larger(tile, 2 * (int64_t)TILE_ROWS * (l->heads / l->kv_heads) * l->key_dim);
+        group = larger(group, l->heads / l->kv_heads);
+        key_dim = larger(key_dim, l->key_dim);
+        value_dim = larger(value_dim, l->value_dim);
+        types |= weight_types(layers[i].mixer, out_roles, 1);
     }
     attention_work w, *at = arena_take(a, 1, sizeof *at);
-    w.q = arena_take(a, rows * q, sizeof(float));
-    w.k = arena_take(a, rows * k, sizeof(float));
-    w.v = arena_take(a, rows * v, sizeof(float));
-    w.out = arena_take(a, rows * out, sizeof(float));
-    activations_layout(a, &w.mid, mask, max_rows, (int64_t)out);
-    w.tile = arena_take(a, (size_t)threads * tile, sizeof(float));
-    w.tiles = arena_take(a, rows + 1, sizeof *w.tiles);
-    w.most_pages = (int64_t)room_of(c->context) / ATTEND_BLOCK;
-    w.pages = arena_take(a, 2 * (size_t)w.most_pages * (size_t)threads, sizeof *w.pages);
+    attention_shape most = {{.kv_heads = 1, .key_dim = (int)key_dim, .value_dim = (int)value_dim}, (int)group};
+    c->op->buffer_layout(c, a, &w.q, max_tokens, q, 0, true);
+    c->op->buffer_layout(c, a, &w.k, max_tokens, k, 0, true);
+    c->op->buffer_layout(c, a, &w.v, max_tokens, v, 0, true);
+    c->op->buffer_layout(c, a, &w.out, max_tokens, out, types, true);
+    c->op->attention_layout(c, a, &most, max_tokens, &w.attend);
     if (at)
         *at = w;
     return at;
 }
 
-static const layer_config *layer_of(const mixer_call *call)
-{
-    return &call->config->layer[call->layer];
-}
+/* ---- arithmetic ---- */
 
-static char *keys_of(const mixer_call *call, const mixer_row *row, int head)
-{
-    return (char *)row->state + (size_t)head * room_of(row->context) * head_stride(layer_of(call), call->kv);
-}
+#define SHAPE_OPS 5 /* of shape_heads, at most */
 
-static char *values_of(const mixer_call *call, const mixer_row *row, int head)
-{
-    return keys_of(call, row, layer_of(call)->kv_heads + head);
-}
-
-static void add_bias(const resident *bias, float *x, int64_t n)
-{
-    const float *b = bias->w.data;
-    for (int64_t i = 0; b && i < n; i++)
-        x[i] += b[i];
-}
-
-static void clip(float *x, int64_t n, float limit)
-{
-    for (int64_t i = 0; limit > 0 && i < n; i++)
-        x[i] = fminf(fmaxf(x[i], -limit), limit);
-}
-
-/* q or k of one row: bias, clip, norm, rotation. */
-static void shape_heads(const mixer_call *call, int64_t row, float *x, int heads, attention_role bias,
-                        attention_role norm)
+/* q or k, biased already: norm over all heads or clip, norm of each head, rotation. Returns how many operations. */
+static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t dim, attention_role norm,
+                       token_op *ops)
 {
     const model_config *c = call->config;
-    const kernel_table *k = call->c->kernels;
-    const float *norm_weight = call->weights[norm].w.data;
-    int64_t dim = layer_of(call)->key_dim, n = heads * dim;
-    add_bias(&call->weights[bias], x, n);
-    if (norm_weight && !c->norm_heads)
-        k->rms_norm(x, norm_weight, c->rms_eps, x, n);
-    clip(x, n, c->clip_qkv);
-    for (int h = 0; h < heads; h++) {
-        float *head = x + h * dim;
-        if (norm_weight && c->norm_heads)
-            k->rms_norm(head, norm_weight, c->rms_eps, head, dim);
-        if (call->rope)
-            rope_turn(call->rope, head, call->cosines + row * call->rope->half, call->sines + row * call->rope->half);
-    }
+    const float *weight = call->weights[norm].w.data;
+    spans each = {.dim = dim, .count = heads, .stride = dim};
+    int n = 0;
+    if (weight && !c->norm_heads)
+        ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = x, .x = x, .weight = weight, .eps = c->rms_eps};
+    if (c->clip_qkv > 0)
+        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = x, .factor = c->clip_qkv};
+    if (weight && c->norm_heads)
+        ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = x, .x = x, .at = each, .weight = weight, .eps = c->rms_eps};
+    if (call->rope.set)
+        ops[n++] = (token_op){.kind = TOKEN_ROPE,
+                              .y = x,
+                              .x = call->rope.cosines,
+                              .z = call->rope.sines,
+                              .at = each,
+                              .pairing = call->rope.set->pairing};
+    return n;
 }
 
-/* Finish one row's q, k and v, and append k and v to the state. */
-static void append_row(void *ctx, int64_t row, int worker)
+static const float *bias(const mixer_call *call, attention_role role)
 {
-    const mixer_call *call = ctx;
-    const layer_config *l = layer_of(call);
-    const kernel_table *kernels = call->c->kernels;
-    attention_work *w = call->work;
-    float *k = w->k + row * k_dim(l), *v = w->v + row * v_dim(l);
-    shape_heads(call, row, w->q + row * q_dim(l), l->heads, ATTENTION_Q_BIAS, ATTENTION_Q_NORM);
-    shape_heads(call, row, k, l->kv_heads, ATTENTION_K_BIAS, ATTENTION_K_NORM);
-    add_bias(&call->weights[ATTENTION_V_BIAS], v, v_dim(l));
-    clip(v, v_dim(l), call->config->clip_qkv);
-    const mixer_row *r = &call->rows[row];
-    for (int h = 0; h < l->kv_heads; h++) {
-        int64_t place = r->position % ATTEND_BLOCK;
-        char *page = keys_of(call, r, h) + (size_t)(r->position - place) * head_stride(l, call->kv);
-        kernels->key_store(call->kv, k + (int64_t)h * l->key_dim, page, place, l->key_dim);
-        kernels->kv_store(call->kv, v + (int64_t)h * l->value_dim,
-                          values_of(call, r, h) + (size_t)r->position * head_stride(l, call->kv), l->value_dim);
-    }
+    return call->weights[role].w.data;
 }
 
-/* The pages of a head's keys or values up to a position. */
-static void list_pages(const mixer_call *call, const char *start, int64_t position, const void **page)
+static void project(const mixer_call *call, attention_work *w)
 {
-    size_t bytes = ATTEND_BLOCK * head_stride(layer_of(call), call->kv);
-    for (int64_t i = 0; i <= position / ATTEND_BLOCK; i++)
-        page[i] = start + (size_t)i * bytes;
+    const layer_config *l = &call->config->layer[call->layer];
+    w->q.cols = q_dim(l);
+    w->k.cols = k_dim(l);
+    w->v.cols = v_dim(l);
+    w->out.cols = out_dim(l);
+    linear_call qkv[] = {
+        {&call->weights[ATTENTION_Q].w, call->in, &w->q, .bias = bias(call, ATTENTION_Q_BIAS)},
+        {&call->weights[ATTENTION_K].w, call->in, &w->k, .bias = bias(call, ATTENTION_K_BIAS)},
+        {&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)},
+    };
+    call->c->op->linear(call->c, qkv, 3);
 }
 
-/* Attention of one tile of rows with one key/value head. Task = tile * kv_heads + head. */
-static void attend_task(void *ctx, int64_t task, int worker)
+/* Finish q, k and v of each token, and append k and v to its sequence. */
+static void append(const mixer_call *call, attention_work *w)
 {
-    const mixer_call *call = ctx;
-    const layer_config *l = layer_of(call);
-    attention_work *w = call->work;
-    int head = (int)(task % l->kv_heads), group = l->heads / l->kv_heads;
-    int64_t first_row = w->tiles[task / l->kv_heads], rows = w->tiles[task / l->kv_heads + 1] - first_row;
-    int64_t dim = l->key_dim, part = group * dim, all = q_dim(l);
-    float scale = call->config->attention_scale > 0 ? call->config->attention_scale : 1.0f / sqrtf((float)dim);
-    float *q = w->tile + (int64_t)worker * 2 * TILE_ROWS * part, *out = q + TILE_ROWS * part;
-    int64_t from[TILE_ROWS * 64], to[TILE_ROWS * 64];
-    const mixer_row *r = &call->rows[first_row];
-    int window = l->window;
-    const void **key_pages = w->pages + worker * 2 * w->most_pages, **value_pages = key_pages + w->most_pages;
-    list_pages(call, keys_of(call, r, head), r[rows - 1].position, key_pages);
-    list_pages(call, values_of(call, r, head), r[rows - 1].position, value_pages);
-    /* Query heads of one key/value head are side by side; more than 64 of them go in turns. */
-    for (int done = 0; done < group; done += 64) {
-        int heads = group - done < 64 ? group - done : 64;
-        for (int64_t i = 0; i < rows; i++) {
-            int64_t position = r[i].position;
-            memcpy(q + i * heads * dim, w->q + (first_row + i) * all + head * part + done * dim,
-                   (size_t)(heads * dim) * sizeof *q);
-            for (int h = 0; h < heads; h++) {
-                from[i * heads + h] = window && position >= window ? position - window + 1 : 0;
-                to[i * heads + h] = position + 1;
-            }
-        }
-        call->c->kernels->attend(&(attend_args){.type = call->kv,
-                                                .key_dim = dim,
-                                                .value_dim = dim,
-                                                .scale = scale,
-                                                .key_pages = key_pages,
-                                                .value_pages = value_pages,
-                                                .value_stride = (int64_t)head_stride(l, call->kv),
-                                                .n = rows * heads,
-                                                .first = from,
-                                                .last = to,
-                                                .q = q,
-                                                .q_stride = dim,
-                                                .out = out,
-                                                .out_stride = dim});
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(w->out + (first_row + i) * all + head * part + done * dim, out + i * heads * dim,
-                   (size_t)(heads * dim) * sizeof *out);
-    }
-}
-
-/* Cut the rows into tiles of one sequence each; returns how many. */
-static int64_t cut_tiles(const mixer_call *call)
-{
-    attention_work *w = call->work;
-    int64_t tiles = 0, most = call->n * layer_of(call)->kv_heads / (TASKS_A_THREAD * pool_threads(call->c->pool));
-    most = most > TILE_ROWS ? TILE_ROWS : most > 1 ? most : 1;
-    for (int64_t row = 0; row < call->n; row++)
-        if (row == 0 || call->rows[row].state != call->rows[row - 1].state || row - w->tiles[tiles - 1] == most)
-            w->tiles[tiles++] = row;
-    w->tiles[tiles] = call->n;
-    return tiles;
+    const layer_config *l = &call->config->layer[call->layer];
+    token_op ops[2 * SHAPE_OPS + 2];
+    int n = shape_heads(call, &w->q, l->heads, l->key_dim, ATTENTION_Q_NORM, ops);
+    n += shape_heads(call, &w->k, l->kv_heads, l->key_dim, ATTENTION_K_NORM, ops + n);
+    if (call->config->clip_qkv > 0)
+        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = call->config->clip_qkv};
+    ops[n++] = (token_op){.kind = TOKEN_KV_STORE,
+                          .x = &w->k,
+                          .z = &w->v,
+                          .kv = shape_of(l, call->kv),
+                          .kv_tokens = call->tokens};
+    call->c->op->tokens(call->c, ops, n, call->n);
 }
 
 static void forward(const mixer_call *call)
 {
-    const layer_config *l = layer_of(call);
+    const layer_config *l = &call->config->layer[call->layer];
     attention_work *w = call->work;
-    const resident *weights = call->weights;
-    int64_t hidden = call->config->hidden;
-    linear_job qkv[] = {
-        {&weights[ATTENTION_Q].w, call->in, w->q, q_dim(l)},
-        {&weights[ATTENTION_K].w, call->in, w->k, k_dim(l)},
-        {&weights[ATTENTION_V].w, call->in, w->v, v_dim(l)},
-    };
-    w->mid.cols = out_dim(l);
-    linear_run(call->c, qkv, 3, call->n);
-    rows_run(call->c, call->n, append_row, (void *)call);
-    pool_run(call->c->pool, cut_tiles(call) * l->kv_heads, attend_task, (void *)call);
-    unsigned mask = activation_mask(call->c->kernels, weights[ATTENTION_O].w.type);
-    activations_fill(call->c, &w->mid, mask, w->out, call->n);
-    linear_job output = {&weights[ATTENTION_O].w, &w->mid, call->out, hidden};
-    linear_run(call->c, &output, 1, call->n);
-    for (int64_t row = 0; row < call->n; row++)
-        add_bias(&weights[ATTENTION_O_BIAS], call->out + row * hidden, hidden);
-}
-
-static void copy(const model_config *c, int layer, kv_type kv, const void *from, int64_t from_context, void *to,
-                 int64_t to_context, int64_t length)
-{
-    const layer_config *l = &c->layer[layer];
-    size_t stride = head_stride(l, kv);
-    for (size_t h = 0; h < 2 * (size_t)l->kv_heads; h++) /* whole blocks: what lies beyond length is never looked at */
-        memcpy((char *)to + h * room_of(to_context) * stride, (const char *)from + h * room_of(from_context) * stride,
-               room_of(length) * stride);
+    float scale = call->config->attention_scale;
+    project(call, w);
+    append(call, w);
+    attention_call attend = {.shape = {shape_of(l, call->kv), l->heads},
+                             .q = &w->q,
+                             .out = &w->out,
+                             .tokens = call->tokens,
+                             .window = l->window,
+                             .scale = scale > 0 ? scale : 1.0f / sqrtf((float)l->key_dim),
+                             .work = &w->attend};
+    call->c->op->attention(call->c, &attend, call->n);
+    linear_call output = {&call->weights[ATTENTION_O].w, &w->out, call->out, .bias = bias(call, ATTENTION_O_BIAS)};
+    call->c->op->linear(call->c, &output, 1);
 }
 
 const mixer mixer_attention = {
@@ -377,10 +261,8 @@ const mixer mixer_attention = {
     .dim = dim,
     .check = check,
     .check_kv = check_kv,
-    .in_mask = in_mask,
-    .mid_mask = mid_mask,
-    .state_bytes = state_bytes,
+    .state = state,
+    .in_types = in_types,
     .layout = layout,
     .forward = forward,
-    .copy = copy,
 };

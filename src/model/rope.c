@@ -1,4 +1,4 @@
-#include "model/blocks/rope.h"
+#include "model/rope.h"
 
 #include <math.h>
 
@@ -62,24 +62,4 @@ odmoe_status rope_fill(rope *r, const rope_set *s, const float *factors, odmoe_e
                            i, (double)r->inverse_freq[i]);
     }
     return ODMOE_OK;
-}
-
-void rope_angles(const rope *r, int32_t position, float *cosines, float *sines)
-{
-    for (int i = 0; i < r->half; i++) {
-        float angle = (float)position * r->inverse_freq[i];
-        cosines[i] = cosf(angle) * r->scale;
-        sines[i] = sinf(angle) * r->scale;
-    }
-}
-
-void rope_turn(const rope *r, float *head, const float *cosines, const float *sines)
-{
-    int step = r->pairing == ROPE_HALVES ? 1 : 2, other = r->pairing == ROPE_HALVES ? r->half : 1;
-    for (int i = 0; i < r->half; i++) {
-        float *a = head + i * step, *b = a + other;
-        float x = *a, y = *b;
-        *a = x * cosines[i] - y * sines[i];
-        *b = y * cosines[i] + x * sines[i];
-    }
 }

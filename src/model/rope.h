@@ -18,8 +18,4 @@ typedef struct rope {
 void rope_layout(arena *a, const rope_set *s, rope *out);
 odmoe_status rope_fill(rope *r, const rope_set *s, const float *factors, odmoe_error *err);
 
-/* rope_angles - cos and sin [half] of a position. rope_turn - turn one head in place. */
-void rope_angles(const rope *r, int32_t position, float *cosines, float *sines);
-void rope_turn(const rope *r, float *head, const float *cosines, const float *sines);
-
 #endif

@@ -1,4 +1,4 @@
-/* Passes: rows, errors that change nothing, cancelling, several sessions, several threads, taps. */
+/* Forward calls: sequences, errors that change nothing, cancelling, several sessions, several threads, taps. */
 #include "format_files.h"
 
 #include <pthread.h>
@@ -36,71 +36,58 @@ static void stop(fixture *f)
     odmoe_model_close(f->model);
 }
 
-static odmoe_status run_rows(odmoe_model *model, const odmoe_row *rows, int64_t n, float *logits)
+static odmoe_status run(odmoe_model *model, odmoe_sequence *sequences, int n, float *logits)
 {
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = n;
-    pass.logits = logits;
-    return odmoe_pass_run(model, &pass, &err);
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    batch.sequences = sequences;
+    batch.n = n;
+    batch.logits = logits;
+    return odmoe_forward(model, &batch, &err);
 }
 
-/* ---- rows that make no sense ---- */
+/* ---- sequences that are refused ---- */
 
-static void refused(fixture *f, const odmoe_row *rows, int64_t n, odmoe_status status, const char *word,
+static void refused(fixture *f, odmoe_sequence *sequences, int n, odmoe_status status, const char *word,
                     const char *word2)
 {
-    assert_error(&err, run_rows(f->model, rows, n, NULL), status, word, word2);
+    assert_error(&err, run(f->model, sequences, n, NULL), status, word, word2);
     assert_int_equal(odmoe_session_length(f->session), LENGTH);
-}
-
-static void rows_that_do_not_continue_their_session_are_refused(void **state)
-{
-    fixture f = start(NULL);
-    odmoe_session *s = f.session;
-    refused(&f, &(odmoe_row){s, LENGTH - 1, 5, 0}, 1, ODMOE_ERR_RANGE, "row 0: position 8", "goes on at 9");
-    refused(&f, &(odmoe_row){s, LENGTH + 1, 5, 0}, 1, ODMOE_ERR_RANGE, "row 0: position 10", "goes on at 9");
-    refused(&f, &(odmoe_row){s, -1, 5, 0}, 1, ODMOE_ERR_RANGE, "position -1", "goes on");
-    refused(&f, &(odmoe_row){s, INT32_MAX, 5, 0}, 1, ODMOE_ERR_RANGE, "position 2147483647", "goes on");
-    const odmoe_row twice[] = {{s, LENGTH, 5, 0}, {s, LENGTH, 6, 0}};
-    refused(&f, twice, 2, ODMOE_ERR_RANGE, "row 1: position 9", "goes on at 10");
-    const odmoe_row backward[] = {{s, LENGTH + 1, 5, 0}, {s, LENGTH, 6, 0}};
-    refused(&f, backward, 2, ODMOE_ERR_RANGE, "row 0: position 10", "goes on at 9");
-    assert_goes_on(f.model, f.session, LENGTH);
-    stop(&f);
 }
 
 static void tokens_outside_the_vocabulary_are_refused(void **state)
 {
     fixture f = start(NULL);
-    refused(&f, &(odmoe_row){f.session, LENGTH, -1, 0}, 1, ODMOE_ERR_RANGE, "token -1", "vocabulary of 512");
-    refused(&f, &(odmoe_row){f.session, LENGTH, 512, 0}, 1, ODMOE_ERR_RANGE, "token 512", "vocabulary of 512");
-    const int32_t last_wrong[] = {1, 2, INT32_MAX};
-    assert_error(&err, odmoe_eval(f.session, last_wrong, 3, NULL, &err), ODMOE_ERR_RANGE, "row 2", "2147483647");
+    const int32_t below[] = {-1}, beyond[] = {512}, last_wrong[] = {1, 2, INT32_MAX};
+    refused(&f, &(odmoe_sequence){f.session, below, 1}, 1, ODMOE_ERR_RANGE, "token -1", "vocabulary of 512");
+    refused(&f, &(odmoe_sequence){f.session, beyond, 1}, 1, ODMOE_ERR_RANGE, "token 512", "vocabulary of 512");
+    assert_error(&err, odmoe_eval(f.session, last_wrong, 3, NULL, &err), ODMOE_ERR_RANGE, "token 2147483647",
+                 "vocabulary");
     assert_goes_on(f.model, f.session, LENGTH);
     stop(&f);
 }
 
-static void rows_beyond_the_context_are_refused(void **state)
+static void tokens_beyond_the_context_are_refused(void **state)
 {
     fixture f = start(NULL);
-    odmoe_row rows[40];
-    for (int i = 0; i < 40; i++)
-        rows[i] = (odmoe_row){f.session, LENGTH + i, token_at(i), 0};
-    refused(&f, rows, 40, ODMOE_ERR_RANGE, "row 31", "context of 40");
+    refused(&f, &(odmoe_sequence){f.session, text_tokens(0, 40), 40}, 1, ODMOE_ERR_RANGE, "40 tokens do not fit",
+            "9 of its 40");
     assert_goes_on(f.model, f.session, LENGTH);
     stop(&f);
 }
 
-static void rows_of_nobody_or_of_another_model_are_refused(void **state)
+static void sequences_without_tokens_or_session_or_of_another_model_are_refused(void **state)
 {
     fixture f = start(NULL), other = start(NULL);
-    refused(&f, NULL, 0, ODMOE_ERR_RANGE, "at least one row", " ");
-    refused(&f, NULL, -3, ODMOE_ERR_RANGE, "at least one row", " ");
-    refused(&f, &(odmoe_row){NULL, 0, 5, 0}, 1, ODMOE_ERR_ARG, "row 0", "no session");
-    const odmoe_row mixed[] = {{f.session, LENGTH, 5, 0}, {other.session, LENGTH, 5, 0}};
-    refused(&f, mixed, 2, ODMOE_ERR_ARG, "row 1", "another model");
+    const int32_t *one = text_tokens(5, 1);
+    refused(&f, NULL, 0, ODMOE_ERR_RANGE, "at least one sequence", " ");
+    refused(&f, NULL, -3, ODMOE_ERR_RANGE, "at least one sequence", " ");
+    refused(&f, &(odmoe_sequence){f.session, one, 0}, 1, ODMOE_ERR_RANGE, "sequence 0", "0 tokens");
+    refused(&f, &(odmoe_sequence){NULL, one, 1}, 1, ODMOE_ERR_ARG, "sequence 0", "no session");
+    odmoe_sequence mixed[] = {{f.session, one, 1}, {other.session, one, 1}};
+    refused(&f, mixed, 2, ODMOE_ERR_ARG, "sequence 1", "another model");
+    odmoe_sequence twice[] = {{f.session, one, 1}, {f.session, one, 1}};
+    refused(&f, twice, 2, ODMOE_ERR_ARG, "sequences 0 and 1", "same session");
     assert_goes_on(f.model, f.session, LENGTH);
     assert_goes_on(other.model, other.session, LENGTH);
     stop(&f);
@@ -111,47 +98,45 @@ static void rows_of_nobody_or_of_another_model_are_refused(void **state)
 
 typedef struct seen {
     size_t vocab;
-    int64_t rows[64];
+    int32_t tokens[64];
     int n;
     float *logits;
 } seen;
 
-static void note_logits(void *user, int64_t row, const float *logits)
+static void note_logits(void *user, int32_t sequence, int32_t token, const float *logits)
 {
     seen *s = user;
-    s->rows[s->n] = row;
+    assert_int_equal(sequence, 0);
+    s->tokens[s->n] = token;
     memcpy(s->logits + (size_t)s->n++ * s->vocab, logits, s->vocab * sizeof *logits);
 }
 
-/* Wanted rows of a pass in three chunks, in both ways, with several sizes of groups. */
-static void the_callback_gets_what_the_buffer_gets_in_row_order(void **state)
+/* Logits of all tokens of a call in three chunks, in both ways, with several sizes of groups. */
+static void the_callback_gets_what_the_buffer_gets_in_token_order(void **state)
 {
-    static const int wanted[] = {0, 3, 4, 9, 10, 16};
     for (int group = 1; group <= 5; group += 2) {
         odmoe_options o = small_options();
         o.chunk = 7;
         o.logits_rows = group;
         fixture f = start(&o);
-        odmoe_row rows[17];
-        for (int i = 0; i < 17; i++)
-            rows[i] = (odmoe_row){f.session, LENGTH + i, token_at(LENGTH + i), 0};
-        for (int i = 0; i < 6; i++)
-            rows[wanted[i]].want_logits = 1;
-        seen s = {.vocab = f.vocab, .logits = malloc(6 * f.vocab * sizeof(float))};
-        odmoe_pass pass;
-        odmoe_pass_init(&pass);
-        pass.rows = rows;
-        pass.n = 17;
-        pass.on_logits = note_logits;
-        pass.user = &s;
-        assert_int_equal(odmoe_pass_run(f.model, &pass, &err), ODMOE_OK);
-        assert_int_equal(s.n, 6);
-        assert_int_equal(odmoe_session_truncate(f.session, LENGTH, &err), ODMOE_OK);
-        float *buffer = malloc(6 * f.vocab * sizeof *buffer);
-        assert_int_equal(run_rows(f.model, rows, 17, buffer), ODMOE_OK);
-        for (int i = 0; i < 6; i++) {
-            assert_int_equal(s.rows[i], wanted[i]);
-            float *fresh = fresh_logits(f.model, LENGTH + wanted[i] + 1);
+        int32_t tokens[17];
+        memcpy(tokens, text_tokens(LENGTH, 17), sizeof tokens);
+        odmoe_sequence all = {.session = f.session, .tokens = tokens, .n = 17, .want_logits = ODMOE_LOGITS_ALL};
+        seen s = {.vocab = f.vocab, .logits = malloc(17 * f.vocab * sizeof(float))};
+        odmoe_batch batch;
+        odmoe_batch_init(&batch);
+        batch.sequences = &all;
+        batch.n = 1;
+        batch.on_logits = note_logits;
+        batch.user = &s;
+        assert_int_equal(odmoe_forward(f.model, &batch, &err), ODMOE_OK);
+        assert_int_equal(s.n, 17);
+        assert_int_equal(odmoe_session_truncate(f.session, LENGTH, NULL, &err), ODMOE_OK);
+        float *buffer = malloc(17 * f.vocab * sizeof *buffer);
+        assert_int_equal(run(f.model, &all, 1, buffer), ODMOE_OK);
+        for (int i = 0; i < 17; i++) {
+            assert_int_equal(s.tokens[i], i);
+            float *fresh = fresh_logits(f.model, LENGTH + i + 1);
             assert_memory_equal(buffer + (size_t)i * f.vocab, fresh, f.vocab * sizeof *fresh);
             assert_memory_equal(s.logits + (size_t)i * f.vocab, fresh, f.vocab * sizeof *fresh);
             free(fresh);
@@ -162,10 +147,41 @@ static void the_callback_gets_what_the_buffer_gets_in_row_order(void **state)
     }
 }
 
-static void nobody_has_to_take_the_logits(void **state)
+/* One wants the last token's, one none, one all: rows in the order of the sequences. */
+static void each_sequence_gets_the_logits_that_it_wants(void **state)
+{
+    odmoe_options o = small_options();
+    o.sessions = 4;
+    o.chunk = 4;
+    odmoe_model *model = must_open(test_path(MODEL), &o);
+    size_t vocab = (size_t)vocab_of(model);
+    int32_t tokens[6];
+    memcpy(tokens, text_tokens(0, 6), sizeof tokens);
+    odmoe_sequence s[3] = {{.tokens = tokens, .n = 6, .want_logits = ODMOE_LOGITS_LAST},
+                           {.tokens = tokens, .n = 5, .want_logits = ODMOE_LOGITS_NONE},
+                           {.tokens = tokens, .n = 3, .want_logits = ODMOE_LOGITS_ALL}};
+    for (int i = 0; i < 3; i++)
+        s[i].session = must_create(model, 20);
+    float *got = malloc(4 * vocab * sizeof *got);
+    assert_int_equal(run(model, s, 3, got), ODMOE_OK);
+    static const int length[] = {6, 1, 2, 3};
+    for (int row = 0; row < 4; row++) {
+        float *want = fresh_logits(model, length[row]);
+        assert_memory_equal(got + (size_t)row * vocab, want, vocab * sizeof *want);
+        free(want);
+    }
+    for (int i = 0; i < 3; i++)
+        odmoe_session_free(s[i].session);
+    free(got);
+    odmoe_model_close(model);
+}
+
+static void wanted_logits_need_no_place_to_go(void **state)
 {
     fixture f = start(NULL);
-    assert_int_equal(run_rows(f.model, &(odmoe_row){f.session, LENGTH, token_at(LENGTH), 1}, 1, NULL), ODMOE_OK);
+    odmoe_sequence one = {
+        .session = f.session, .tokens = text_tokens(LENGTH, 1), .n = 1, .want_logits = ODMOE_LOGITS_LAST};
+    assert_int_equal(run(f.model, &one, 1, NULL), ODMOE_OK);
     assert_goes_on(f.model, f.session, LENGTH + 1);
     stop(&f);
 }
@@ -202,17 +218,8 @@ static void a_tap_sees_the_layers_in_order_chunk_by_chunk(void **state)
     fixture f = start(&o);
     odmoe_info info = {.size = sizeof info};
     odmoe_model_info(f.model, &info);
-    odmoe_row rows[7];
-    for (int i = 0; i < 7; i++)
-        rows[i] = (odmoe_row){f.session, LENGTH + i, token_at(LENGTH + i), 0};
     taps t = {0};
-    odmoe_pass pass;
-    odmoe_pass_init(&pass);
-    pass.rows = rows;
-    pass.n = 7;
-    pass.on_tap = note_tap;
-    pass.user = &t;
-    assert_int_equal(odmoe_pass_run(f.model, &pass, &err), ODMOE_OK);
+    must_forward(f.model, f.session, text_tokens(LENGTH, 7), 7, &(forward_options){.on_tap = note_tap, .user = &t});
     int at = 0;
     for (int chunk = 0; chunk < 2; chunk++)
         for (int l = 0; l <= info.layers; l++)
@@ -250,28 +257,28 @@ static int count_down(void *user, odmoe_stage stage, uint64_t done, uint64_t tot
     return p->left >= 0 && p->left-- == 0;
 }
 
-static void a_pass_cancelled_at_any_step_leaves_the_session_as_it_was(void **state)
+static void a_call_cancelled_at_any_step_leaves_the_session_as_it_was(void **state)
 {
-    patience p = {.stage = ODMOE_STAGE_PASS, .left = -1};
+    patience p = {.stage = ODMOE_STAGE_FORWARD, .left = -1};
     odmoe_options o = small_options();
     o.chunk = 6;
     o.progress = count_down;
     o.user = &p;
     fixture f = start(&o);
-    p = (patience){.stage = ODMOE_STAGE_PASS, .left = -1};
+    p = (patience){.stage = ODMOE_STAGE_FORWARD, .left = -1};
     must_eval(f.session, text_tokens(LENGTH, 11), 11, NULL);
     int steps = p.calls;
     odmoe_info info = {.size = sizeof info};
     odmoe_model_info(f.model, &info);
     assert_int_equal(steps, 2 * info.layers); /* two chunks */
     assert_int_equal(p.total, steps);
-    assert_int_equal(odmoe_session_truncate(f.session, LENGTH, &err), ODMOE_OK);
+    assert_int_equal(odmoe_session_truncate(f.session, LENGTH, NULL, &err), ODMOE_OK);
     for (int k = 0; k < steps; k++) {
-        p = (patience){.stage = ODMOE_STAGE_PASS, .left = k};
+        p = (patience){.stage = ODMOE_STAGE_FORWARD, .left = k};
         assert_error(&err, odmoe_eval(f.session, text_tokens(200, 11), 11, NULL, &err), ODMOE_ERR_CANCELLED,
-                     "cancelled", "pass");
+                     "cancelled", "forward call");
         assert_int_equal(p.calls, k + 1);
-        p.stage = ODMOE_STAGE_OPEN; /* the passes below are left alone */
+        p.stage = ODMOE_STAGE_OPEN; /* the calls below are left alone */
         assert_goes_on(f.model, f.session, LENGTH);
     }
     stop(&f);
@@ -330,45 +337,47 @@ static float *alone(odmoe_model *model, int i)
     return logits;
 }
 
-/* Prompts of different lengths in one pass, interleaved; then a pass a turn with one row of each. */
-static void several_sessions_in_a_pass_get_what_each_gets_alone(void **state)
+/* Prompts of different lengths in one call, then a call a turn with one token of each. */
+static void several_sessions_in_a_call_get_what_each_gets_alone(void **state)
 {
     odmoe_model *model = open_for_many();
     size_t vocab = (size_t)vocab_of(model);
-    odmoe_session *s[SESSIONS];
-    odmoe_row rows[64];
-    int n = 0;
-    for (int i = 0; i < SESSIONS; i++)
-        s[i] = must_create(model, 40);
-    for (int at = 0; at < prompt_of(SESSIONS - 1); at++)
-        for (int i = SESSIONS - 1; i >= 0; i--)
-            if (at < prompt_of(i))
-                rows[n++] = (odmoe_row){s[i], at, token_at(50 * i + at), 0};
-    assert_int_equal(run_rows(model, rows, n, NULL), ODMOE_OK);
+    odmoe_sequence s[SESSIONS];
+    int32_t tokens[SESSIONS][16];
+    for (int i = 0; i < SESSIONS; i++) {
+        memcpy(tokens[i], text_tokens(50 * i, prompt_of(i) + TURNS), (size_t)(prompt_of(i) + TURNS) * sizeof(int32_t));
+        s[i] = (odmoe_sequence){.session = must_create(model, 40), .tokens = tokens[i], .n = prompt_of(i)};
+    }
+    assert_int_equal(run(model, s, SESSIONS, NULL), ODMOE_OK);
     float *logits = malloc(SESSIONS * vocab * sizeof *logits);
     for (int turn = 0; turn < TURNS; turn++) {
         for (int i = 0; i < SESSIONS; i++)
-            rows[i] = (odmoe_row){s[i], prompt_of(i) + turn, token_at(50 * i + prompt_of(i) + turn), 1};
-        assert_int_equal(run_rows(model, rows, SESSIONS, logits), ODMOE_OK);
+            s[i] = (odmoe_sequence){.session = s[i].session,
+                                    .tokens = tokens[i] + prompt_of(i) + turn,
+                                    .n = 1,
+                                    .phase = ODMOE_PHASE_DECODE,
+                                    .want_logits = ODMOE_LOGITS_LAST};
+        assert_int_equal(run(model, s, SESSIONS, logits), ODMOE_OK);
     }
     for (int i = 0; i < SESSIONS; i++) {
         float *want = alone(model, i);
         assert_memory_equal(logits + (size_t)i * vocab, want, vocab * sizeof *want);
         free(want);
-        odmoe_session_free(s[i]);
+        odmoe_session_free(s[i].session);
     }
     free(logits);
     odmoe_model_close(model);
 }
 
-static void a_wrong_row_fails_the_pass_for_all_its_sessions(void **state)
+static void a_wrong_argument_of_one_sequence_refuses_the_call_for_all(void **state)
 {
     odmoe_model *model = open_for_many();
     odmoe_session *a = must_create(model, 40), *b = must_create(model, 40);
     must_eval(a, text_tokens(0, 5), 5, NULL);
     must_eval(b, text_tokens(0, 3), 3, NULL);
-    const odmoe_row rows[] = {{a, 5, 7, 0}, {b, 3, 7, 0}, {a, 6, 7, 0}, {b, 5, 7, 0}};
-    assert_error(&err, run_rows(model, rows, 4, NULL), ODMOE_ERR_RANGE, "row 3: position 5", "goes on at 4");
+    const int32_t good[] = {7, 8}, bad[] = {7, 512};
+    odmoe_sequence s[] = {{a, good, 2}, {b, bad, 2}};
+    assert_error(&err, run(model, s, 2, NULL), ODMOE_ERR_RANGE, "sequence 1", "token 512");
     assert_goes_on(model, a, 5);
     assert_goes_on(model, b, 3);
     odmoe_session_free(a);
@@ -488,17 +497,17 @@ static void the_counters_add_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_that_do_not_continue_their_session_are_refused),
         cmocka_unit_test(tokens_outside_the_vocabulary_are_refused),
-        cmocka_unit_test(rows_beyond_the_context_are_refused),
-        cmocka_unit_test(rows_of_nobody_or_of_another_model_are_refused),
-        cmocka_unit_test(the_callback_gets_what_the_buffer_gets_in_row_order),
-        cmocka_unit_test(nobody_has_to_take_the_logits),
+        cmocka_unit_test(tokens_beyond_the_context_are_refused),
+        cmocka_unit_test(sequences_without_tokens_or_session_or_of_another_model_are_refused),
+        cmocka_unit_test(the_callback_gets_what_the_buffer_gets_in_token_order),
+        cmocka_unit_test(each_sequence_gets_the_logits_that_it_wants),
+        cmocka_unit_test(wanted_logits_need_no_place_to_go),
         cmocka_unit_test(a_tap_sees_the_layers_in_order_chunk_by_chunk),
-        cmocka_unit_test(a_pass_cancelled_at_any_step_leaves_the_session_as_it_was),
+        cmocka_unit_test(a_call_cancelled_at_any_step_leaves_the_session_as_it_was),
         cmocka_unit_test(opening_can_be_cancelled_at_any_step),
-        cmocka_unit_test(several_sessions_in_a_pass_get_what_each_gets_alone),
-        cmocka_unit_test(a_wrong_row_fails_the_pass_for_all_its_sessions),
+        cmocka_unit_test(several_sessions_in_a_call_get_what_each_gets_alone),
+        cmocka_unit_test(a_wrong_argument_of_one_sequence_refuses_the_call_for_all),
         cmocka_unit_test(calls_from_several_threads_give_what_each_gives_alone),
         cmocka_unit_test(the_counters_add_up),
     };
