@@ -52,7 +52,6 @@ static bool is_due(table_source *ts, int32_t expert)
 /* The matrices of the lent expert, checked: a program's mistake must not become a wild read. */
 static odmoe_status take_matrices(table_source *ts, struct lent *to, pinned_expert *view, odmoe_error *err)
 {
-    static const uint8_t roles[] = {PIECE_GATE, PIECE_UP, PIECE_DOWN, PIECE_GATE_UP};
     const odmoe_expert *lent = &to->expert;
     if (lent->n < 1 || lent->n > ODMOE_MATRICES_MAX)
         return err_set(err, ODMOE_ERR_FORMAT, "%d matrices (1 to %d)", lent->n, ODMOE_MATRICES_MAX);
@@ -60,10 +59,10 @@ static odmoe_status take_matrices(table_source *ts, struct lent *to, pinned_expe
         const odmoe_matrix *m = &lent->matrix[i];
         dtype type;
         if (m->role < 0 || m->role > ODMOE_GATE_UP || !m->data || !dtype_from_gguf((uint32_t)m->type, &type))
-            return err_set(err, ODMOE_ERR_FORMAT, "matrix %d: role %d, type %d or its data cannot be", i, m->role,
-                           m->type);
+            return err_set(err, ODMOE_ERR_FORMAT, "matrix %d: invalid role %d, unknown type %d, or data is NULL", i,
+                           m->role, m->type);
         to->extents[i].tag = (uint32_t)(view->slot * ODMOE_MATRICES_MAX + i);
-        ts->tensors[to->extents[i].tag] = (expert_tensor){.role = roles[m->role],
+        ts->tensors[to->extents[i].tag] = (expert_tensor){.matrix = (uint8_t)m->role,
                                                           .type = (uint8_t)type,
                                                           .in_out = m->in_out,
                                                           .interleaved = m->interleaved,
@@ -94,7 +93,8 @@ static odmoe_status take(table_source *ts, void *batch, table_get *get, pinned_e
         return status;
     view->layer = ts->layer;
     if (!is_due(ts, view->expert))
-        status = err_set(err, ODMOE_ERR_FORMAT, "the source lent it without being asked, twice or out of turn");
+        status = err_set(err, ODMOE_ERR_FORMAT,
+                         "the source lent an expert that was not requested, was lent already, or is out of order");
     else
         status = take_matrices(ts, to, view, err);
     to->used = !status;
@@ -222,14 +222,13 @@ static odmoe_status store_table_begin(void *ctx, int32_t layer, const int32_t *e
 
 void expert_from_view(const expert_tensor *tensors, const pinned_expert *view, odmoe_expert *out)
 {
-    static const int32_t roles[PIECE_ROLE_COUNT] = {ODMOE_GATE, ODMOE_UP, ODMOE_DOWN, ODMOE_GATE_UP};
     out->layer = view->layer;
     out->expert = view->expert;
     out->n = view->n;
     out->own = view->slot;
     for (int i = 0; i < view->n; i++) {
         const expert_tensor *p = &tensors[view->extents[i].tag];
-        out->matrix[i] = (odmoe_matrix){.role = roles[p->role],
+        out->matrix[i] = (odmoe_matrix){.role = p->matrix,
                                         .type = (int32_t)dtype_info((dtype)p->type)->gguf,
                                         .in_out = p->in_out,
                                         .interleaved = p->interleaved,

@@ -210,6 +210,7 @@ typedef struct route_call {
 /* The matrices of one expert; biases are NULL where it has none. */
 typedef struct expert_weights {
     matrix gate, up, down; /* gate without data where the activation has none */
+    bool interleaved; /* `gate` is both, stored (in, out) with columns gate, up, gate, up...; `up` is not looked at */
     const float *gate_bias, *up_bias, *down_bias;
 } expert_weights;
 
@@ -298,6 +299,9 @@ struct compute_ops {
 compute compute_cpu(const struct kernel_table *kernels, int threads);
 odmoe_status compute_start(compute *c, odmoe_error *err);
 void compute_stop(compute *c);
+
+/* compute_floats - weights of any type as float32: n of them, whole blocks. For small tensors, at load. */
+void compute_floats(dtype type, const void *from, float *to, int64_t n);
 
 /* compute_takes - can products use weights of this type, stored this way? */
 bool compute_takes(const compute *c, dtype type, bool in_out);

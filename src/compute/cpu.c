@@ -149,3 +149,8 @@ bool compute_takes(const compute *c, dtype type, bool in_out)
     const kernel_ops *ops = &c->kernels->ops[type];
     return in_out ? ops->matrix_in_out != NULL : ops->matrix != NULL;
 }
+
+void compute_floats(dtype type, const void *from, float *to, int64_t n)
+{
+    kernel_table_find("ref")->ops[type].dequantise(from, to, n);
+}

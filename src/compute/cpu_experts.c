@@ -100,6 +100,31 @@ static void add_bias(float *y, const float *bias, int64_t n, int64_t ldy, int64_
         cpu_add(y + i * ldy, bias + first, count);
 }
 
+/* Columns [first, first + count) of gate's and of up's products. */
+static void gate_up_products(const experts_run *r, int s, int worker, int64_t first, int64_t count, float *gate,
+                             float *up)
+{
+    const expert_segment *segment = &r->call->segments[s];
+    const expert_weights *w = &segment->w;
+    int64_t ffn = r->call->info->ffn, n = segment->pairs, base = r->base[s];
+    if (!w->interleaved) {
+        if (glu_has_gate(&r->call->info->glu))
+            cpu_matmul(r->c, &w->gate, first, count, &r->w.gathered, base, n, gate, ffn);
+        cpu_matmul(r->c, &w->up, first, count, &r->w.gathered, base, n, up, ffn);
+        return;
+    }
+    float *block = r->w.block + worker * r->call->info->pairs_most * BLOCK;
+    for (int64_t done = 0; done < count; done += BLOCK / 2) {
+        int64_t part = cpu_run_length(count, done, BLOCK / 2);
+        cpu_matmul(r->c, &w->gate, 2 * (first + done), 2 * part, &r->w.gathered, base, n, block, BLOCK);
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < part; j++) {
+                gate[i * ffn + done + j] = block[i * BLOCK + 2 * j];
+                up[i * ffn + done + j] = block[i * BLOCK + 2 * j + 1];
+            }
+    }
+}
+
 /* gate, up and the activation for a run of one segment's inner columns. Task = segment * runs + run. */
 static void gate_up_task(void *ctx, int64_t task, int worker)
 {
@@ -111,11 +136,8 @@ static void gate_up_task(void *ctx, int64_t task, int worker)
     const expert_weights *w = &segment->w;
     int64_t first = task % runs * r->gate_rows, count = cpu_run_length(ffn, first, r->gate_rows), n = segment->pairs;
     float *gate = cpu_values(&r->w.mid, r->base[s]) + first, *up = r->w.up + r->base[s] * ffn + first;
-    if (glu_has_gate(&call->info->glu)) {
-        cpu_matmul(r->c, &w->gate, first, count, &r->w.gathered, r->base[s], n, gate, ffn);
-        add_bias(gate, w->gate_bias, n, ffn, first, count);
-    }
-    cpu_matmul(r->c, &w->up, first, count, &r->w.gathered, r->base[s], n, up, ffn);
+    gate_up_products(r, s, worker, first, count, gate, up);
+    add_bias(gate, w->gate_bias, n, ffn, first, count);
     add_bias(up, w->up_bias, n, ffn, first, count);
     if (call->keep_gate) {
         keep_products(r, s, gate, first, count, call->keep_gate);
@@ -168,7 +190,7 @@ void cpu_experts(const compute *c, const experts_group_call *call)
     for (int s = 0; s < call->count; s++) {
         const expert_weights *w = &call->segments[s].w;
         r.base[s + 1] = r.base[s] + call->segments[s].pairs;
-        in_types |= dtype_bit(w->up.type) | (gated ? dtype_bit(w->gate.type) : 0);
+        in_types |= (w->interleaved ? 0 : dtype_bit(w->up.type)) | (gated ? dtype_bit(w->gate.type) : 0);
         mid_types |= dtype_bit(w->down.type);
     }
     int64_t pairs = r.base[call->count], ffn = call->info->ffn, hidden = call->info->hidden;

@@ -38,12 +38,12 @@ typedef struct binding {
 /* w1 | w2 | w3 of one expert, at `offset` in the file. */
 static odmoe_status set_flat(const binding *b, int expert, uint64_t offset, odmoe_error *err)
 {
-    static const uint8_t roles[] = {PIECE_GATE, PIECE_DOWN, PIECE_UP};
+    static const uint8_t roles[] = {ODMOE_GATE, ODMOE_DOWN, ODMOE_UP};
     int64_t hidden = b->o->hidden, ffn = b->o->ffn;
     odmoe_status status = ODMOE_OK;
     for (int i = 0; i < 3 && !status; i++) {
-        bool down = roles[i] == PIECE_DOWN;
-        expert_tensor tensor = {.role = roles[i],
+        bool down = roles[i] == ODMOE_DOWN;
+        expert_tensor tensor = {.matrix = roles[i],
                                 .type = (uint8_t)b->t->type,
                                 .in_out = true,
                                 .rows = down ? ffn : hidden,
@@ -76,7 +76,6 @@ static odmoe_status bind_flat(const binding *b, odmoe_error *err)
 
 static odmoe_status bind_one(binding *b, odmoe_error *err)
 {
-    static const piece_role roles[] = {PIECE_GATE, PIECE_UP, PIECE_DOWN, PIECE_GATE_UP};
     char name[NAME_BYTES_MAX];
     const odmoe_expert_tensor *r = b->rule;
     if (!fill_name(r->name, b->o->first_layer + b->layer, b->expert, name))
@@ -91,11 +90,8 @@ static odmoe_status bind_one(binding *b, odmoe_error *err)
     int64_t out = r->role == ODMOE_DOWN ? b->o->hidden : r->role == ODMOE_GATE_UP ? 2 * (int64_t)b->o->ffn : b->o->ffn;
     int64_t in = r->role == ODMOE_DOWN ? b->o->ffn : b->o->hidden;
     int64_t rows = r->in_out ? in : out, cols = r->in_out ? out : in;
-    expert_tensor tensor = {.role = (uint8_t)roles[r->role],
-                            .in_out = r->in_out,
-                            .interleaved = r->interleaved,
-                            .rows = rows,
-                            .cols = cols};
+    expert_tensor tensor = {
+        .matrix = (uint8_t)r->role, .in_out = r->in_out, .interleaved = r->interleaved, .rows = rows, .cols = cols};
     if (b->expert >= 0)
         return expert_table_add_one(&b->files->experts, b->layer, b->expert, &tensor, b->t, err);
     return expert_table_add_merged(&b->files->experts, b->layer, &tensor, b->t, err);

@@ -223,7 +223,7 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
 {
     bool in_gguf = b->files->gguf != NULL;
     const char *merged = in_gguf ? rule->gguf : rule->hf, *one = in_gguf ? rule->gguf_one : rule->hf_one;
-    expert_tensor like = {.role = (uint8_t)rule->role,
+    expert_tensor like = {.matrix = (uint8_t)rule->role,
                           .in_out = rule->in_out,
                           .interleaved = rule->interleaved,
                           .rows = dim_length(b->config, NULL, layer, rule->rows),
@@ -255,12 +255,12 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
 /* gate and up, or both in one, and down. found: bits of the roles that the layer has. */
 static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, unsigned found)
 {
-    const unsigned apart = 1u << PIECE_GATE | 1u << PIECE_UP, fused = 1u << PIECE_GATE_UP;
+    const unsigned apart = 1u << ODMOE_GATE | 1u << ODMOE_UP, fused = 1u << ODMOE_GATE_UP;
     if (found & fused && found & apart)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d has its experts' gate and up both fused and apart",
                        b->files->path, layer);
-    unsigned wanted = (found & fused ? fused : apart) | 1u << PIECE_DOWN;
-    for (const expert_rule *rule = rules; rule->role != PIECE_ROLE_COUNT; rule++)
+    unsigned wanted = (found & fused ? fused : apart) | 1u << ODMOE_DOWN;
+    for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT; rule++)
         if (wanted & ~found & 1u << rule->role)
             return missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
     return ODMOE_OK;
@@ -273,7 +273,7 @@ static odmoe_status bind_experts(binder *b, const expert_rule *rules)
         if (b->config->layer[l].moe_index < 0)
             continue;
         unsigned roles = 0;
-        for (const expert_rule *rule = rules; rule->role != PIECE_ROLE_COUNT; rule++) {
+        for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT; rule++) {
             bool found;
             odmoe_status status = bind_layer_experts(b, rule, l, moe_layer, &found);
             if (status)

@@ -102,18 +102,14 @@ static void router_not_finite(chunk_run *r, int64_t token)
     not_finite(r, token, where);
 }
 
-/* An expert could not be had: the sequences with a token that chose it fail; all, where no expert is to blame. */
-static void experts_failed(chunk_run *r, int32_t expert, odmoe_status status, const odmoe_error *why)
+/* Experts could not be had: the sequences with a token that chose one of them fail. */
+static void fail_tokens(chunk_run *r, const experts_call *call, odmoe_status status, const odmoe_error *why)
 {
     const workspace *w = r->w;
     int top_k = r->m->config.router.top_k;
-    for (int64_t i = 0; i < r->n; i++) {
-        bool chose = expert < 0;
-        for (int k = 0; k < top_k && !chose; k++)
-            chose = w->topk[i * top_k + k] == expert;
-        if (chose && !failed(&r->call->sequences[w->owner[i]]))
+    for (int64_t i = 0; i < r->n; i++)
+        if (experts_failed(call, w->topk + i * top_k) && !failed(&r->call->sequences[w->owner[i]]))
             fail(&r->call->sequences[w->owner[i]], status, why);
-    }
 }
 
 /* ---- a layer ---- */
@@ -212,27 +208,30 @@ static router_weights router_of(const resident *frame)
     return (router_weights){.w = &frame[W_ROUTER].w, .vectors = {.selection_bias = frame[W_SELECTION_BIAS].w.data}};
 }
 
-/* The experts of the chunk's tokens, once: y, or what failed. */
-static odmoe_status try_experts(chunk_run *r, int32_t *failed_expert, odmoe_error *err)
+/* The experts of the chunk's tokens, once. False: some sequences have failed. */
+static bool try_experts(chunk_run *r)
 {
     model *m = r->m;
     workspace *w = r->w;
     int moe_layer = m->config.layer[r->layer].moe_index;
     experts_call call;
-    *failed_expert = -1;
+    odmoe_error why;
     odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer, &w->norm,
-                                        r->size, w->topk, w->topw, err);
+                                        r->size, w->topk, w->topw, &why);
+    if (!status) {
+        model_prefetch_begins(m, moe_layer, w->topk, r->n);
+        if (!call.few)
+            read_next_layer(r, &call);
+        else if (model_prefetch_wanted(&w->prefetch, r->n))
+            model_prefetch_next(m, moe_layer, &w->x, r->n);
+        run_shared(r);
+        status = experts_finish(&call, &w->y, &why);
+    } else {
+        call.all_failed = true; /* no fetch began */
+    }
     if (status)
-        return status;
-    model_prefetch_begins(m, moe_layer, w->topk, r->n);
-    if (!call.few)
-        read_next_layer(r, &call);
-    else if (model_prefetch_wanted(&w->prefetch, r->n))
-        model_prefetch_next(m, moe_layer, &w->x, r->n);
-    run_shared(r);
-    status = experts_finish(&call, &w->y, err);
-    *failed_expert = call.task.failed_expert;
-    return status;
+        fail_tokens(r, &call, status, &why);
+    return !status;
 }
 
 /* Routing and experts, again without the sequences that fail, until what is left of the chunk is through. */
@@ -248,16 +247,10 @@ static void run_experts(chunk_run *r)
         if (!first)
             compute_tokens(r, &again, 1);
         int64_t bad = routing_run(&m->compute, &m->config.router, &router, &w->route, &w->norm, &choice);
-        if (bad >= 0) {
+        if (bad >= 0)
             router_not_finite(r, bad);
-        } else {
-            odmoe_error why;
-            int32_t expert;
-            odmoe_status status = try_experts(r, &expert, &why);
-            if (!status)
-                return;
-            experts_failed(r, expert, status, &why);
-        }
+        else if (try_experts(r))
+            return;
         drop_failed(r);
     }
 }

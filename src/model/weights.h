@@ -72,7 +72,7 @@ typedef struct weight_table {
 
 /* One row of a family's table of expert tensors. %d is the layer and, in `one` names, %d again the expert. */
 typedef struct expert_rule {
-    piece_role role;
+    odmoe_role role;
     const char *gguf, *gguf_one, *hf, *hf_one; /* all experts in one tensor (experts, rows, cols), or one by one */
     weight_dim rows, cols;
     bool in_out, interleaved;
@@ -102,7 +102,7 @@ typedef struct model_weights {
 /* What a family says of its tensors. */
 typedef struct weight_names {
     const weight_table *tables; /* ends with rules NULL */
-    const expert_rule *experts; /* ends with PIECE_ROLE_COUNT */
+    const expert_rule *experts; /* ends with EXPERT_MATRIX_COUNT */
     const char *const *ignored; /* names with *, of tensors that are no part of the language model; NULL-terminated */
     const field_rule *fields;   /* the family's, for messages that name a key */
 } weight_names;

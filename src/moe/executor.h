@@ -24,8 +24,9 @@ typedef struct expert_task {
     buffer *y; /* [n_tokens, hidden], zeroed; set before finish */
     /* NULL, or [n_tokens, top_k, ffn], set before finish: the products before the activation, for gradients. */
     float *keep_gate, *keep_up;
-    /* Out: after an error, the expert that could not be had; -1: no single expert is to blame. */
-    int32_t failed_expert;
+    /* Set by finish: experts that could not be had; see there. */
+    uint8_t *failed; /* [experts] 1: no outputs */
+    int n_failed;
 } expert_task;
 
 typedef struct expert_executor {
@@ -35,8 +36,9 @@ typedef struct expert_executor {
     bool adds;
     /* start - begin; what the caller computes until finish hides the wait. An error: there is nothing to finish. */
     odmoe_status (*start)(void *ctx, expert_task *task, odmoe_error *err);
-    /* finish - wait until all outputs are where they belong. Called once after each start that succeeded. After an
-     * error outputs are undefined, and the executor takes the next task all the same. */
+    /* finish - wait until all outputs are where they belong. Called once after each start that succeeded. An error is
+     * the first one; with task->n_failed above 0 the outputs of all pairs of other experts are right, otherwise none
+     * is. The executor takes the next task all the same. */
     odmoe_status (*finish)(void *ctx, expert_task *task, odmoe_error *err);
 } expert_executor;
 

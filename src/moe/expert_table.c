@@ -15,12 +15,13 @@ void expert_table_clear(expert_table *t)
 {
     expert_index_free(t->index);
     free(t->tensor);
+    free(t->small);
     *t = (expert_table){0};
 }
 
 static bool same_tensor(const expert_tensor *a, const expert_tensor *b)
 {
-    return a->role == b->role && a->type == b->type && a->in_out == b->in_out && a->interleaved == b->interleaved &&
+    return a->matrix == b->matrix && a->type == b->type && a->in_out == b->in_out && a->interleaved == b->interleaved &&
            a->rows == b->rows && a->cols == b->cols;
 }
 
@@ -45,7 +46,7 @@ static odmoe_status tag_of(expert_table *t, const expert_tensor *tensor, uint32_
 static uint64_t bytes_of(const expert_tensor *t)
 {
     uint64_t count;
-    if (t->role >= PIECE_ROLE_COUNT || t->type >= DTYPE_COUNT || t->rows < 1 || t->cols < 1 ||
+    if (t->matrix >= EXPERT_MATRIX_COUNT || t->type >= DTYPE_COUNT || t->rows < 1 || t->cols < 1 ||
         !mem_mul((uint64_t)t->rows, (uint64_t)t->cols, &count) || count > INT64_MAX / 8 ||
         count % dtype_info((dtype)t->type)->block)
         return 0;
@@ -57,8 +58,8 @@ odmoe_status expert_table_add(expert_table *t, int layer, int expert, const expe
 {
     expert_extent extent = {.file = file, .offset = offset, .length = bytes_of(tensor)};
     if (!extent.length)
-        return err_set(err, ODMOE_ERR_ARG, "layer %d, expert %d: a tensor of role %d, type %d, %lld x %lld is invalid",
-                       layer, expert, tensor->role, tensor->type, (long long)tensor->rows, (long long)tensor->cols);
+        return err_set(err, ODMOE_ERR_ARG, "layer %d, expert %d: matrix %d of type %d, %lld x %lld, is invalid", layer,
+                       expert, tensor->matrix, tensor->type, (long long)tensor->rows, (long long)tensor->cols);
     odmoe_status status = tag_of(t, tensor, &extent.tag, err);
     return status ? status : expert_index_append(t->index, layer, expert, &extent, err);
 }
@@ -103,4 +104,45 @@ odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const 
     expert_tensor tensor = *like;
     tensor.type = (uint8_t)from->type;
     return expert_table_add(t, layer, expert, &tensor, from->file, from->offset, err);
+}
+
+static bool small_fits(const expert_small *s, int experts)
+{
+    const tensor_info *t = &s->tensor;
+    uint64_t length = (uint64_t)s->length;
+    if (s->expert >= 0)
+        return (t->dims == 1 && t->shape[0] == length) || (t->dims == 0 && length == 1);
+    return (t->dims == 2 && t->shape[0] == (uint64_t)experts && t->shape[1] == length) ||
+           (t->dims == 1 && t->shape[0] == (uint64_t)experts && length == 1);
+}
+
+odmoe_status expert_table_add_small(expert_table *t, int layer, int expert, odmoe_role matrix, expert_part part,
+                                    bool interleaved, int64_t length, const tensor_info *from, odmoe_error *err)
+{
+    int experts = expert_index_experts(t->index);
+    expert_small s = {.layer = layer,
+                      .expert = expert,
+                      .matrix = (uint8_t)matrix,
+                      .part = (uint8_t)part,
+                      .interleaved = interleaved,
+                      .length = length,
+                      .tensor = *from};
+    bool known = part == PART_BIAS || (part == PART_SCALE && matrix == ODMOE_DOWN && length == 1);
+    if (layer < 0 || layer >= expert_index_layers(t->index) || expert < -1 || expert >= experts || length < 1 ||
+        matrix >= EXPERT_MATRIX_COUNT || !known || dtype_info(from->type)->block != 1)
+        return err_set(err, ODMOE_ERR_ARG, "tensor %s (MoE layer %d): part %d of matrix %d, type %s, is invalid",
+                       from->name, layer, part, matrix, dtype_info(from->type)->name);
+    if (!small_fits(&s, experts)) {
+        char wanted[80];
+        if (expert < 0)
+            snprintf(wanted, sizeof wanted, "(%d, %lld)", experts, (long long)length);
+        else
+            snprintf(wanted, sizeof wanted, "(%lld)", (long long)length);
+        return shape_error(from, layer, wanted, err);
+    }
+    odmoe_status status = mem_grow((void **)&t->small, &t->small_room, t->n_small + 1, sizeof *t->small,
+                                   "the table of expert biases", err);
+    if (!status)
+        t->small[t->n_small++] = s;
+    return status;
 }

@@ -3,28 +3,42 @@
 #ifndef ODMOE_MOE_EXPERT_TABLE_H
 #define ODMOE_MOE_EXPERT_TABLE_H
 
+#include "odmoe_layer.h"
 #include "store/expert_index.h"
 
-typedef enum piece_role {
-    PIECE_GATE,    /* silu is applied to its product; Mixtral's w1 */
-    PIECE_UP,      /* Mixtral's w3 */
-    PIECE_DOWN,    /* Mixtral's w2 */
-    PIECE_GATE_UP, /* both in one matrix, see interleaved */
-    PIECE_ROLE_COUNT
-} piece_role;
+/* Matrices of an expert: ODMOE_GATE, ODMOE_UP, ODMOE_DOWN, ODMOE_GATE_UP. */
+#define EXPERT_MATRIX_COUNT ODMOE_FLAT
 
+typedef enum expert_part {
+    PART_WEIGHT, /* the matrix itself: streamed */
+    PART_BIAS,   /* a vector, added to the product: resident */
+    PART_SCALE   /* one number, multiplies the expert's output (of ODMOE_DOWN only): resident */
+} expert_part;
+
+/* What a streamed tensor is. */
 typedef struct expert_tensor {
-    uint8_t role;       /* piece_role */
+    uint8_t matrix;     /* odmoe_role */
     uint8_t type;       /* dtype */
     bool in_out;        /* false: (out, in), y = W x, as GGUF and Hugging Face; true: (in, out), y = x W */
     bool interleaved;   /* GATE_UP only: false: all gate outputs, then all up outputs; true: gate, up, gate, up... */
     int64_t rows, cols; /* of the matrix as stored */
 } expert_tensor;
 
+/* A bias or scale, of one expert or of all experts of a layer; it stays in memory. */
+typedef struct expert_small {
+    int layer, expert; /* expert -1: of all */
+    uint8_t matrix, part;
+    bool interleaved; /* a bias of GATE_UP: gate, up, gate, up... */
+    int64_t length;   /* numbers an expert */
+    tensor_info tensor;
+} expert_small;
+
 typedef struct expert_table {
     expert_index *index;
     expert_tensor *tensor; /* [n] each description once; a tag is a place here */
     size_t n, room;
+    expert_small *small; /* [n_small] in the order in which they were added */
+    size_t n_small, small_room;
 } expert_table;
 
 /* expert_table_create - for layers x experts, empty. expert_table_clear takes a failed or zeroed one. */
@@ -44,5 +58,10 @@ odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_te
                                      odmoe_error *err);
 odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const expert_tensor *like,
                                   const tensor_info *from, odmoe_error *err);
+
+/* expert_table_add_small - a bias or scale of `length` numbers an expert: from (experts, length) where expert is -1 (or
+ * (experts) for a length of 1), else from (length). The tensor's name stays borrowed. ERR_FORMAT as above; ERR_ARG. */
+odmoe_status expert_table_add_small(expert_table *t, int layer, int expert, odmoe_role matrix, expert_part part,
+                                    bool interleaved, int64_t length, const tensor_info *from, odmoe_error *err);
 
 #endif

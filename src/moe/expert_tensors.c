@@ -3,21 +3,18 @@
 static odmoe_status check_tensor(const expert_tensor *p, const compute *c, int64_t in, int64_t out, dtype_set *types,
                                  odmoe_error *err)
 {
-    static const char *const names[PIECE_ROLE_COUNT] = {"gate", "up", "down", "gate_up"};
+    static const char *const names[EXPERT_MATRIX_COUNT] = {"gate", "up", "down", "gate_up"};
     const dtype_traits *t = dtype_info((dtype)p->type);
     int64_t rows = p->in_out ? in : out, cols = p->in_out ? out : in;
     if (p->rows != rows || p->cols != cols)
-        return err_set(err, ODMOE_ERR_FORMAT, "%s has shape %lld x %lld, expected %lld x %lld", names[p->role],
+        return err_set(err, ODMOE_ERR_FORMAT, "%s has shape %lld x %lld, expected %lld x %lld", names[p->matrix],
                        (long long)p->rows, (long long)p->cols, (long long)rows, (long long)cols);
     if (cols % t->block)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: rows of %lld weights are no multiple of %s's block of %u",
-                       names[p->role], (long long)cols, t->name, t->block);
+                       names[p->matrix], (long long)cols, t->name, t->block);
     if (!compute_takes(c, (dtype)p->type, p->in_out))
-        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: type %s is not supported in this orientation", names[p->role],
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: type %s is not supported in this orientation", names[p->matrix],
                        t->name);
-    if (p->in_out && p->interleaved)
-        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: interleaved and transposed at once is not supported",
-                       names[p->role]);
     *types |= dtype_bit((dtype)p->type);
     return ODMOE_OK;
 }
@@ -29,18 +26,18 @@ odmoe_status expert_tensors_check(const expert_tensor *tensors, const expert_ext
     for (int i = 0; i < n; i++) {
         const expert_tensor *p = &tensors[extents[i].tag];
         odmoe_status status;
-        if (seen >> p->role & 1)
+        if (seen >> p->matrix & 1)
             return err_set(err, ODMOE_ERR_FORMAT, "a matrix is there twice");
-        seen |= 1u << p->role;
-        if (p->role == PIECE_DOWN)
+        seen |= 1u << p->matrix;
+        if (p->matrix == ODMOE_DOWN)
             status = check_tensor(p, c, shape->ffn, shape->hidden, &shape->mid_types, err);
         else
-            status = check_tensor(p, c, shape->hidden, shape->ffn * (p->role == PIECE_GATE_UP ? 2 : 1),
+            status = check_tensor(p, c, shape->hidden, shape->ffn * (p->matrix == ODMOE_GATE_UP ? 2 : 1),
                                   &shape->in_types, err);
         if (status)
             return status;
     }
-    const unsigned gate = 1u << PIECE_GATE, up = 1u << PIECE_UP, down = 1u << PIECE_DOWN, both = 1u << PIECE_GATE_UP;
+    const unsigned gate = 1u << ODMOE_GATE, up = 1u << ODMOE_UP, down = 1u << ODMOE_DOWN, both = 1u << ODMOE_GATE_UP;
     if (glu_has_gate(&shape->glu) ? seen != (gate | up | down) && seen != (both | down) : seen != (up | down))
         return err_set(err, ODMOE_ERR_FORMAT, "an expert needs %s",
                        glu_has_gate(&shape->glu) ? "gate, up and down, or gate_up and down"
@@ -52,18 +49,16 @@ odmoe_status expert_tensors_check_all(const expert_table *experts, const compute
                                       odmoe_error *err)
 {
     const expert_index *index = experts->index;
+    odmoe_status status = expert_index_check(index, err);
     shape->in_types = shape->mid_types = 0;
-    for (int l = 0; l < expert_index_layers(index); l++)
-        for (int e = 0; e < expert_index_experts(index); e++) {
-            int n;
-            const expert_extent *extents = expert_index_extents(index, l, e, &n);
-            odmoe_status status = expert_tensors_check(experts->tensor, extents, n, c, shape, err);
-            if (status) {
-                err_context(err, "layer %d, expert %d", l, e);
-                return status;
-            }
-        }
-    return ODMOE_OK;
+    for (int l = 0; l < expert_index_layers(index) && !status; l++) { /* experts of a layer have the same tensors */
+        int n;
+        const expert_extent *extents = expert_index_extents(index, l, 0, &n);
+        status = expert_tensors_check(experts->tensor, extents, n, c, shape, err);
+        if (status)
+            err_context(err, "layer %d", l);
+    }
+    return status;
 }
 
 void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensors, const pinned_expert *expert,
@@ -72,21 +67,27 @@ void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensor
     *out = (expert_weights){0};
     for (int i = 0; i < expert->n; i++) {
         const expert_tensor *p = &tensors[expert->extents[i].tag];
-        bool down = p->role == PIECE_DOWN;
+        bool down = p->matrix == ODMOE_DOWN;
         matrix m = {.type = (dtype)p->type,
                     .in_out = p->in_out,
                     .rows = down ? shape->hidden : shape->ffn,
                     .cols = down ? shape->ffn : shape->hidden,
                     .data = expert->data[i],
                     .row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols)};
-        if (p->role == PIECE_GATE)
+        if (p->matrix == ODMOE_GATE)
             out->gate = m;
-        else if (p->role == PIECE_UP)
+        else if (p->matrix == ODMOE_UP)
             out->up = m;
-        else if (p->role == PIECE_DOWN)
+        else if (p->matrix == ODMOE_DOWN)
             out->down = m;
-        if (p->role != PIECE_GATE_UP)
+        if (p->matrix != ODMOE_GATE_UP)
             continue;
+        if (p->in_out && p->interleaved) {
+            m.rows *= 2;
+            out->gate = m;
+            out->interleaved = true;
+            continue;
+        }
         /* (in, out): a row is ffn gate weights, then ffn up weights; (out, in): rows apart, or in turn */
         int64_t one = m.row_bytes;
         int64_t skip = p->in_out ? one / 2 : p->interleaved ? one : shape->ffn * one;

@@ -1,5 +1,7 @@
 #include "moe/experts.h"
 
+#include <string.h>
+
 #include "moe/local_executor.h"
 
 void experts_layout(const compute *c, arena *a, const experts_shape *shape, int64_t max_tokens, bool all_apart,
@@ -8,6 +10,7 @@ void experts_layout(const compute *c, arena *a, const experts_shape *shape, int6
     int64_t pairs = max_tokens * shape->top_k, apart = all_apart || pairs < EXPERTS_FEW ? pairs : EXPERTS_FEW;
     out->max_tokens = max_tokens;
     pairs_layout(a, shape->experts, shape->top_k, max_tokens, &out->pairs);
+    out->failed = arena_take(a, (size_t)shape->experts, 1);
     c->op->buffer_layout(c, a, &out->pair_out, apart, shape->hidden, 0, true);
     local_executor_layout(c, a, shape, max_tokens, &out->local);
 }
@@ -23,8 +26,9 @@ odmoe_status experts_start(experts_call *call, const compute *c, const expert_ex
                                .size = size,
                                .x = x,
                                .pairs = &work->pairs,
-                               .failed_expert = -1,
+                               .failed = work->failed,
                                .pair_out = call->few || !executor->adds ? &work->pair_out : NULL};
+    memset(work->failed, 0, (size_t)shape->experts);
     return executor->start(executor->ctx, &call->task, err);
 }
 
@@ -37,7 +41,8 @@ odmoe_status experts_finish(experts_call *call, buffer *y, odmoe_error *err)
     if (!task->pair_out)
         call->c->op->tokens(call->c, &zero, 1, task->x->n);
     odmoe_status status = call->executor->finish(call->executor->ctx, task, err);
-    if (status || !task->pair_out)
+    call->all_failed = status && !task->n_failed;
+    if (call->all_failed || !task->pair_out)
         return status;
     combine_call combine = {.pair_out = task->pair_out,
                             .pair_token = pairs->token,
@@ -46,5 +51,13 @@ odmoe_status experts_finish(experts_call *call, buffer *y, odmoe_error *err)
                             .y = y,
                             .n = task->x->n};
     call->c->op->combine(call->c, &combine);
-    return ODMOE_OK;
+    return status;
+}
+
+bool experts_failed(const experts_call *call, const int32_t *topk)
+{
+    bool failed = call->all_failed;
+    for (int k = 0; k < call->shape->top_k; k++)
+        failed |= call->task.failed[topk[k]];
+    return failed;
 }

@@ -25,6 +25,7 @@ typedef struct experts_work {
     int64_t max_tokens;
     expert_pairs pairs;
     buffer pair_out;    /* outputs kept apart */
+    uint8_t *failed;    /* [experts] */
     compute_work local; /* of computing here: local_executor.h */
 } experts_work;
 
@@ -40,6 +41,7 @@ typedef struct experts_call {
     const expert_executor *executor;
     expert_task task; /* keep_gate and keep_up may be set before experts_finish */
     bool few;         /* at most EXPERTS_FEW pairs */
+    bool all_failed;  /* after experts_finish: no row of y means anything */
 } experts_call;
 
 /* experts_start - group the tokens of x by expert and give them to the executor. topk, topw [n, top_k] from the router;
@@ -49,7 +51,9 @@ odmoe_status experts_start(experts_call *call, const compute *c, const expert_ex
                            const experts_shape *shape, experts_work *work, int layer, buffer *x, fetch_size size,
                            const int32_t *topk, const float *topw, odmoe_error *err);
 
-/* experts_finish - y [n, hidden] = the layer's output (overwritten). Errors: the executor's, with y undefined. */
+/* experts_finish - y [n, hidden] = the layer's output (overwritten). Errors: the executor's first. experts_failed tells
+ * the tokens whose rows of y are undefined then: `topk` [top_k] is the token's choice. */
 odmoe_status experts_finish(experts_call *call, buffer *y, odmoe_error *err);
+bool experts_failed(const experts_call *call, const int32_t *topk);
 
 #endif

@@ -37,30 +37,48 @@ static void bind_biases(const local_executor *e, int layer, int expert, expert_w
     w->down_bias = b->down ? b->down + expert * e->shape->hidden : NULL;
 }
 
+/* A read has failed: note the expert, and keep the first error for the end. */
+static void note_failure(local_executor *e, expert_task *task, const odmoe_error *failure)
+{
+    if (!task->n_failed++)
+        e->failure = *failure;
+    task->failed[e->current.pinned.expert] = 1;
+}
+
+/* Ask the source until there is an expert, or none is left, or the fetch cannot go on. */
+static odmoe_status next_expert(local_executor *e, expert_task *task, odmoe_error *err)
+{
+    for (;;) {
+        odmoe_error failure = {0};
+        e->current.pinned.expert = -1;
+        odmoe_status status = e->source->next(e->source->ctx, e->fetch, &e->current.pinned, &failure);
+        if (status != ODMOE_ERR_IO || e->current.pinned.expert < 0)
+            return status ? err_set(err, status, "%s", failure.message) : ODMOE_OK;
+        note_failure(e, task, &failure); /* this expert alone: the fetch goes on */
+    }
+}
+
 /* Take the next expert as the current one: wait for it, or only look whether it is there. False: none to be had now. */
-static bool take_expert(local_executor *e, const expert_task *task, bool wait, odmoe_status *status, odmoe_error *err)
+static bool take_expert(local_executor *e, expert_task *task, bool wait, odmoe_status *status, odmoe_error *err)
 {
     const expert_source *source = e->source;
     local_expert *x = &e->current;
-    x->pinned.expert = -1;
     if (wait)
-        *status = source->next(source->ctx, e->fetch, &x->pinned, err);
+        *status = next_expert(e, task, err);
     else if (!source->poll || source->poll(source->ctx, e->fetch, &x->pinned, NULL))
         return false; /* a failure shows again in next */
-    if (*status)
-        e->failed_expert = x->pinned.expert;
     if (*status || x->pinned.expert < 0)
         return false;
     x->pair = task->pairs->offsets[x->pinned.expert];
     x->pairs = task->pairs->offsets[x->pinned.expert + 1] - x->pair;
-    expert_tensors_bind(e->shape, e->source->tensors, &x->pinned, &x->weights);
+    expert_tensors_bind(e->shape, source->tensors, &x->pinned, &x->weights);
     bind_biases(e, task->layer, x->pinned.expert, &x->weights);
     return true;
 }
 
 /* Fill a group with what is there, at least one segment. An empty group: all experts are through, or *status says why
  * not. Waits only while the group holds no expert, so that room for one is enough. */
-static void fill_group(local_executor *e, const expert_task *task, odmoe_status *status, odmoe_error *err)
+static void fill_group(local_executor *e, expert_task *task, odmoe_status *status, odmoe_error *err)
 {
     e->count = e->n_done = 0;
     e->pairs = 0;
@@ -104,7 +122,6 @@ static odmoe_status start(void *ctx, expert_task *task, odmoe_error *err)
     const expert_source *source = e->source;
     const expert_pairs *pairs = task->pairs;
     e->current.pairs = 0;
-    e->failed_expert = -1;
     fetch_request request = {.layer = task->layer,
                              .n = pairs->n_needed,
                              .experts = pairs->needed,
@@ -127,8 +144,9 @@ static odmoe_status finish(void *ctx, expert_task *task, odmoe_error *err)
         run_group(e, task);
     }
     e->source->end(e->source->ctx, e->fetch);
-    task->failed_expert = e->failed_expert;
-    return status;
+    if (status)
+        task->n_failed = 0; /* not only single experts are missing */
+    return !status && task->n_failed ? err_set(err, e->failure.code, "%s", e->failure.message) : status;
 }
 
 expert_executor local_executor_init(local_executor *e, const compute *c, const experts_shape *shape,

@@ -36,7 +36,7 @@ typedef struct local_executor {
     const compute_work *work;
     /* the task under way */
     void *fetch;
-    int32_t failed_expert;
+    odmoe_error failure;  /* the first of an expert alone */
     local_expert current; /* being cut into segments; pairs: those left */
     /* a group */
     expert_segment segments[EXPERT_SEGMENTS_MAX];

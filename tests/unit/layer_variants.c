@@ -174,9 +174,13 @@ static void make_world(world *w, const variant *v)
     w->x = fixture_numbers(N * H, 1, 10);
     w->gate_up = malloc(2 * E * H * F * sizeof(float));
     assert_non_null(w->gate_up);
-    for (int64_t row = 0; row < E * F; row++) {
+    for (int64_t row = 0; row < E * F && !v->in_out; row++) {
         memcpy(w->gate_up + 2 * row * H, w->gate + row * H, H * sizeof(float));
         memcpy(w->gate_up + (2 * row + 1) * H, w->up + row * H, H * sizeof(float));
+    }
+    for (int64_t i = 0; i < E * H * F && v->in_out; i++) { /* rows of F outputs each: side by side, in turn */
+        w->gate_up[2 * i] = w->gate[i];
+        w->gate_up[2 * i + 1] = w->up[i];
     }
 }
 
@@ -264,6 +268,11 @@ static void clamped_experts_with_biases_in_one_interleaved_matrix(void **state)
 static void biases_of_experts_stored_the_other_way_round(void **state)
 {
     check(&(variant){.name = "in_out", .glu = GPT_OSS, .in_out = true, .biases = true});
+}
+
+static void an_interleaved_matrix_stored_the_other_way_round(void **state)
+{
+    check(&(variant){.name = "gpt-oss, bf16", .glu = GPT_OSS, .gate_up = true, .in_out = true, .biases = true});
 }
 
 static void gelu_experts_whose_weights_have_scales(void **state)
@@ -361,6 +370,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clamped_experts_with_biases_in_one_interleaved_matrix),
         cmocka_unit_test(biases_of_experts_stored_the_other_way_round),
+        cmocka_unit_test(an_interleaved_matrix_stored_the_other_way_round),
         cmocka_unit_test(gelu_experts_whose_weights_have_scales),
         cmocka_unit_test(experts_without_a_gate),
         cmocka_unit_test(weights_on_the_experts_inputs),

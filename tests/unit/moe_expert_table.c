@@ -3,12 +3,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "moe/expert_table.h"
+#include "moe/expert_residents.h"
 
-static const expert_tensor gate = {.role = PIECE_GATE, .rows = 6, .cols = 64};
+static const expert_tensor gate = {.matrix = ODMOE_GATE, .rows = 6, .cols = 64};
 
 static void merged_and_single_tensors_become_extents(void **state)
 {
@@ -18,8 +22,8 @@ static void merged_and_single_tensors_become_extents(void **state)
         .name = "m", .type = DTYPE_Q8_0, .dims = 3, .shape = {4, 6, 64}, .offset = 1000, .length = 4 * 6 * 68};
     tensor_info one = {
         .name = "o", .type = DTYPE_F32, .file = 1, .dims = 2, .shape = {6, 64}, .offset = 9, .length = 6 * 64 * 4};
-    expert_tensor down = {.role = PIECE_DOWN, .in_out = true, .rows = 6, .cols = 64};
-    expert_tensor fused = {.role = PIECE_GATE_UP, .interleaved = true, .rows = 6, .cols = 64};
+    expert_tensor down = {.matrix = ODMOE_DOWN, .in_out = true, .rows = 6, .cols = 64};
+    expert_tensor fused = {.matrix = ODMOE_GATE_UP, .interleaved = true, .rows = 6, .cols = 64};
     assert_int_equal(expert_table_add_merged(&x, 0, &gate, &merged, NULL), ODMOE_OK);
     assert_int_equal(expert_table_add_merged(&x, 0, &down, &merged, NULL), ODMOE_OK);
     for (int e = 0; e < 4; e++)
@@ -30,8 +34,8 @@ static void merged_and_single_tensors_become_extents(void **state)
     const expert_extent *p = expert_index_extents(x.index, 0, 3, &n);
     assert_int_equal(n, 2);
     const expert_tensor *first = &x.tensor[p[0].tag], *second = &x.tensor[p[1].tag];
-    assert_true(first->role == PIECE_GATE && first->type == DTYPE_Q8_0);
-    assert_true(second->role == PIECE_DOWN && second->in_out);
+    assert_true(first->matrix == ODMOE_GATE && first->type == DTYPE_Q8_0);
+    assert_true(second->matrix == ODMOE_DOWN && second->in_out);
     assert_int_equal(p[0].offset, 1000 + 3 * 6 * 68);
     assert_int_equal(p[0].length, 6 * 68);
     p = expert_index_extents(x.index, 1, 2, &n);
@@ -53,13 +57,117 @@ static void what_does_not_fit_is_refused(void **state)
     assert_int_equal(expert_table_add_one(&x, 0, 1, &gate, &merged, &err), ODMOE_ERR_FORMAT);
     merged.shape[0] = 4;
     assert_int_equal(expert_table_add_merged(&x, 1, &gate, &merged, &err), ODMOE_ERR_ARG);
-    expert_tensor odd = {.role = PIECE_UP, .type = DTYPE_Q8_0, .rows = 1, .cols = 33};
+    expert_tensor odd = {.matrix = ODMOE_UP, .type = DTYPE_Q8_0, .rows = 1, .cols = 33};
     assert_int_equal(expert_table_add(&x, 0, 0, &odd, 0, 0, &err), ODMOE_ERR_ARG); /* half a block */
     odd.cols = INT64_MAX / 2;
     assert_int_equal(expert_table_add(&x, 0, 0, &odd, 0, 0, &err), ODMOE_ERR_ARG);
-    odd = (expert_tensor){.role = PIECE_ROLE_COUNT, .rows = 1, .cols = 1};
+    odd = (expert_tensor){.matrix = EXPERT_MATRIX_COUNT, .rows = 1, .cols = 1};
     assert_int_equal(expert_table_add(&x, 0, 0, &odd, 0, 0, &err), ODMOE_ERR_ARG);
     expert_table_clear(&x);
+}
+
+/* ---- biases and scales ---- */
+
+enum { EXPERTS = 3, FFN = 4, HIDDEN = 2 };
+
+/* A file of float32 numbers 0, 1, 2, ... and an index of tensors in it. */
+typedef struct number_file {
+    char path[64];
+    tensor_index *index;
+    int file;
+} number_file;
+
+static void make_numbers(number_file *f)
+{
+    strcpy(f->path, "/tmp/odmoe-residents-XXXXXX");
+    int fd = mkstemp(f->path);
+    assert_true(fd >= 0);
+    float numbers[64];
+    for (int i = 0; i < 64; i++)
+        numbers[i] = (float)i;
+    assert_int_equal(write(fd, numbers, sizeof numbers), sizeof numbers);
+    close(fd);
+    f->index = tensor_index_create(NULL);
+    assert_int_equal(tensor_index_add_file(f->index, f->path, sizeof numbers, &f->file, NULL), ODMOE_OK);
+}
+
+static void drop_numbers(number_file *f)
+{
+    tensor_index_free(f->index);
+    unlink(f->path);
+}
+
+/* experts 0: one expert's. `first` is the first number. */
+static tensor_info numbers_at(const number_file *f, int first, int experts, int length)
+{
+    tensor_info t = {.name = "t", .file = f->file, .dims = experts ? 2 : 1, .offset = (uint64_t)first * 4};
+    t.shape[0] = (uint64_t)(experts ? experts : length);
+    t.shape[1] = experts ? (uint64_t)length : 0;
+    t.length = (uint64_t)((experts ? experts : 1) * length) * 4;
+    return t;
+}
+
+static const experts_shape shape = {.hidden = HIDDEN, .ffn = FFN, .experts = EXPERTS, .top_k = 1};
+
+static void biases_are_split_and_kept_in_memory(void **state)
+{
+    number_file f;
+    expert_table x;
+    expert_residents r;
+    make_numbers(&f);
+    assert_int_equal(expert_table_create(&x, 2, EXPERTS, NULL), ODMOE_OK);
+    tensor_info fused = numbers_at(&f, 0, EXPERTS, 2 * FFN);
+    assert_int_equal(expert_table_add_small(&x, 0, -1, ODMOE_GATE_UP, PART_BIAS, true, 2 * FFN, &fused, NULL),
+                     ODMOE_OK);
+    for (int e = 0; e < EXPERTS; e++) {
+        tensor_info one = numbers_at(&f, 30 + e * HIDDEN, 0, HIDDEN);
+        assert_int_equal(expert_table_add_small(&x, 1, e, ODMOE_DOWN, PART_BIAS, false, HIDDEN, &one, NULL), ODMOE_OK);
+    }
+    tensor_info scale = numbers_at(&f, 50, 0, EXPERTS);
+    assert_int_equal(expert_table_add_small(&x, 1, -1, ODMOE_DOWN, PART_SCALE, false, 1, &scale, NULL), ODMOE_OK);
+    assert_int_equal(expert_residents_check(&x, &shape, NULL), ODMOE_OK);
+    assert_int_equal(expert_residents_load(&x, f.index, &shape, &r, NULL), ODMOE_OK);
+    assert_int_equal(r.bytes, expert_residents_bytes(&x, &shape));
+    for (int e = 0; e < EXPERTS; e++) {
+        for (int i = 0; i < FFN; i++) {
+            assert_true(r.biases[0].gate[e * FFN + i] == (float)(e * 2 * FFN + 2 * i));
+            assert_true(r.biases[0].up[e * FFN + i] == (float)(e * 2 * FFN + 2 * i + 1));
+        }
+        assert_true(r.biases[1].down[e * HIDDEN + 1] == (float)(30 + e * HIDDEN + 1));
+        assert_true(r.scales[1][e] == (float)(50 + e));
+    }
+    assert_null(r.biases[0].down);
+    assert_null(r.biases[1].gate);
+    assert_null(r.scales[0]);
+    expert_residents_free(&r);
+    expert_table_clear(&x);
+    drop_numbers(&f);
+}
+
+static void small_tensors_that_do_not_fit_are_refused(void **state)
+{
+    number_file f;
+    expert_table x;
+    odmoe_error err;
+    make_numbers(&f);
+    assert_int_equal(expert_table_create(&x, 1, EXPERTS, NULL), ODMOE_OK);
+    tensor_info t = numbers_at(&f, 0, EXPERTS, FFN);
+    assert_int_equal(expert_table_add_small(&x, 0, -1, ODMOE_GATE, PART_BIAS, false, FFN + 1, &t, &err),
+                     ODMOE_ERR_FORMAT);
+    assert_string_equal(err.message, "tensor t (MoE layer 0) has shape (3, 4), expected (3, 5)");
+    assert_int_equal(expert_table_add_small(&x, 0, 0, ODMOE_GATE, PART_BIAS, false, FFN, &t, &err), ODMOE_ERR_FORMAT);
+    assert_string_equal(err.message, "tensor t (MoE layer 0) has shape (3, 4), expected (4)");
+    assert_int_equal(expert_table_add_small(&x, 1, -1, ODMOE_GATE, PART_BIAS, false, FFN, &t, &err), ODMOE_ERR_ARG);
+    assert_int_equal(expert_table_add_small(&x, 0, -1, ODMOE_GATE, PART_SCALE, false, FFN, &t, &err), ODMOE_ERR_ARG);
+    assert_int_equal(expert_table_add_small(&x, 0, -1, ODMOE_DOWN, PART_BIAS, false, FFN, &t, &err), ODMOE_OK);
+    assert_int_equal(expert_residents_check(&x, &shape, &err), ODMOE_ERR_FORMAT); /* hidden is 2 */
+    expert_table_clear(&x);
+    assert_int_equal(expert_table_create(&x, 1, EXPERTS, NULL), ODMOE_OK);
+    tensor_info one = numbers_at(&f, 0, 0, FFN);
+    assert_int_equal(expert_table_add_small(&x, 0, 1, ODMOE_UP, PART_BIAS, false, FFN, &one, &err), ODMOE_OK);
+    assert_int_equal(expert_residents_check(&x, &shape, &err), ODMOE_ERR_FORMAT); /* the other experts have none */
+    expert_table_clear(&x);
+    drop_numbers(&f);
 }
 
 int main(void)
@@ -67,6 +175,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merged_and_single_tensors_become_extents),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(biases_are_split_and_kept_in_memory),
+        cmocka_unit_test(small_tensors_that_do_not_fit_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

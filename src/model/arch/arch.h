@@ -14,7 +14,7 @@ typedef struct arch {
     double rope_theta;        /* rope base where config.json has none, as the family's configuration in transformers */
     rope_pairing gguf_pairing;
     const weight_table *weights; /* ends with rules NULL */
-    const expert_rule *experts;  /* ends with PIECE_ROLE_COUNT */
+    const expert_rule *experts;  /* ends with EXPERT_MATRIX_COUNT */
     const char *const *ignored;  /* as in weight_names; NULL: none */
     /* What the field lists cannot say; called when all numbers have been read, before they are checked. NULL: nothing. */
     odmoe_status (*from_gguf)(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);

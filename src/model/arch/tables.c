@@ -26,13 +26,13 @@ const weight_rule arch_weights_mlp[] = {
 };
 
 const expert_rule arch_experts_mlp[] = {
-    {PIECE_GATE, "blk.%d.ffn_gate_exps.weight", "blk.%d.ffn_gate.%d.weight", NULL,
+    {ODMOE_GATE, "blk.%d.ffn_gate_exps.weight", "blk.%d.ffn_gate.%d.weight", NULL,
      "model.layers.%d.mlp.experts.%d.gate_proj.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
-    {PIECE_UP, "blk.%d.ffn_up_exps.weight", "blk.%d.ffn_up.%d.weight", NULL,
+    {ODMOE_UP, "blk.%d.ffn_up_exps.weight", "blk.%d.ffn_up.%d.weight", NULL,
      "model.layers.%d.mlp.experts.%d.up_proj.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
-    {PIECE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL,
+    {ODMOE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL,
      DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
-    {PIECE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
+    {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
      "model.layers.%d.mlp.experts.%d.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
-    {.role = PIECE_ROLE_COUNT},
+    {.role = EXPERT_MATRIX_COUNT},
 };
