@@ -4,9 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-
-#define WORST_SAMPLE 64 /* so many of the policy's next victims say which region of a class is worth least */
-#define SPARED_SHARE 4  /* the fraction of its slots by which a size may be spared before it gives up a region */
+#include "store/schedule.h"
 
 odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need, uint64_t bytes, const policy_ops *ops,
                         odmoe_error *err)
@@ -240,7 +238,7 @@ static bool empty_any_region(cache *c, int32_t id, bool force)
 typedef struct worst_list {
     const cache *c;
     int32_t size_class, n;
-    int32_t id[WORST_SAMPLE];
+    int32_t id[SCHEDULE_VICTIMS_LOOKED_AT];
 } worst_list;
 
 static bool may_be_next_worst(void *ctx, int32_t id)
@@ -258,7 +256,7 @@ static int32_t worst_region(cache *c, int32_t size_class, int32_t id)
 {
     worst_list worst = {.c = c, .size_class = size_class};
     int32_t best = -1, most = 0;
-    for (; worst.n < WORST_SAMPLE; worst.n++)
+    for (; worst.n < SCHEDULE_VICTIMS_LOOKED_AT; worst.n++)
         if ((worst.id[worst.n] = c->policy->ops->victim(c->policy, may_be_next_worst, &worst)) < 0)
             break;
     for (int32_t i = 0; i < worst.n; i++) {
@@ -297,7 +295,7 @@ static bool make_room(cache *c, int32_t id)
     int32_t same = victim(c, size_class);
     int32_t *spared = &c->size_pressure[other][size_class], *opposite = &c->size_pressure[size_class][other];
     *(*opposite > 0 ? opposite : spared) += *opposite > 0 ? -1 : 1;
-    if (same < 0 || *spared >= slots_of_class(c, other) / SPARED_SHARE) {
+    if (same < 0 || *spared >= slots_of_class(c, other) / SCHEDULE_SIZE_PRESSURE_SHARE) {
         int32_t region = worst_region(c, other, id);
         *spared = 0;
         if (region >= 0) {

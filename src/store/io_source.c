@@ -8,15 +8,12 @@
 
 #include "base/mem.h"
 #include "store/io.h"
-
-#define DEPTH_URING 32
-#define DEPTH_POOL 12
-#define DEPTH_MAX 256
+#include "store/schedule.h"
 
 static int depth_for(io_mode mode, int asked)
 {
-    int depth = asked > 0 ? asked : mode == IO_PREAD || mode == IO_BUFFERED ? DEPTH_POOL : DEPTH_URING;
-    return depth < DEPTH_MAX ? depth : DEPTH_MAX;
+    int depth = asked > 0 ? asked : mode == IO_PREAD || mode == IO_BUFFERED ? SCHEDULE_DEPTH_POOL : SCHEDULE_DEPTH_RING;
+    return depth < SCHEDULE_DEPTH_MAX ? depth : SCHEDULE_DEPTH_MAX;
 }
 
 int io_depth_of(const store_options *options)

@@ -15,14 +15,7 @@
 
 #include "base/mem.h"
 #include "base/thread.h"
-
-#define PART_BYTES \
-    (1024u << 10) /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
-                   */
-/* A guess's parts are only asked for while less is in flight, for whomever: enough to keep the disk busy, and little
- * for a demand to wait behind. */
-#define GUESS_BESIDE (2u << 20)
-#define RETRIES_MAX 64 /* EINTR, EAGAIN or a short read without progress, in a row */
+#include "store/schedule.h"
 
 uint64_t store_now_ns(void)
 {
@@ -55,7 +48,7 @@ static int32_t pick(store *s)
         return id;
     id = s->cache.queue[READ_DEMAND].first;
     if (id >= 0)
-        return cache_start(&s->cache, id, store_runs_short(s, id) ? EVICT_LATER : EVICT_IDLE) ? id : -1;
+        return cache_start(&s->cache, id, store_fetch_is_near(s, id) ? EVICT_LATER : EVICT_IDLE) ? id : -1;
     id = start_ahead(s, READ_CERTAIN);
     return id >= 0 ? id : start_ahead(s, READ_SPECULATIVE);
 }
@@ -167,11 +160,12 @@ static read_request *next_part(store *s, read_request *last)
     const layout_range *x = &c->layout.range[c->range];
     uint64_t offset = x->offset + c->done, left = x->bytes - c->done;
     /* equal parts, so that the last one is no crumb */
-    uint64_t parts = (left + PART_BYTES - 1) / PART_BYTES;
+    uint64_t parts = (left + SCHEDULE_PART_BYTES - 1) / SCHEDULE_PART_BYTES;
     uint64_t bytes = ((left + parts - 1) / parts + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
     bytes = bytes < left ? bytes : left;
     bool follows = last && last->io.file == x->file && last->io.iovs < IO_IOV_MAX &&
-                   last->io.offset + request_bytes(last) == offset && request_bytes(last) + bytes <= PART_BYTES;
+                   last->io.offset + request_bytes(last) == offset &&
+                   request_bytes(last) + bytes <= SCHEDULE_PART_BYTES;
     read_request *r = follows ? last : s->free_requests ? request_new(s, x->file, offset) : NULL;
     if (!r)
         return NULL;
@@ -207,7 +201,7 @@ static int pump(store *s)
             cursor_leave(s, true);
         if (s->cursor.id < 0 && (!s->free_requests || !cursor_enter(s)))
             break;
-        if (cursor_guesses(s) && bytes_in_flight(s, n) >= GUESS_BESIDE)
+        if (cursor_guesses(s) && bytes_in_flight(s, n) >= SCHEDULE_SPECULATIVE_BESIDE)
             break;
         read_request *r = next_part(s, last);
         if (!r)
@@ -315,7 +309,7 @@ static void request_done(store *s, read_request *r)
     } else if (!result) {
         request_failed(s, r, IO_ENDED);
     } else if (result > 0 || result == -EINTR || result == -EAGAIN) {
-        if (++r->retries < RETRIES_MAX)
+        if (++r->retries < SCHEDULE_RETRIES_MAX)
             retry_request(s, r);
         else
             request_failed(s, r, result > 0 ? IO_ENDED : (int)-result); /* the file ends within a block */
@@ -385,6 +379,7 @@ static void *reader_main(void *ctx)
             break;
         store_on_idle_disk(s); /* what waits now, waits for pins */
         s->idle = true;
+        pthread_cond_broadcast(&s->went_idle);
         while (!s->work && !s->stop)
             pthread_cond_wait(&s->new_work, &s->lock);
         s->idle = s->work = false;

@@ -74,7 +74,8 @@ void store_check(const store *s)
         held += f->pins;
         waited_for += f->n - f->given;
         for (int i = 0; i < f->n; i++)
-            assert(!f->pending[f->list[i]] || s->cache.entry[f->layer * s->experts + f->list[i]].waiters > 0);
+            assert(f->member[f->list[i]] == MEMBER_DONE ||
+                   s->cache.entry[f->layer * s->experts + f->list[i]].waiters > 0);
     }
     for (int32_t id = 0; id < s->cache.ids; id++) {
         pins += s->cache.entry[id].pins;

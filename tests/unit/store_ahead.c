@@ -161,7 +161,7 @@ static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **sta
         fake_await_submitted(&w.fake, E * READS);
         await_read(&w, E);
         store_prefetch(w.s, 1, all, 1, priority);
-        await_sleep(&w);
+        store_wait_idle(w.s);
         assert_int_equal(fake_submitted(&w.fake), E * READS);
         pinned_expert view = next(&w, b);
         store_fetch_release(b, &view);
@@ -179,7 +179,7 @@ static void a_read_ahead_begins_when_a_fetch_ends_that_wanted_all(void **state)
     store_fetch *b = begin(&w, 0, all, E, FETCH_LISTED);
     await_read(&w, E);
     store_prefetch(w.s, 1, all, 1, READ_CERTAIN);
-    await_sleep(&w);
+    store_wait_idle(w.s);
     assert_int_equal(fake_submitted(&w.fake), E * READS);
     store_fetch_end(b);
     fake_await_submitted(&w.fake, (E + 1) * READS);
@@ -199,7 +199,7 @@ static void a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it(
     for (int i = 0; i < E / 2; i++)
         pinned[i] = next(&w, b);
     store_prefetch(w.s, 2, all, 1, READ_SPECULATIVE);
-    await_sleep(&w);
+    store_wait_idle(w.s);
     assert_int_equal(fake_submitted(&w.fake), E * READS);
     store_fetch *hit = begin(&w, 1, all, 1, FETCH_LISTED);
     fake_await_submitted(&w.fake, (E + 1) * READS);
@@ -254,7 +254,7 @@ static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
     int before = fake_submitted(&w.fake);
     store_prefetch(w.s, 0, (int32_t[]){5}, 1, READ_CERTAIN);
     store_prefetch(w.s, 1, (int32_t[]){5}, 1, READ_CERTAIN);
-    await_sleep(&w);
+    store_wait_idle(w.s);
     assert_int_equal(fake_submitted(&w.fake), before);
     store_cancel(w.s, 0, READ_CERTAIN);
     fake_await_submitted(&w.fake, before + READS);
