@@ -111,7 +111,7 @@ static void with_eight_sequences_decoding_together_the_default_is_within_two_poi
         uint64_t all = 0;
         for (int32_t l = 0; l < t.layers; l++)
             all += t.expert_bytes[l] * (uint64_t)t.experts;
-        for (int part = 2; part <= 32; part *= 2) {
+        for (int part = 2; part <= 32; part *= 4) {
             double hits = play(&t, all / (uint64_t)part, NULL, false).hit_pct_decode;
             assert_true(hits >= play(&t, all / (uint64_t)part, "lru", false).hit_pct_decode - 2);
             assert_true(i == 4 || hits >= play(&t, all / (uint64_t)part, "lrfu", false).hit_pct_decode - 2);
