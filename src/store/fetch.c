@@ -445,7 +445,7 @@ void store_on_failed(store *s, int32_t id)
     }
 }
 
-/* The expert that a sleeping fetch lacks and that has no room to be read; -1: one is being read for it, or none lacks
+/* The expert that a sleeping fetch lacks and that has has no room; -1: one is being read for it, or none lacks
  * room. */
 static int32_t lacks_room(const store_fetch *f)
 {

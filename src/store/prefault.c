@@ -22,11 +22,11 @@ static void *walk(void *ctx)
 {
     prefault *p = ctx;
     struct sched_param none = {0};
-    pthread_setschedparam(pthread_self(), SCHED_IDLE, &none); /* only what compute and reads leave over */
+    pthread_setschedparam(pthread_self(), SCHED_IDLE, &none); /* only time that computing and reads leave over */
     for (size_t at = 0; at < p->bytes && is_wanted(p, at); at += SCHEDULE_PREFAULT_STEP)
         if (madvise(p->memory + at, p->bytes - at < SCHEDULE_PREFAULT_STEP ? p->bytes - at : SCHEDULE_PREFAULT_STEP,
                     MADV_POPULATE_WRITE))
-            break; /* an older kernel, or no memory left: the reads will see */
+            break; /* an older kernel, or no memory left: reads touch the pages themselves */
     return NULL;
 }
 

@@ -406,7 +406,7 @@ odmoe_status reader_start(store *s, odmoe_error *err)
         request_free(s, &s->requests[i]);
     int failed = thread_start(&s->thread, NULL, reader_main, s);
     if (failed)
-        return err_set(err, ODMOE_ERR_MEMORY, "no thread to read with: %s", strerror(failed));
+        return err_set(err, ODMOE_ERR_MEMORY, "cannot start the I/O thread: %s", strerror(failed));
     s->started = true;
     return ODMOE_OK;
 }
