@@ -66,6 +66,23 @@ static void list_append(cache *c, cache_list *list, int32_t id)
     list->bytes += bytes_of(c, id);
 }
 
+static void list_insert_before(cache *c, cache_list *list, int32_t id, int32_t next)
+{
+    if (next < 0) {
+        list_append(c, list, id);
+        return;
+    }
+    cache_entry *e = &c->entry[id], *after = &c->entry[next];
+    e->prev = after->prev;
+    e->next = next;
+    if (e->prev >= 0)
+        c->entry[e->prev].next = id;
+    else
+        list->first = id;
+    after->prev = id;
+    list->bytes += bytes_of(c, id);
+}
+
 static void list_remove(cache *c, cache_list *list, int32_t id)
 {
     cache_entry *e = &c->entry[id];
@@ -91,12 +108,21 @@ static void set_used(cache *c, int32_t id)
 
 /* ---- queue ---- */
 
+int32_t cache_layers_until(const cache *c, int32_t id)
+{
+    return (id / c->experts - c->latest_layer - 1 + c->layers) % c->layers;
+}
+
 void cache_enqueue(cache *c, int32_t id, read_priority priority)
 {
     cache_entry *e = &c->entry[id];
     e->state = CACHE_QUEUED;
     e->priority = (uint8_t)priority;
-    list_append(c, &c->queue[priority], id);
+    int32_t next = -1, last = c->queue[priority].last;
+    if (priority != READ_DEMAND)
+        for (; last >= 0 && cache_layers_until(c, last) > cache_layers_until(c, id); last = c->entry[last].prev)
+            next = last;
+    list_insert_before(c, &c->queue[priority], id, next);
 }
 
 void cache_dequeue(cache *c, int32_t id)
@@ -179,7 +205,7 @@ static void evict(cache *c, int32_t id)
 /* Read ahead because it will be needed, and not needed yet: given up now, it would be read twice. */
 static bool is_protected(const cache_entry *e)
 {
-    return e->prefetched && e->priority == READ_CERTAIN;
+    return e->prefetched;
 }
 
 static bool may_go(const cache *c, int32_t id, bool force)
@@ -412,6 +438,7 @@ void cache_note(cache *c, int32_t id, uint64_t tokens)
 
 void cache_begin(cache *c, int layer, fetch_size size)
 {
+    c->latest_layer = layer;
     if (c->policy->ops->begin)
         c->policy->ops->begin(c->policy, layer, size);
     for (int k = 0; k < READ_PRIORITY_COUNT; k++)

@@ -48,6 +48,7 @@ typedef struct cache {
     cache_list queue[READ_PRIORITY_COUNT];
     cache_list prefetched[READ_PRIORITY_COUNT]; /* READY and prefetched; demand's is always empty */
     uint64_t reading_bytes[READ_PRIORITY_COUNT];
+    int32_t latest_layer; /* whose fetch began last */
     uint64_t ready_bytes, evictions;
     /* [a][b]: times that size class b gave up an expert although the policy chose one of class a; minus the opposite */
     int32_t size_pressure[SLAB_CLASSES_MAX][SLAB_CLASSES_MAX];
@@ -68,7 +69,11 @@ uint64_t cache_heap_bytes(int layers, int experts, uint64_t bytes, uint64_t smal
 void cache_add_waiter(cache *c, int32_t id, int32_t order);
 void cache_drop_waiter(cache *c, int32_t id);
 
-/* cache_enqueue - EMPTY -> QUEUED, for prefetching. cache_dequeue - QUEUED -> EMPTY; not for experts with waiters. */
+/* cache_layers_until - layers from the one whose fetch began last to id's: 0 for the next one. */
+int32_t cache_layers_until(const cache *c, int32_t id);
+
+/* cache_enqueue - EMPTY -> QUEUED, for prefetching: behind experts of the same layer and of layers that come sooner,
+ * counted from the layer whose fetch began last. cache_dequeue - QUEUED -> EMPTY; not for experts with waiters. */
 void cache_enqueue(cache *c, int32_t id, read_priority priority);
 void cache_dequeue(cache *c, int32_t id);
 

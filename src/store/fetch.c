@@ -172,8 +172,10 @@ odmoe_status store_fetch_begin(store *s, const fetch_request *request, store_fet
     status = f ? fetch_fill(f, request, err) : ODMOE_ERR_MEMORY;
     if (!status) {
         fetch_link(s, f);
+        pace_fetch(&s->pace, store_now_ns());
         for (int i = 0; i < f->n; i++)
             fetch_wait_for(s, f, i);
+        store_note_drained(s);
         cache_begin(&s->cache, f->layer, request->size);
         store_kick_queued(s);
         store_check(s);

@@ -19,14 +19,22 @@
 
 /* ---- prefetching ---- */
 
-/* Parts of a speculative read are requested only while fewer bytes (of any priority) are in flight: enough to keep the
- * disk busy, and a demand waits behind no more. */
-#define SCHEDULE_SPECULATIVE_BESIDE (2u << 20)
+/* Parts of a speculative read are requested only while fewer bytes (of any priority) are in flight than the disk reads in
+ * the gap between two fetches (pace.h): the disk does not idle in the gap, and the next fetch's demands find it free.
+ * Never less than MIN, one part, and never more than MAX; FIRST until the disk's speed is known. */
+#define SCHEDULE_WINDOW_MIN (1u << 20)
+#define SCHEDULE_WINDOW_FIRST (2u << 20)
+#define SCHEDULE_WINDOW_MAX (16u << 20)
 
-/* Bytes of experts that may be in flight. A demand waits some 20 ms behind certain reads at worst, which are needed
- * anyway, and a few milliseconds behind speculative ones. */
+/* The disk's speed is taken over PACE_BYTES each time; of the means of speed and gap, the latest value has this share.
+ * Longer gaps than GAP_MAX_NS are pauses between tokens or calls, and do not count. */
+#define SCHEDULE_PACE_BYTES (8u << 20)
+#define SCHEDULE_PACE_NEWEST 0.125
+#define SCHEDULE_GAP_MAX_NS 1e8
+
+/* Bytes of experts that may be in flight as certain reads: a demand waits some 20 ms behind them at worst, and they are
+ * needed anyway. */
 #define SCHEDULE_CERTAIN_FLIGHT (32u << 20)
-#define SCHEDULE_SPECULATIVE_FLIGHT (8u << 20)
 
 /* Share of the cache that experts may take which are queued, in flight, or read and not used yet: one part in ... */
 #define SCHEDULE_CERTAIN_SHARE 2

@@ -143,18 +143,16 @@ void store_close(store *s)
 
 void store_kick_queued(store *s)
 {
+    bool work = s->cursor.id >= 0 || s->suspended.id >= 0; /* a fetch may wait now for a speculative read under way */
     for (int priority = 0; priority < READ_PRIORITY_COUNT; priority++)
-        if (s->cache.queue[priority].first >= 0) {
-            store_kick(s);
-            return;
-        }
+        work |= s->cache.queue[priority].first >= 0;
+    if (work)
+        store_kick(s);
 }
 
 uint64_t store_flight_cap(const store *s, read_priority priority)
 {
-    return priority == READ_CERTAIN       ? SCHEDULE_CERTAIN_FLIGHT
-           : priority == READ_SPECULATIVE ? SCHEDULE_SPECULATIVE_FLIGHT
-                                          : s->cache_bytes;
+    return priority == READ_CERTAIN ? SCHEDULE_CERTAIN_FLIGHT : s->cache_bytes; /* of guesses the pace says how much */
 }
 
 uint64_t store_unused_cap(const store *s, read_priority priority)
@@ -164,6 +162,42 @@ uint64_t store_unused_cap(const store *s, read_priority priority)
                                           : 0;
 }
 
+/* Take back what a list for this layer asked for before: all that is queued; what is being read goes on if the new list
+ * names it, too. */
+static void replace_queued(store *s, int layer, const int32_t *experts, int n, read_priority priority)
+{
+    cache *c = &s->cache;
+    for (int32_t id = c->queue[priority].first, next; id >= 0; id = next) {
+        next = c->entry[id].next;
+        if (id / s->experts == layer)
+            cache_dequeue(c, id);
+    }
+    read_cursor *cursors[] = {&s->cursor, &s->suspended};
+    for (int i = 0; i < 2; i++) {
+        int32_t id = cursors[i]->id;
+        if (id < 0 || id / s->experts != layer || c->entry[id].priority != priority)
+            continue;
+        cursors[i]->cancelled = true;
+        for (int e = 0; e < n; e++)
+            cursors[i]->cancelled &= experts[e] != id % s->experts;
+    }
+}
+
+/* Room for one more under the priority's cap; what is queued for a later layer than id's gives way. */
+static bool make_allowance(store *s, int32_t id, read_priority priority)
+{
+    cache *c = &s->cache;
+    uint64_t cap = store_unused_cap(s, priority), bytes = slab_slot_bytes(&c->slab, id);
+    for (;;) {
+        if (c->queue[priority].bytes + c->reading_bytes[priority] + c->prefetched[priority].bytes + bytes <= cap)
+            return true;
+        int32_t last = c->queue[priority].last;
+        if (last < 0 || cache_layers_until(c, last) <= cache_layers_until(c, id))
+            return false;
+        cache_dequeue(c, last);
+    }
+}
+
 void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_priority priority)
 {
     if (layer < 0 || layer >= s->layers || (priority != READ_CERTAIN && priority != READ_SPECULATIVE))
@@ -171,12 +205,12 @@ void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_pri
     pthread_mutex_lock(&s->lock);
     cache *c = &s->cache;
     bool queued = false;
+    replace_queued(s, layer, experts, n, priority);
     for (int i = 0; i < n; i++) {
         if (experts[i] < 0 || experts[i] >= s->experts)
             continue;
         int32_t id = layer * s->experts + experts[i];
-        uint64_t held = c->queue[priority].bytes + c->reading_bytes[priority] + c->prefetched[priority].bytes;
-        if (c->entry[id].state != CACHE_EMPTY || held + slab_slot_bytes(&c->slab, id) > store_unused_cap(s, priority))
+        if (c->entry[id].state != CACHE_EMPTY || !make_allowance(s, id, priority))
             continue;
         cache_enqueue(c, id, priority);
         queued = true;
@@ -211,6 +245,9 @@ void store_cancel(store *s, int layer, read_priority priority)
     int32_t id = s->cursor.id;
     if (id >= 0 && c->entry[id].priority == priority && (layer < 0 || id / s->experts == layer))
         s->cursor.cancelled = true;
+    id = s->suspended.id;
+    if (id >= 0 && (layer < 0 || id / s->experts == layer) && priority == READ_SPECULATIVE)
+        s->suspended.cancelled = true;
     store_kick_queued(s); /* an expert of a smaller size that waited behind them may have room */
     store_check(s);
     pthread_mutex_unlock(&s->lock);

@@ -107,7 +107,9 @@ void store_fetch_end(store_fetch *f);
 
 /* store_prefetch - read experts that no fetch waits for yet, best first, with a priority other than READ_DEMAND. Takes
  * what fits under the priority's caps (README.md, "Priorities"), skips what is cached or under way and ids that don't
- * exist; never waits, never fails.
+ * exist; never waits, never fails. The list replaces an earlier one for the same layer and priority: what has not been
+ * read yet and is not in the new list is taken back. Layers are read in the order in which they come after the layer
+ * whose fetch began last; where the cap is reached, later layers give way.
  * store_cancel - take back what is QUEUED with that priority for the layer (-1: all layers), and of what is being read
  * the parts that have not been requested yet; the rest completes, and its room counts until then. */
 void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_priority priority);
@@ -120,6 +122,10 @@ bool store_missing(store *s, int layer, int expert);
 /* store_invalidate - forget what is cached of an expert, or of all (expert -1, layer -1): the file has changed. Pinned
  * ones go when their last pin does. */
 void store_invalidate(store *s, int layer, int expert);
+
+/* store_disk_speed - bytes a second that the disk gives while reads are in flight, a mean of the latest; 0: not known
+ * yet. Any thread. */
+uint64_t store_disk_speed(store *s);
 
 /* store_wait_idle - sleep until no read is in flight and none can begin. For tests and benchmarks. */
 void store_wait_idle(store *s);

@@ -12,6 +12,7 @@
 #include "store/cache.h"
 #include "store/io.h"
 #include "store/layout.h"
+#include "store/pace.h"
 #include "store/prefault.h"
 
 #define IO_ENDED (-1) /* an error code besides errno's: the file is shorter than it was */
@@ -95,11 +96,16 @@ struct store {
     int in_flight;
     uint64_t bytes_in_flight; /* bytes of the requests in flight */
     uint64_t busy_since;      /* ns */
-    read_cursor cursor;
+    uint64_t paced;           /* ns: up to when reads in flight have been measured */
+    read_pace pace;
+    read_cursor cursor, suspended; /* suspended: a guess that gave way to demands in the middle of its read */
 };
 
 /* store_kick - there may be something to read: the I/O thread looks. Lock held. */
 void store_kick(store *s);
+
+/* store_note_drained - tell the pace when no demand is queued or in flight. Lock held. */
+void store_note_drained(store *s);
 
 /* reader_start, reader_stop - the I/O thread's life. reader_heap_bytes: its requests. */
 odmoe_status reader_start(store *s, odmoe_error *err);

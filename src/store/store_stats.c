@@ -39,6 +39,14 @@ void store_totals_get(const store *s, store_totals *out)
     pthread_mutex_unlock(lock_of(s));
 }
 
+uint64_t store_disk_speed(store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t speed = (uint64_t)(s->pace.rate * 1e9);
+    pthread_mutex_unlock(&s->lock);
+    return speed;
+}
+
 void store_counters_get(const store *s, int layer, int expert, store_counters *out)
 {
     pthread_mutex_lock(lock_of(s));
