@@ -4,9 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-
-#define WORST_SAMPLE 64 /* so many of the policy's next victims say which region of a class is worth least */
-#define SPARED_SHARE 4  /* the fraction of its slots by which a size may be spared before it gives up a region */
+#include "store/schedule.h"
 
 odmoe_status cache_init(cache *c, int layers, int experts, const uint64_t *need, uint64_t bytes, const policy_ops *ops,
                         odmoe_error *err)
@@ -68,6 +66,23 @@ static void list_append(cache *c, cache_list *list, int32_t id)
     list->bytes += bytes_of(c, id);
 }
 
+static void list_insert_before(cache *c, cache_list *list, int32_t id, int32_t next)
+{
+    if (next < 0) {
+        list_append(c, list, id);
+        return;
+    }
+    cache_entry *e = &c->entry[id], *after = &c->entry[next];
+    e->prev = after->prev;
+    e->next = next;
+    if (e->prev >= 0)
+        c->entry[e->prev].next = id;
+    else
+        list->first = id;
+    after->prev = id;
+    list->bytes += bytes_of(c, id);
+}
+
 static void list_remove(cache *c, cache_list *list, int32_t id)
 {
     cache_entry *e = &c->entry[id];
@@ -93,12 +108,21 @@ static void set_used(cache *c, int32_t id)
 
 /* ---- queue ---- */
 
+int32_t cache_layers_until(const cache *c, int32_t id)
+{
+    return (id / c->experts - c->latest_layer - 1 + c->layers) % c->layers;
+}
+
 void cache_enqueue(cache *c, int32_t id, read_priority priority)
 {
     cache_entry *e = &c->entry[id];
     e->state = CACHE_QUEUED;
     e->priority = (uint8_t)priority;
-    list_append(c, &c->queue[priority], id);
+    int32_t next = -1, last = c->queue[priority].last;
+    if (priority != READ_DEMAND)
+        for (; last >= 0 && cache_layers_until(c, last) > cache_layers_until(c, id); last = c->entry[last].prev)
+            next = last;
+    list_insert_before(c, &c->queue[priority], id, next);
 }
 
 void cache_dequeue(cache *c, int32_t id)
@@ -181,7 +205,7 @@ static void evict(cache *c, int32_t id)
 /* Read ahead because it will be needed, and not needed yet: given up now, it would be read twice. */
 static bool is_protected(const cache_entry *e)
 {
-    return e->prefetched && e->priority == READ_CERTAIN;
+    return e->prefetched;
 }
 
 static bool may_go(const cache *c, int32_t id, bool force)
@@ -240,7 +264,7 @@ static bool empty_any_region(cache *c, int32_t id, bool force)
 typedef struct worst_list {
     const cache *c;
     int32_t size_class, n;
-    int32_t id[WORST_SAMPLE];
+    int32_t id[SCHEDULE_VICTIMS_LOOKED_AT];
 } worst_list;
 
 static bool may_be_next_worst(void *ctx, int32_t id)
@@ -258,7 +282,7 @@ static int32_t worst_region(cache *c, int32_t size_class, int32_t id)
 {
     worst_list worst = {.c = c, .size_class = size_class};
     int32_t best = -1, most = 0;
-    for (; worst.n < WORST_SAMPLE; worst.n++)
+    for (; worst.n < SCHEDULE_VICTIMS_LOOKED_AT; worst.n++)
         if ((worst.id[worst.n] = c->policy->ops->victim(c->policy, may_be_next_worst, &worst)) < 0)
             break;
     for (int32_t i = 0; i < worst.n; i++) {
@@ -297,7 +321,7 @@ static bool make_room(cache *c, int32_t id)
     int32_t same = victim(c, size_class);
     int32_t *spared = &c->size_pressure[other][size_class], *opposite = &c->size_pressure[size_class][other];
     *(*opposite > 0 ? opposite : spared) += *opposite > 0 ? -1 : 1;
-    if (same < 0 || *spared >= slots_of_class(c, other) / SPARED_SHARE) {
+    if (same < 0 || *spared >= slots_of_class(c, other) / SCHEDULE_SIZE_PRESSURE_SHARE) {
         int32_t region = worst_region(c, other, id);
         *spared = 0;
         if (region >= 0) {
@@ -414,6 +438,7 @@ void cache_note(cache *c, int32_t id, uint64_t tokens)
 
 void cache_begin(cache *c, int layer, fetch_size size)
 {
+    c->latest_layer = layer;
     if (c->policy->ops->begin)
         c->policy->ops->begin(c->policy, layer, size);
     for (int k = 0; k < READ_PRIORITY_COUNT; k++)

@@ -1,9 +1,10 @@
-/* io_pread.c - a pool of threads that read with preadv: past the page cache, or through it and then telling it to drop
- * what was read. For kernels that forbid io_uring, and for file systems that refuse direct reads. */
+/* io_pread.c - a pool of threads that read with preadv: past the page cache, or through it, dropping each read from it
+ * afterwards. For kernels that forbid io_uring, and for file systems that refuse direct reads. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/thread.h"
@@ -107,14 +108,14 @@ static odmoe_status pool_open(const store_io *io, const io_file *files, int n, i
     while (p->threads < depth && !failed) {
         pthread_t *thread = &p->thread[p->threads];
         failed = thread_start(thread, &attr, worker, p);
-        if (failed == EINVAL) /* the program's thread-local variables lie on the stack too, and leave no room */
+        if (failed == EINVAL) /* the program's thread-local variables lie on the stack, too, and leave no room */
             failed = thread_start(thread, NULL, worker, p);
         p->threads += !failed;
     }
     pthread_attr_destroy(&attr);
     if (!p->threads) {
         pool_close(p);
-        return err_set(err, ODMOE_ERR_MEMORY, "no thread to read with (error %d)", failed);
+        return err_set(err, ODMOE_ERR_MEMORY, "cannot start a reading thread: %s", strerror(failed));
     }
     *handle = p; /* fewer threads than asked for read as well, only slower */
     return ODMOE_OK;

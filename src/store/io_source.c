@@ -8,15 +8,12 @@
 
 #include "base/mem.h"
 #include "store/io.h"
-
-#define DEPTH_URING 32
-#define DEPTH_POOL 12
-#define DEPTH_MAX 256
+#include "store/schedule.h"
 
 static int depth_for(io_mode mode, int asked)
 {
-    int depth = asked > 0 ? asked : mode == IO_PREAD || mode == IO_BUFFERED ? DEPTH_POOL : DEPTH_URING;
-    return depth < DEPTH_MAX ? depth : DEPTH_MAX;
+    int depth = asked > 0 ? asked : mode == IO_PREAD || mode == IO_BUFFERED ? SCHEDULE_DEPTH_POOL : SCHEDULE_DEPTH_RING;
+    return depth < SCHEDULE_DEPTH_MAX ? depth : SCHEDULE_DEPTH_MAX;
 }
 
 int io_depth_of(const store_options *options)
@@ -76,19 +73,19 @@ static odmoe_status list_files(io_source *s, const expert_index *index, const te
 
 static odmoe_status no_direct(const char *path, const char *why, odmoe_error *err)
 {
-    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: its file system refuses direct reads (%s); use buffered or auto",
-                   path, why);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: the file system refuses direct reads (%s); use --io buffered or auto", path, why);
 }
 
-/* Can this file be read past the page cache in steps of LAYOUT_ALIGN? What statx says, and then one block as a probe:
- * file systems exist that accept the flag and refuse the read. */
+/* Can this file be read past the page cache in steps of LAYOUT_ALIGN? Asks statx, then reads one block: some file systems
+ * accept the flag and refuse the read. */
 static odmoe_status check_direct(const io_file *f, odmoe_error *err)
 {
 #ifdef STATX_DIOALIGN
     struct statx st;
     if (!statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) && (st.stx_mask & STATX_DIOALIGN) &&
         (!st.stx_dio_offset_align || LAYOUT_ALIGN % st.stx_dio_offset_align || LAYOUT_ALIGN % st.stx_dio_mem_align))
-        return no_direct(f->path, st.stx_dio_offset_align ? "it wants a larger alignment" : "says statx", err);
+        return no_direct(f->path, st.stx_dio_offset_align ? "it needs a larger alignment" : "by statx", err);
 #endif
     _Alignas(LAYOUT_ALIGN) char block[LAYOUT_ALIGN];
     ssize_t got;

@@ -1,4 +1,4 @@
-/* io_uring.c - the back end over io_uring: one ring, files registered where the kernel lets us. Everything runs on the
+/* io_uring.c - the back end over io_uring: one ring, files are registered where the kernel allows. Everything runs on the
  * reader's thread; wake writes to an eventfd that the ring always has a read on. */
 #include <errno.h>
 #include <liburing.h>
@@ -55,7 +55,7 @@ static void ring_close(void *handle)
 
 static odmoe_status refused(int error, odmoe_error *err)
 {
-    return err_set(err, ODMOE_ERR_UNSUPPORTED, "this kernel or container refuses io_uring (%s); use pread or auto",
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "this kernel or container refuses io_uring (%s); use --io pread or auto",
                    error == ENOSYS  ? "not implemented"
                    : error == EPERM ? "not permitted"
                                     : strerror(error));
@@ -107,7 +107,8 @@ static int enter(ring *r, bool wait)
     return n == -EAGAIN || n == -EBUSY ? 0 : n;
 }
 
-/* What the kernel has not taken comes back; it must never be handed over later, when its memory is another's. */
+/* Requests that the kernel has not taken come back with the error. They must not be submitted later, when their memory
+ * belongs to another expert. */
 static void give_up(ring *r, int error)
 {
     r->broken = error;
@@ -153,7 +154,8 @@ static int take_refused(ring *r, io_request **done, int max)
     return n;
 }
 
-/* Wait for a completion. Where the kernel lets nobody wait any more, what it has taken is looked for now and then. */
+/* Wait for a completion. When waiting in the kernel fails for good, completions of requests that it has taken are polled
+ * for every millisecond. */
 static void wait_for_any(ring *r)
 {
     if (r->broken) {

@@ -1,5 +1,13 @@
-/* policy_ranked.c - policies that look at each cached expert's history and give up the one of highest rank: least
- * frequently used, recency and frequency mixed, twice used, shares of layers. One scan of the cached experts a victim.
+/* policy_ranked.c - five policies that keep the same history of each expert and differ in how they rank a cached one. The
+ * expert of the highest rank is evicted first; finding it scans all cached experts once.
+ *
+ *   lfu           coldest first; heat counts uses, each of which halves every 512 passes
+ *   lrfu          the same, halving every 12 passes: recency and frequency mixed
+ *   twice         experts used only once since they were cached, then the least recently used
+ *   layers        experts of layers that hold more than an equal share of the cache, then the least recently used
+ *   layers-lrfu   the same, then the coldest with 12 passes
+ *
+ * They are compared with the default (policy_next.c) in docs/cache.md; `--policy NAME` and `odmoe replay` take them.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -7,14 +15,13 @@
 #include "base/mem.h"
 #include "store/policy.h"
 
-#define FIRST 1e12 /* before all others */
+#define FIRST 1e12 /* added to a rank: evicted before all others */
 
 typedef struct history {
-    double
-        level; /* log2 of heat (uses, each halved every half-life since) + pass / half-life: heat fades, this stays */
-    uint32_t used;  /* the clock at the last use */
+    double level;  /* log2(heat) + pass / half-life: heat halves every half-life, the level of an unused expert stays */
+    uint32_t used; /* the clock at the last use */
     uint32_t since; /* uses since it was cached */
-    int32_t place;  /* in `cached`, -1: it is not */
+    int32_t place;  /* in `cached`; -1: not cached */
 } history;
 
 typedef struct ranked {
@@ -126,28 +133,28 @@ static double age(const ranked *p, int32_t id)
     return (double)(p->clock - p->history[id].used);
 }
 
-/* Coldest first, of equals the oldest. */
+/* The coldest first; of equally cold ones the least recently used. */
 static double rank_heat(const policy *base, int32_t id)
 {
     const ranked *p = (const ranked *)base;
     return 1e-12 * age(p, id) - p->history[id].level;
 }
 
-/* Those that were used once since they came go before all others: a long list does not wash the cache out. */
+/* Experts used only once since they were cached go first, so that one long prompt does not empty the cache. */
 static double rank_twice(const policy *base, int32_t id)
 {
     const ranked *p = (const ranked *)base;
     return age(p, id) + (p->history[id].since < 2 ? FIRST : 0);
 }
 
-/* Layers that hold more than an equal share go first; in them, and among the others, the oldest. */
+/* Experts of layers with more than an equal share go first; among them, and among the others, the least recently used. */
 static double rank_layers(const policy *base, int32_t id)
 {
     const ranked *p = (const ranked *)base;
     return age(p, id) + (p->layer_bytes[id / p->experts] > p->share ? FIRST : 0);
 }
 
-/* The same with the coldest. */
+/* The same, with the coldest instead of the least recently used. */
 static double rank_layers_heat(const policy *base, int32_t id)
 {
     const ranked *p = (const ranked *)base;

@@ -1,11 +1,9 @@
 #include "store/prefault.h"
 #include "base/thread.h"
+#include "store/schedule.h"
 
 #include <sched.h>
 #include <sys/mman.h>
-
-#define STEP ((size_t)2 << 20)    /* between two looks at `stop`; a huge page */
-#define AHEAD ((size_t)256 << 20) /* of what reads have reached: more than one token's misses, and soon touched */
 
 #ifdef MADV_POPULATE_WRITE
 
@@ -13,7 +11,7 @@
 static bool is_wanted(prefault *p, size_t at)
 {
     pthread_mutex_lock(&p->lock);
-    while (!p->stop && at >= AHEAD && at - AHEAD >= p->reached)
+    while (!p->stop && at >= SCHEDULE_PREFAULT_AHEAD && at - SCHEDULE_PREFAULT_AHEAD >= p->reached)
         pthread_cond_wait(&p->more, &p->lock);
     bool wanted = !p->stop;
     pthread_mutex_unlock(&p->lock);
@@ -24,10 +22,11 @@ static void *walk(void *ctx)
 {
     prefault *p = ctx;
     struct sched_param none = {0};
-    pthread_setschedparam(pthread_self(), SCHED_IDLE, &none); /* only what compute and reads leave over */
-    for (size_t at = 0; at < p->bytes && is_wanted(p, at); at += STEP)
-        if (madvise(p->memory + at, p->bytes - at < STEP ? p->bytes - at : STEP, MADV_POPULATE_WRITE))
-            break; /* an older kernel, or no memory left: the reads will see */
+    pthread_setschedparam(pthread_self(), SCHED_IDLE, &none); /* only time that computing and reads leave over */
+    for (size_t at = 0; at < p->bytes && is_wanted(p, at); at += SCHEDULE_PREFAULT_STEP)
+        if (madvise(p->memory + at, p->bytes - at < SCHEDULE_PREFAULT_STEP ? p->bytes - at : SCHEDULE_PREFAULT_STEP,
+                    MADV_POPULATE_WRITE))
+            break; /* an older kernel, or no memory left: reads touch the pages themselves */
     return NULL;
 }
 

@@ -15,14 +15,7 @@
 
 #include "base/mem.h"
 #include "base/thread.h"
-
-#define PART_BYTES \
-    (1024u << 10) /* large reads are cut so that one burst fills the queue (bench/RESULTS.md, "Store") \
-                   */
-/* A guess's parts are only asked for while less is in flight, for whomever: enough to keep the disk busy, and little
- * for a demand to wait behind. */
-#define GUESS_BESIDE (2u << 20)
-#define RETRIES_MAX 64 /* EINTR, EAGAIN or a short read without progress, in a row */
+#include "store/schedule.h"
 
 uint64_t store_now_ns(void)
 {
@@ -45,19 +38,16 @@ static int32_t start_ahead(store *s, read_priority priority)
     return cache_start(&s->cache, id, EVICT_IDLE) ? id : -1;
 }
 
-/* The next expert to read, READING now; -1: none, or no room. Somebody who waits comes first, at the expense of what is
- * cached for others; while he can't be served nothing else begins, so that what is in the way drains. */
-static int32_t pick(store *s)
+/* The next demand to read, READING now; -1: none, or no room. *demanded: is there one. An expert that a caller sleeps for
+ * comes first, at the expense of what is cached for others. */
+static int32_t pick_demand(store *s, bool *demanded)
 {
-    bool waiting;
-    int32_t id = store_start_blocked(s, &waiting);
-    if (waiting)
+    int32_t id = store_start_blocked(s, demanded);
+    if (*demanded)
         return id;
     id = s->cache.queue[READ_DEMAND].first;
-    if (id >= 0)
-        return cache_start(&s->cache, id, store_runs_short(s, id) ? EVICT_LATER : EVICT_IDLE) ? id : -1;
-    id = start_ahead(s, READ_CERTAIN);
-    return id >= 0 ? id : start_ahead(s, READ_SPECULATIVE);
+    *demanded = id >= 0;
+    return id >= 0 && cache_start(&s->cache, id, store_fetch_is_near(s, id) ? EVICT_LATER : EVICT_IDLE) ? id : -1;
 }
 
 /* The bytes of `id` are complete, or never will be: no part is in flight and none will be asked for. */
@@ -88,20 +78,51 @@ static void finish(store *s, int32_t id)
         store_on_ready(s, id);
 }
 
-static void cursor_leave(store *s, bool cut)
+static void cursor_leave(store *s, read_cursor *c, bool cut)
 {
-    int32_t id = s->cursor.id;
-    s->cursor.id = -1;
+    int32_t id = c->id;
+    c->id = -1;
     s->expert[id].truncated = cut;
     if (!s->expert[id].parts)
         finish(s, id);
 }
 
+static void cursor_resume(store *s)
+{
+    s->cursor = s->suspended;
+    s->suspended.id = -1;
+}
+
+/* The next expert to read; -1: none, or no room, or the cursor has been set already. Demands come first; while there is
+ * no room for one nothing else begins, so that what is in the way drains, a suspended guess included. */
+static int32_t pick(store *s)
+{
+    bool demanded;
+    if (s->suspended.id >= 0 && s->cache.entry[s->suspended.id].waiters) {
+        cursor_resume(s);
+        return -1;
+    }
+    int32_t id = pick_demand(s, &demanded);
+    if (id < 0 && demanded && s->suspended.id >= 0) {
+        cursor_leave(s, &s->suspended, true);
+        id = pick_demand(s, &demanded);
+    }
+    if (demanded)
+        return id;
+    if ((id = start_ahead(s, READ_CERTAIN)) >= 0)
+        return id;
+    if (s->suspended.id < 0)
+        return start_ahead(s, READ_SPECULATIVE);
+    cursor_resume(s);
+    return -1;
+}
+
+/* False: there is nothing to read now. */
 static bool cursor_enter(store *s)
 {
     int32_t id = pick(s);
     if (id < 0)
-        return false;
+        return s->cursor.id >= 0;
     store_expert *x = &s->expert[id];
     x->error = x->truncated = x->late_waiter = 0;
     x->started_as = s->cache.entry[id].priority;
@@ -124,14 +145,25 @@ static bool cursor_guesses(const store *s)
     return !e->waiters && e->priority == READ_SPECULATIVE;
 }
 
-/* Nobody wants the rest of it: a demand whose fetch has ended, a cancelled read ahead, a guess that is in the way of
- * somebody who waits; or it is no use. */
-static bool cursor_abandoned(const store *s)
+/* The rest of the expert is not wanted: a demand whose fetch has ended, a cancelled read ahead; or it is no use. */
+static bool cursor_abandoned(const store *s, const read_cursor *c)
 {
-    const cache_entry *e = &s->cache.entry[s->cursor.id];
-    return s->expert[s->cursor.id].error || e->invalid_when_free ||
-           (!e->waiters && (e->priority == READ_DEMAND || s->cursor.cancelled)) ||
-           (cursor_guesses(s) && s->cache.queue[READ_DEMAND].first >= 0);
+    const cache_entry *e = &s->cache.entry[c->id];
+    return s->expert[c->id].error || e->invalid_when_free ||
+           (!e->waiters && (e->priority == READ_DEMAND || c->cancelled));
+}
+
+/* Let go of what is abandoned; a guess gives way to a demand, and goes on afterwards from where it is. */
+static void cursors_settle(store *s)
+{
+    if (s->suspended.id >= 0 && cursor_abandoned(s, &s->suspended))
+        cursor_leave(s, &s->suspended, true);
+    if (s->cursor.id >= 0 && cursor_abandoned(s, &s->cursor))
+        cursor_leave(s, &s->cursor, true);
+    if (s->cursor.id >= 0 && cursor_guesses(s) && s->cache.queue[READ_DEMAND].first >= 0) {
+        s->suspended = s->cursor;
+        s->cursor.id = -1;
+    }
 }
 
 /* ---- requests ---- */
@@ -167,11 +199,12 @@ static read_request *next_part(store *s, read_request *last)
     const layout_range *x = &c->layout.range[c->range];
     uint64_t offset = x->offset + c->done, left = x->bytes - c->done;
     /* equal parts, so that the last one is no crumb */
-    uint64_t parts = (left + PART_BYTES - 1) / PART_BYTES;
+    uint64_t parts = (left + SCHEDULE_PART_BYTES - 1) / SCHEDULE_PART_BYTES;
     uint64_t bytes = ((left + parts - 1) / parts + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
     bytes = bytes < left ? bytes : left;
     bool follows = last && last->io.file == x->file && last->io.iovs < IO_IOV_MAX &&
-                   last->io.offset + request_bytes(last) == offset && request_bytes(last) + bytes <= PART_BYTES;
+                   last->io.offset + request_bytes(last) == offset &&
+                   request_bytes(last) + bytes <= SCHEDULE_PART_BYTES;
     read_request *r = follows ? last : s->free_requests ? request_new(s, x->file, offset) : NULL;
     if (!r)
         return NULL;
@@ -203,11 +236,10 @@ static int pump(store *s)
         s->retry = s->retry->next;
     }
     for (read_request *last = NULL; !s->stop;) {
-        if (s->cursor.id >= 0 && cursor_abandoned(s))
-            cursor_leave(s, true);
+        cursors_settle(s);
         if (s->cursor.id < 0 && (!s->free_requests || !cursor_enter(s)))
             break;
-        if (cursor_guesses(s) && bytes_in_flight(s, n) >= GUESS_BESIDE)
+        if (cursor_guesses(s) && bytes_in_flight(s, n) >= pace_window(&s->pace))
             break;
         read_request *r = next_part(s, last);
         if (!r)
@@ -218,7 +250,7 @@ static int pump(store *s)
         }
         last = r;
         if (s->cursor.range == s->cursor.layout.ranges)
-            cursor_leave(s, false);
+            cursor_leave(s, &s->cursor, false);
     }
     return n;
 }
@@ -232,7 +264,7 @@ static void part_done(store *s, int32_t id, int32_t file, int error)
         x->error = error;
         x->error_file = file;
     }
-    if (!--x->parts && s->cursor.id != id)
+    if (!--x->parts && s->cursor.id != id && s->suspended.id != id)
         finish(s, id);
 }
 
@@ -315,7 +347,7 @@ static void request_done(store *s, read_request *r)
     } else if (!result) {
         request_failed(s, r, IO_ENDED);
     } else if (result > 0 || result == -EINTR || result == -EAGAIN) {
-        if (++r->retries < RETRIES_MAX)
+        if (++r->retries < SCHEDULE_RETRIES_MAX)
             retry_request(s, r);
         else
             request_failed(s, r, result > 0 ? IO_ENDED : (int)-result); /* the file ends within a block */
@@ -337,6 +369,12 @@ void store_kick(store *s)
     }
 }
 
+void store_note_drained(store *s)
+{
+    if (!s->cache.reading_bytes[READ_DEMAND] && s->cache.queue[READ_DEMAND].first < 0)
+        pace_drained(&s->pace, store_now_ns());
+}
+
 static void clock_reads(store *s, int before)
 {
     if (!before && s->in_flight)
@@ -351,6 +389,8 @@ static void exchange(store *s, int n)
     int before = s->in_flight;
     s->in_flight += n;
     s->bytes_in_flight = bytes_in_flight(s, n);
+    if (!before)
+        s->paced = store_now_ns();
     clock_reads(s, before);
     s->work = false;
     s->reaping = true;
@@ -363,10 +403,15 @@ static void exchange(store *s, int n)
     before = s->in_flight;
     s->in_flight -= done;
     clock_reads(s, before);
+    uint64_t bytes = 0, now = store_now_ns();
     for (int i = 0; i < done; i++)
-        s->bytes_in_flight -= request_bytes((const read_request *)s->inbox[i]);
+        bytes += request_bytes((const read_request *)s->inbox[i]);
+    s->bytes_in_flight -= bytes;
+    pace_read(&s->pace, bytes, now - s->paced);
+    s->paced = now;
     for (int i = 0; i < done; i++)
         request_done(s, (read_request *)s->inbox[i]);
+    store_note_drained(s);
 }
 
 static void *reader_main(void *ctx)
@@ -385,6 +430,7 @@ static void *reader_main(void *ctx)
             break;
         store_on_idle_disk(s); /* what waits now, waits for pins */
         s->idle = true;
+        pthread_cond_broadcast(&s->went_idle);
         while (!s->work && !s->stop)
             pthread_cond_wait(&s->new_work, &s->lock);
         s->idle = s->work = false;
@@ -401,7 +447,7 @@ uint64_t reader_heap_bytes(int depth)
 odmoe_status reader_start(store *s, odmoe_error *err)
 {
     int depth = s->source.depth;
-    s->cursor.id = -1;
+    s->cursor.id = s->suspended.id = -1;
     s->requests = mem_calloc((size_t)depth, sizeof *s->requests, "the store's requests", err);
     s->outbox = mem_calloc((size_t)depth, sizeof *s->outbox, "the store's requests", err);
     s->inbox = mem_calloc((size_t)depth, sizeof *s->inbox, "the store's requests", err);
@@ -411,7 +457,7 @@ odmoe_status reader_start(store *s, odmoe_error *err)
         request_free(s, &s->requests[i]);
     int failed = thread_start(&s->thread, NULL, reader_main, s);
     if (failed)
-        return err_set(err, ODMOE_ERR_MEMORY, "no thread to read with: %s", strerror(failed));
+        return err_set(err, ODMOE_ERR_MEMORY, "cannot start the I/O thread: %s", strerror(failed));
     s->started = true;
     return ODMOE_OK;
 }

@@ -106,7 +106,7 @@ static policy *belady_create(const trace *t, odmoe_error *err)
     return &p->base;
 }
 
-/* Batch b begins: what it needs is needed next when `after` says. */
+/* Fetch b begins: each of its experts is needed next by the fetch that `after` names. */
 static void belady_begin(belady *p, const trace *t, const trace_fetch *b)
 {
     for (int32_t i = b->first; i < b->first + b->n; i++)
@@ -123,7 +123,7 @@ typedef struct player {
     replay_result *result;
 } player;
 
-/* Read whatever there is room for, as the I/O thread does. */
+/* Read what there is room for, as the I/O thread does. */
 static void read_queued(player *p, evict_scope force)
 {
     for (int32_t id; (id = p->cache.queue[READ_DEMAND].first) >= 0 && cache_start(&p->cache, id, force);
@@ -133,8 +133,8 @@ static void read_queued(player *p, evict_scope force)
     }
 }
 
-/* Give out what is cached of the fetch: the hits, then the others as they come. A fetch larger than the cache goes
- * through piece by piece. */
+/* Give the fetch its experts: the hits, then the others as they are read. A fetch that is larger than the cache takes
+ * several rounds. */
 static void play_fetch(player *p, const trace_fetch *b)
 {
     cache *c = &p->cache;

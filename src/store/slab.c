@@ -6,13 +6,13 @@
 #include "base/mem.h"
 #include "store/layout.h"
 
-/* Sizes this close share a class; doubled until there are at most SLAB_CLASSES_MAX. Three blocks: by so much experts of
- * equal size differ when their three extents begin at different places in a block. */
+/* Sizes this close share a class; doubled until there are at most SLAB_CLASSES_MAX. Experts of equal size can differ by
+ * CLASS_BLOCKS blocks, when their three extents begin at different places in a block. */
 #define CLASS_TOLERANCE 0.005
 #define CLASS_BLOCKS 3
 #define REGION_LOSS 0.012
 #define REGION_EXPERTS_MAX 64 /* largest experts in a region */
-#define REGIONS_WANTED 4      /* a small slab rather loses some bytes than be cut too coarsely to move */
+#define REGIONS_WANTED 4      /* at least, even at some waste, so that a small slab can still change sizes */
 
 static int descending(const void *a, const void *b)
 {
@@ -75,13 +75,13 @@ static double worst_loss(const slab *s, uint64_t bytes)
     return worst;
 }
 
-/* How many of the largest experts make a region of a slab with room for so many of them: the fewest that lose little,
- * or the best there is. */
+/* How many of the largest experts make a region of a slab that has room for `room` of them: the smallest number that
+ * wastes little, or the one that wastes least. */
 static uint64_t region_experts(const slab *s, uint64_t room)
 {
     uint64_t largest = s->class_bytes[0], best = 1;
     if (s->classes == 1)
-        return room; /* nothing to cut anew, ever */
+        return room; /* regions never change their size class */
     uint64_t most = room / REGIONS_WANTED < REGION_EXPERTS_MAX ? room / REGIONS_WANTED : REGION_EXPERTS_MAX;
     for (uint64_t k = 1; k <= most; k++) {
         double loss = worst_loss(s, k * largest);
@@ -223,7 +223,7 @@ static void count_members(const slab *s, int32_t n, uint64_t members[SLAB_CLASSE
         members[s->class_of[id]]++;
 }
 
-/* Room for how many of the largest experts all ids take, cut into regions of k, each class its own. members [classes].
+/* The room that all ids take, in largest experts, when each class has its own regions of k of them. members [classes].
  */
 static uint64_t room_for_all(const slab *s, const uint64_t *members, uint64_t k)
 {

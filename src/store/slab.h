@@ -1,4 +1,5 @@
-/* slab.h - which bytes of the slab belong to whom: regions, each cut into slots of one size. Numbers only, no memory.
+/* slab.h - which bytes of the slab belong to which expert: regions, each cut into slots of one size. Numbers only, no
+ * memory.
  *
  *   slab    | region 0            | region 1            | region 2            | rest  |
  *   cut to    [big ][big ][big ]    [sm][sm][sm][sm][sm]  uncut                 [sm]

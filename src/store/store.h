@@ -1,13 +1,8 @@
-/* store.h - experts on demand: a byte-bounded cache over direct reads. It moves bytes and knows no arithmetic.
+/* store.h - experts on demand: a cache of fixed size over direct reads. It moves bytes and knows no arithmetic.
  *
- * Life of a request (the functions on the arrows are in cache.c; DESIGN.md, "Store"):
- *
- *   EMPTY -> QUEUED -> READING -> READY (pins >= 0) -> EMPTY
- *                         \-> FAILED -> EMPTY when the last waiter has seen it
- *
- * A fetch asks for the experts of one layer. They come pinned from store_fetch_next; the caller computes and releases them.
- * n may exceed what the cache holds: store_fetch_next makes progress with room for one expert as long as the caller has
- * released what it got before (see store_fetch_next).
+ * A fetch asks for experts of one layer. They come pinned from store_fetch_next; the caller computes and releases them.
+ * A fetch may ask for more than the cache holds: room for one expert is enough to get through, as long as the caller
+ * releases each expert before it asks for the next. States of an expert: cache.h; how it all works: README.md.
  */
 #ifndef ODMOE_STORE_STORE_H
 #define ODMOE_STORE_STORE_H
@@ -20,9 +15,9 @@ typedef struct store_fetch store_fetch;
 typedef struct store_io store_io; /* a back end: io.h */
 
 typedef enum read_priority {
-    READ_DEMAND,      /* somebody waits for it */
+    READ_DEMAND,      /* a fetch waits for it */
     READ_CERTAIN,     /* will be needed: the rest of a prompt's layer, the next layer when nearly all will be needed */
-    READ_SPECULATIVE, /* a predictor's guess */
+    READ_SPECULATIVE, /* predicted, and may be wrong */
     READ_PRIORITY_COUNT
 } read_priority;
 
@@ -86,38 +81,54 @@ typedef struct fetch_request {
  * Errors: ERR_RANGE for ids, for an expert that is listed twice, and for sizes below 1; ERR_MEMORY. */
 odmoe_status store_fetch_begin(store *s, const fetch_request *request, store_fetch **out, odmoe_error *err);
 
-/* store_fetch_next - wait for the next expert and pin it. view->expert < 0 once all n have been given out.
- * It waits as long as it takes for reads; if the cache is full of this fetch's own pins it fails with ERR_STATE
- * (release first). After an error the fetch can only be ended. Errors: ERR_IO, "layer 3, expert 17: FILE: ..."; the
- * expert is EMPTY again afterwards and may be asked for anew. */
-odmoe_status store_fetch_next(store_fetch *b, pinned_expert *view, odmoe_error *err);
+/* store_fetch_next - wait for the next expert and pin it; out->expert < 0 once all n have been taken. Sleeps as long as
+ * the reads take.
+ * Errors: ERR_IO, "layer 3, expert 17: FILE: ...": the read of out->expert failed. That expert is not cached and no
+ *         longer part of this fetch; a new fetch reads it anew. The fetch goes on with its other experts, and other
+ *         fetches are not affected, but for those that wait for the same expert: each gets the error once.
+ *         ERR_STATE: the cache is full of pins, those of this fetch among them: release some, then ask again.
+ *         ERR_CANCELLED: store_fetch_cancel was called; the fetch can only be ended. */
+odmoe_status store_fetch_next(store_fetch *f, pinned_expert *out, odmoe_error *err);
 
-/* store_fetch_poll - the same without waiting: view->expert is EXPERT_NOT_YET where store_fetch_next would have to wait (or to fail:
- * a failure is left for store_fetch_next to report). For callers that compute several experts at once when several are there.
- */
-odmoe_status store_fetch_poll(store_fetch *b, pinned_expert *view, odmoe_error *err);
+/* store_fetch_poll - the same without sleeping: out->expert is EXPERT_NOT_YET where store_fetch_next would sleep or
+ * report a failed read. For callers that compute several experts at once when several are there. */
+odmoe_status store_fetch_poll(store_fetch *f, pinned_expert *out, odmoe_error *err);
 
 /* store_fetch_release - unpin. Experts of one fetch may be released in any order, by any thread. */
-void store_fetch_release(store_fetch *b, const pinned_expert *view);
+void store_fetch_release(store_fetch *f, const pinned_expert *expert);
 
-/* store_fetch_end - drop what is left, after errors too: queued reads are removed, started ones abandoned; frees the fetch.
- * All views must have been released. NULL is fine. */
-void store_fetch_end(store_fetch *b);
+/* store_fetch_cancel - from any thread, while the fetch is open: a caller that sleeps in store_fetch_next returns at
+ * once, whatever the disk does. Reads that have not begun are taken back. Pins stay. */
+void store_fetch_cancel(store_fetch *f);
 
-/* store_prefetch - read ahead, best first, in a class other than READ_DEMAND. Takes what fits under the class's caps
- * (README.md, "Classes"), skips what is cached or under way and ids that don't exist; never waits, never fails.
- * store_cancel - take back what is still QUEUED of that class and layer (-1: all layers), and of what is being read the
- * parts that have not been asked for yet; the rest completes, and its room counts until then. */
+/* store_fetch_end - stop waiting for what is left, after errors too: queued reads are taken back, reads under way are
+ * abandoned; frees the fetch. All pinned experts must have been released. NULL is fine. */
+void store_fetch_end(store_fetch *f);
+
+/* store_prefetch - read experts that no fetch waits for yet, best first, with a priority other than READ_DEMAND. Takes
+ * what fits under the priority's caps (README.md, "Priorities"), skips what is cached or under way and ids that don't
+ * exist; never waits, never fails. The list replaces an earlier one for the same layer and priority: what has not been
+ * read yet and is not in the new list is taken back. Layers are read in the order in which they come after the layer
+ * whose fetch began last; where the cap is reached, later layers give way.
+ * store_cancel - take back what is QUEUED with that priority for the layer (-1: all layers), and of what is being read
+ * the parts that have not been requested yet; the rest completes, and its room counts until then. */
 void store_prefetch(store *s, int layer, const int32_t *experts, int n, read_priority priority);
 void store_cancel(store *s, int layer, read_priority priority);
 
-/* store_missing - would this expert have to be read: it exists, and is neither cached nor asked for. It may change at
- * once; for those who think about reading ahead. */
+/* store_missing - would this expert have to be read: it exists, and is neither cached nor asked for. The answer may be
+ * out of date at once; for deciding what to prefetch. */
 bool store_missing(store *s, int layer, int expert);
 
 /* store_invalidate - forget what is cached of an expert, or of all (expert -1, layer -1): the file has changed. Pinned
  * ones go when their last pin does. */
 void store_invalidate(store *s, int layer, int expert);
+
+/* store_disk_speed - bytes a second that the disk gives while reads are in flight, a mean of the latest; 0: not known
+ * yet. Any thread. */
+uint64_t store_disk_speed(store *s);
+
+/* store_wait_idle - sleep until no read is in flight and none can begin. For tests and benchmarks. */
+void store_wait_idle(store *s);
 
 /* store_holds_all - does the cache have room for every expert (then nothing is ever evicted). */
 bool store_holds_all(const store *s);

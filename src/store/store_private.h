@@ -1,4 +1,4 @@
-/* store_private.h - what store.c (fetches, callers' threads) and reader.c (the I/O thread) share.
+/* store_private.h - what store.c, fetch.c (the callers' threads) and reader.c (the I/O thread) share.
  *
  * One mutex guards everything here but the back end, which belongs to the I/O thread. It is never held during a system
  * call that may wait; critical sections are a few list operations, and one walk of the policy when room is needed.
@@ -12,6 +12,7 @@
 #include "store/cache.h"
 #include "store/io.h"
 #include "store/layout.h"
+#include "store/pace.h"
 #include "store/prefault.h"
 
 #define IO_ENDED (-1) /* an error code besides errno's: the file is shorter than it was */
@@ -35,25 +36,31 @@ typedef struct store_expert {
     uint8_t truncated;   /* abandoned before all its parts were asked for: its bytes are not complete */
 } store_expert;
 
-enum { MEMBER_NONE = -1 };
-enum { GIVEN = 0, WANTED, ARRIVED }; /* what an expert is to a fetch; GIVEN: or not asked for */
+enum { EXPERT_NONE = -1 };
+
+/* What an expert of the layer is to a fetch. */
+enum {
+    MEMBER_DONE = 0, /* not asked for; pinned or reported already; given up */
+    MEMBER_WAITING,  /* the fetch waits for it */
+    MEMBER_ARRIVED   /* the same, and it is in `ready` */
+};
 
 struct store_fetch {
     store *s;
     store_fetch *prev, *next; /* open fetches, or (next only) the free ones */
-    int layer, n, given;
+    int layer, n, given;      /* given: members that are done */
     fetch_order order;
     int pins;
-    bool failed;            /* after an error the fetch can only be ended */
-    atomic_bool blocked;    /* its caller waits in store_fetch_next */
-    bool deadlocked;        /* ...and nobody will ever make room */
-    int32_t handed_over;    /* expert that the I/O thread has pinned for the waiting caller, or MEMBER_NONE */
+    bool cancelled;         /* store_fetch_cancel */
+    atomic_bool blocked;    /* its caller sleeps in store_fetch_next */
+    bool deadlocked;        /* ...and all fetches that hold pins sleep, too */
+    int32_t handed_over;    /* expert that the I/O thread has pinned for the sleeping caller, or EXPERT_NONE */
     int32_t arrived, taken; /* counts of `ready` */
-    int32_t cursor;         /* FETCH_LISTED: position of the next to give */
+    int32_t cursor;         /* FETCH_LISTED: position of the next to take */
     pthread_cond_t wake;
-    int32_t *list;    /* [n] experts as asked for */
-    int32_t *ready;   /* ring of [experts]: expert ids of this layer in order of arrival, some may be evicted again */
-    uint8_t *pending; /* [experts] GIVEN, WANTED or ARRIVED (is in `ready`) */
+    int32_t *list;   /* [n] experts as asked for */
+    int32_t *ready;  /* ring of [experts]: experts in order of arrival; some may have been evicted since */
+    uint8_t *member; /* [experts] MEMBER_... */
 };
 
 /* The expert whose parts are being handed to the back end. */
@@ -82,39 +89,52 @@ struct store {
     /* the I/O thread */
     pthread_t thread;
     bool started, stop, idle, reaping, woken, work;
-    pthread_cond_t new_work;
+    pthread_cond_t new_work, went_idle;
     read_request *requests, *free_requests;
     io_request **outbox, **inbox; /* [depth] */
     read_request *retry;          /* to be given to the back end once more */
     int in_flight;
     uint64_t bytes_in_flight; /* bytes of the requests in flight */
     uint64_t busy_since;      /* ns */
-    read_cursor cursor;
+    uint64_t paced;           /* ns: up to when reads in flight have been measured */
+    read_pace pace;
+    read_cursor cursor, suspended; /* suspended: a guess that gave way to demands in the middle of its read */
 };
 
 /* store_kick - there may be something to read: the I/O thread looks. Lock held. */
 void store_kick(store *s);
+
+/* store_note_drained - tell the pace when no demand is queued or in flight. Lock held. */
+void store_note_drained(store *s);
 
 /* reader_start, reader_stop - the I/O thread's life. reader_heap_bytes: its requests. */
 odmoe_status reader_start(store *s, odmoe_error *err);
 void reader_stop(store *s);
 uint64_t reader_heap_bytes(int depth);
 
-/* The reader tells the fetches (lock held): an expert is READY; its read has failed; nothing is in flight, so that a
- * fetch that still waits for room waits for pins. */
+/* The same if anything is queued: there may be room for it now. Lock held. */
+void store_kick_queued(store *s);
+
+/* The heap bytes of a fetch, and its end. */
+uint64_t store_fetch_heap_bytes(int experts);
+void store_fetch_free(store_fetch *f);
+
+/* The I/O thread tells the fetches (lock held): an expert is READY; its read has failed; no read is in flight and none
+ * can begin. */
 void store_on_ready(store *s, int32_t id);
 void store_on_failed(store *s, int32_t id);
 void store_on_idle_disk(store *s);
 
-/* store_start_blocked - *waiting: does a fetch wait for an expert that is only QUEUED. If so, begin to read one such
- * (READING now, with what force it takes) and return its id, -1 when there is no room for any. Lock held. */
+/* store_start_blocked - *waiting: does a caller sleep for an expert that is only QUEUED. If so, begin to read one such
+ * expert (READING now, at the expense of anything that is not pinned) and return its id; -1: there is no room for any.
+ * Lock held. */
 int32_t store_start_blocked(store *s, bool *waiting);
 
-/* store_runs_short - id is queued for a fetch in listed order, and its turn comes so soon that the caller would have to
- * wait if its read did not begin now. Lock held. */
-bool store_runs_short(const store *s, int32_t id);
+/* store_fetch_is_near - id is queued for a fetch in listed order, and so near the caller's place in the list that the
+ * caller would have to wait if its read did not begin now. Lock held. */
+bool store_fetch_is_near(const store *s, int32_t id);
 
-/* How many bytes of a class may be in flight, and queued + in flight + READY unused altogether. */
+/* How many bytes of a priority may be in flight, and queued, in flight or read and not used altogether. */
 uint64_t store_flight_cap(const store *s, read_priority priority);
 uint64_t store_unused_cap(const store *s, read_priority priority);
 

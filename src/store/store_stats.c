@@ -39,6 +39,14 @@ void store_totals_get(const store *s, store_totals *out)
     pthread_mutex_unlock(lock_of(s));
 }
 
+uint64_t store_disk_speed(store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t speed = (uint64_t)(s->pace.rate * 1e9);
+    pthread_mutex_unlock(&s->lock);
+    return speed;
+}
+
 void store_counters_get(const store *s, int layer, int expert, store_counters *out)
 {
     pthread_mutex_lock(lock_of(s));
@@ -74,7 +82,8 @@ void store_check(const store *s)
         held += f->pins;
         waited_for += f->n - f->given;
         for (int i = 0; i < f->n; i++)
-            assert(!f->pending[f->list[i]] || s->cache.entry[f->layer * s->experts + f->list[i]].waiters > 0);
+            assert(f->member[f->list[i]] == MEMBER_DONE ||
+                   s->cache.entry[f->layer * s->experts + f->list[i]].waiters > 0);
     }
     for (int32_t id = 0; id < s->cache.ids; id++) {
         pins += s->cache.entry[id].pins;

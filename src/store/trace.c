@@ -38,7 +38,7 @@ static odmoe_status add_use(reader *r, use u, odmoe_error *err)
 {
     if (u.layer < 0 || u.layer >= LAYERS_MAX || u.expert < 0 || u.expert >= EXPERTS_MAX || u.step < 0 || u.turn < 0 ||
         u.slot < 0)
-        return bad_line(r, "a layer, expert or token that cannot be", err);
+        return bad_line(r, "a layer, expert or token is out of range", err);
     odmoe_status status = mem_grow((void **)&r->use, &r->room, r->uses + 1, sizeof *r->use, "the trace", err);
     if (status)
         return status;
@@ -62,7 +62,7 @@ static odmoe_status csv_preamble(reader *r, const char *line, odmoe_error *err)
     }
     if (sscanf(line, "# layer=%ld expert_bytes=%llu", &layer, &bytes) == 2) {
         if (layer < 0 || layer >= LAYERS_MAX || bytes > EXPERT_BYTES_MAX)
-            return bad_line(r, "a layer or size that cannot be", err);
+            return bad_line(r, "a layer or size is out of range", err);
         r->bytes_of[layer] = bytes;
     }
     return ODMOE_OK;
@@ -107,7 +107,7 @@ static odmoe_status json_line(reader *r, const char *line, int32_t token, odmoe_
             const json_t *e = json_array_get(experts, i);
             json_int_t id = json_is_integer(e) ? json_integer_value(e) : -1;
             status = id < 0 || id >= EXPERTS_MAX || i >= EXPERTS_MAX
-                         ? bad_line(r, "an expert that cannot be", err)
+                         ? bad_line(r, "an expert is out of range", err)
                          : add_use(r, (use){0, 1, token, (int32_t)l, (int32_t)i, (int32_t)id}, err);
         }
     }

@@ -121,22 +121,38 @@ static void after_an_error_the_store_goes_on(void **state)
     world_free(&w);
 }
 
-static void a_failed_batch_can_only_be_ended(void **state)
+static void a_fetch_goes_on_after_the_failed_read_of_one_expert(void **state)
 {
-    world w;
-    odmoe_error err = {0};
-    world_make(&w, &small, 4);
-    w.fake.bad_at = byte_of(&w, 0, 0, 0);
-    w.fake.bad_times = -1;
-    w.fake.bad_error = EIO;
-    int32_t list[] = {0, 1};
-    store_fetch *b;
-    pinned_expert view;
-    assert_int_equal(fixture_begin(w.s, 0, list, 2, FETCH_LISTED, &b, &err), ODMOE_OK);
-    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_IO);
-    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_STATE);
-    store_fetch_end(b);
-    world_free(&w);
+    for (fetch_order order = FETCH_ARRIVAL; order <= FETCH_LISTED; order++) {
+        world w;
+        odmoe_error err = {0};
+        world_make(&w, &small, 4);
+        w.fake.bad_at = byte_of(&w, 0, 2, 0);
+        w.fake.bad_times = -1;
+        w.fake.bad_error = EIO;
+        int32_t list[] = {0, 1, 2, 3, 4, 5, 6, 7};
+        store_fetch *f;
+        pinned_expert x;
+        int right = 0, failed = 0;
+        assert_int_equal(fixture_begin(w.s, 0, list, 8, order, &f, &err), ODMOE_OK);
+        for (;;) {
+            odmoe_status status = store_fetch_next(f, &x, &err);
+            if (status) {
+                assert_int_equal(status, ODMOE_ERR_IO);
+                assert_int_equal(x.expert, 2);
+                failed++;
+                continue;
+            }
+            if (x.expert < 0)
+                break;
+            right += fixture_view_is_right(&w.model, &x);
+            store_fetch_release(f, &x);
+        }
+        assert_int_equal(failed, 1);
+        assert_int_equal(right, 7);
+        store_fetch_end(f);
+        world_free(&w);
+    }
 }
 
 static void a_file_that_was_cut_is_an_error_not_a_loop(void **state)
@@ -244,7 +260,7 @@ static void a_demand_repeats_the_abandoned_read_that_failed(void **state)
     pinned_expert view;
     assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_await_submitted(&w.fake, 3);
-    store_fetch_end(b); /* as a batch does in which another read has failed */
+    store_fetch_end(b); /* as a caller does after the failed read of another expert */
     assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &b, &err), ODMOE_OK);
     fake_hold(&w.fake, false);
     assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_OK);
@@ -267,7 +283,7 @@ static void a_speculation_that_fails_for_nobody_is_forgotten(void **state)
     world_free(&w);
 }
 
-static void ending_a_batch_abandons_its_reads(void **state)
+static void ending_a_fetch_abandons_its_reads(void **state)
 {
     world w;
     odmoe_error err = {0};
@@ -287,27 +303,82 @@ static void ending_a_batch_abandons_its_reads(void **state)
     world_free(&w);
 }
 
-static void what_is_shared_by_two_batches_is_read_once_and_fails_for_both(void **state)
+static void what_two_fetches_share_is_read_once_and_fails_for_both_and_both_can_retry(void **state)
 {
     world w;
     odmoe_error err = {0};
-    store_fetch *a, *b;
-    pinned_expert view;
+    store_fetch *a, *b, *c, *d;
+    pinned_expert x, y;
+    int32_t first[] = {2, 5}, second[] = {2, 6};
     world_make(&w, &small, 8);
     w.fake.hold = true;
     w.fake.bad_at = byte_of(&w, 0, 2, 0);
     w.fake.bad_times = 1;
     w.fake.bad_error = EIO;
-    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_ARRIVAL, &a, &err), ODMOE_OK);
-    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_LISTED, &b, &err), ODMOE_OK);
-    fake_await_submitted(&w.fake, 3);
+    assert_int_equal(fixture_begin(w.s, 0, first, 2, FETCH_LISTED, &a, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, second, 2, FETCH_LISTED, &b, &err), ODMOE_OK);
+    fake_await_submitted(&w.fake, 9);
     fake_hold(&w.fake, false);
-    assert_int_equal(store_fetch_next(a, &view, &err), ODMOE_ERR_IO);
-    assert_int_equal(store_fetch_next(b, &view, &err), ODMOE_ERR_IO);
-    store_fetch_end(a);
-    store_fetch_end(b);
-    assert_int_equal(fake_submitted(&w.fake), 3);
-    assert_int_equal(fetch(&w, 0, 8, FETCH_ARRIVAL, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_next(a, &x, &err), ODMOE_ERR_IO);
+    assert_string_equal(err.message, "layer 0, expert 2: made-up.bin: Input/output error");
+    assert_int_equal(store_fetch_next(b, &x, &err), ODMOE_ERR_IO);
+    assert_int_equal(fake_submitted(&w.fake), 9);
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_LISTED, &c, &err),
+                     ODMOE_OK); /* before a and b end */
+    assert_int_equal(fixture_begin(w.s, 0, (int32_t[]){2}, 1, FETCH_LISTED, &d, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_next(c, &x, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_next(d, &y, &err), ODMOE_OK);
+    assert_true(fixture_view_is_right(&w.model, &x) && fixture_view_is_right(&w.model, &y));
+    store_fetch_release(c, &x);
+    store_fetch_release(d, &y);
+    assert_int_equal(store_fetch_next(a, &x, &err), ODMOE_OK);
+    assert_int_equal(store_fetch_next(b, &y, &err), ODMOE_OK);
+    assert_true(x.expert == 5 && y.expert == 6);
+    store_fetch_release(a, &x);
+    store_fetch_release(b, &y);
+    store_fetch *all[] = {a, b, c, d};
+    for (int i = 0; i < 4; i++)
+        store_fetch_end(all[i]);
+    assert_int_equal(fake_submitted(&w.fake), 12);
+    world_free(&w);
+}
+
+static void *next_in_thread(void *ctx)
+{
+    pinned_expert x;
+    odmoe_error err;
+    return (void *)(intptr_t)store_fetch_next(ctx, &x, &err); /* NOLINT */
+}
+
+static void a_cancelled_fetch_returns_while_the_disk_hangs(void **state)
+{
+    world w;
+    odmoe_error err = {0};
+    store_fetch *f, *other;
+    pinned_expert x;
+    int32_t list[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    world_make(&w, &small, 2);
+    w.fake.hold = true; /* no read completes */
+    assert_int_equal(fixture_begin(w.s, 0, list, 8, FETCH_ARRIVAL, &f, &err), ODMOE_OK);
+    assert_int_equal(fixture_begin(w.s, 0, list, 2, FETCH_LISTED, &other, &err), ODMOE_OK);
+    fake_await_submitted(&w.fake, 6); /* two experts have room */
+    pthread_t thread;
+    void *status;
+    assert_int_equal(pthread_create(&thread, NULL, next_in_thread, f), 0);
+    usleep(1000); /* asleep by now, or not yet: both must end */
+    store_fetch_cancel(f);
+    pthread_join(thread, &status);
+    assert_int_equal((intptr_t)status, ODMOE_ERR_CANCELLED);
+    assert_int_equal(store_fetch_next(f, &x, &err), ODMOE_ERR_CANCELLED);
+    store_fetch_end(f);
+    fake_hold(&w.fake, false);
+    for (int i = 0; i < 2; i++) { /* the other fetch gets what both asked for */
+        assert_int_equal(store_fetch_next(other, &x, &err), ODMOE_OK);
+        assert_true(fixture_view_is_right(&w.model, &x));
+        store_fetch_release(other, &x);
+    }
+    store_fetch_end(other);
+    assert_int_equal(fake_submitted(&w.fake), 6); /* the six others were taken back */
     world_free(&w);
 }
 
@@ -320,15 +391,16 @@ int main(void)
         cmocka_unit_test(a_read_that_never_succeeds_fails_in_the_end),
         cmocka_unit_test(an_error_names_layer_expert_and_file),
         cmocka_unit_test(after_an_error_the_store_goes_on),
-        cmocka_unit_test(a_failed_batch_can_only_be_ended),
+        cmocka_unit_test(a_fetch_goes_on_after_the_failed_read_of_one_expert),
         cmocka_unit_test(a_file_that_was_cut_is_an_error_not_a_loop),
         cmocka_unit_test(neighbours_merge_into_one_request),
         cmocka_unit_test(an_error_in_a_merged_read_meets_the_one_expert_only),
         cmocka_unit_test(a_demand_repeats_the_speculation_that_failed),
         cmocka_unit_test(a_demand_repeats_the_abandoned_read_that_failed),
         cmocka_unit_test(a_speculation_that_fails_for_nobody_is_forgotten),
-        cmocka_unit_test(ending_a_batch_abandons_its_reads),
-        cmocka_unit_test(what_is_shared_by_two_batches_is_read_once_and_fails_for_both),
+        cmocka_unit_test(ending_a_fetch_abandons_its_reads),
+        cmocka_unit_test(what_two_fetches_share_is_read_once_and_fails_for_both_and_both_can_retry),
+        cmocka_unit_test(a_cancelled_fetch_returns_while_the_disk_hangs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,10 +40,10 @@ static uint64_t hits_after_pressure(read_priority priority)
     return hits;
 }
 
-static void what_will_be_needed_stays_until_its_layer_comes_a_guess_does_not(void **state)
+static void what_is_read_ahead_stays_until_its_layer_comes(void **state)
 {
     assert_int_equal(hits_after_pressure(READ_CERTAIN), 2);
-    assert_int_equal(hits_after_pressure(READ_SPECULATIVE), 0);
+    assert_int_equal(hits_after_pressure(READ_SPECULATIVE), 2);
 }
 
 static void what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room(void **state)
@@ -123,31 +123,114 @@ static void a_demand_goes_before_queued_speculations_and_joins_what_is_under_way
     world_free(&w);
 }
 
-/* Experts of six parts of 0.7 MB: a guess is asked for bit by bit. */
-static void a_guess_that_is_half_asked_for_gives_way_to_a_demand(void **state)
+/* Experts of six parts of 0.7 MB: a guess is asked for bit by bit. Three parts of one of layer 1 are in flight when a
+ * demand comes, whose six parts go first. */
+static store_fetch *begin_in_the_middle_of_a_guess(world *w)
 {
     static const fixture_sizes large = {
-        .layers = 2, .experts = 4, .halves = {{700000, 700000, 700000}, {700000, 700000, 700000}}, .gap = 20000};
-    world w;
-    fixture_make(&w.model, &large, false);
-    fake_init(&w.fake, &w.model);
-    w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 8), "lru");
-    w.fake.hold = true;
-    store_prefetch(w.s, 1, all, 1, READ_SPECULATIVE);
-    fake_await_submitted(&w.fake, 3); /* 2 MiB are in flight: enough for a guess */
-    store_fetch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL);
-    fake_await_submitted(&w.fake, 3 + 6);
-    fake_hold(&w.fake, false);
-    pinned_expert view = next(&w, b);
+        .layers = 2, .experts = E, .halves = {{700000, 700000, 700000}, {700000, 700000, 700000}}, .gap = 20000};
+    fixture_make(&w->model, &large, false);
+    fake_init(&w->fake, &w->model);
+    w->s = fake_store(&w->fake, store_bytes_for(w->model.index, 16), "lru");
+    w->fake.hold = true;
+    store_prefetch(w->s, 1, all, 1, READ_SPECULATIVE);
+    fake_await_submitted(&w->fake, 3); /* 2 MiB are in flight: enough for a guess */
+    store_fetch *b = begin(w, 0, all, 1, FETCH_ARRIVAL);
+    fake_await_submitted(&w->fake, 3 + 6);
+    return b;
+}
+
+static void end_with_one(world *w, store_fetch *b)
+{
+    pinned_expert view = next(w, b);
     store_fetch_release(b, &view);
     store_fetch_end(b);
-    assert_int_equal(totals_of(&w).speculative_bytes, 0);
-    assert_int_equal(fake_submitted(&w.fake), 3 + 6);
-    assert_true(store_missing(w.s, 1, 0));
-    fetch(&w, 1, all, 1, FETCH_ARRIVAL); /* from the beginning */
-    assert_int_equal(totals_of(&w).sum.misses, 2);
-    assert_false(store_missing(w.s, 1, 0));
+}
+
+static void a_guess_that_is_half_asked_for_gives_way_to_a_demand_and_goes_on_afterwards(void **state)
+{
+    world w;
+    store_fetch *b = begin_in_the_middle_of_a_guess(&w);
+    fake_hold(&w.fake, false);
+    end_with_one(&w, b);
+    await_read(&w, 2);
+    assert_int_equal(totals_of(&w).speculative_bytes, expert_index_bytes(w.model.index, 1, 0));
+    assert_int_equal(fake_submitted(&w.fake), 6 + 6);
+    fetch(&w, 1, all, 1, FETCH_ARRIVAL);
+    assert_int_equal(totals_of(&w).sum.hits, 1);
     assert_false(store_missing(w.s, 2, 0) || store_missing(w.s, 0, -1)); /* what does not exist */
+    world_free(&w);
+}
+
+static void a_guess_that_gave_way_and_is_cancelled_meanwhile_is_not_read_to_the_end(void **state)
+{
+    for (int replaced = 0; replaced < 2; replaced++) {
+        world w;
+        store_fetch *b = begin_in_the_middle_of_a_guess(&w);
+        if (replaced)
+            store_prefetch(w.s, 1, all + 1, 1, READ_SPECULATIVE); /* a better list, without it */
+        else
+            store_cancel(w.s, 1, READ_SPECULATIVE);
+        fake_hold(&w.fake, false);
+        end_with_one(&w, b);
+        await_read(&w, replaced ? 2 : 1);
+        assert_int_equal(fake_submitted(&w.fake), 3 + 6 + (replaced ? 6 : 0));
+        assert_true(store_missing(w.s, 1, 0));
+        assert_int_equal(store_missing(w.s, 1, 1), !replaced);
+        fetch(&w, 1, all, 1, FETCH_ARRIVAL); /* from the beginning */
+        assert_int_equal(totals_of(&w).sum.misses, 2);
+        world_free(&w);
+    }
+}
+
+static void a_guess_that_gave_way_goes_on_at_once_when_its_layer_asks_for_it(void **state)
+{
+    world w;
+    store_fetch *b = begin_in_the_middle_of_a_guess(&w), *of_it = begin(&w, 1, all, 1, FETCH_ARRIVAL);
+    fake_await_submitted(&w.fake, 6 + 6);
+    fake_hold(&w.fake, false);
+    end_with_one(&w, of_it);
+    end_with_one(&w, b);
+    assert_int_equal(fake_submitted(&w.fake), 6 + 6);
+    world_free(&w);
+}
+
+/* ---- in which order ---- */
+
+/* The experts of a layer that are cached or asked for, as bits. */
+static unsigned known(const world *w, int layer)
+{
+    unsigned bits = 0;
+    for (int e = 0; e < E; e++)
+        bits |= store_missing(w->s, layer, e) ? 0 : 1u << e;
+    return bits;
+}
+
+static void the_layer_that_comes_next_is_read_first_and_later_ones_give_way(void **state)
+{
+    world w;
+    fixture_make(&w.model, &equal, false);
+    fake_init(&w.fake, &w.model);
+    store_options options = {.cache_bytes = store_bytes_for(w.model.index, 16), /* two guesses */
+                             .policy = "lru",
+                             .io_override = &w.fake.io,
+                             .io_depth = READS};
+    assert_int_equal(store_open(w.model.index, w.model.tensors, &options, &w.s, NULL), ODMOE_OK);
+    w.fake.hold = true;
+    store_fetch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL); /* the back end is full: guesses stay queued */
+    fake_await_in_flight(&w.fake, READS);
+    store_prefetch(w.s, 2, all, 2, READ_SPECULATIVE);
+    assert_int_equal(known(&w, 2), 3);
+    store_prefetch(w.s, 1, all, 1, READ_SPECULATIVE);
+    assert_int_equal(known(&w, 1), 1);
+    assert_int_equal(known(&w, 2), 1);
+    store_prefetch(w.s, 1, all + 2, 2, READ_SPECULATIVE); /* takes the place of the first list for layer 1 */
+    assert_int_equal(known(&w, 1), 4 + 8);
+    assert_int_equal(known(&w, 2), 0);
+    store_prefetch(w.s, 2, all, 2, READ_SPECULATIVE); /* the earlier layer does not give way */
+    assert_int_equal(known(&w, 1), 4 + 8);
+    fake_hold(&w.fake, false);
+    end_with_one(&w, b);
     world_free(&w);
 }
 
@@ -161,7 +244,7 @@ static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **sta
         fake_await_submitted(&w.fake, E * READS);
         await_read(&w, E);
         store_prefetch(w.s, 1, all, 1, priority);
-        await_sleep(&w);
+        store_wait_idle(w.s);
         assert_int_equal(fake_submitted(&w.fake), E * READS);
         pinned_expert view = next(&w, b);
         store_fetch_release(b, &view);
@@ -179,7 +262,7 @@ static void a_read_ahead_begins_when_a_fetch_ends_that_wanted_all(void **state)
     store_fetch *b = begin(&w, 0, all, E, FETCH_LISTED);
     await_read(&w, E);
     store_prefetch(w.s, 1, all, 1, READ_CERTAIN);
-    await_sleep(&w);
+    store_wait_idle(w.s);
     assert_int_equal(fake_submitted(&w.fake), E * READS);
     store_fetch_end(b);
     fake_await_submitted(&w.fake, (E + 1) * READS);
@@ -199,7 +282,7 @@ static void a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it(
     for (int i = 0; i < E / 2; i++)
         pinned[i] = next(&w, b);
     store_prefetch(w.s, 2, all, 1, READ_SPECULATIVE);
-    await_sleep(&w);
+    store_wait_idle(w.s);
     assert_int_equal(fake_submitted(&w.fake), E * READS);
     store_fetch *hit = begin(&w, 1, all, 1, FETCH_LISTED);
     fake_await_submitted(&w.fake, (E + 1) * READS);
@@ -249,12 +332,12 @@ static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
     fixture_make(&w.model, &two, false);
     fake_init(&w.fake, &w.model);
     w.s = fake_store(&w.fake, store_bytes_for(w.model.index, 4), "lru");
-    store_fetch *small = begin(&w, 1, all, 1, FETCH_LISTED), *large = begin(&w, 0, all, 3, FETCH_LISTED);
+    store_fetch *large = begin(&w, 0, all, 3, FETCH_LISTED), *small = begin(&w, 1, all, 1, FETCH_LISTED);
     pinned_expert pinned[4] = {next(&w, small), next(&w, large), next(&w, large), next(&w, large)};
     int before = fake_submitted(&w.fake);
     store_prefetch(w.s, 0, (int32_t[]){5}, 1, READ_CERTAIN);
     store_prefetch(w.s, 1, (int32_t[]){5}, 1, READ_CERTAIN);
-    await_sleep(&w);
+    store_wait_idle(w.s);
     assert_int_equal(fake_submitted(&w.fake), before);
     store_cancel(w.s, 0, READ_CERTAIN);
     fake_await_submitted(&w.fake, before + READS);
@@ -269,11 +352,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_read_ahead_is_a_hit_later),
-        cmocka_unit_test(what_will_be_needed_stays_until_its_layer_comes_a_guess_does_not),
+        cmocka_unit_test(what_is_read_ahead_stays_until_its_layer_comes),
         cmocka_unit_test(what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room),
         cmocka_unit_test(a_read_ahead_returns_while_reads_are_blocked),
         cmocka_unit_test(reads_ahead_stay_within_the_cap_of_their_class),
-        cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand),
+        cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand_and_goes_on_afterwards),
+        cmocka_unit_test(a_guess_that_gave_way_and_is_cancelled_meanwhile_is_not_read_to_the_end),
+        cmocka_unit_test(a_guess_that_gave_way_goes_on_at_once_when_its_layer_asks_for_it),
+        cmocka_unit_test(the_layer_that_comes_next_is_read_first_and_later_ones_give_way),
         cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
         cmocka_unit_test(a_read_ahead_that_found_no_room_begins_when_there_is_some),
         cmocka_unit_test(a_read_ahead_begins_when_a_fetch_ends_that_wanted_all),

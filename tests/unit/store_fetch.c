@@ -200,7 +200,7 @@ static void a_miss_begins_when_the_hit_before_it_has_been_given_out(void **state
     fetch(&w, 0, (int32_t[]){0, 2, 3}, 3, FETCH_LISTED);
     fake_hold(&w.fake, true);
     store_fetch *b = begin(&w, 0, all, 4, FETCH_LISTED);
-    await_sleep(&w);
+    store_wait_idle(w.s);
     assert_int_equal(fake_submitted(&w.fake), 3 * READS);
     pinned_expert view = next(&w, b);
     fake_await_submitted(&w.fake, (3 + 1) * READS);

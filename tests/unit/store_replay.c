@@ -111,7 +111,7 @@ static void with_eight_sequences_decoding_together_the_default_is_within_two_poi
         uint64_t all = 0;
         for (int32_t l = 0; l < t.layers; l++)
             all += t.expert_bytes[l] * (uint64_t)t.experts;
-        for (int part = 2; part <= 32; part *= 2) {
+        for (int part = 2; part <= 32; part *= 4) {
             double hits = play(&t, all / (uint64_t)part, NULL, false).hit_pct_decode;
             assert_true(hits >= play(&t, all / (uint64_t)part, "lru", false).hit_pct_decode - 2);
             assert_true(i == 4 || hits >= play(&t, all / (uint64_t)part, "lrfu", false).hit_pct_decode - 2);
@@ -271,8 +271,8 @@ static void malformed_traces_are_errors_with_a_line(void **state)
     bad("# route_trace v1\nturn,phase\n", "no routing");
     bad("0,0,0,0,0,1,0.5\n0,0,0\n", "line 2");
     bad("0,0,0,0,0,1,0.5\n0,0,0,99999999999,0,1,0.5\n", "line 2");
-    bad("0,0,0,5000,0,1,0.5\n", "cannot be");
-    bad("0,0,0,0,0,70000,0.5\n", "cannot be");
+    bad("0,0,0,5000,0,1,0.5\n", "out of range");
+    bad("0,0,0,0,0,70000,0.5\n", "out of range");
     bad("0,0,0,0,0,-1,0.5\n", "line 1");
     bad("# n_expert=900000\n", "n_expert");
     bad("# layer=-2 expert_bytes=3\n", "line 1");
@@ -280,9 +280,9 @@ static void malformed_traces_are_errors_with_a_line(void **state)
     bad("0,0,0,4095,0,65535,0.5\n", "more than a model has");
     bad("{\"tok\": 1, \"layers\": [[1, 2], [3", "line 1");
     bad("{\"tok\": 1, \"layers\": [[1, 2]]}\n{\"tok\": 2}\n", "line 2");
-    bad("{\"tok\": 1, \"layers\": [[1, \"2\"]]}\n", "cannot be");
+    bad("{\"tok\": 1, \"layers\": [[1, \"2\"]]}\n", "out of range");
     bad("{\"tok\": 1, \"layers\": [7]}\n", "array of arrays");
-    bad("{\"tok\": 1, \"layers\": [[-7]]}\n", "cannot be");
+    bad("{\"tok\": 1, \"layers\": [[-7]]}\n", "out of range");
     trace t;
     odmoe_error err;
     assert_int_equal(trace_read("no-such-trace", &t, &err), ODMOE_ERR_IO);

@@ -39,6 +39,7 @@ static void one_fetch(worker *w)
     int n = random_list(w, list), pins = 0, most = 1 + (int)(fixture_random(&w->seed) % 2),
         layer = (int)(w->seed >> 40) % 4;
     int leave = fixture_random(&w->seed) % 4 ? E + 1 : (int)(fixture_random(&w->seed) % E); /* ends early sometimes */
+    bool cancelled = false;
     store_fetch *b;
     pinned_expert view[2];
     odmoe_error err = {0};
@@ -51,10 +52,16 @@ static void one_fetch(worker *w)
             store_fetch_release(b, &view[--pins]);
         odmoe_status status = store_fetch_next(b, &view[pins], &err);
         if (status) {
-            /* full of pins: only for one who holds some */
-            w->wrong += status == ODMOE_ERR_STATE ? !pins : status != ODMOE_ERR_IO || !w->errors_expected;
-            w->failures++;
-            break;
+            /* full of pins: only for a fetch that holds some */
+            w->wrong += status == ODMOE_ERR_STATE       ? !pins
+                        : status == ODMOE_ERR_CANCELLED ? !cancelled
+                                                        : status != ODMOE_ERR_IO || !w->errors_expected;
+            w->failures += !cancelled;
+            if (cancelled)
+                break;
+            while (pins)
+                store_fetch_release(b, &view[--pins]);
+            continue;
         }
         if (view[pins].expert < 0)
             break;
@@ -62,6 +69,10 @@ static void one_fetch(worker *w)
         w->given++;
         store_note_uses(w->s, layer, view[pins].expert, 1);
         pins++;
+        if (!(fixture_random(&w->seed) % 64)) {
+            store_fetch_cancel(b);
+            cancelled = true;
+        }
     }
     while (pins)
         store_fetch_release(b, &view[--pins]);

@@ -4,7 +4,7 @@
 
 #include "store_fake_io.h"
 
-#include "store/store_private.h"
+#include "store/store.h"
 
 enum { E = 8 };
 static const fixture_sizes equal = {
@@ -81,16 +81,6 @@ static inline store_totals totals_of(const world *w)
     store_totals_get(w->s, &t);
     assert_true(t.used_bytes <= t.cache_bytes);
     return t;
-}
-
-/* Wait until the I/O thread has looked at what it was told last, found nothing to begin, and sleeps. */
-static inline void await_sleep(world *w)
-{
-    for (bool sleeps = false; !sleeps; usleep(20)) {
-        pthread_mutex_lock(&w->s->lock);
-        sleeps = w->s->idle && !w->s->work;
-        pthread_mutex_unlock(&w->s->lock);
-    }
 }
 
 #endif

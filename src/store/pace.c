@@ -1,0 +1,37 @@
+#include "store/pace.h"
+#include "store/schedule.h"
+
+void pace_read(read_pace *p, uint64_t bytes, uint64_t ns)
+{
+    p->bytes += bytes;
+    p->ns += ns;
+    if (p->bytes < SCHEDULE_PACE_BYTES || !p->ns)
+        return;
+    double rate = (double)p->bytes / (double)p->ns;
+    p->rate += p->rate > 0 ? (rate - p->rate) * SCHEDULE_PACE_NEWEST : rate;
+    p->bytes = p->ns = 0;
+}
+
+void pace_drained(read_pace *p, uint64_t now)
+{
+    if (!p->gap_since)
+        p->gap_since = now;
+}
+
+void pace_fetch(read_pace *p, uint64_t now)
+{
+    double gap = p->gap_since ? (double)(now - p->gap_since) : 0;
+    p->gap_since = 0;
+    if (gap < SCHEDULE_GAP_MAX_NS)
+        p->gap_ns += (gap - p->gap_ns) * SCHEDULE_PACE_NEWEST;
+}
+
+uint64_t pace_window(const read_pace *p)
+{
+    if (p->rate <= 0)
+        return SCHEDULE_WINDOW_FIRST;
+    double bytes = p->rate * p->gap_ns;
+    return bytes < SCHEDULE_WINDOW_MIN   ? SCHEDULE_WINDOW_MIN
+           : bytes > SCHEDULE_WINDOW_MAX ? SCHEDULE_WINDOW_MAX
+                                         : (uint64_t)bytes;
+}

@@ -1,0 +1,75 @@
+/* How much may be in flight ahead of a fetch: what the disk reads in a gap between two fetches. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "store/pace.h"
+
+#define MiB (1ull << 20)
+
+/* A disk of so many bytes a microsecond, and gaps of so many microseconds. */
+static read_pace learned(uint64_t bytes_per_us, uint64_t gap_us)
+{
+    read_pace p = {0};
+    uint64_t now = 1;
+    for (int i = 0; i < 200; i++) {
+        pace_read(&p, bytes_per_us * 1000, 1000000);
+        pace_drained(&p, now);
+        pace_drained(&p, now + 1); /* told again: the gap has begun before */
+        now += gap_us * 1000;
+        pace_fetch(&p, now);
+    }
+    return p;
+}
+
+static void before_the_rate_is_known_two_parts_may_be_in_flight(void **state)
+{
+    read_pace p = {0};
+    assert_int_equal(pace_window(&p), 2 * MiB);
+    pace_read(&p, 1000, 1000); /* too little to tell */
+    assert_int_equal(pace_window(&p), 2 * MiB);
+}
+
+static void the_window_is_what_the_disk_reads_in_a_gap(void **state)
+{
+    read_pace p = learned(2000, 3000);
+    assert_in_range(pace_window(&p), 5900000, 6000000);
+}
+
+static void a_slow_disk_gets_one_part_and_a_long_gap_no_flood(void **state)
+{
+    read_pace p = learned(200, 1000);
+    assert_int_equal(pace_window(&p), MiB);
+    p = learned(7000, 50000);
+    assert_int_equal(pace_window(&p), 16 * MiB);
+}
+
+static void a_pause_between_calls_is_no_gap(void **state)
+{
+    read_pace p = learned(2000, 3000);
+    uint64_t before = pace_window(&p);
+    pace_drained(&p, 1);
+    pace_fetch(&p, 1 + 60ull * 1000000000);
+    assert_int_equal(pace_window(&p), before);
+}
+
+static void a_fetch_that_begins_while_demands_are_read_has_no_gap(void **state)
+{
+    read_pace p = learned(2000, 3000);
+    for (int i = 0; i < 100; i++)
+        pace_fetch(&p, (uint64_t)i);
+    assert_int_equal(pace_window(&p), MiB);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(before_the_rate_is_known_two_parts_may_be_in_flight),
+        cmocka_unit_test(the_window_is_what_the_disk_reads_in_a_gap),
+        cmocka_unit_test(a_slow_disk_gets_one_part_and_a_long_gap_no_flood),
+        cmocka_unit_test(a_pause_between_calls_is_no_gap),
+        cmocka_unit_test(a_fetch_that_begins_while_demands_are_read_has_no_gap),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
