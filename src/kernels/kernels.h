@@ -91,8 +91,16 @@ typedef struct kernel_table {
     void (*rms_norm)(const float *x, const float *weight, float eps, float *y, int64_t n);
     /* x -> softmax(x) in place; subtracts the maximum; the sum in a fixed order. */
     void (*softmax)(float *x, int64_t n);
-    /* out = silu(gate) * up, stable for any finite input. out may be gate or up. */
+    /* Activations of feed-forward networks, stable for any finite input; NaN stays NaN. out may be gate or up.
+     *   silu_mul          silu(gate) * up
+     *   silu_mul_clamped  g = min(gate, limit), u = clamp(up, -limit, limit): g * sigmoid(alpha * g) * (u + offset)
+     *   gelu_mul          gelu(gate) * up, gelu by its tanh formula
+     *   relu_squared      max(x, 0)^2 */
     void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n);
+    void (*silu_mul_clamped)(const float *gate, const float *up, float *out, int64_t n, float alpha, float limit,
+                             float offset);
+    void (*gelu_mul)(const float *gate, const float *up, float *out, int64_t n);
+    void (*relu_squared)(const float *x, float *out, int64_t n);
     /* y += a * x */
     void (*add_scaled)(float *y, const float *x, float a, int64_t n);
 

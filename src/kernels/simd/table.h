@@ -44,8 +44,9 @@ QUANTISED_TYPES(QUANT_FUNCTIONS)
     {                                                                                                             \
         .name = table_name, .ops = {FLOAT_OPS(F32), FLOAT_OPS(F16), FLOAT_OPS(BF16), QUANTISED_TYPES(QUANT_OPS)}, \
         .quantise = {[ACT_F32] = quantise_f32, [ACT_Q8] = quantise_q8, [ACT_Q8K] = quantise_q8k},                 \
-        .rms_norm = rms_norm, .softmax = softmax, .silu_mul = silu_mul, .add_scaled = add_scaled,                 \
-        .kv_store = kv_store, .key_store = key_store, .attend = attend                                            \
+        .rms_norm = rms_norm, .softmax = softmax, .silu_mul = silu_mul, .silu_mul_clamped = silu_mul_clamped,     \
+        .gelu_mul = gelu_mul, .relu_squared = relu_squared, .add_scaled = add_scaled, .kv_store = kv_store,       \
+        .key_store = key_store, .attend = attend                                                                  \
     }
 
 #endif
