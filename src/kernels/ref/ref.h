@@ -10,7 +10,7 @@
 DTYPE_LIST(REF_DEQUANTISE)
 #undef REF_DEQUANTISE
 
-/* vectors.c */
+/* elementwise.c */
 void ref_rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n);
 void ref_softmax(float *x, int64_t n);
 void ref_silu_mul(const float *gate, const float *up, float *out, int64_t n);

@@ -1,4 +1,4 @@
-/* vectors.c - plain C: functions of whole vectors, in float32, sums in ascending order. */
+/* elementwise.c - plain C: functions of whole vectors, in float32, sums in ascending order. */
 #include <math.h>
 
 #include "kernels/ref/ref.h"

@@ -1,7 +1,7 @@
-/* vectors.h - functions of whole vectors, and the quantisation of activations. Sums run in sixteen lanes, element i in
+/* elementwise.h - functions of whole vectors, and the quantisation of activations. Sums run in sixteen lanes, element i in
  * lane i % 16, ascending; then the lanes are folded. Tails are vectors padded with what leaves the result alone. */
-#ifndef ODMOE_KERNELS_SIMD_VECTORS_H
-#define ODMOE_KERNELS_SIMD_VECTORS_H
+#ifndef ODMOE_KERNELS_SIMD_ELEMENTWISE_H
+#define ODMOE_KERNELS_SIMD_ELEMENTWISE_H
 
 #include <math.h>
 
