@@ -18,8 +18,8 @@ done
 
 # Two jobs at a time: the tables take as long to compile as all the rest.
 {
-    $cc $flags -O3 -march=armv8.2-a+dotprod -c src/kernels/arm/neon_dot.c -o "$out/neon_dot.o"
-    $cc $flags -O3 -c src/kernels/arm/neon.c -o "$out/neon.o"
+    $cc $flags -O3 -Wframe-larger-than=16384 -march=armv8.2-a+dotprod -c src/kernels/arm/neon_dot.c -o "$out/neon_dot.o"
+    $cc $flags -O3 -Wframe-larger-than=16384 -c src/kernels/arm/neon.c -o "$out/neon.o"
 } &
 tables=$!
 mkdir -p "$out/rest"

@@ -12,7 +12,7 @@
  * The tail of a vector goes through the same functions as its body. Everything is compiled with -ffp-contract=off.
  *
  * Weights may lie at any byte address; no byte beyond the last one of a row is read. Kernels check nothing and cannot
- * fail: shapes are validated at load. They allocate nothing, and no function uses more than 16 KiB of stack. They start
+ * fail: shapes are validated at load. They allocate nothing and use at most 32 KiB of stack, 16 KiB in one function. They start
  * no threads: callers split outputs (rows or tokens) over threads; shares of a multiple of 32 rows are fastest.
  */
 #ifndef ODMOE_KERNELS_KERNELS_H
@@ -51,7 +51,8 @@ typedef struct kernel_ops {
                       int64_t n, float *y, int64_t ldy);
 } kernel_ops;
 
-#define ATTEND_BLOCK 64 /* positions of a page of keys or values */
+#define ATTEND_BLOCK 64      /* positions of a page of keys or values */
+#define ATTEND_SCRATCH 65536 /* bytes */
 #define KEY_INTERLEAVE 32
 
 /* One call of `attend`: n queries that share keys and values (heads of one group, tokens of a prompt). Query i sees the
@@ -77,6 +78,7 @@ typedef struct attend_args {
     const float *sinks; /* [n] a logit that takes part in each query's softmax and has no value; NULL: none */
     float *out;         /* [n, out_stride], value_dim written */
     int64_t out_stride;
+    void *scratch; /* ATTEND_SCRATCH bytes at a multiple of 64, used during the call only */
 } attend_args;
 
 typedef struct kernel_table {

@@ -243,8 +243,13 @@ static void tiles_32(bool min, const uint32_t *p, int width, const char *act, in
     tiles(true, min, p, width, act, act_row, n, y, ldy, height, fresh);
 }
 
-ALWAYS_INLINE void quant_matmul(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+/* fill_panel for one type, a function of its own: its packed rows and the panel would be too much for one frame. */
+typedef void fill_panel_of_type(const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c, int width,
+                                uint32_t *out);
+
+ALWAYS_INLINE void quant_matmul(dtype t, fill_panel_of_type *fill, const uint8_t *weights, int64_t row_bytes,
+                                int64_t rows, int64_t cols, const char *act, int64_t act_row, int64_t n, float *y,
+                                int64_t ldy)
 {
     if (n < PANEL_TOKENS) {
         for (int64_t r = 0; r < rows; r++)
@@ -257,7 +262,7 @@ ALWAYS_INLINE void quant_matmul(dtype t, const uint8_t *weights, int64_t row_byt
         int64_t height = rows - r < 16 ? rows - r : 16;
         for (int64_t c = 0; c < cols; c += 256) {
             int width = cols - c < 256 ? (int)(cols - c) : 256;
-            fill_panel(t, weights + r * row_bytes, row_bytes, height, c, width, panel_words);
+            fill(weights + r * row_bytes, row_bytes, height, c, width, panel_words);
             if (block_size[t].length == 32)
                 tiles_32(has_min(t), panel_words, width, act + c / 32 * (int64_t)sizeof(act_q8), act_row, n, y + r, ldy,
                          height, c == 0);

@@ -3,12 +3,16 @@
 #ifndef ODMOE_KERNELS_SIMD_ATTEND_BLOCK_H
 #define ODMOE_KERNELS_SIMD_ATTEND_BLOCK_H
 
+#include <assert.h>
+
 #include "kernels/ref/ref.h"
 #include "kernels/simd/gemm_float.h"
 #include "kernels/simd/elementwise.h"
 
-/* Queries that share a block's keys and values: 32 KiB of scores, of the 64 KiB of stack that a kernel may use. */
+/* Queries that share a block's keys and values: 32 KiB of scores, half of the scratch. */
 enum { GROUP = 128 };
+
+enum { ATTEND_DEPTH = 128 }; /* of a panel of keys or values */
 
 /* Neighbouring queries with the same positions of a block: [from, to), relative to the block's first. */
 typedef struct query_run {
@@ -34,10 +38,12 @@ typedef struct attention {
     query_run run[GROUP];
     float score[GROUP][ATTEND_BLOCK], largest[GROUP], total[GROUP][16]; /* total: sums of weights, position % 16 */
     union {
-        panel p;
+        float p[ATTEND_DEPTH * PANEL_ROWS];
         float value_scale[ATTEND_BLOCK]; /* attend_few.h: of 32 columns of the block's values; Q8_0 only */
     };
 } attention;
+
+static_assert(sizeof(attention) <= ATTEND_SCRATCH, "the scratch holds it");
 
 /* Cut the queries into runs; those that use nothing of the block are in none. */
 static void cut_runs(attention *a)

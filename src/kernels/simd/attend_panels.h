@@ -8,7 +8,7 @@
 #include "kernels/simd/attend_block.h"
 
 static_assert(KEY_INTERLEAVE % PANEL_ROWS == 0, "a panel of keys lies in one group");
-static_assert(ATTEND_BLOCK <= PANEL_DEPTH, "a block's values fit a panel");
+static_assert(ATTEND_BLOCK <= ATTEND_DEPTH, "a block's values fit a panel");
 
 /* panel[k][i] = element c + k of the key at position j + i of the block, k < depth; c % 32 == 0. */
 ALWAYS_INLINE void panel_from_keys(kv_type type, const attention *a, int64_t j, int64_t c, int64_t depth, float *out)
@@ -32,8 +32,8 @@ ALWAYS_INLINE void panel_from_keys(kv_type type, const attention *a, int64_t j, 
 ALWAYS_INLINE void panel_scores(kv_type type, attention *a)
 {
     for (int64_t j = a->from / PANEL_ROWS * PANEL_ROWS; j < a->to; j += PANEL_ROWS)
-        for (int64_t c = 0; c < a->key_dim; c += PANEL_DEPTH) {
-            int64_t depth = a->key_dim - c < PANEL_DEPTH ? a->key_dim - c : PANEL_DEPTH;
+        for (int64_t c = 0; c < a->key_dim; c += ATTEND_DEPTH) {
+            int64_t depth = a->key_dim - c < ATTEND_DEPTH ? a->key_dim - c : ATTEND_DEPTH;
             panel_from_keys(type, a, j, c, depth, a->p);
             panel_multiply(a->p, depth, a->q + c, a->q_stride, a->m, &a->score[0][j], ATTEND_BLOCK, PANEL_ROWS, c == 0);
         }

@@ -1,5 +1,5 @@
 /* table.h - the functions of each type, with the type as a constant, and the vector table; included last by the one .c
- * file of an instruction set, after what the set provides: quant_matmul, besides simd/. */
+ * file of an instruction set, after what the set provides: fill_panel and quant_matmul, besides simd/. */
 #ifndef ODMOE_KERNELS_SIMD_TABLE_H
 #define ODMOE_KERNELS_SIMD_TABLE_H
 
@@ -9,15 +9,23 @@
 #include "kernels/simd/elementwise.h"
 #include "kernels/tables.h"
 
-#define MATMUL_FUNCTION(NAME, MATMUL)                                                                              \
+#define QUANT_FUNCTIONS(NAME, activation)                                                                          \
+    static NOINLINE void fill_panel_##NAME(const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c,   \
+                                           int width, uint32_t *out)                                               \
+    {                                                                                                              \
+        fill_panel(DTYPE_##NAME, weights, row_bytes, height, c, width, out);                                       \
+    }                                                                                                              \
     static void matmul_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, \
                               int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
     {                                                                                                              \
-        MATMUL(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                             \
+        quant_matmul(DTYPE_##NAME, fill_panel_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);    \
     }
-#define QUANT_FUNCTIONS(NAME, activation) MATMUL_FUNCTION(NAME, quant_matmul)
 #define FLOAT_FUNCTIONS(NAME)                                                                                        \
-    MATMUL_FUNCTION(NAME, float_matmul)                                                                              \
+    static void matmul_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act,   \
+                              int64_t act_row, int64_t n, float *y, int64_t ldy)                                     \
+    {                                                                                                                \
+        float_matmul(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                         \
+    }                                                                                                                \
     static void dequantise_##NAME(const void *weights, float *out, int64_t n)                                        \
     {                                                                                                                \
         float_dequantise(DTYPE_##NAME, weights, out, n);                                                             \

@@ -196,8 +196,12 @@ ALWAYS_INLINE void fill_panel(dtype t, const uint8_t *weights, int64_t row_bytes
     }
 }
 
-ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                          const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+/* fill_panel for one type, a function of its own: its packed rows and the panel would be too much for one frame. */
+typedef void fill_panel_of_type(const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c, int width,
+                                uint32_t *out);
+
+ALWAYS_INLINE void panels(dtype t, fill_panel_of_type *fill, const uint8_t *weights, int64_t row_bytes, int64_t rows,
+                          int64_t cols, const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
 {
     uint32_t panel_words[PACKED_ROW * PANEL_ROWS];
     quant_kind kind = kind_of(t);
@@ -205,7 +209,7 @@ ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, in
         int64_t height = rows - r < PANEL_ROWS ? rows - r : PANEL_ROWS;
         for (int64_t c = 0; c < cols; c += 256) {
             int width = cols - c < 256 ? (int)(cols - c) : 256;
-            fill_panel(t, weights + r * row_bytes, row_bytes, height, c, width, panel_words);
+            fill(weights + r * row_bytes, row_bytes, height, c, width, panel_words);
             if (block_size[t].length == 32)
                 tiles_32(kind, panel_words, width / 32, act + c / 32 * (int64_t)sizeof(act_q8), act_row, n, y + r, ldy,
                          height, c == 0);
@@ -216,11 +220,12 @@ ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, in
     }
 }
 
-ALWAYS_INLINE void quant_matmul(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+ALWAYS_INLINE void quant_matmul(dtype t, fill_panel_of_type *fill, const uint8_t *weights, int64_t row_bytes,
+                                int64_t rows, int64_t cols, const char *act, int64_t act_row, int64_t n, float *y,
+                                int64_t ldy)
 {
     if (n >= panel_tokens(t)) {
-        panels(t, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);
+        panels(t, fill, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);
         return;
     }
     for (int64_t r = 0; r + 8 <= rows; r += 8) {
