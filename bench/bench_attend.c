@@ -30,6 +30,7 @@ typedef struct work {
     int64_t positions, layer, m, last[MOST];
     const void *pages[WORKERS][2][MOST_PAGES]; /* of keys, of values */
     float q[MOST][DIM], out[WORKERS][MOST][DIM];
+    _Alignas(64) char scratch[WORKERS][ATTEND_SCRATCH];
 } work;
 
 static char *head_of(const work *w, int64_t layer, int values, int64_t head)
@@ -63,7 +64,8 @@ static void attend_head(void *ctx, int64_t head, int worker)
                                     .q = &w->q[0][0],
                                     .q_stride = DIM,
                                     .out = &w->out[worker][0][0],
-                                    .out_stride = DIM});
+                                    .out_stride = DIM,
+                                    .scratch = w->scratch[worker]});
 }
 
 /* Seconds of `layers` layers; the best of several runs. */

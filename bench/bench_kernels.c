@@ -29,7 +29,7 @@ static void multiply(void *ctx, int64_t task, int worker)
 {
     const work *w = ctx;
     int64_t share = w->rows / w->tasks, first = task * share;
-    w->ops->matrix(w->weights + first * w->row_bytes, w->row_bytes, share, COLS, w->act, w->act_row, w->tokens,
+    w->ops->matmul(w->weights + first * w->row_bytes, w->row_bytes, share, COLS, w->act, w->act_row, w->tokens,
                    w->y + first, w->rows);
 }
 

@@ -164,7 +164,7 @@ static const struct argp budget_argp = {
             {NULL, 'c', "N", 0, "tokens of context to reserve room for", 0},
             {NULL, 't', "N", 0, "threads; default the physical cores", 0},
             {"chunk", KEY_CHUNK, "N", 0, "most prompt tokens in one pass; default from the budget", 0},
-            {"kernels", KEY_KERNELS, "NAME", 0, "auto, ref, avx2, avx512 or neon", 0},
+            {"kernels", KEY_KERNELS, "NAME", 0, "auto, ref, avx2, avx512, neon or neon-dot", 0},
             {"kv", KEY_KV, "TYPE", 0, "type of the KV cache: f32, f16 or q8_0; default f16", 0},
             {"io", KEY_IO, "MODE", 0, "how experts are read: auto, uring, pread or buffered", 0},
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},

@@ -53,7 +53,7 @@ odmoe_status options_kernels(const char *name, const kernel_table **out, odmoe_e
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, ", %s", kernel_table_at(i)->name);
     }
-    static const char *const known[] = {"ref", "avx2", "avx512", "neon"};
+    static const char *const known[] = {"ref", "avx2", "avx512", "neon", "neon-dot"};
     bool exists = find_name(name, known, 4) >= 0;
     return err_set(err, exists ? ODMOE_ERR_UNSUPPORTED : ODMOE_ERR_ARG, "kernels '%.32s' %s; this machine has %s", name,
                    exists ? "don't run on this processor" : "are not known", list);

@@ -40,18 +40,12 @@ cpu_features cpu_detect(void)
     f.f16c = ymm && BIT(c, 29);
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
         return f;
-    uint32_t leaves = a;
     f.avx2 = ymm && BIT(b, 5);
     f.avx512f = zmm && BIT(b, 16);
     f.avx512dq = zmm && BIT(b, 17);
     f.avx512bw = zmm && BIT(b, 30);
     f.avx512vl = zmm && BIT(b, 31);
-    f.avx512vbmi = zmm && BIT(c, 1);
     f.avx512vnni = zmm && BIT(c, 11);
-    if (leaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
-        f.avxvnni = ymm && BIT(a, 4);
-        f.avx512bf16 = zmm && BIT(a, 5);
-    }
     return f;
 }
 
@@ -59,14 +53,7 @@ cpu_features cpu_detect(void)
 
 cpu_features cpu_detect(void)
 {
-    unsigned long caps = getauxval(AT_HWCAP), caps2 = getauxval(AT_HWCAP2);
-    cpu_features f = {0};
-    f.neon = (caps & HWCAP_ASIMD) != 0;
-    f.dotprod = (caps & HWCAP_ASIMDDP) != 0;
-    f.fp16 = (caps & HWCAP_ASIMDHP) != 0;
-    f.i8mm = (caps2 & HWCAP2_I8MM) != 0;
-    f.bf16 = (caps2 & HWCAP2_BF16) != 0;
-    return f;
+    return (cpu_features){.dotprod = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0};
 }
 
 #else

@@ -9,9 +9,8 @@
 typedef struct cpu_features {
     bool avx2, fma, f16c;                       /* x86: 256-bit vectors */
     bool avx512f, avx512bw, avx512vl, avx512dq; /* x86: 512-bit vectors */
-    bool avx512vnni, avx512vbmi, avx512bf16;    /* x86: 8-bit dot products, byte permutes, bf16 dot products */
-    bool avxvnni;                               /* x86: 8-bit dot products on 256 bits */
-    bool neon, dotprod, i8mm, fp16, bf16;       /* arm */
+    bool avx512vnni;                            /* x86: 8-bit dot products */
+    bool dotprod;                               /* arm: 8-bit dot products */
 } cpu_features;
 
 /* cpu_detect - ask the processor; a few instructions, so callers may ask again instead of keeping a global.

@@ -29,6 +29,7 @@ typedef struct attention_work {
     int64_t *range; /* [threads][2][TILE_TOKENS * group at most TILE_HEADS] */
     float *sinks;   /* [threads][the same] */
     int64_t *tiles; /* [n + 1] first token of each tile */
+    char *kernel;   /* [threads][ATTEND_SCRATCH] */
 } attention_work;
 
 static_assert(sizeof(attention_work) <= sizeof(compute_work), "it fits in the caller's struct");
@@ -87,6 +88,7 @@ void cpu_attention_layout(const compute *c, arena *a, const attention_shape *s, 
     w.range = arena_take(a, threads * queries, 2 * sizeof *w.range);
     w.sinks = arena_take(a, threads * queries, sizeof *w.sinks);
     w.tiles = arena_take(a, (size_t)n + 1, sizeof *w.tiles);
+    w.kernel = arena_take(a, threads, ATTEND_SCRATCH);
     memcpy(out, &w, sizeof w);
 }
 
@@ -166,7 +168,8 @@ static void attend_tile(void *ctx, int64_t task, int worker)
                                              .q_stride = s->key_dim,
                                              .sinks = call->sinks ? t.sinks : NULL,
                                              .out = t.out,
-                                             .out_stride = dim});
+                                             .out_stride = dim,
+                                             .scratch = r->w.kernel + (size_t)worker * ATTEND_SCRATCH});
         for (int64_t i = 0; i < tokens; i++)
             memcpy(cpu_values(call->out, first + i) + head * dim, t.out + i * heads * dim,
                    (size_t)(heads * dim) * sizeof(float));

@@ -20,10 +20,10 @@ static void product_task(void *ctx, int64_t task, int worker)
     const char *at = p->m->data;
     int64_t first = task * PRODUCT_ROWS, count = cpu_run_length(p->outs, first, PRODUCT_ROWS);
     if (p->as_stored)
-        ops->matrix(at + first * p->row_bytes, p->row_bytes, count, p->ins, p->x, p->ins * (int64_t)sizeof(float), p->n,
+        ops->matmul(at + first * p->row_bytes, p->row_bytes, count, p->ins, p->x, p->ins * (int64_t)sizeof(float), p->n,
                     p->y + first, p->outs);
     else
-        ops->matrix_in_out(at + first * (int64_t)dtype_info(p->m->type)->block_bytes, p->row_bytes, p->ins, count, p->x,
+        ops->matmul_kn(at + first * (int64_t)dtype_info(p->m->type)->block_bytes, p->row_bytes, p->ins, count, p->x,
                            p->ins, p->n, p->y + first, p->outs);
 }
 
@@ -94,7 +94,7 @@ static void sum_task(void *ctx, int64_t task, int worker)
         to = s->block + worker * PRODUCT_ROWS * s->b_cols;
         ldy = s->b_cols;
     }
-    k->ops[DTYPE_F32].matrix_in_out(s->b, s->b_cols * (int64_t)sizeof(float), s->n, s->b_cols, s->a_t + first * s->n,
+    k->ops[DTYPE_F32].matmul_kn(s->b, s->b_cols * (int64_t)sizeof(float), s->n, s->b_cols, s->a_t + first * s->n,
                                     s->n, count, to, ldy);
     for (int64_t i = 0; i < count && s->block; i++)
         k->add_scaled(y + i * s->y_row, to + i * ldy, 1, s->b_cols);

@@ -1,4 +1,4 @@
-/* act.h - rows of quantised activations as they lie in memory; `quantise` writes them, `dot` and `matrix` read them.
+/* act.h - rows of quantised activations as they lie in memory; `quantise` writes them, `matmul` reads them.
  *
  * Every table quantises to the same bytes: d = max|x| / 127, q = x * (127 / max|x|) rounded to nearest even. A block
  * whose maximum is below 2^-120 (so that 127 / max|x| could overflow) is all zero. */

@@ -1,17 +1,19 @@
-/* kernels.h - arithmetic on blocks of weights: one table an instruction set, complete, chosen at run time.
+/* kernels.h - arithmetic on blocks of weights: one table for each instruction set, complete, chosen at run time.
  *
- * Same bytes, always (DESIGN.md): a result for (weight row r, token t) depends on that row and that token alone: never
- * on how many rows or tokens the call has, nor on alignment. `dot` and `matrix` share one order of float additions. All
- * vector tables share it too, so their results are the same bits; `ref` has its own, in plain float32:
+ * Same bytes, always: a result for weight row r and token t depends on that row and that token alone, never on how many
+ * rows or tokens a call has, nor on alignment. All vector tables add in the same order, so they give the same bits;
+ * `ref` has an order of its own, in plain float32:
  *
- *   quantised weights   y = fma(d * a.d, S, y), then y = fma(-m * a.d, M, y) for types with a minimum; blocks
- * ascending, S and M exact integer sums over the block float weights       y = fma(w, x, y), columns (in the other
- * orientation rows) ascending ref                 y = y + w * x, columns ascending, w dequantised, x not quantised
+ *   quantised weights  for each block, ascending: y = fma(d * a.d, S, y), then, for types with a minimum,
+ *                      y = fma(-m * a.d, M, y); S and M are exact integer sums over the block
+ *   float weights      y = fma(w, x, y), columns (in matmul_kn: rows) ascending
+ *   ref                y = y + w * x, columns ascending, w dequantised, x not quantised
  *
- * Vector tails use the body's functions. Compiled with -ffp-contract=off. Weights may lie at any byte address, and
- * nothing beyond a row's last byte is read. Kernels check nothing and cannot fail: shapes are validated at load. They
- * allocate nothing and use at most 64 KiB of stack. Kernels do not thread; callers split outputs (rows or tokens) over
- * threads; shares that are multiples of 32 rows are fastest.
+ * The tail of a vector goes through the same functions as its body. Everything is compiled with -ffp-contract=off.
+ *
+ * Weights may lie at any byte address; no byte beyond the last one of a row is read. Kernels check nothing and cannot
+ * fail: shapes are validated at load. They allocate nothing and use at most 32 KiB of stack, 16 KiB in one function. They start
+ * no threads: callers split outputs (rows or tokens) over threads; shares of a multiple of 32 rows are fastest.
  */
 #ifndef ODMOE_KERNELS_KERNELS_H
 #define ODMOE_KERNELS_KERNELS_H
@@ -31,29 +33,27 @@ typedef enum activation {
 } activation;
 
 typedef struct kernel_ops {
-    activation act; /* what `dot` and `matrix` take */
+    activation act; /* the format of activations that `matmul` takes */
 
     /* n weights (whole blocks) to float, bit for bit what gguf-py gives. */
     void (*dequantise)(const void *weights, float *out, int64_t n);
 
-    /* one weight row of `cols` weights times one activation row */
-    float (*dot)(const void *row, const void *act, int64_t cols);
-
-    /* y[t * ldy + r] = sum_c w[r][c] * x[t][c] for r in [0, rows), t in [0, n). Weights (out, in): row r starts at
-     * weights + r * row_bytes. Activations: row t at act + t * act_bytes. Decodes a weight block once for many tokens;
-     * with one token it is the matrix-vector product, several rows side by side, and faster than a `dot` a row. */
-    void (*matrix)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act,
-                   int64_t act_bytes, int64_t n, float *y, int64_t ldy);
+    /* y[t * ldy + r] = sum over c of w[r][c] * x[t][c], for r in [0, rows), t in [0, n). Weights (out, in): row r starts
+     * at weights + r * row_bytes. Activations: row t at act + t * act_row. Many tokens share the unpacking of a block;
+     * one token is a matrix-vector product at the speed of memory. */
+    void (*matmul)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, int64_t act_row,
+                   int64_t n, float *y, int64_t ldy);
 
     /* The other orientation, weights (in, out), for the float types only (NULL for quantised ones):
-     * y[t * ldy + c] = sum_r x[t][r] * w[r][c] for c in [0, cols), t in [0, n), r ascending; x is f32 [n, ldx]. Row r
-     * starts at weights + r * row_bytes; a caller splits columns over threads by offsetting weights and y. */
-    void (*matrix_in_out)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,
-                          int64_t ldx, int64_t n, float *y, int64_t ldy);
+     * y[t * ldy + c] = sum over r of x[t][r] * w[r][c], for c in [0, cols), t in [0, n), r ascending; x is f32 [n, ldx].
+     * Row r starts at weights + r * row_bytes; a caller splits columns over threads by offsetting weights and y. */
+    void (*matmul_kn)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x, int64_t ldx,
+                      int64_t n, float *y, int64_t ldy);
 } kernel_ops;
 
-#define ATTEND_BLOCK 64 /* positions of a page of keys or values */
-#define KEYS_ABREAST 32
+#define ATTEND_BLOCK 64      /* positions of a page of keys or values */
+#define ATTEND_SCRATCH 65536 /* bytes */
+#define KEY_INTERLEAVE 32
 
 /* One call of `attend`: n queries that share keys and values (heads of one group, tokens of a prompt). Query i sees the
  * positions [first[i], last[i]).
@@ -78,10 +78,11 @@ typedef struct attend_args {
     const float *sinks; /* [n] a logit that takes part in each query's softmax and has no value; NULL: none */
     float *out;         /* [n, out_stride], value_dim written */
     int64_t out_stride;
+    void *scratch; /* ATTEND_SCRATCH bytes at a multiple of 64, used during the call only */
 } attend_args;
 
 typedef struct kernel_table {
-    const char *name; /* "ref", "avx2", "avx512", "neon" */
+    const char *name; /* "ref", "avx2", "avx512", "neon", "neon-dot" */
     kernel_ops ops[DTYPE_COUNT];
 
     /* quantise - x[cols] into one row of the format; act_bytes(format, cols) bytes. ACT_F32 copies. */
@@ -91,8 +92,16 @@ typedef struct kernel_table {
     void (*rms_norm)(const float *x, const float *weight, float eps, float *y, int64_t n);
     /* x -> softmax(x) in place; subtracts the maximum; the sum in a fixed order. */
     void (*softmax)(float *x, int64_t n);
-    /* out = silu(gate) * up, stable for any finite input. out may be gate or up. */
+    /* Activations of feed-forward networks, stable for any finite input; NaN stays NaN. out may be gate or up.
+     *   silu_mul          silu(gate) * up
+     *   silu_mul_clamped  g = min(gate, limit), u = clamp(up, -limit, limit): g * sigmoid(alpha * g) * (u + offset)
+     *   gelu_mul          gelu(gate) * up, gelu by its tanh formula
+     *   relu_squared      max(x, 0)^2 */
     void (*silu_mul)(const float *gate, const float *up, float *out, int64_t n);
+    void (*silu_mul_clamped)(const float *gate, const float *up, float *out, int64_t n, float alpha, float limit,
+                             float offset);
+    void (*gelu_mul)(const float *gate, const float *up, float *out, int64_t n);
+    void (*relu_squared)(const float *x, float *out, int64_t n);
     /* y += a * x */
     void (*add_scaled)(float *y, const float *x, float a, int64_t n);
 
@@ -100,9 +109,9 @@ typedef struct kernel_table {
     void (*kv_store)(kv_type type, const float *x, void *out, int64_t head_dim);
     /* key_store - the same numbers as kv_store's, put at a place of a page of a head's keys, 0 <= place < ATTEND_BLOCK.
      * Keys lie interleaved, so that scores of neighbouring positions are computed side by side as they come from
-     * memory: groups of KEYS_ABREAST positions, KEYS_ABREAST * kv_bytes bytes each, in a group
-     *   F32, F16   [head_dim][KEYS_ABREAST] numbers
-     *   Q8_0       [head_dim / 32][KEYS_ABREAST] scales (f16), then [head_dim][KEYS_ABREAST] int8 */
+     * memory: groups of KEY_INTERLEAVE positions, KEY_INTERLEAVE * kv_bytes bytes each, in a group
+     *   F32, F16   [head_dim][KEY_INTERLEAVE] numbers
+     *   Q8_0       [head_dim / 32][KEY_INTERLEAVE] scales (f16), then [head_dim][KEY_INTERLEAVE] int8 */
     void (*key_store)(kv_type type, const float *x, void *page, int64_t place, int64_t head_dim);
     /* attend - attention of each query over its range, accumulated over pages with an online softmax; results are
      * normalised. A result depends on its query, its range, the keys and values in it, and its sink alone. */

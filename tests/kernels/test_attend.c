@@ -49,7 +49,10 @@ static void cache_free(cache c)
 static void check_attention(const kernel_table *table, attend_args a)
 {
     static float q[QUERIES][MOST_DIM], out[QUERIES][MOST_DIM], one[MOST_DIM], expected[MOST_DIM];
+    static _Alignas(64) char scratch[ATTEND_SCRATCH];
     fill_floats(ORDINARY, &q[0][0], QUERIES * MOST_DIM);
+    memset(scratch, 0xff, sizeof scratch); /* NaN where nothing was written */
+    a.scratch = scratch;
     a.q = &q[0][0];
     a.out = &out[0][0];
     a.q_stride = a.out_stride = MOST_DIM;
@@ -130,6 +133,7 @@ static void weights_of_attention_are_accurate_exponentials(void **state)
 {
     enum { HEAD = 32 };
     static float keys[ATTEND_BLOCK * HEAD], values[2 * HEAD];
+    static _Alignas(64) char scratch[ATTEND_SCRATCH];
     static const int64_t first = 0, last = 2;
     const void *key_page = keys, *value_page = values;
     float q[HEAD] = {0}, key[HEAD] = {0}, out[HEAD];
@@ -140,6 +144,7 @@ static void weights_of_attention_are_accurate_exponentials(void **state)
     a.last = &last;
     a.q = q;
     a.out = out;
+    a.scratch = scratch;
     const kernel_table *table;
     q[0] = 1;
     values[0] = values[HEAD + 1] = 1;

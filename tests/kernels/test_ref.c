@@ -138,7 +138,7 @@ static void ref_products_are_sums_over_dequantised_weights(void **state)
             w[i] = (uint8_t)(fabs(uniform()) * 60);
         for (int64_t i = 0; i < TOKENS * cols; i++)
             x[i] = (float)uniform();
-        ref->ops[t].matrix(w, (int64_t)bytes, ROWS, cols, x, cols * 4, TOKENS, &y[0][0], ROWS);
+        ref->ops[t].matmul(w, (int64_t)bytes, ROWS, cols, x, cols * 4, TOKENS, &y[0][0], ROWS);
         for (int r = 0; r < ROWS; r++) {
             ref->ops[t].dequantise(w + (size_t)r * bytes, values, cols);
             for (int token = 0; token < TOKENS; token++) {
@@ -148,7 +148,10 @@ static void ref_products_are_sums_over_dequantised_weights(void **state)
                     size += fabs((double)values[c] * x[token * cols + c]);
                 }
                 assert_true(fabs(y[token][r] - sum) <= size * (double)cols * 6e-8);
-                assert_true(y[token][r] == ref->ops[t].dot(w + (size_t)r * bytes, x + token * cols, cols));
+                float one; /* a row alone, a token alone */
+                ref->ops[t].matmul(w + (size_t)r * bytes, (int64_t)bytes, 1, cols, x + token * cols, cols * 4, 1, &one,
+                                   1);
+                assert_true(y[token][r] == one);
             }
         }
         free(w);
@@ -157,7 +160,7 @@ static void ref_products_are_sums_over_dequantised_weights(void **state)
     }
 }
 
-static void ref_in_out_is_the_transposed_product(void **state)
+static void ref_matmul_kn_is_the_transposed_product(void **state)
 {
     const kernel_table *ref = kernel_table_find("ref");
     enum { ROWS = 37, COLS = 301, TOKENS = 3 };
@@ -166,11 +169,11 @@ static void ref_in_out_is_the_transposed_product(void **state)
         for (int c = 0; c < COLS; c++)
             wt[c][r] = w[r][c] = (float)uniform();
     fill(&x[0][0], TOKENS * ROWS);
-    ref->ops[DTYPE_F32].matrix_in_out(w, sizeof *w, ROWS, COLS, &x[0][0], ROWS, TOKENS, &y[0][0], COLS);
-    ref->ops[DTYPE_F32].matrix(wt, sizeof *wt, COLS, ROWS, x, sizeof *x, TOKENS, &yt[0][0], COLS);
+    ref->ops[DTYPE_F32].matmul_kn(w, sizeof *w, ROWS, COLS, &x[0][0], ROWS, TOKENS, &y[0][0], COLS);
+    ref->ops[DTYPE_F32].matmul(wt, sizeof *wt, COLS, ROWS, x, sizeof *x, TOKENS, &yt[0][0], COLS);
     assert_memory_equal(y, yt, sizeof y);
     for (dtype t = 0; t < DTYPE_COUNT; t++)
-        assert_true((ref->ops[t].matrix_in_out != NULL) == (dtype_info(t)->block == 1));
+        assert_true((ref->ops[t].matmul_kn != NULL) == (dtype_info(t)->block == 1));
 }
 
 /* What attend promises, in double precision: the softmax of scaled and capped scores and of the sink, times values. */
@@ -276,7 +279,7 @@ int main(void)
         cmocka_unit_test(every_table_dequantises_as_gguf_py),
         cmocka_unit_test(floats_of_every_bit_pattern_are_read_exactly),
         cmocka_unit_test(ref_products_are_sums_over_dequantised_weights),
-        cmocka_unit_test(ref_in_out_is_the_transposed_product),
+        cmocka_unit_test(ref_matmul_kn_is_the_transposed_product),
         cmocka_unit_test(ref_attention_is_the_softmax_of_scaled_scores),
         cmocka_unit_test(softmax_and_silu_survive_extreme_inputs),
         cmocka_unit_test(rms_norm_divides_by_the_root_of_the_mean_square),

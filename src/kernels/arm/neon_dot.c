@@ -1,6 +1,6 @@
-/* neon_dot.c - the table "neon" for processors with dot product instructions (ARMv8.2); the flags make the difference.
- */
-#include "kernels/arm/quants.h"
+/* neon_dot.c - the table "neon-dot" for processors with dot product instructions (ARMv8.2); the flags make the
+ * difference. */
+#include "kernels/arm/gemm_quant.h"
 #include "kernels/simd/table.h"
 
-const kernel_table kernel_table_neon_dot = VECTOR_TABLE("neon");
+const kernel_table kernel_table_neon_dot = VECTOR_TABLE("neon-dot");

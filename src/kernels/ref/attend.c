@@ -27,16 +27,16 @@ static const size_t number_bytes[KV_COUNT] = {[KV_F32] = 4, [KV_F16] = 2, [KV_Q8
 /* Where the numbers of a place lie in a page of keys; see kernels.h. */
 static char *key_group(kv_type type, const void *page, int64_t place, int64_t head_dim)
 {
-    return (char *)page + (size_t)(place / KEYS_ABREAST * KEYS_ABREAST) * kv_bytes(type, head_dim);
+    return (char *)page + (size_t)(place / KEY_INTERLEAVE * KEY_INTERLEAVE) * kv_bytes(type, head_dim);
 }
 static size_t key_scale_at(int64_t place, int64_t element)
 {
-    return (size_t)(element / 32 * KEYS_ABREAST + place % KEYS_ABREAST) * sizeof(uint16_t);
+    return (size_t)(element / 32 * KEY_INTERLEAVE + place % KEY_INTERLEAVE) * sizeof(uint16_t);
 }
 static size_t key_number_at(kv_type type, int64_t place, int64_t element, int64_t head_dim)
 {
-    size_t scales = type == KV_Q8_0 ? (size_t)(head_dim / 32 * KEYS_ABREAST) * sizeof(uint16_t) : 0;
-    return scales + (size_t)(element * KEYS_ABREAST + place % KEYS_ABREAST) * number_bytes[type];
+    size_t scales = type == KV_Q8_0 ? (size_t)(head_dim / 32 * KEY_INTERLEAVE) * sizeof(uint16_t) : 0;
+    return scales + (size_t)(element * KEY_INTERLEAVE + place % KEY_INTERLEAVE) * number_bytes[type];
 }
 
 void ref_key_place(kv_type type, const void *stored, void *page, int64_t place, int64_t start, int64_t n,

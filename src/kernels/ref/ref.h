@@ -10,10 +10,14 @@
 DTYPE_LIST(REF_DEQUANTISE)
 #undef REF_DEQUANTISE
 
-/* vectors.c */
+/* elementwise.c */
 void ref_rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n);
 void ref_softmax(float *x, int64_t n);
 void ref_silu_mul(const float *gate, const float *up, float *out, int64_t n);
+void ref_silu_mul_clamped(const float *gate, const float *up, float *out, int64_t n, float alpha, float limit,
+                          float offset);
+void ref_gelu_mul(const float *gate, const float *up, float *out, int64_t n);
+void ref_relu_squared(const float *x, float *out, int64_t n);
 void ref_add_scaled(float *y, const float *x, float a, int64_t n);
 
 /* quantise.c */

@@ -48,7 +48,7 @@ static inline void dequantise(dtype t, const void *weights, float *out, int64_t 
     }
 }
 
-static inline void matrix(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act,
+static inline void matmul(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act,
                           int64_t act_row, int64_t n, float *y, int64_t ldy)
 {
     float row[CHUNK], panel[CHUNK][ROWS]; /* panel: ROWS weight rows, interleaved */
@@ -77,21 +77,8 @@ static inline void matrix(dtype t, const void *weights, int64_t row_bytes, int64
     }
 }
 
-static inline float dot(dtype t, const void *row, const void *act, int64_t cols)
-{
-    const float *x = act;
-    float w[CHUNK], sum = 0;
-    for (int64_t c = 0; c < cols; c += CHUNK) {
-        int64_t width = cols - c < CHUNK ? cols - c : CHUNK;
-        dequantise(t, (const uint8_t *)row + dtype_bytes(t, (uint64_t)c), w, width);
-        for (int64_t k = 0; k < width; k++)
-            sum += w[k] * x[c + k];
-    }
-    return sum;
-}
-
-static inline void matrix_in_out(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                 const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
+static inline void matmul_kn(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                             const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
 {
     float w[CHUNK];
     for (int64_t c = 0; c < cols; c += CHUNK) {
@@ -115,41 +102,37 @@ static inline void matrix_in_out(dtype t, const void *weights, int64_t row_bytes
     {                                                                                                              \
         dequantise(DTYPE_##NAME, weights, out, n);                                                                 \
     }                                                                                                              \
-    static float dot_##NAME(const void *row, const void *act, int64_t cols)                                        \
-    {                                                                                                              \
-        return dot(DTYPE_##NAME, row, act, cols);                                                                  \
-    }                                                                                                              \
-    static void matrix_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, \
+    static void matmul_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, \
                               int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
     {                                                                                                              \
-        matrix(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                             \
+        matmul(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                             \
     }
 DTYPE_LIST(WEIGHT_FUNCTIONS)
 
-static void in_out_f32(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x, int64_t ldx,
-                       int64_t n, float *y, int64_t ldy)
+static void matmul_kn_f32(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,
+                          int64_t ldx, int64_t n, float *y, int64_t ldy)
 {
-    matrix_in_out(DTYPE_F32, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);
+    matmul_kn(DTYPE_F32, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);
 }
-static void in_out_f16(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x, int64_t ldx,
-                       int64_t n, float *y, int64_t ldy)
+static void matmul_kn_f16(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,
+                          int64_t ldx, int64_t n, float *y, int64_t ldy)
 {
-    matrix_in_out(DTYPE_F16, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);
+    matmul_kn(DTYPE_F16, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);
 }
-static void in_out_bf16(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x, int64_t ldx,
-                        int64_t n, float *y, int64_t ldy)
+static void matmul_kn_bf16(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,
+                           int64_t ldx, int64_t n, float *y, int64_t ldy)
 {
-    matrix_in_out(DTYPE_BF16, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);
+    matmul_kn(DTYPE_BF16, weights, row_bytes, rows, cols, x, ldx, n, y, ldy);
 }
 
 /* Only the float types come in the other orientation. */
-#define in_out_of(NAME)                         \
-    (DTYPE_##NAME == DTYPE_F32    ? in_out_f32  \
-     : DTYPE_##NAME == DTYPE_F16  ? in_out_f16  \
-     : DTYPE_##NAME == DTYPE_BF16 ? in_out_bf16 \
+#define matmul_kn_of(NAME)                         \
+    (DTYPE_##NAME == DTYPE_F32    ? matmul_kn_f32  \
+     : DTYPE_##NAME == DTYPE_F16  ? matmul_kn_f16  \
+     : DTYPE_##NAME == DTYPE_BF16 ? matmul_kn_bf16 \
                                   : NULL)
 #define WEIGHT_OPS(NAME, name, number, block, bytes) \
-    [DTYPE_##NAME] = {ACT_F32, ref_dequantise_##NAME, dot_##NAME, matrix_##NAME, in_out_of(NAME)},
+    [DTYPE_##NAME] = {ACT_F32, ref_dequantise_##NAME, matmul_##NAME, matmul_kn_of(NAME)},
 
 const kernel_table kernel_table_ref = {
     .name = "ref",
@@ -158,6 +141,9 @@ const kernel_table kernel_table_ref = {
     .rms_norm = ref_rms_norm,
     .softmax = ref_softmax,
     .silu_mul = ref_silu_mul,
+    .silu_mul_clamped = ref_silu_mul_clamped,
+    .gelu_mul = ref_gelu_mul,
+    .relu_squared = ref_relu_squared,
     .add_scaled = ref_add_scaled,
     .kv_store = ref_kv_store,
     .key_store = ref_key_store,

@@ -75,32 +75,32 @@ ALWAYS_INLINE void attend_group_of(kv_type type, dtype t, attention *a)
 
 static void attend(const attend_args *args)
 {
-    attention a; /* large: its scores and panel are written before they are read */
-    a.key_pages = args->key_pages;
-    a.value_pages = args->value_pages;
-    a.key_offset = args->key_offset;
-    a.value_offset = args->value_offset;
-    a.value_stride = args->value_pages ? args->value_stride : 0; /* 0: prefetches of values do nothing */
-    a.key_bytes = (int64_t)kv_bytes(args->type, args->key_dim);
-    a.key_dim = args->key_dim;
-    a.value_dim = args->value_dim;
-    a.cap_scale = args->softcap > 0 ? args->scale / args->softcap : 0;
-    a.scale = (args->softcap > 0 ? args->softcap : args->scale) * LOG2_E;
-    a.q_stride = args->q_stride;
-    a.out_stride = args->out_stride;
+    attention *a = args->scratch; /* scores and panels are written before they are read */
+    a->key_pages = args->key_pages;
+    a->value_pages = args->value_pages;
+    a->key_offset = args->key_offset;
+    a->value_offset = args->value_offset;
+    a->value_stride = args->value_pages ? args->value_stride : 0; /* 0: prefetches of values do nothing */
+    a->key_bytes = (int64_t)kv_bytes(args->type, args->key_dim);
+    a->key_dim = args->key_dim;
+    a->value_dim = args->value_dim;
+    a->cap_scale = args->softcap > 0 ? args->scale / args->softcap : 0;
+    a->scale = (args->softcap > 0 ? args->softcap : args->scale) * LOG2_E;
+    a->q_stride = args->q_stride;
+    a->out_stride = args->out_stride;
     for (int64_t i = 0; i < args->n; i += GROUP) {
-        a.m = args->n - i < GROUP ? args->n - i : GROUP;
-        a.q = args->q + i * args->q_stride;
-        a.out = args->out + i * args->out_stride;
-        a.first = args->first + i;
-        a.last = args->last + i;
-        a.sinks = args->sinks ? args->sinks + i : NULL;
+        a->m = args->n - i < GROUP ? args->n - i : GROUP;
+        a->q = args->q + i * args->q_stride;
+        a->out = args->out + i * args->out_stride;
+        a->first = args->first + i;
+        a->last = args->last + i;
+        a->sinks = args->sinks ? args->sinks + i : NULL;
         if (args->type == KV_F16)
-            attend_group_of(KV_F16, DTYPE_F16, &a);
+            attend_group_of(KV_F16, DTYPE_F16, a);
         else if (args->type == KV_Q8_0)
-            attend_group_of(KV_Q8_0, DTYPE_Q8_0, &a);
+            attend_group_of(KV_Q8_0, DTYPE_Q8_0, a);
         else
-            attend_group_of(KV_F32, DTYPE_F32, &a);
+            attend_group_of(KV_F32, DTYPE_F32, a);
     }
 }
 

@@ -3,12 +3,16 @@
 #ifndef ODMOE_KERNELS_SIMD_ATTEND_BLOCK_H
 #define ODMOE_KERNELS_SIMD_ATTEND_BLOCK_H
 
-#include "kernels/ref/ref.h"
-#include "kernels/simd/floats.h"
-#include "kernels/simd/vectors.h"
+#include <assert.h>
 
-/* Queries that share a block's keys and values: 32 KiB of scores, of the 64 KiB of stack that a kernel may use. */
+#include "kernels/ref/ref.h"
+#include "kernels/simd/gemm_float.h"
+#include "kernels/simd/elementwise.h"
+
+/* Queries that share a block's keys and values: 32 KiB of scores, half of the scratch. */
 enum { GROUP = 128 };
+
+enum { ATTEND_DEPTH = 128 }; /* of a panel of keys or values */
 
 /* Neighbouring queries with the same positions of a block: [from, to), relative to the block's first. */
 typedef struct query_run {
@@ -34,10 +38,12 @@ typedef struct attention {
     query_run run[GROUP];
     float score[GROUP][ATTEND_BLOCK], largest[GROUP], total[GROUP][16]; /* total: sums of weights, position % 16 */
     union {
-        panel p;
+        float p[ATTEND_DEPTH * PANEL_ROWS];
         float value_scale[ATTEND_BLOCK]; /* attend_few.h: of 32 columns of the block's values; Q8_0 only */
     };
 } attention;
+
+static_assert(sizeof(attention) <= ATTEND_SCRATCH, "the scratch holds it");
 
 /* Cut the queries into runs; those that use nothing of the block are in none. */
 static void cut_runs(attention *a)
@@ -58,27 +64,27 @@ static void cut_runs(attention *a)
     }
 }
 
-/* The keys of position j of the block, j a multiple of 16: the group of KEYS_ABREAST that it lies in, and its place
+/* The keys of position j of the block, j a multiple of 16: the group of KEY_INTERLEAVE that it lies in, and its place
  * there. */
 ALWAYS_INLINE const uint8_t *keys_at(const attention *a, int64_t j, int64_t *place)
 {
-    *place = j % KEYS_ABREAST;
+    *place = j % KEY_INTERLEAVE;
     return a->keys + (j - *place) * a->key_bytes;
 }
 /* Where the numbers of a group of keys start: behind the scales, which only Q8_0 has. */
 ALWAYS_INLINE const uint8_t *key_numbers(kv_type type, const uint8_t *group, int64_t head_dim)
 {
-    return group + (type == KV_Q8_0 ? head_dim / 32 * KEYS_ABREAST * 2 : 0);
+    return group + (type == KV_Q8_0 ? head_dim / 32 * KEY_INTERLEAVE * 2 : 0);
 }
 /* The scales of sixteen keys from a place on, for their elements k … k + 31, k % 32 == 0. */
 ALWAYS_INLINE f32x16 key_scales(kv_type type, const uint8_t *group, int64_t place, int64_t k)
 {
-    return type == KV_Q8_0 ? f32x16_from_f16(group + 2 * (k / 32 * KEYS_ABREAST + place)) : f32x16_zero();
+    return type == KV_Q8_0 ? f32x16_from_f16(group + 2 * (k / 32 * KEY_INTERLEAVE + place)) : f32x16_zero();
 }
 /* Element k of sixteen keys from a place on. */
 ALWAYS_INLINE f32x16 key_elements(kv_type type, const uint8_t *numbers, int64_t place, int64_t k, f32x16 scale)
 {
-    int64_t at = k * KEYS_ABREAST + place;
+    int64_t at = k * KEY_INTERLEAVE + place;
     if (type == KV_Q8_0)
         return f32x16_scaled_i8(numbers + at, scale);
     return type == KV_F16 ? f32x16_from_f16(numbers + 2 * at) : f32x16_load(numbers + 4 * at);
@@ -148,10 +154,10 @@ ALWAYS_INLINE void weights_of_query(attention *a, int64_t i, int64_t from, int64
         rescale(a, i, f32x16_exp2(f32x16_set1(a->largest[i] - largest))); /* of zeros, before the first block */
         a->largest[i] = largest;
     }
-    f32x16 least = f32x16_set1(-a->largest[i]), total = f32x16_load(a->total[i]);
+    f32x16 shift = f32x16_set1(-a->largest[i]), total = f32x16_load(a->total[i]);
 #pragma GCC unroll 4
     for (int j = 0; j < ATTEND_BLOCK / 16; j++) {
-        v[j] = f32x16_exp2(f32x16_fma(v[j], scale, least));
+        v[j] = f32x16_exp2(f32x16_fma(v[j], scale, shift));
         f32x16_store(s + 16 * j, v[j]);
         total = f32x16_add(total, v[j]);
     }

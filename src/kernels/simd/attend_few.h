@@ -11,7 +11,7 @@ enum {
     FEW_QUERIES = TILE_TOKENS >= 8 ? 8 : 4, /* so many keep their sums in registers */
     FEW_VECTORS = 2                         /* of sixteen keys or columns, where registers allow it */
 };
-static_assert(KEYS_ABREAST % (16 * FEW_VECTORS) == 0, "the keys of a tile lie in one group");
+static_assert(KEY_INTERLEAVE % (16 * FEW_VECTORS) == 0, "the keys of a tile lie in one group");
 
 /* Vectors beside each other for a number of queries: together they fill the registers. */
 ALWAYS_INLINE int few_vectors(int queries)

@@ -7,8 +7,8 @@
 
 #include "kernels/simd/attend_block.h"
 
-static_assert(KEYS_ABREAST % PANEL_ROWS == 0, "a panel of keys lies in one group");
-static_assert(ATTEND_BLOCK <= PANEL_DEPTH, "a block's values fit a panel");
+static_assert(KEY_INTERLEAVE % PANEL_ROWS == 0, "a panel of keys lies in one group");
+static_assert(ATTEND_BLOCK <= ATTEND_DEPTH, "a block's values fit a panel");
 
 /* panel[k][i] = element c + k of the key at position j + i of the block, k < depth; c % 32 == 0. */
 ALWAYS_INLINE void panel_from_keys(kv_type type, const attention *a, int64_t j, int64_t c, int64_t depth, float *out)
@@ -32,8 +32,8 @@ ALWAYS_INLINE void panel_from_keys(kv_type type, const attention *a, int64_t j, 
 ALWAYS_INLINE void panel_scores(kv_type type, attention *a)
 {
     for (int64_t j = a->from / PANEL_ROWS * PANEL_ROWS; j < a->to; j += PANEL_ROWS)
-        for (int64_t c = 0; c < a->key_dim; c += PANEL_DEPTH) {
-            int64_t depth = a->key_dim - c < PANEL_DEPTH ? a->key_dim - c : PANEL_DEPTH;
+        for (int64_t c = 0; c < a->key_dim; c += ATTEND_DEPTH) {
+            int64_t depth = a->key_dim - c < ATTEND_DEPTH ? a->key_dim - c : ATTEND_DEPTH;
             panel_from_keys(type, a, j, c, depth, a->p);
             panel_multiply(a->p, depth, a->q + c, a->q_stride, a->m, &a->score[0][j], ATTEND_BLOCK, PANEL_ROWS, c == 0);
         }
@@ -45,18 +45,18 @@ ALWAYS_INLINE void panel_scores(kv_type type, attention *a)
 ALWAYS_INLINE void panel_from_key_elements(kv_type type, dtype t, const attention *a, int64_t c, int64_t width,
                                            float *out)
 {
-    for (int64_t j = a->from / KEYS_ABREAST * KEYS_ABREAST; j < a->to; j += KEYS_ABREAST) {
-        int64_t place, line = KEYS_ABREAST * element_bytes(t);
+    for (int64_t j = a->from / KEY_INTERLEAVE * KEY_INTERLEAVE; j < a->to; j += KEY_INTERLEAVE) {
+        int64_t place, line = KEY_INTERLEAVE * element_bytes(t);
         const uint8_t *group = keys_at(a, j, &place), *numbers = key_numbers(type, group, a->key_dim);
-        float element[PANEL_ROWS][KEYS_ABREAST]; /* Q8_0's, times their scales */
+        float element[PANEL_ROWS][KEY_INTERLEAVE]; /* Q8_0's, times their scales */
         if (type != KV_Q8_0) {
-            panel_from_rows(t, numbers + c * line, line, width, 0, KEYS_ABREAST, out + j * PANEL_ROWS);
+            panel_from_rows(t, numbers + c * line, line, width, 0, KEY_INTERLEAVE, out + j * PANEL_ROWS);
             continue;
         }
         for (int64_t i = 0; i < width; i++)
-            for (int64_t v = 0; v < KEYS_ABREAST; v += 16)
+            for (int64_t v = 0; v < KEY_INTERLEAVE; v += 16)
                 f32x16_store(element[i] + v, key_elements(type, numbers, v, c + i, key_scales(type, group, v, c + i)));
-        panel_from_rows(DTYPE_F32, (const uint8_t *)element, sizeof *element, width, 0, KEYS_ABREAST,
+        panel_from_rows(DTYPE_F32, (const uint8_t *)element, sizeof *element, width, 0, KEY_INTERLEAVE,
                         out + j * PANEL_ROWS);
     }
 }

@@ -21,7 +21,7 @@
  *
  *   interleave(t, p, stride, out, ld)        64 bytes of each of sixteen rows of F32, F16 or BF16, `stride` bytes
  *                                            apart: number j of row i, as a float, goes to out[j * ld + i]
- *   direct_rows(t, p, stride, cols, x, y)    y[i] = row i times x, for DIRECT_ROWS rows of whole 64 bytes
+ *   gemv(t, p, stride, cols, x, y)    y[i] = row i times x, for GEMV_ROWS rows of whole 64 bytes
  *
  * those below where it has something faster, with a macro of that name defined:
  *

@@ -150,6 +150,6 @@ ALWAYS_INLINE void f32x16_store_i8(void *p, f32x16 v)
     _mm_storeu_si128(p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
 }
 
-#include "kernels/x86/columns_avx2.h"
+#include "kernels/x86/gemv_float_avx2.h"
 
 #endif

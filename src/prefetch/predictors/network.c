@@ -110,7 +110,7 @@ static void learn(network *s, int layer)
     int64_t hidden = s->config.hidden, all = SPAN * (int64_t)s->config.experts;
     int64_t outputs = span_of(s, layer) * (int64_t)s->config.experts;
     float *w1 = w1_of(s, layer), *w2 = w2_of(s, layer), rows = sqrtf((float)s->n), rate[OBSERVED_TOKENS_MAX];
-    kernels->ops[DTYPE_F32].matrix_in_out(w2, UNITS * sizeof(float), outputs, UNITS, h->probs, all, s->n, s->back,
+    kernels->ops[DTYPE_F32].matmul_kn(w2, UNITS * sizeof(float), outputs, UNITS, h->probs, all, s->n, s->back,
                                           UNITS);
     for (int64_t row = 0; row < s->n; row++) {
         float squares = 1;

@@ -1,10 +1,10 @@
-/* ints_avx512.h - exact integer sums with VNNI: dpbusd multiplies unsigned weights with signed activations and adds
- * four products to each 32-bit lane without saturation. See quants.h. */
-#ifndef ODMOE_KERNELS_X86_INTS_AVX512_H
-#define ODMOE_KERNELS_X86_INTS_AVX512_H
+/* dot_i8_avx512.h - exact integer sums with VNNI: dpbusd multiplies unsigned weights with signed activations and adds
+ * four products to each 32-bit lane without saturation. See gemm_quant.h. */
+#ifndef ODMOE_KERNELS_X86_DOT_I8_AVX512_H
+#define ODMOE_KERNELS_X86_DOT_I8_AVX512_H
 
 #include "kernels/act.h"
-#include "kernels/simd/floats.h"
+#include "kernels/simd/gemm_float.h"
 #include "kernels/x86/unpack.h"
 
 enum { INT_TOKENS = 6 }; /* 2 x 12 of 32 registers hold sums */
@@ -32,7 +32,7 @@ ALWAYS_INLINE void panel_scales(quant_kind kind, __m256i scale, uint32_t *out)
 enum { ROW_TOKENS = 1 }; /* that rows are multiplied with at a time */
 enum { ROW_UNROLL = 8 }; /* rows side by side in the code */
 
-/* From here on a panel pays. */
+/* The smallest number of tokens for which packing a panel is faster. */
 ALWAYS_INLINE int panel_tokens(dtype t)
 {
     return 3;
@@ -45,7 +45,7 @@ ALWAYS_INLINE row_sums row_sums_zero(void)
     return _mm256_setzero_si256();
 }
 /* out[i] = sum of the lanes of v[i] */
-ALWAYS_INLINE __m256i fold_eight(const row_sums v[8])
+ALWAYS_INLINE __m256i hsum8(const row_sums v[8])
 {
     __m256i low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
     __m256i high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));

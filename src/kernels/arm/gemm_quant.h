@@ -1,32 +1,32 @@
-/* quants.h - products of quantised weights with 8-bit activations on NEON, with the dot product instructions where the
+/* gemm_quant.h - products of quantised weights with 8-bit activations on NEON, with the dot product instructions where the
  * compiler may use them.
  *
- * The order of additions is the one of x86/quants.h, so the bits are the same: per block exact integer sums, then
+ * The order of additions is the one of x86/gemm_quant.h, so the bits are the same: per block exact integer sums, then
  * y = fma(d * a.d, S, y), and for types with a minimum y = fma(-m * a.d, M, y). Blocks are decoded to signed bytes
  * (block_ints); few tokens go row by row, many tokens through panels of 16 rows and 256 columns. A panel is the
- * transpose of 16 records of 32-bit words, the word w of all rows side by side at panel[16 w]:
+ * transpose of 16 packed rows of 32-bit words, the word w of all rows side by side at panel[16 w]:
  *
  *   0 weights, four a word | 64 scales | 80 minimums | 96 d | 97 m          (blocks of 256)
  *   0 weights | 64 eight d | 72 eight m                                      (blocks of 32)
  */
-#ifndef ODMOE_KERNELS_ARM_QUANTS_H
-#define ODMOE_KERNELS_ARM_QUANTS_H
+#ifndef ODMOE_KERNELS_ARM_GEMM_QUANT_H
+#define ODMOE_KERNELS_ARM_GEMM_QUANT_H
 
 #include "kernels/act.h"
 #include "kernels/blocks.h"
-#include "kernels/simd/floats.h"
+#include "kernels/simd/gemm_float.h"
 #include "kernels/tables.h"
 
 enum {
-    PANEL_TOKENS = 3, /* from here on a panel pays */
+    PANEL_TOKENS = 3, /* the smallest number of tokens for which packing a panel is faster */
     INT_TOKENS = 2,   /* of a tile: 16 sums and 6 operands of 32 registers */
-    RECORD = 112,     /* words */
-    RECORD_SCALE = 64,
-    RECORD_MIN = 80,
-    RECORD_D = 96,
-    RECORD_M = 97,
-    RECORD_D32 = 64,
-    RECORD_M32 = 72
+    PACKED_ROW = 112, /* words */
+    PACKED_ROW_SCALE = 64,
+    PACKED_ROW_MIN = 80,
+    PACKED_ROW_D = 96,
+    PACKED_ROW_M = 97,
+    PACKED_ROW_D32 = 64,
+    PACKED_ROW_M32 = 72
 };
 
 ALWAYS_INLINE bool has_min(dtype t)
@@ -34,7 +34,7 @@ ALWAYS_INLINE bool has_min(dtype t)
     return t == DTYPE_Q2_K || t == DTYPE_Q4_K || t == DTYPE_Q5_K || t == DTYPE_Q4_1 || t == DTYPE_Q5_1;
 }
 
-/* Each lane of sum plus four products. The weights are at least -128, activations at least -127, so that two products
+/* Each lane of sum plus four products. Weights are -128 or more, activations -127 or more, so that two products
  * fit 16 bits. */
 ALWAYS_INLINE int32x4_t four_products(int32x4_t sum, int8x16_t w, int8x16_t a)
 {
@@ -54,7 +54,7 @@ ALWAYS_INLINE float row_256(dtype t, const uint8_t *weights, int64_t cols, const
     float sum = 0;
     for (int64_t c = 0; c < cols; c += 256, a++, weights += block_size[t].bytes) {
         block_decoders[t](weights, &b);
-        int32x4_t products = vdupq_n_s32(0), least = vdupq_n_s32(0);
+        int32x4_t products = vdupq_n_s32(0), mins = vdupq_n_s32(0);
         for (int j = 0; j < 16; j++) {
             int32x4_t each = four_products(vdupq_n_s32(0), vld1q_s8(b.q + 16 * j), vld1q_s8(a->q + 16 * j));
             products = vmlaq_n_s32(products, each, b.scale[j]);
@@ -63,8 +63,8 @@ ALWAYS_INLINE float row_256(dtype t, const uint8_t *weights, int64_t cols, const
         if (!has_min(t))
             continue;
         for (int j = 0; j < 16; j += 4)
-            least = vmlal_s16(least, vld1_s16(b.min + j), vld1_s16(a->sum16 + j));
-        sum = __builtin_fmaf(-(b.m * a->d), (float)vaddvq_s32(least), sum);
+            mins = vmlal_s16(mins, vld1_s16(b.min + j), vld1_s16(a->sum16 + j));
+        sum = __builtin_fmaf(-(b.m * a->d), (float)vaddvq_s32(mins), sum);
     }
     return sum;
 }
@@ -84,7 +84,7 @@ ALWAYS_INLINE float row_32(dtype t, const uint8_t *weights, int64_t cols, const 
     return sum;
 }
 
-ALWAYS_INLINE float quant_dot(dtype t, const void *row, const void *act, int64_t cols)
+ALWAYS_INLINE float quant_row(dtype t, const void *row, const void *act, int64_t cols)
 {
     return block_size[t].length == 32 ? row_32(t, row, cols, act) : row_256(t, row, cols, act);
 }
@@ -96,38 +96,39 @@ ALWAYS_INLINE void store_float(uint32_t *word, float f)
     memcpy(word, &f, 4);
 }
 
-/* One row's record; `width` columns, 256 or, at the end of a row of blocks of 32, fewer. */
-ALWAYS_INLINE void fill_record(dtype t, const uint8_t *block, int width, uint32_t *record)
+/* One row's packed_row; `width` columns, 256 or, at the end of a row of blocks of 32, fewer. */
+ALWAYS_INLINE void pack_row(dtype t, const uint8_t *block, int width, uint32_t *packed_row)
 {
     block_ints b;
     if (block_size[t].length == 32) {
         for (int j = 0; j < width / 32; j++, block += block_size[t].bytes) {
             block_decoders[t](block, &b);
-            memcpy(record + 8 * j, b.q, 32);
-            store_float(record + RECORD_D32 + j, b.d);
-            store_float(record + RECORD_M32 + j, b.m);
+            memcpy(packed_row + 8 * j, b.q, 32);
+            store_float(packed_row + PACKED_ROW_D32 + j, b.d);
+            store_float(packed_row + PACKED_ROW_M32 + j, b.m);
         }
         return;
     }
     block_decoders[t](block, &b);
-    memcpy(record, b.q, 256);
+    memcpy(packed_row, b.q, 256);
     for (int j = 0; j < 16; j++) {
-        record[RECORD_SCALE + j] = (uint32_t)b.scale[j];
-        record[RECORD_MIN + j] = (uint32_t)b.min[j];
+        packed_row[PACKED_ROW_SCALE + j] = (uint32_t)b.scale[j];
+        packed_row[PACKED_ROW_MIN + j] = (uint32_t)b.min[j];
     }
-    store_float(record + RECORD_D, b.d);
-    store_float(record + RECORD_M, b.m);
+    store_float(packed_row + PACKED_ROW_D, b.d);
+    store_float(packed_row + PACKED_ROW_M, b.m);
 }
 
 ALWAYS_INLINE void fill_panel(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c, int width,
                               uint32_t *out)
 {
-    uint32_t record[16][RECORD];
-    memset(record, 0, sizeof record);
+    uint32_t packed_row[16][PACKED_ROW];
+    memset(packed_row, 0, sizeof packed_row);
     for (int64_t i = 0; i < height; i++)
-        fill_record(t, weights + i * row_bytes + c / block_size[t].length * block_size[t].bytes, width, record[i]);
-    for (int w = 0; w < RECORD; w += 16)
-        f32x16_interleave(DTYPE_F32, (const uint8_t *)(record[0] + w), sizeof record[0], (float *)(out + w * 16), 16);
+        pack_row(t, weights + i * row_bytes + c / block_size[t].length * block_size[t].bytes, width, packed_row[i]);
+    for (int w = 0; w < PACKED_ROW; w += 16)
+        f32x16_interleave(DTYPE_F32, (const uint8_t *)(packed_row[0] + w), sizeof packed_row[0],
+                          (float *)(out + w * 16), 16);
 }
 
 /* Rows 4 v … 4 v + 3 of a panel's word. */
@@ -174,18 +175,18 @@ ALWAYS_INLINE void tile_256(bool min, int tokens, const uint32_t *p, const act_q
         byte_products(tokens, p + 64 * j, 4, a->q + 16 * j, act_row, each);
         for (int t = 0; t < tokens; t++)
             for (int v = 0; v < 4; v++)
-                sum[t][v] = vmlaq_s32(sum[t][v], each[t][v], words(p, RECORD_SCALE + j, v));
+                sum[t][v] = vmlaq_s32(sum[t][v], each[t][v], words(p, PACKED_ROW_SCALE + j, v));
     }
     for (int t = 0; t < tokens; t++, y += ldy, a = (const act_q8k *)((const char *)a + act_row)) {
-        f32x16 total = add_scaled_sums(sum_load(y, height, fresh), p, RECORD_D, a->d, sum[t]);
+        f32x16 total = add_scaled_sums(sum_load(y, height, fresh), p, PACKED_ROW_D, a->d, sum[t]);
         if (min) {
-            int32x4_t least[4];
+            int32x4_t mins[4];
             for (int v = 0; v < 4; v++) {
-                least[v] = vdupq_n_s32(0);
+                mins[v] = vdupq_n_s32(0);
                 for (int j = 0; j < 16; j++)
-                    least[v] = vmlaq_n_s32(least[v], words(p, RECORD_MIN + j, v), a->sum16[j]);
+                    mins[v] = vmlaq_n_s32(mins[v], words(p, PACKED_ROW_MIN + j, v), a->sum16[j]);
             }
-            total = add_scaled_sums(total, p, RECORD_M, -a->d, least);
+            total = add_scaled_sums(total, p, PACKED_ROW_M, -a->d, mins);
         }
         sum_store(y, total, height);
     }
@@ -202,10 +203,10 @@ ALWAYS_INLINE void tile_32(bool min, int tokens, const uint32_t *p, int blocks, 
         byte_products(tokens, p + 128 * b, 8, a->q, act_row, each);
         for (int t = 0; t < tokens; t++) {
             const act_q8 *at = (const act_q8 *)((const char *)a + t * act_row);
-            total[t] = add_scaled_sums(total[t], p, RECORD_D32 + b, at->d, each[t]);
+            total[t] = add_scaled_sums(total[t], p, PACKED_ROW_D32 + b, at->d, each[t]);
             if (min) {
                 int32x4_t s = vdupq_n_s32(at->sum);
-                total[t] = add_scaled_sums(total[t], p, RECORD_M32 + b, -at->d, (const int32x4_t[4]){s, s, s, s});
+                total[t] = add_scaled_sums(total[t], p, PACKED_ROW_M32 + b, -at->d, (const int32x4_t[4]){s, s, s, s});
             }
         }
     }
@@ -242,21 +243,26 @@ static void tiles_32(bool min, const uint32_t *p, int width, const char *act, in
     tiles(true, min, p, width, act, act_row, n, y, ldy, height, fresh);
 }
 
-ALWAYS_INLINE void quant_matrix(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+/* fill_panel for one type, a function of its own: its packed rows and the panel would be too much for one frame. */
+typedef void fill_panel_of_type(const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c, int width,
+                                uint32_t *out);
+
+ALWAYS_INLINE void quant_matmul(dtype t, fill_panel_of_type *fill, const uint8_t *weights, int64_t row_bytes,
+                                int64_t rows, int64_t cols, const char *act, int64_t act_row, int64_t n, float *y,
+                                int64_t ldy)
 {
     if (n < PANEL_TOKENS) {
         for (int64_t r = 0; r < rows; r++)
             for (int64_t token = 0; token < n; token++)
-                y[token * ldy + r] = quant_dot(t, weights + r * row_bytes, act + token * act_row, cols);
+                y[token * ldy + r] = quant_row(t, weights + r * row_bytes, act + token * act_row, cols);
         return;
     }
-    uint32_t panel_words[RECORD * 16];
+    uint32_t panel_words[PACKED_ROW * 16];
     for (int64_t r = 0; r < rows; r += 16) {
         int64_t height = rows - r < 16 ? rows - r : 16;
         for (int64_t c = 0; c < cols; c += 256) {
             int width = cols - c < 256 ? (int)(cols - c) : 256;
-            fill_panel(t, weights + r * row_bytes, row_bytes, height, c, width, panel_words);
+            fill(weights + r * row_bytes, row_bytes, height, c, width, panel_words);
             if (block_size[t].length == 32)
                 tiles_32(has_min(t), panel_words, width, act + c / 32 * (int64_t)sizeof(act_q8), act_row, n, y + r, ldy,
                          height, c == 0);

@@ -1,8 +1,8 @@
-/* columns_avx2.h - columns of float rows with AVX2: a lane is a row. Eight rows are taken at a time, 16 bytes of each:
+/* gemv_float_avx2.h - columns of float rows with AVX2: a lane is a row. Eight rows are taken at a time, 16 bytes of each:
  * so much fits the registers, and loading the rows i and i + 4 into the halves of one leaves shuffles within halves.
  * Crossing them takes eight operations on cores of 128-bit units. See simd/f32x16.h. */
-#ifndef ODMOE_KERNELS_X86_COLUMNS_AVX2_H
-#define ODMOE_KERNELS_X86_COLUMNS_AVX2_H
+#ifndef ODMOE_KERNELS_X86_GEMV_FLOAT_AVX2_H
+#define ODMOE_KERNELS_X86_GEMV_FLOAT_AVX2_H
 
 enum { LINE = 64, STEP = 16 }; /* bytes of the cache's lines, and of a row at a time */
 
@@ -108,9 +108,9 @@ ALWAYS_INLINE __m256 add_columns(dtype t, const uint8_t *p, int64_t stride, cons
  * that lie a power of 2 apart share the few places that the first cache has for a line. Meanwhile the rows that come
  * next are called into it, in the order of memory. */
 #define F32X16_COLUMNS
-enum { DIRECT_ROWS = 16 };
-ALWAYS_INLINE void f32x16_direct_rows(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t cols, const float *x,
-                                      float *y)
+enum { GEMV_ROWS = 16 };
+ALWAYS_INLINE void f32x16_gemv(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t cols, const float *x,
+                               float *y)
 {
     const int step = t == DTYPE_F32 ? 4 : 8, line = LINE / STEP * step; /* columns */
     const int64_t bytes = cols / step * STEP;

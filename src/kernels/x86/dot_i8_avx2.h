@@ -1,11 +1,11 @@
-/* ints_avx2.h - exact integer sums with AVX2. maddubs multiplies unsigned with signed bytes and adds two products in
+/* dot_i8_avx2.h - exact integer sums with AVX2. maddubs multiplies unsigned with signed bytes and adds two products in
  * 16 bits, saturating: weights are at most 128, activations at most 127, so a pair stays below 2^15, and for narrower
- * weights several pairs do. Signed weights give their sign to the activation. See quants.h. */
-#ifndef ODMOE_KERNELS_X86_INTS_AVX2_H
-#define ODMOE_KERNELS_X86_INTS_AVX2_H
+ * weights several pairs do. Signed weights give their sign to the activation. See gemm_quant.h. */
+#ifndef ODMOE_KERNELS_X86_DOT_I8_AVX2_H
+#define ODMOE_KERNELS_X86_DOT_I8_AVX2_H
 
 #include "kernels/act.h"
-#include "kernels/simd/floats.h"
+#include "kernels/simd/gemm_float.h"
 #include "kernels/x86/unpack.h"
 
 ALWAYS_INLINE __m256i panel_bytes(quant_kind kind, __m256i q)
@@ -36,7 +36,7 @@ ALWAYS_INLINE __m256i byte_pairs(bool is_signed, __m256i w, __m256i a)
 
 /* ---- few tokens ----
  *
- * Multiplying 16-bit sums by their scales is what a core does least of at a time, and a scale has to be spread over the
+ * Multiplying 16-bit sums by their scales is what a core does mins of at a time, and a scale has to be spread over the
  * lanes first. So sums of several sub-blocks are brought together in one register before, as long as 16 bits hold them:
  * halves of a register are added, registers interleaved and added, and each such step halves what is left to multiply.
  */
@@ -44,7 +44,7 @@ ALWAYS_INLINE __m256i byte_pairs(bool is_signed, __m256i w, __m256i a)
 enum { ROW_TOKENS = 2 }; /* that rows are multiplied with at a time */
 enum { ROW_UNROLL = 1 }; /* rows side by side in the code; more of the larger types would not fit its cache */
 
-/* From here on a panel pays: the sooner, the more it takes to unpack a block. */
+/* The smallest number of tokens for which packing a panel is faster; lower for types that take long to unpack. */
 ALWAYS_INLINE int panel_tokens(dtype t)
 {
     switch (t) {
@@ -83,15 +83,15 @@ ALWAYS_INLINE row_sums row_min_sums(quant_kind kind, __m256i min, const act_q8k 
 }
 
 /* out[i] = sum of the lanes of v[i] */
-ALWAYS_INLINE __m128i fold_four(const row_sums v[4])
+ALWAYS_INLINE __m128i hsum4(const row_sums v[4])
 {
     __m128i a = _mm_add_epi32(_mm_unpacklo_epi32(v[0], v[1]), _mm_unpackhi_epi32(v[0], v[1]));
     __m128i b = _mm_add_epi32(_mm_unpacklo_epi32(v[2], v[3]), _mm_unpackhi_epi32(v[2], v[3]));
     return _mm_add_epi32(_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b));
 }
-ALWAYS_INLINE __m256i fold_eight(const row_sums v[8])
+ALWAYS_INLINE __m256i hsum8(const row_sums v[8])
 {
-    return _mm256_set_m128i(fold_four(v + 4), fold_four(v));
+    return _mm256_set_m128i(hsum4(v + 4), hsum4(v));
 }
 
 /* Registers a and b interleaved by `bytes`, 2 or 4, halves added: twice the sub-blocks in as many lanes. */
@@ -367,11 +367,11 @@ ALWAYS_INLINE void tile_256(quant_kind kind, int run, int tokens, const uint32_t
                             float *y, int64_t ldy, int64_t height, bool fresh)
 {
     int subs = 256 / kind.sub, d_word = 64 + subs + subs / 2;
-    __m256i sum[INT_TOKENS][2], least[INT_TOKENS][2];
+    __m256i sum[INT_TOKENS][2], mins[INT_TOKENS][2];
     clear(tokens, sum);
     if (kind.has_min) {
-        clear(tokens, least);
-        bias_products(kind.sub, tokens, p, a, act_row, least);
+        clear(tokens, mins);
+        bias_products(kind.sub, tokens, p, a, act_row, mins);
     } else if (kind.offset) {
         bias_products(kind.sub, tokens, p, a, act_row, sum);
     }
@@ -385,7 +385,7 @@ ALWAYS_INLINE void tile_256(quant_kind kind, int run, int tokens, const uint32_t
         float *out = y + t * ldy, d = ((const act_q8k *)((const char *)a + t * act_row))->d;
         f32x16 total = add_scaled_sums(sum_load(out, height, fresh), p, d_word, d, 1, sum[t]);
         if (kind.has_min)
-            total = add_scaled_sums(total, p, d_word + 1, d, -1, least[t]);
+            total = add_scaled_sums(total, p, d_word + 1, d, -1, mins[t]);
         sum_store(out, total, height);
     }
 }

@@ -1,7 +1,7 @@
-/* vectors.h - functions of whole vectors, and the quantisation of activations. Sums run in sixteen lanes, element i in
+/* elementwise.h - functions of whole vectors, and the quantisation of activations. Sums run in sixteen lanes, element i in
  * lane i % 16, ascending; then the lanes are folded. Tails are vectors padded with what leaves the result alone. */
-#ifndef ODMOE_KERNELS_SIMD_VECTORS_H
-#define ODMOE_KERNELS_SIMD_VECTORS_H
+#ifndef ODMOE_KERNELS_SIMD_ELEMENTWISE_H
+#define ODMOE_KERNELS_SIMD_ELEMENTWISE_H
 
 #include <math.h>
 
@@ -56,34 +56,93 @@ static void softmax(float *x, int64_t n)
     }
 }
 
-/* e^-gate overflows to infinity for a very negative gate; the quotient is then 0, as it should be. */
-ALWAYS_INLINE void silu_mul_vectors(int n, const float *gate, const float *up, float *out)
+/* Gated activations: out = g / (1 + e^x) * u, where g, x and u are functions of gate and up. e^x overflows to infinity
+ * for a very negative gate; the quotient is then 0, as it should be. */
+typedef enum glu { GLU_SILU, GLU_SILU_CLAMPED, GLU_GELU } glu;
+
+typedef struct clamp {
+    float alpha, limit, offset; /* of GLU_SILU_CLAMPED */
+} clamp;
+
+ALWAYS_INLINE f32x16 glu_gate(glu kind, const clamp *c, f32x16 gate)
+{
+    return kind == GLU_SILU_CLAMPED ? f32x16_min(f32x16_set1(c->limit), gate) : gate;
+}
+
+ALWAYS_INLINE f32x16 glu_exponent(glu kind, const clamp *c, f32x16 g)
+{
+    if (kind == GLU_SILU)
+        return f32x16_sub(f32x16_zero(), g);
+    if (kind == GLU_SILU_CLAMPED)
+        return f32x16_mul(f32x16_set1(-c->alpha), g);
+    /* gelu(g) = g / 2 * (1 + tanh z) = g / (1 + e^-2z) with z = sqrt(2 / pi) * (g + 0.044715 g^3) */
+    f32x16 factor =
+        f32x16_fma(f32x16_mul(g, g), f32x16_set1(-2 * 0.7978845608f * 0.044715f), f32x16_set1(-2 * 0.7978845608f));
+    return f32x16_mul(factor, g);
+}
+
+ALWAYS_INLINE f32x16 glu_up(glu kind, const clamp *c, f32x16 up)
+{
+    if (kind != GLU_SILU_CLAMPED)
+        return up;
+    up = f32x16_max(f32x16_set1(-c->limit), f32x16_min(f32x16_set1(c->limit), up));
+    return f32x16_add(up, f32x16_set1(c->offset));
+}
+
+ALWAYS_INLINE void glu_vectors(glu kind, const clamp *c, int n, const float *gate, const float *up, float *out)
 {
     f32x16 e[4];
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++)
-        e[i] = f32x16_sub(f32x16_zero(), f32x16_load(gate + 16 * i));
+        e[i] = glu_exponent(kind, c, glu_gate(kind, c, f32x16_load(gate + 16 * i)));
     f32x16_exp_of(n, e);
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++) {
-        f32x16 silu = f32x16_div(f32x16_load(gate + 16 * i), f32x16_add(f32x16_set1(1.0f), e[i]));
-        f32x16_store(out + 16 * i, f32x16_mul(silu, f32x16_load(up + 16 * i)));
+        f32x16 g = glu_gate(kind, c, f32x16_load(gate + 16 * i));
+        f32x16 activated = f32x16_div(g, f32x16_add(f32x16_set1(1.0f), e[i]));
+        f32x16_store(out + 16 * i, f32x16_mul(activated, glu_up(kind, c, f32x16_load(up + 16 * i))));
+    }
+}
+
+ALWAYS_INLINE void glu_any(glu kind, const clamp *c, const float *gate, const float *up, float *out, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        glu_vectors(kind, c, 2, gate + i, up + i, out + i);
+    for (; i + 16 <= n; i += 16)
+        glu_vectors(kind, c, 1, gate + i, up + i, out + i);
+    if (i < n) {
+        float g[16] = {0}, u[16] = {0}, y[16];
+        memcpy(g, gate + i, (size_t)(n - i) * sizeof *g);
+        memcpy(u, up + i, (size_t)(n - i) * sizeof *u);
+        glu_vectors(kind, c, 1, g, u, y);
+        memcpy(out + i, y, (size_t)(n - i) * sizeof *y);
     }
 }
 
 static void silu_mul(const float *gate, const float *up, float *out, int64_t n)
 {
-    int64_t i = 0;
-    for (; i + 32 <= n; i += 32)
-        silu_mul_vectors(2, gate + i, up + i, out + i);
-    for (; i + 16 <= n; i += 16)
-        silu_mul_vectors(1, gate + i, up + i, out + i);
-    if (i < n) {
-        float g[16] = {0}, u[16] = {0}, y[16];
-        memcpy(g, gate + i, (size_t)(n - i) * sizeof *g);
-        memcpy(u, up + i, (size_t)(n - i) * sizeof *u);
-        silu_mul_vectors(1, g, u, y);
-        memcpy(out + i, y, (size_t)(n - i) * sizeof *y);
+    glu_any(GLU_SILU, NULL, gate, up, out, n);
+}
+
+static void silu_mul_clamped(const float *gate, const float *up, float *out, int64_t n, float alpha, float limit,
+                             float offset)
+{
+    clamp c = {alpha, limit, offset};
+    glu_any(GLU_SILU_CLAMPED, &c, gate, up, out, n);
+}
+
+static void gelu_mul(const float *gate, const float *up, float *out, int64_t n)
+{
+    glu_any(GLU_GELU, NULL, gate, up, out, n);
+}
+
+static void relu_squared(const float *x, float *out, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        int64_t width = n - i < 16 ? n - i : 16;
+        f32x16 v = f32x16_max(f32x16_zero(), f32x16_load_part(x + i, width));
+        f32x16_store_part(out + i, f32x16_mul(v, v), width);
     }
 }
 

@@ -1,4 +1,4 @@
-/* quants.h - products of quantised weights with 8-bit activations, for AVX2 and AVX-512 alike.
+/* gemm_quant.h - products of quantised weights with 8-bit activations, for AVX2 and AVX-512 alike.
  *
  * The result for one row and one token is a chain over the row's blocks, ascending:
  *
@@ -9,7 +9,7 @@
  * each block unpacked in registers straight from memory (`rows_*`), which keeps up with the memory bus. Many tokens: a
  * panel of PANEL_ROWS rows and 256 columns is unpacked once, interleaved, and serves all tokens from the first cache.
  *
- * A panel is made of records, one a row: 32-bit words, 64 of four weights each, then what scales them. Transposed, the
+ * A panel is made of packed rows, one a row: 32-bit words, 64 of four weights each, then what scales them. Transposed, the
  * word w of all rows lies side by side at panel[w * PANEL_ROWS]:
  *
  *   blocks of 256   0 weights | 64 scales | 64 + subs pairs of biases | d | m      (subs = 256 / quant_kind.sub)
@@ -17,20 +17,20 @@
  *
  * A bias multiplies the sum of a sub-block's activations: the minimum, or what the weights' offset makes of the scale.
  *
- * The arithmetic that differs between the two instruction sets is in ints_avx2.h and ints_avx512.h, included first:
- * ROW_TOKENS, ROW_UNROLL, row_sums, row_sums_256, sum_32, fold_eight (few tokens), panel_tokens (from how many on),
- * panel_bytes, panel_scales, panel_offset (how records are written), tiles_256, tiles_32 (many tokens). */
-#ifndef ODMOE_KERNELS_X86_QUANTS_H
-#define ODMOE_KERNELS_X86_QUANTS_H
+ * The arithmetic that differs between the two instruction sets is in dot_i8_avx2.h and dot_i8_avx512.h, included first:
+ * ROW_TOKENS, ROW_UNROLL, row_sums, row_sums_256, sum_32, hsum8 (few tokens), panel_tokens (from how many on),
+ * panel_bytes, panel_scales, panel_offset (how packed rows are written), tiles_256, tiles_32 (many tokens). */
+#ifndef ODMOE_KERNELS_X86_GEMM_QUANT_H
+#define ODMOE_KERNELS_X86_GEMM_QUANT_H
 
 /* ---- few tokens ---- */
 
-/* While `rows` rows are multiplied block by block, the rows after them are called into the cache, in the order of
- * memory and not of use, so that memory sees one stream: share i of what follows `ahead`, each line once. */
-ALWAYS_INLINE void call_ahead(const uint8_t *ahead, int i, int64_t block_bytes)
+/* Prefetch the next rows while these are multiplied block by block, in the order of addresses: one sequential stream for
+ * the memory controller. Call i fetches the i-th block_bytes behind `next`, each cache line once. */
+ALWAYS_INLINE void prefetch_rows(const uint8_t *next, int i, int64_t block_bytes)
 {
     for (int64_t line = (i * block_bytes + 63) / 64 * 64; line < (i + 1) * block_bytes; line += 64)
-        _mm_prefetch((const char *)ahead + line, _MM_HINT_T0);
+        _mm_prefetch((const char *)next + line, _MM_HINT_T0);
 }
 
 /* out[k][i] = row i times token k, for `rows` = 8 rows or 1 and `tokens` <= ROW_TOKENS, constants. A block is unpacked
@@ -40,13 +40,13 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weight
 {
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
-    const uint8_t *ahead = weights + rows * row_bytes;
+    const uint8_t *next = weights + rows * row_bytes;
     __m256 sum[ROW_TOKENS];
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
         sum[k] = _mm256_setzero_ps();
     for (int64_t c = 0; c < cols;
-         c += 256, act += sizeof(act_q8k), weights += block_bytes, ahead += rows * block_bytes) {
+         c += 256, act += sizeof(act_q8k), weights += block_bytes, next += rows * block_bytes) {
         const uint8_t *b[8];
         row_sums s[ROW_TOKENS][8], m[ROW_TOKENS][8];
 #pragma GCC unroll ROW_UNROLL
@@ -57,16 +57,16 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weight
                 s[k][i] = m[k][i] = row_sums_zero();
             if (i >= rows)
                 continue;
-            call_ahead(ahead, i, block_bytes);
+            prefetch_rows(next, i, block_bytes);
             row_sums_256(t, b[i], tokens, act, act_row, i, s, m);
         }
-        __m256 d = eight_scales_256(t, b), least = kind.has_min ? eight_halves(b, m_at(t)) : d;
+        __m256 d = eight_scales_256(t, b), mins = kind.has_min ? eight_halves(b, m_at(t)) : d;
 #pragma GCC unroll 4
         for (int k = 0; k < tokens; k++) {
             __m256 scale = _mm256_set1_ps(((const act_q8k *)(act + k * act_row))->d);
-            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(fold_eight(s[k])), sum[k]);
+            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(hsum8(s[k])), sum[k]);
             if (kind.has_min)
-                sum[k] = _mm256_fnmadd_ps(_mm256_mul_ps(least, scale), _mm256_cvtepi32_ps(fold_eight(m[k])), sum[k]);
+                sum[k] = _mm256_fnmadd_ps(_mm256_mul_ps(mins, scale), _mm256_cvtepi32_ps(hsum8(m[k])), sum[k]);
         }
     }
 #pragma GCC unroll 4
@@ -80,19 +80,19 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, int tokens, const uint8_t *weights
 {
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
-    const uint8_t *ahead = weights + rows * row_bytes;
+    const uint8_t *next = weights + rows * row_bytes;
     __m256 sum[ROW_TOKENS];
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
         sum[k] = _mm256_setzero_ps();
-    for (int64_t c = 0; c < cols; c += 32, act += sizeof(act_q8), weights += block_bytes, ahead += rows * block_bytes) {
+    for (int64_t c = 0; c < cols; c += 32, act += sizeof(act_q8), weights += block_bytes, next += rows * block_bytes) {
         const uint8_t *b[8];
         row_sums s[ROW_TOKENS][8];
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
             if (i < rows)
-                call_ahead(ahead, i, block_bytes);
+                prefetch_rows(next, i, block_bytes);
             __m256i q = unpack_32(t, b[i]);
 #pragma GCC unroll 4
             for (int k = 0; k < tokens; k++)
@@ -103,7 +103,7 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, int tokens, const uint8_t *weights
         for (int k = 0; k < tokens; k++) {
             const act_q8 *a = (const act_q8 *)(act + k * act_row);
             __m256 scale = _mm256_set1_ps(a->d);
-            __m256i total = _mm256_sub_epi32(fold_eight(s[k]), _mm256_set1_epi32(panel_offset(kind) * a->sum));
+            __m256i total = _mm256_sub_epi32(hsum8(s[k]), _mm256_set1_epi32(panel_offset(kind) * a->sum));
             sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(total), sum[k]);
             if (kind.has_min)
                 sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(added, scale), _mm256_set1_ps((float)a->sum), sum[k]);
@@ -130,14 +130,14 @@ ALWAYS_INLINE void rows_any(dtype t, int rows, int tokens, const uint8_t *weight
 
 /* ---- many tokens ---- */
 
-enum { RECORD = 96, RECORD_D32 = 64, RECORD_M32 = 72, RECORD_SCALES = 64 }; /* words; see above */
+enum { PACKED_ROW = 96, PACKED_ROW_D32 = 64, PACKED_ROW_M32 = 72, PACKED_ROW_SCALES = 64 }; /* words; see above */
 
 ALWAYS_INLINE void store_float(uint32_t *word, float f)
 {
     memcpy(word, &f, 4);
 }
 
-ALWAYS_INLINE void record_256(dtype t, const uint8_t *block, uint32_t *record)
+ALWAYS_INLINE void pack_row_256(dtype t, const uint8_t *block, uint32_t *packed_row)
 {
     quant_kind kind = kind_of(t);
     int subs = 256 / kind.sub;
@@ -145,10 +145,10 @@ ALWAYS_INLINE void record_256(dtype t, const uint8_t *block, uint32_t *record)
     unpack_256(t, block, &u);
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++)
-        _mm256_storeu_si256((__m256i *)record + j, panel_bytes(kind, u.q[j]));
-    panel_scales(kind, u.scale, record + RECORD_SCALES);
+        _mm256_storeu_si256((__m256i *)packed_row + j, panel_bytes(kind, u.q[j]));
+    panel_scales(kind, u.scale, packed_row + PACKED_ROW_SCALES);
     __m256i bias = kind.has_min ? u.min : _mm256_mullo_epi16(u.scale, _mm256_set1_epi16((short)-panel_offset(kind)));
-    uint32_t *after = record + RECORD_SCALES + subs;
+    uint32_t *after = packed_row + PACKED_ROW_SCALES + subs;
     if (kind.sub == 16)
         _mm256_storeu_si256((__m256i *)after, bias);
     else
@@ -159,15 +159,15 @@ ALWAYS_INLINE void record_256(dtype t, const uint8_t *block, uint32_t *record)
 }
 
 /* `blocks` <= 8 blocks of 32 */
-ALWAYS_INLINE void record_32(dtype t, const uint8_t *block, int blocks, uint32_t *record)
+ALWAYS_INLINE void pack_row_32(dtype t, const uint8_t *block, int blocks, uint32_t *packed_row)
 {
     quant_kind kind = kind_of(t);
     for (int j = 0; j < blocks; j++, block += block_size[t].bytes) {
-        _mm256_storeu_si256((__m256i *)record + j, panel_bytes(kind, unpack_32(t, block)));
-        store_float(record + RECORD_D32 + j,
+        _mm256_storeu_si256((__m256i *)packed_row + j, panel_bytes(kind, unpack_32(t, block)));
+        store_float(packed_row + PACKED_ROW_D32 + j,
                     t == DTYPE_MXFP4 ? block_e8m0_half(block[0]) : _cvtsh_ss(block_u16(block)));
         if (kind.has_min)
-            store_float(record + RECORD_M32 + j, _cvtsh_ss(block_u16(block + 2)));
+            store_float(packed_row + PACKED_ROW_M32 + j, _cvtsh_ss(block_u16(block + 2)));
     }
 }
 
@@ -178,34 +178,38 @@ ALWAYS_INLINE void fill_panel(dtype t, const uint8_t *weights, int64_t row_bytes
 {
     quant_kind kind = kind_of(t);
     bool small = block_size[t].length == 32;
-    int words = small || kind.sub == 32 ? 80 : RECORD;
-    uint32_t record[16][RECORD];
+    int words = small || kind.sub == 32 ? 80 : PACKED_ROW;
+    uint32_t packed_row[16][PACKED_ROW];
     for (int64_t first = 0; first < PANEL_ROWS && first < height; first += 16) {
         if (first + 16 > height || width < 256)
-            memset(record, 0, sizeof record);
+            memset(packed_row, 0, sizeof packed_row);
         for (int64_t i = 0; i < 16 && first + i < height; i++) {
             const uint8_t *block = weights + (first + i) * row_bytes + c / block_size[t].length * block_size[t].bytes;
             if (small)
-                record_32(t, block, width / 32, record[i]);
+                pack_row_32(t, block, width / 32, packed_row[i]);
             else
-                record_256(t, block, record[i]);
+                pack_row_256(t, block, packed_row[i]);
         }
         for (int w = 0; w < words; w += 16)
-            f32x16_interleave(DTYPE_F32, (const uint8_t *)(record[0] + w), sizeof record[0],
+            f32x16_interleave(DTYPE_F32, (const uint8_t *)(packed_row[0] + w), sizeof packed_row[0],
                               (float *)(out + w * PANEL_ROWS + first), PANEL_ROWS);
     }
 }
 
-ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                          const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+/* fill_panel for one type, a function of its own: its packed rows and the panel would be too much for one frame. */
+typedef void fill_panel_of_type(const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c, int width,
+                                uint32_t *out);
+
+ALWAYS_INLINE void panels(dtype t, fill_panel_of_type *fill, const uint8_t *weights, int64_t row_bytes, int64_t rows,
+                          int64_t cols, const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
 {
-    uint32_t panel_words[RECORD * PANEL_ROWS];
+    uint32_t panel_words[PACKED_ROW * PANEL_ROWS];
     quant_kind kind = kind_of(t);
     for (int64_t r = 0; r < rows; r += PANEL_ROWS) {
         int64_t height = rows - r < PANEL_ROWS ? rows - r : PANEL_ROWS;
         for (int64_t c = 0; c < cols; c += 256) {
             int width = cols - c < 256 ? (int)(cols - c) : 256;
-            fill_panel(t, weights + r * row_bytes, row_bytes, height, c, width, panel_words);
+            fill(weights + r * row_bytes, row_bytes, height, c, width, panel_words);
             if (block_size[t].length == 32)
                 tiles_32(kind, panel_words, width / 32, act + c / 32 * (int64_t)sizeof(act_q8), act_row, n, y + r, ldy,
                          height, c == 0);
@@ -216,11 +220,12 @@ ALWAYS_INLINE void panels(dtype t, const uint8_t *weights, int64_t row_bytes, in
     }
 }
 
-ALWAYS_INLINE void quant_matrix(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                const char *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
+ALWAYS_INLINE void quant_matmul(dtype t, fill_panel_of_type *fill, const uint8_t *weights, int64_t row_bytes,
+                                int64_t rows, int64_t cols, const char *act, int64_t act_row, int64_t n, float *y,
+                                int64_t ldy)
 {
     if (n >= panel_tokens(t)) {
-        panels(t, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);
+        panels(t, fill, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);
         return;
     }
     for (int64_t r = 0; r + 8 <= rows; r += 8) {
@@ -236,13 +241,6 @@ ALWAYS_INLINE void quant_matrix(dtype t, const uint8_t *weights, int64_t row_byt
         for (int64_t token = 0; token < n; token++)
             rows_any(t, 1, 1, weights + r * row_bytes, 0, cols, act + token * act_row, act_row, y + token * ldy + r,
                      ldy);
-}
-
-ALWAYS_INLINE float quant_dot(dtype t, const void *row, const void *act, int64_t cols)
-{
-    float y;
-    rows_any(t, 1, 1, row, 0, cols, act, 0, &y, 1);
-    return y;
 }
 
 #endif

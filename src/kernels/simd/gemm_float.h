@@ -1,21 +1,21 @@
-/* floats.h - products with F32, F16 and BF16 weights, in both orientations.
+/* gemm_float.h - products with F32, F16 and BF16 weights, in both orientations.
  *
  * Every output is one chain of fused multiply-adds, columns (or, in the other orientation, rows) ascending, so it can
  * depend on neither the number of rows and tokens nor the instruction set. Side by side are outputs: a panel of
  * PANEL_ROWS weight rows is converted to float32 and interleaved, PANEL_DEPTH columns at a time, and then serves all
  * tokens; a tile of TILE_TOKENS tokens by the panel keeps its sums in registers. Between two panels of the same rows
  * the sums rest in y. */
-#ifndef ODMOE_KERNELS_SIMD_FLOATS_H
-#define ODMOE_KERNELS_SIMD_FLOATS_H
+#ifndef ODMOE_KERNELS_SIMD_GEMM_FLOAT_H
+#define ODMOE_KERNELS_SIMD_GEMM_FLOAT_H
 
 #include "kernels/kernels.h"
 #include "kernels/simd/f32x16.h"
 
 enum {
     PANEL_ROWS = 16 * TILE_VECTORS,
-    PANEL_DEPTH = 128,   /* 8 or 16 KiB of panel: half of the first cache */
-    STREAMED_TOKENS = 3, /* up to so many, weights (in, out) are used as they stream by */
-    STREAM_WIDTH = 1024  /* columns of y that stay in the first cache meanwhile */
+    PANEL_DEPTH = TILE_VECTORS > 1 ? 96 : 128, /* 12 or 8 KiB of panel, on the stack and in the first cache */
+    STREAMED_TOKENS = 3,                       /* up to so many, weights (in, out) are used as they stream by */
+    STREAM_WIDTH = 1024                        /* columns of y that stay in the first cache meanwhile */
 };
 
 ALWAYS_INLINE bool two_bytes(dtype t)
@@ -70,7 +70,7 @@ ALWAYS_INLINE f32x16 row_load_part(dtype t, const uint8_t *row, int64_t c, int64
 /* ---- columns of rows, where the instruction set has no way of its own to them ---- */
 #ifndef F32X16_COLUMNS
 
-enum { DIRECT_ROWS = 32 };
+enum { GEMV_ROWS = 32 };
 
 /* 64 bytes of sixteen rows: v[j] is word j of all rows. Two-byte types have two columns in a word, which `part`
  * separates. */
@@ -123,19 +123,19 @@ ALWAYS_INLINE f32x16 add_columns(dtype t, const uint8_t *p, int64_t stride, cons
     return sum;
 }
 
-ALWAYS_INLINE void f32x16_direct_rows(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t cols, const float *x,
-                                      float *y)
+ALWAYS_INLINE void f32x16_gemv(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t cols, const float *x,
+                               float *y)
 {
-    f32x16 sum[DIRECT_ROWS / 16];
+    f32x16 sum[GEMV_ROWS / 16];
 #pragma GCC unroll 4
-    for (int v = 0; v < DIRECT_ROWS / 16; v++)
+    for (int v = 0; v < GEMV_ROWS / 16; v++)
         sum[v] = f32x16_zero();
     for (int64_t c = 0; c < cols; c += group_columns(t), weights += 64)
 #pragma GCC unroll 4
-        for (int v = 0; v < DIRECT_ROWS / 16; v++)
+        for (int v = 0; v < GEMV_ROWS / 16; v++)
             sum[v] = add_columns(t, weights + 16 * v * row_bytes, row_bytes, x + c, sum[v]);
 #pragma GCC unroll 4
-    for (int v = 0; v < DIRECT_ROWS / 16; v++)
+    for (int v = 0; v < GEMV_ROWS / 16; v++)
         f32x16_store(y + 16 * v, sum[v]);
 }
 
@@ -254,14 +254,14 @@ static void panel_multiply(const float *p, int64_t depth, const float *x, int64_
         multiply_tiles(1, p, depth, x, ldx, n, y, ldy, height, fresh);
 }
 
-ALWAYS_INLINE void float_matrix(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+ALWAYS_INLINE void float_matmul(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
                                 const void *act, int64_t act_row, int64_t n, float *y, int64_t ldy)
 {
     panel p;
     int64_t r = 0;
     if (n == 1 && cols % group_columns(t) == 0)
-        for (; r + DIRECT_ROWS <= rows; r += DIRECT_ROWS)
-            f32x16_direct_rows(t, (const uint8_t *)weights + r * row_bytes, row_bytes, cols, act, y + r);
+        for (; r + GEMV_ROWS <= rows; r += GEMV_ROWS)
+            f32x16_gemv(t, (const uint8_t *)weights + r * row_bytes, row_bytes, cols, act, y + r);
     for (; r < rows; r += PANEL_ROWS) {
         const uint8_t *w = (const uint8_t *)weights + r * row_bytes;
         int64_t height = rows - r < PANEL_ROWS ? rows - r : PANEL_ROWS;
@@ -274,8 +274,8 @@ ALWAYS_INLINE void float_matrix(dtype t, const void *weights, int64_t row_bytes,
 }
 
 /* Few tokens: each weight is used as it comes from memory, y's columns stay in the first cache. */
-ALWAYS_INLINE void stream_in_out(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                 const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
+ALWAYS_INLINE void stream_kn(dtype t, const uint8_t *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                             const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
 {
     for (int64_t token = 0; token < n; token++)
         memset(y + token * ldy, 0, (size_t)cols * sizeof *y);
@@ -293,13 +293,13 @@ ALWAYS_INLINE void stream_in_out(dtype t, const uint8_t *weights, int64_t row_by
         }
 }
 
-ALWAYS_INLINE void float_matrix_in_out(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
-                                       const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
+ALWAYS_INLINE void float_matmul_kn(dtype t, const void *weights, int64_t row_bytes, int64_t rows, int64_t cols,
+                                   const float *x, int64_t ldx, int64_t n, float *y, int64_t ldy)
 {
     if (n <= STREAMED_TOKENS) {
         for (int64_t c = 0; c < cols; c += STREAM_WIDTH)
-            stream_in_out(t, (const uint8_t *)weights + c * element_bytes(t), row_bytes, rows,
-                          cols - c < STREAM_WIDTH ? cols - c : STREAM_WIDTH, x, ldx, n, y + c, ldy);
+            stream_kn(t, (const uint8_t *)weights + c * element_bytes(t), row_bytes, rows,
+                      cols - c < STREAM_WIDTH ? cols - c : STREAM_WIDTH, x, ldx, n, y + c, ldy);
         return;
     }
     panel p;
@@ -311,19 +311,6 @@ ALWAYS_INLINE void float_matrix_in_out(dtype t, const void *weights, int64_t row
             panel_multiply(p, depth, x + r, ldx, n, y + c, ldy, width, r == 0);
         }
     }
-}
-
-ALWAYS_INLINE float float_dot(dtype t, const void *row, const void *act, int64_t cols)
-{
-    const float *x = act;
-    float w[16], sum = 0;
-    for (int64_t c = 0; c < cols; c += 16) {
-        int64_t n = cols - c < 16 ? cols - c : 16;
-        f32x16_store(w, n == 16 ? row_load(t, row, c) : row_load_part(t, row, c, n));
-        for (int64_t k = 0; k < n; k++)
-            sum = __builtin_fmaf(w[k], x[c + k], sum);
-    }
-    return sum;
 }
 
 ALWAYS_INLINE void float_dequantise(dtype t, const void *weights, float *out, int64_t n)
