@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "base/replace.h"
+#include "base/atomic_file.h"
 
 #define ALIGN 64 /* of the data: the header is padded with blanks */
 
@@ -108,13 +108,13 @@ static bool put_all(int fd, const char *header, const odmoe_tensor *tensors, int
 
 odmoe_status safetensors_write(const char *path, const odmoe_tensor *tensors, int n, odmoe_error *err)
 {
-    replacement r;
+    atomic_file r;
     char *header = make_header(tensors, n, err);
     if (!header)
         return err ? err->code : ODMOE_ERR_MEMORY;
-    odmoe_status status = replace_begin(path, &r, err);
+    odmoe_status status = atomic_file_begin(path, &r, err);
     if (!status)
-        status = replace_finish(&r, put_all(r.fd, header, tensors, n) ? 0 : errno ? errno : EIO, err);
+        status = atomic_file_finish(&r, put_all(r.fd, header, tensors, n) ? 0 : errno ? errno : EIO, err);
     free(header);
     return status;
 }
