@@ -160,6 +160,11 @@ static int sync_folder(char *path)
     return error == EACCES || error == EINVAL ? 0 : error;
 }
 
+odmoe_status atomic_file_error(const atomic_file *f, int error, odmoe_error *err)
+{
+    return failed(f->named, error, err);
+}
+
 static int give_name(const atomic_file *f)
 {
     char link[PROC_LINK_MAX];

@@ -24,12 +24,14 @@ typedef struct atomic_file {
  * Errors   ERR_IO: the folder cannot be written, or `path` is something that must not be replaced (a device, a FIFO, a
  *          folder); ERR_MEMORY. Nothing is left to finish then.
  * atomic_file_write - all bytes of data, at a place of the file. 0, or the errno of what failed.
+ * atomic_file_error - the message of such an errno, with the file's name; returns ERR_IO.
  * atomic_file_finish - error 0: everything has been written, take the file; else an errno: drop it, `path` stays as it
  * was.
  * Errors   ERR_IO with the reason, the one passed in included; nothing is left behind but the old file, or the new one
  *          where only the folder could not be brought to the disk. */
 odmoe_status atomic_file_begin(const char *path, atomic_file *out, odmoe_error *err);
 int atomic_file_write(const atomic_file *f, const void *data, uint64_t bytes, uint64_t offset);
+odmoe_status atomic_file_error(const atomic_file *f, int error, odmoe_error *err);
 odmoe_status atomic_file_finish(atomic_file *f, int error, odmoe_error *err);
 /* atomic_file_drop - finish without a new file and without a message. */
 void atomic_file_drop(atomic_file *f);
