@@ -10,6 +10,7 @@
 #include "odmoe_tensors.h"
 #include "odmoe_train.h"
 #include "options.h"
+#include "unfinished.h"
 
 enum { KEY_CASE = KEY_COMMAND, KEY_OUT, KEY_BACKWARD, KEY_RAM, KEY_KERNELS };
 enum { HEADER_BYTES_MAX = 1 << 20 };
@@ -248,6 +249,14 @@ static odmoe_status run_layer(const layer_case *c, const layer_options *o, odmoe
     return status;
 }
 
+static int64_t numbers_of(const odmoe_tensor *t)
+{
+    int64_t n = 1;
+    for (int32_t d = 0; d < t->dims; d++)
+        n *= t->shape[d];
+    return n;
+}
+
 static odmoe_status save(const layer_case *c, const layer_options *o, const results *r, odmoe_error *err)
 {
     const odmoe_tensor tensors[] = {
@@ -261,7 +270,17 @@ static odmoe_status save(const layer_case *c, const layer_options *o, const resu
         {"drouter", "F32", 2, {c->E, c->H}, r->drouter},
         {"dexperts", "F32", 2, {c->E, r->flat}, r->dexperts},
     };
-    return odmoe_tensors_save(o->out, tensors, o->backward ? 9 : 6, err);
+    const int32_t count = o->backward ? 9 : 6;
+    odmoe_tensor_writer *writer;
+    odmoe_status status = odmoe_tensors_begin(o->out, tensors, count, &writer, err);
+    if (status)
+        return status;
+    unfinished_begin(odmoe_tensors_partial(writer));
+    for (int32_t i = 0; i < count && !status; i++)
+        status = odmoe_tensors_write(writer, i, 0, numbers_of(&tensors[i]), tensors[i].data, NULL);
+    status = odmoe_tensors_finish(writer, err);
+    unfinished_end();
+    return status;
 }
 
 static int run_case(const layer_case *c, const layer_options *o)

@@ -3,9 +3,10 @@
 #include <string.h>
 
 #include "measure.h"
+#include "odmoe_tensors.h"
 #include "options.h"
 #include "progress.h"
-#include "tensor_file.h"
+#include "unfinished.h"
 
 enum { KEY_TOKENS = KEY_COMMAND, KEY_TOKENS_FILE, KEY_OUT, KEY_LAYERS, KEY_GREEDY };
 
@@ -84,46 +85,68 @@ static const struct argp logits_argp = {
     .children = (const struct argp_child[]){{&model_argp, 0, NULL, 0}, {0}},
 };
 
+/* The tensors that may come: input_ids, logits and greedy; then, where --layers asks for them, the kinds below for each
+ * layer, and the state behind the last. Layers without a router give no more than their hidden state. */
+enum { INPUT_IDS, LOGITS, GREEDY, LAYERS, KINDS = 4, TENSOR_NAME_MAX = 32 };
+
 typedef struct writer {
-    tensor_file *file;
+    odmoe_tensor_writer *file; /* keeps the first error for finish */
     const odmoe_info *info;
     int64_t n;   /* tokens */
-    int logits;  /* tensor */
     float *last; /* [vocab] of the last token, where greedy begins */
 } writer;
+
+static void write_rows(writer *w, int32_t tensor, int64_t first, int64_t n, int64_t columns, const void *data)
+{
+    if (data)
+        odmoe_tensors_write(w->file, tensor, first * columns, n * columns, data, NULL);
+}
 
 static void on_logits(void *user, int32_t sequence, int32_t row, const float *logits)
 {
     writer *w = user;
-    tensor_file_write(w->file, w->logits, row, 1, logits);
+    write_rows(w, LOGITS, row, 1, w->info->vocab, logits);
     if (row == w->n - 1)
         memcpy(w->last, logits, (size_t)w->info->vocab * sizeof *logits);
-}
-
-/* Rows of one kind of tensor, where the tap has them. */
-static void write_rows(writer *w, const char *kind, const odmoe_tap *tap, tensor_type type, int64_t columns,
-                       const void *data)
-{
-    char name[32];
-    if (!data)
-        return;
-    snprintf(name, sizeof name, "%s.%d", kind, tap->layer);
-    int tensor = tensor_file_add(w->file, name, type, w->n, columns);
-    tensor_file_write(w->file, tensor, tap->first, tap->n, data);
 }
 
 static void on_tap(void *user, const odmoe_tap *tap)
 {
     writer *w = user;
-    write_rows(w, "hidden", tap, TENSOR_F32, w->info->hidden, tap->hidden);
-    write_rows(w, "router", tap, TENSOR_F32, w->info->experts, tap->router);
-    write_rows(w, "topk", tap, TENSOR_I32, w->info->top_k, tap->topk);
-    write_rows(w, "topw", tap, TENSOR_F32, w->info->top_k, tap->topw);
+    int32_t first = LAYERS + KINDS * tap->layer;
+    write_rows(w, first, tap->first, tap->n, w->info->hidden, tap->hidden);
+    write_rows(w, first + 1, tap->first, tap->n, w->info->experts, tap->router);
+    write_rows(w, first + 2, tap->first, tap->n, w->info->top_k, tap->topk);
+    write_rows(w, first + 3, tap->first, tap->n, w->info->top_k, tap->topw);
+}
+
+static odmoe_status begin_file(const logits_options *o, writer *w, odmoe_error *err)
+{
+    static const char *const kinds[KINDS] = {"hidden", "router", "topk", "topw"};
+    const int32_t count = LAYERS + KINDS * (w->info->layers + 1);
+    const int64_t columns[KINDS] = {w->info->hidden, w->info->experts, w->info->top_k, w->info->top_k};
+    odmoe_tensor *tensors = must_alloc((size_t)count, sizeof *tensors);
+    char(*names)[TENSOR_NAME_MAX] = must_alloc((size_t)count, sizeof *names);
+    tensors[INPUT_IDS] = (odmoe_tensor){"input_ids", "I32", 1, {w->n}, NULL};
+    tensors[LOGITS] = (odmoe_tensor){"logits", "F32", 2, {w->n, w->info->vocab}, NULL};
+    tensors[GREEDY] = (odmoe_tensor){"greedy", "I32", 1, {o->greedy}, NULL};
+    for (int32_t i = 0; i < count - LAYERS; i++) {
+        int kind = i % KINDS;
+        snprintf(names[i], sizeof names[i], "%s.%d", kinds[kind], i / KINDS);
+        tensors[LAYERS + i] =
+            (odmoe_tensor){names[i], strcmp(kinds[kind], "topk") ? "F32" : "I32", 2, {w->n, columns[kind]}, NULL};
+    }
+    odmoe_status status = odmoe_tensors_begin(o->out, tensors, count, &w->file, err);
+    free(tensors);
+    free(names);
+    if (!status)
+        unfinished_begin(odmoe_tensors_partial(w->file));
+    return status;
 }
 
 /* All tokens in one forward call, logits after each. */
 static odmoe_status write_tokens(const logits_options *o, odmoe_model *model, odmoe_session *session, writer *w,
-                               odmoe_error *err)
+                                 odmoe_error *err)
 {
     odmoe_sequence all = {.session = session,
                           .tokens = o->ids.ids,
@@ -143,7 +166,6 @@ static odmoe_status write_tokens(const logits_options *o, odmoe_model *model, od
 /* w->last begins with the logits after the last token. */
 static odmoe_status write_greedy(const logits_options *o, odmoe_session *session, writer *w, odmoe_error *err)
 {
-    int tensor = tensor_file_add(w->file, "greedy", TENSOR_I32, o->greedy, 0);
     odmoe_sampler *sampler = NULL;
     odmoe_sampler_options options;
     odmoe_sampler_options_init(&options);
@@ -151,7 +173,7 @@ static odmoe_status write_greedy(const logits_options *o, odmoe_session *session
     odmoe_status status = odmoe_sampler_create(&options, w->info->vocab, &sampler, err);
     for (int32_t i = 0; !status && i < o->greedy; i++) {
         int32_t token = odmoe_sample(sampler, w->last);
-        tensor_file_write(w->file, tensor, i, 1, &token);
+        write_rows(w, GREEDY, i, 1, 1, &token);
         if (i + 1 < o->greedy)
             status = odmoe_eval(session, &token, 1, w->last, err);
     }
@@ -180,23 +202,22 @@ static int write_file(const logits_options *o, odmoe_model *model)
         return fail(&err);
     writer w = {.info = &info, .n = (int64_t)o->ids.n};
     w.last = must_alloc((size_t)info.vocab, sizeof *w.last);
-    w.file = tensor_file_create(o->out, 4 * (info.layers + 1) + 3);
-    int status = STATUS_FAILED;
-    if (w.file) {
-        tensor_file_write(w.file, tensor_file_add(w.file, "input_ids", TENSOR_I32, w.n, 0), 0, w.n, o->ids.ids);
-        w.logits = tensor_file_add(w.file, "logits", TENSOR_F32, w.n, info.vocab);
-        odmoe_status failed = write_tokens(o, model, session, &w, &err);
+    odmoe_status failed = begin_file(o, &w, &err);
+    if (!failed) {
+        write_rows(&w, INPUT_IDS, 0, w.n, 1, o->ids.ids);
+        odmoe_tensors_write(w.file, LOGITS, 0, 0, NULL, NULL); /* second in the file, though the layers come first */
+        failed = write_tokens(o, model, session, &w, &err);
         if (!failed && o->greedy)
             failed = write_greedy(o, session, &w, &err);
         if (failed)
-            status = fail(&err);
+            odmoe_tensors_abort(w.file);
         else
-            status = STATUS_DONE;
-        if (!tensor_file_close(w.file, !failed) && !failed)
-            status = STATUS_FAILED;
-        if (status == STATUS_DONE && o->model.json)
-            print_object(o);
+            failed = odmoe_tensors_finish(w.file, &err);
+        unfinished_end();
     }
+    int status = failed ? fail(&err) : STATUS_DONE;
+    if (!failed && o->model.json)
+        print_object(o);
     free(w.last);
     odmoe_session_free(session);
     return status;

@@ -1,4 +1,5 @@
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,6 +84,7 @@ int main(int argc, char **argv)
      * point. */
     if (!setlocale(LC_CTYPE, "C.UTF-8"))
         setlocale(LC_CTYPE, "");
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit of a file's size is an error with a message, not the end */
     if (argc < 2)
         usage_error("which command? odmoe --help lists them");
     return output_done(run(argc, argv));

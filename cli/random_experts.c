@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "out_file.h"
+#include "odmoe_tensors.h"
+#include "unfinished.h"
 
 enum { MATRICES = 3, NAME_BYTES = 48, FILE_ALIGN = 4096 };
 #define CACHE_BYTES_MAX (1ull << 30)
@@ -362,22 +363,30 @@ static what_is_there look(const char *path, const header *h, uint64_t bytes)
 
 static bool write_experts(const expert_shape *s, const header *h, const char *path)
 {
-    out_file f;
-    uint64_t state = 1;
-    int64_t at = (int64_t)h->n;
-    if (!out_file_open(&f, path))
+    odmoe_file *file;
+    odmoe_error err;
+    uint64_t state = 1, at = h->n;
+    odmoe_status status = odmoe_file_begin(path, &file, &err);
+    if (status) {
+        fail(&err);
         return false;
+    }
+    unfinished_begin(odmoe_file_partial(file));
     uint8_t *matrix = must_alloc(padded_bytes(s, 0) + padded_bytes(s, 1), 1);
-    out_file_write(&f, h->bytes, at, 0);
-    for (int32_t e = 0; e < s->distinct && !f.error; e++)
-        for (int m = 0; m < MATRICES; m++) {
+    status = odmoe_file_write(file, h->bytes, at, 0, NULL);
+    for (int32_t e = 0; e < s->distinct && !status; e++)
+        for (int m = 0; m < MATRICES && !status; m++) {
             memset(matrix, 0, padded_bytes(s, m));
             fill(s->type, matrix, matrix_bytes(s, m), &state);
-            out_file_write(&f, matrix, (int64_t)padded_bytes(s, m), at);
-            at += (int64_t)padded_bytes(s, m);
+            status = odmoe_file_write(file, matrix, padded_bytes(s, m), at, NULL);
+            at += padded_bytes(s, m);
         }
     free(matrix);
-    return out_file_close(&f, true);
+    status = odmoe_file_finish(file, &err); /* the first error of a write, too */
+    unfinished_end();
+    if (status)
+        fail(&err);
+    return !status;
 }
 
 static bool write_file(const expert_shape *s, const char *path)

@@ -4,8 +4,6 @@
 #include "api/handles.h"
 #include "api/layer_handles.h"
 #include "base/mem.h"
-#include "format/safetensors_read.h"
-#include "format/safetensors_write.h"
 #include "odmoe_train.h"
 
 odmoe_status odmoe_tape_create(int keep_activations, odmoe_tape **out, odmoe_error *err)
@@ -79,25 +77,4 @@ odmoe_status odmoe_layer_backward(odmoe_layer *layer, const odmoe_tape *tape, co
     status = layer_backward(&tape->t, &g, err);
     pthread_mutex_unlock(&layer->lock);
     return status;
-}
-
-odmoe_status odmoe_tensors_save(const char *path, const odmoe_tensor *tensors, int32_t n, odmoe_error *err)
-{
-    return safetensors_write(path, tensors, n, err);
-}
-
-odmoe_status odmoe_tensors_open(const char *path, odmoe_tensor_file **file, odmoe_error *err)
-{
-    return tensor_file_open(path, file, err);
-}
-
-void odmoe_tensors_close(odmoe_tensor_file *file)
-{
-    tensor_file_close(file);
-}
-
-odmoe_status odmoe_tensors_read(const odmoe_tensor_file *file, const odmoe_tensor *want, int64_t first, int64_t n,
-                                void *out, odmoe_error *err)
-{
-    return tensor_file_read(file, want, first, n, out, err);
 }

@@ -1,10 +1,17 @@
 #include "base/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
+
+enum {
+    BEGINNING = 120,  /* bytes of a long message before the gap */
+    CONTEXT_MAX = 201 /* of a context, with its end */
+};
 
 static void one_line(char *text)
 {
@@ -19,15 +26,49 @@ static void one_line(char *text)
     }
 }
 
+static bool goes_on(char byte) /* inside a UTF-8 character */
+{
+    return ((unsigned char)byte & 0xC0) == 0x80;
+}
+
+/* text[0, length) as far as a message has room: its beginning says where, its end says why, so that the middle goes. */
+static void put_message(odmoe_error *err, const char *text, size_t length)
+{
+    static const char gap[] = "...";
+    const size_t room = sizeof err->message - 1;
+    if (length <= room) {
+        memcpy(err->message, text, length);
+        err->message[length] = 0;
+    } else {
+        size_t head = BEGINNING, tail = room - BEGINNING - (sizeof gap - 1);
+        while (head && goes_on(text[head]))
+            head--;
+        while (tail && goes_on(text[length - tail]))
+            tail--;
+        snprintf(err->message, sizeof err->message, "%.*s%s%.*s", (int)head, text, gap, (int)tail,
+                 text + length - tail);
+    }
+    one_line(err->message);
+}
+
 odmoe_status err_set(odmoe_error *err, odmoe_status code, const char *format, ...)
 {
     if (!err)
         return code;
-    va_list args;
+    va_list args, again;
     va_start(args, format);
-    vsnprintf(err->message, sizeof err->message, format, args);
+    va_copy(again, args);
+    int length = vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    one_line(err->message);
+    char *whole = length >= (int)sizeof err->message ? malloc((size_t)length + 1) : NULL;
+    if (whole) {
+        vsnprintf(whole, (size_t)length + 1, format, again);
+        put_message(err, whole, (size_t)length);
+        free(whole);
+    } else { /* it fits, or its end is lost for want of memory */
+        one_line(err->message);
+    }
+    va_end(again);
     err->code = code;
     return code;
 }
@@ -36,17 +77,13 @@ odmoe_status err_context(odmoe_error *err, const char *format, ...)
 {
     if (!err)
         return ODMOE_OK;
-    char before[sizeof err->message], after[sizeof err->message];
+    char where[CONTEXT_MAX], whole[CONTEXT_MAX + 2 + sizeof err->message];
     va_list args;
     va_start(args, format);
-    vsnprintf(before, sizeof before, format, args);
+    vsnprintf(where, sizeof where, format, args);
     va_end(args);
-    memcpy(after, err->message, sizeof after);
-    size_t used = (size_t)snprintf(err->message, sizeof err->message, "%.200s: ", before);
-    size_t room = sizeof err->message - 1 - used, length = strnlen(after, sizeof after - 1);
-    memcpy(err->message + used, after, length < room ? length : room);
-    err->message[used + (length < room ? length : room)] = 0;
-    one_line(err->message);
+    int length = snprintf(whole, sizeof whole, "%s: %s", where, err->message);
+    put_message(err, whole, (size_t)length);
     return err->code;
 }
 

@@ -5,6 +5,7 @@
 #include "odmoe.h"
 
 /* err_set - fill `err` (may be NULL) with a code and a printf-style one-line message; returns `code`.
+ * A message that is too long, as with a long path, loses its middle: "beginning...end", so that the reason stays.
  * Control characters that a hostile file could have put into the message, and bytes that are no UTF-8, are replaced by
  * '?'. */
 odmoe_status err_set(odmoe_error *err, odmoe_status code, const char *format, ...)

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "base/replace.h"
+#include "base/atomic_file.h"
 #include "format/file.h"
 #include "model/fingerprint.h"
 #include "model/session_parts.h"
@@ -113,9 +113,9 @@ static bool put_all(transfer *t, const session_state *s, const save_header *h)
 
 odmoe_status session_save(const model *m, const session_state *s, const char *path, odmoe_error *err)
 {
-    replacement r;
+    atomic_file r;
     save_header h = make_header(m, s);
-    odmoe_status status = replace_begin(path, &r, err);
+    odmoe_status status = atomic_file_begin(path, &r, err);
     if (status)
         return status;
     errno = 0;
@@ -127,7 +127,7 @@ odmoe_status session_save(const model *m, const session_state *s, const char *pa
         error = errno;
     if (!t.file && own >= 0)
         close(own);
-    return replace_finish(&r, error, err);
+    return atomic_file_finish(&r, error, err);
 }
 
 /* ---- loading ---- */

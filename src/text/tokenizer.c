@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@ odmoe_status tokenizer_open(const char *path, tokenizer **out, odmoe_error *err)
 {
     struct stat info;
     if (stat(path, &info))
-        return err_set(err, ODMOE_ERR_IO, "%s: cannot be opened", path);
+        return err_set(err, ODMOE_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     odmoe_status st;
     if (S_ISDIR(info.st_mode)) {
         st = tokenizer_from_folder(path, out, err);

@@ -126,6 +126,12 @@ class Models(CliTest):
     def test_a_missing_file_is_named(self):
         self.check_model("/nowhere/model.gguf", "/nowhere/model.gguf", "No such file")
 
+    def test_a_path_of_any_length_leaves_room_for_the_reason(self):
+        path = "/".join(["d" * 200] * 15) + "/none.gguf"
+        for command in (["inspect", path], ["tokenize", "-m", path, "a"], ["run", "-m", path, "-p", "a"], ["replay", path, "--ram", "1MiB"],
+                        ["logits", "-m", DEMO, "--tokens", "1", "--out", path]):
+            self.check_error(run(*command), 1, path[-200:], "No such file or directory")
+
     def test_a_folder_without_a_config_says_what_belongs_there(self):
         self.check_model(self.folder, self.folder, "config.json")
 

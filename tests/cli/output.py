@@ -1,18 +1,19 @@
 """Where results go: files that are replaced or left alone, and a standard output that takes nothing."""
 import os
+import resource
 import signal
 import stat
 import subprocess
-import time
 import unittest
 
 from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, run
 
 CASE = DATA / "layer" / "tiny.safetensors"
+HELD_FILES = os.environ["HELD_FILES"]  # held_files.c
 
 
 class Files(CliTest):
-    """`logits` writes its file itself, `layer` lets the library write it: both keep the same rules."""
+    """`logits` writes its file piece by piece, `layer` when all is computed: both keep the same rules."""
 
     commands = (["logits", "-m", DEMO, "--tokens", "5,6"], ["layer", "--case", CASE])
 
@@ -48,19 +49,48 @@ class Files(CliTest):
         self.check_refused(link)
         self.assertEqual([p.name for p in self.folder.iterdir()], ["link"])
 
-    def test_an_interrupted_command_leaves_nothing(self):
-        ids = ",".join(["5"] * 1500)
-        for end in (signal.SIGINT, signal.SIGTERM):
-            p = subprocess.Popen([PROGRAM, "logits", "-m", DEMO, "--tokens", ids, "--kernels", "ref", "--layers", "--greedy", "500",
-                                  "--out", self.folder / "out"])
-            limit = time.monotonic() + 60
-            while not list(self.folder.iterdir()) and time.monotonic() < limit:
-                time.sleep(0.01)
-            self.assertTrue(list(self.folder.iterdir()))
-            time.sleep(0.05)
-            p.send_signal(end)
-            self.assertEqual(p.wait(60), -end)
+    def start_held(self, command, **settings):
+        """The program, stopped where its file is complete and has not got its name yet."""
+        sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        env = {**os.environ, "LD_PRELOAD": HELD_FILES, "HOLD_FSYNC": "1", "ASAN_OPTIONS": sanitizer, **settings}
+        p = subprocess.Popen([PROGRAM, *map(str, command), "--out", self.folder / "out"], env=env, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(p.stderr.close)
+        self.addCleanup(p.kill)
+        self.assertEqual(p.stderr.readline(), "held\n")
+        return p
+
+    def test_a_signal_leaves_nothing_whatever_the_file_system_knows(self):
+        for command in self.commands:
+            for settings in ({}, {"NO_NAMELESS": "1"}):
+                for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    with self.subTest(command=command[0], end=end, **settings):
+                        p = self.start_held(command, **settings)
+                        self.assertEqual(len(list(self.folder.iterdir())), len(settings))
+                        p.send_signal(end)
+                        self.assertEqual(p.wait(60), -end)
+                        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_killed_program_leaves_nothing_where_files_need_no_name(self):
+        for command in self.commands:
+            p = self.start_held(command)
+            p.kill()
+            p.wait(60)
             self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_limit_of_a_files_size_is_an_error_and_leaves_what_was_there(self):
+        """With the signal that the system sends then as it is by default: it would end the program."""
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
+
+        for out, there in ((self.folder / "out", []), (self.folder / "old", ["old"])):
+            for command in self.commands:
+                for name in there:
+                    out.write_text(name)
+                p = subprocess.run([PROGRAM, *map(str, command), "--out", out], preexec_fn=limit, capture_output=True, text=True)
+                self.assertEqual((p.returncode, p.stderr), (1, f"odmoe: {out}: cannot be written: File too large\n"))
+                self.assertEqual([p.name for p in self.folder.iterdir()], there)
+                self.assertEqual([p.read_text() for p in self.folder.iterdir()], there)
 
 
 class StandardOutput(CliTest):
