@@ -5,10 +5,10 @@
 #ifndef ODMOE_TEXT_TOKENIZER_STATE_H
 #define ODMOE_TEXT_TOKENIZER_STATE_H
 
-#include "text/added.h"
-#include "text/merge.h"
+#include "text/added_tokens.h"
+#include "text/bpe_merge.h"
 #include "text/normalize.h"
-#include "text/split.h"
+#include "text/pretokenize.h"
 
 #define NORMALIZE_STEPS_MAX 16
 #define START_TOKENS_MAX 8

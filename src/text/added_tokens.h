@@ -1,6 +1,6 @@
-/* added.h - tokens that are found in the text as they stand, before any merging: special and added ones. */
-#ifndef ODMOE_TEXT_ADDED_H
-#define ODMOE_TEXT_ADDED_H
+/* added_tokens.h - tokens that are found in the text as they stand, before any merging: special and added ones. */
+#ifndef ODMOE_TEXT_ADDED_TOKENS_H
+#define ODMOE_TEXT_ADDED_TOKENS_H
 
 #include "text/tokenizer.h"
 

@@ -1,4 +1,4 @@
-#include "text/added.h"
+#include "text/added_tokens.h"
 
 #include <stdlib.h>
 #include <string.h>
