@@ -66,22 +66,24 @@ static odmoe_status encode_words(encoder *e, const char *text, size_t length, bo
     return split_text(e->t->split, e->t->split_count, &e->split, text, length, first, encode_piece, e, e->err);
 }
 
-/* A stretch without added tokens: normalise, then look for those that are written as the normaliser writes them. In
+/* A stretch without added tokens: normalise, then look for the tokens that are written as the normaliser writes them. In
  * tokenizer_encode_parts no special token is looked for here: positions no longer say which part they are from. */
 static odmoe_status encode_stretch(encoder *e, const char *text, size_t length, bool first)
 {
     const char *normal;
-    size_t n, range = 0;
+    size_t n, at = 0;
     if (!length)
         return ODMOE_OK;
     odmoe_status st = normalize(e->t->normalize, e->t->normalize_count, &e->normal, text, length, &normal, &n, e->err);
     if (st)
         return st;
     added_range all = {0, n};
-    size_t at = 0, range_count = e->range_count && !e->parts;
+    size_t range_count = e->range_count && !e->parts;
+    added_walk walk = {0};
     added_match match;
-    while (added_next(&e->t->added_normalized, normal, n, at, &all, range_count, &range, e->parts, &match)) {
-        st = encode_words(e, normal + at, match.start - at, first && at == 0);
+    while (added_next(&e->t->added_normalized, normal, n, &all, range_count, e->parts, &walk, &match)) {
+        if (match.start > at)
+            st = encode_words(e, normal + at, match.start - at, first && at == 0);
         if (!st)
             st = token_list_add(e->out, match.id, e->err);
         if (st)
@@ -93,10 +95,13 @@ static odmoe_status encode_stretch(encoder *e, const char *text, size_t length, 
 
 static odmoe_status encode_text(encoder *e, const char *text, size_t length)
 {
-    size_t at = 0, range = 0;
+    size_t at = 0;
+    added_walk walk = {0};
     added_match match;
-    while (added_next(&e->t->added, text, length, at, e->ranges, e->range_count, &range, e->parts, &match)) {
-        odmoe_status st = encode_stretch(e, text + at, match.start - at, at == 0);
+    while (added_next(&e->t->added, text, length, e->ranges, e->range_count, e->parts, &walk, &match)) {
+        odmoe_status st = ODMOE_OK;
+        if (match.start > at)
+            st = encode_stretch(e, text + at, match.start - at, at == 0);
         if (!st)
             st = token_list_add(e->out, match.id, e->err);
         if (st)

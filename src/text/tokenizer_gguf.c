@@ -128,12 +128,17 @@ static odmoe_status check_array(const reader *r, const char *key, uint64_t count
     return st;
 }
 
-/* A byte token of a byte-level vocabulary is a word like any other. Some files call tokens that control the model user
- * tokens, or words; they are special all the same, or any text could hold them. */
+/* A byte stays a byte, whatever type a file gives it: without it the byte would vanish from every text. A byte of a
+ * byte-level vocabulary is a word like any other. Some files call tokens that control the model user tokens, or words;
+ * they are special all the same, or any text could hold them. */
 static token_kind kind_of(int64_t type, gguf_text text, bool byte_level)
 {
     if (!text.length)
         return TOKEN_MISSING;
+    if (byte_level && vocab_is_byte_sign(text.at, text.length))
+        return TOKEN_WORD;
+    if (!byte_level && type != TYPE_NORMAL && vocab_byte_token(text.at, text.length) >= 0)
+        return TOKEN_BYTE;
     if (tokenizer_ends_turn(text.at, text.length) || (type == TYPE_USER && names_contain("<s> </s>", text)))
         return TOKEN_SPECIAL;
     switch (type) {
@@ -168,8 +173,11 @@ static odmoe_status read_tokens(const reader *r, bool byte_level)
         st = gguf_array_text(r->g, KEY("tokens"), i, &text, r->err);
         if (!st && typed)
             st = gguf_array_int(r->g, KEY("token_type"), i, &number, r->err);
-        if (!st)
-            st = vocab_add(v, text.at, text.length, kind_of(number, text, byte_level), byte_level, where, r->err);
+        if (st)
+            break;
+        token_kind kind = kind_of(number, text, byte_level);
+        bool alphabet = byte_level && (kind != TOKEN_NAME || vocab_spells_text(text.at, text.length));
+        st = vocab_add(v, text.at, text.length, kind, alphabet, where, r->err);
     }
     return st ? st : vocab_seal(v, r->err);
 }
@@ -224,21 +232,35 @@ static odmoe_status is_phi3(const reader *r, bool *out)
     return st;
 }
 
+/* Is token `id` looked for in the text as it stands? Those of the user and of the model's control are. */
+static odmoe_status is_added(const reader *r, uint32_t id, bool *added, bool *special)
+{
+    int64_t type = TYPE_NORMAL;
+    odmoe_status st = ODMOE_OK;
+    if (gguf_has(r->g, KEY("token_type")))
+        st = gguf_array_int(r->g, KEY("token_type"), id, &type, r->err);
+    *special = r->t->model.vocab.kinds[id] == TOKEN_SPECIAL || type == TYPE_CONTROL || type == TYPE_UNKNOWN;
+    *added = *special || type == TYPE_USER;
+    return st;
+}
+
 static odmoe_status read_added(const reader *r)
 {
     const vocab *v = &r->t->model.vocab;
     bool phi3;
     odmoe_status st = is_phi3(r, &phi3);
     for (uint32_t id = 0; !st && id < v->count; id++) {
-        if (v->kinds[id] != TOKEN_NAME && v->kinds[id] != TOKEN_SPECIAL)
+        bool added, special;
+        gguf_text text;
+        st = is_added(r, id, &added, &special);
+        if (!st && added)
+            st = gguf_array_text(r->g, KEY("tokens"), id, &text, r->err);
+        if (st || !added)
             continue;
-        size_t n;
-        const char *text = vocab_text(v, id, &n);
-        gguf_text name = {text, n};
         added_token token = {.id = (int32_t)id,
-                             .special = v->kinds[id] == TOKEN_SPECIAL,
-                             .strip_right = phi3 && !names_contain("<unk> <s> <|endoftext|>", name)};
-        st = added_add(&r->t->added, &token, text, n, r->err);
+                             .special = special,
+                             .strip_right = phi3 && !names_contain("<unk> <s> <|endoftext|>", text)};
+        st = added_add(&r->t->added, &token, text.at, text.length, r->err);
         if (st)
             err_context(r->err, "%s: %s", r->path, KEY("tokens"));
     }

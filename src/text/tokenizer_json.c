@@ -73,10 +73,20 @@ static odmoe_status collect_tokens(const json_reader *r, const json_t *words, co
     return st;
 }
 
-static bool is_byte_token(const char *text)
+/* What an id is. added_tokens may list a token of the vocabulary again; one that is a byte stays one, because without it
+ * the byte would vanish from every text. */
+static token_kind kind_of(const json_reader *r, const slot *s)
 {
-    return strlen(text) == 6 && !strncmp(text, "<0x", 3) && text[5] == '>' &&
-           strspn(text + 3, "0123456789ABCDEFabcdef") == 2;
+    size_t length = s->word ? strlen(s->word) : 0;
+    if (length && r->t->model.byte_fallback && vocab_byte_token(s->word, length) >= 0)
+        return TOKEN_BYTE;
+    if (length && r->byte_level && vocab_is_byte_sign(s->word, length))
+        return TOKEN_WORD;
+    if (s->special)
+        return TOKEN_SPECIAL;
+    if (s->text)
+        return s->word ? TOKEN_NAME : TOKEN_ADDED;
+    return length ? TOKEN_WORD : TOKEN_MISSING;
 }
 
 static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t count)
@@ -85,17 +95,11 @@ static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t c
     odmoe_status st = ODMOE_OK;
     for (size_t id = 0; !st && id < count; id++) {
         const slot *s = &slots[id];
-        const char *text = s->text ? json_string_value(s->text) : s->word ? s->word : "";
-        size_t length = s->text ? json_string_length(s->text) : strlen(text);
-        token_kind kind = TOKEN_WORD;
-        if (s->special)
-            kind = TOKEN_SPECIAL;
-        else if (s->text)
-            kind = s->word ? TOKEN_NAME : TOKEN_ADDED;
-        else if (!length)
-            kind = TOKEN_MISSING;
-        else if (r->t->model.byte_fallback && is_byte_token(text))
-            kind = TOKEN_BYTE;
+        token_kind kind = kind_of(r, s);
+        bool listed =
+            kind == TOKEN_SPECIAL || kind == TOKEN_ADDED; /* the text of added_tokens, else the vocabulary's */
+        const char *text = listed ? json_string_value(s->text) : s->word ? s->word : "";
+        size_t length = listed ? json_string_length(s->text) : strlen(text);
         st = vocab_add(v, text, length, kind, r->byte_level, r->file, r->err);
     }
     return st ? st : vocab_seal(v, r->err);
