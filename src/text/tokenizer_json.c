@@ -1,7 +1,7 @@
 /* tokenizer.json of a Hugging Face folder, and the files beside it that say which tokens begin and end a text.
  *
- *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...],
- * options} added_tokens   [{"id", "content", "special", "lstrip", "rstrip", "normalized", "single_word"}...]
+ *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...], options}
+ *   added_tokens   tokenizer_json_added.c
  *   normalizer, pre_tokenizer, decoder: tokenizer_json_steps.c
  *   post_processor {"type": "TemplateProcessing"...}: what stands before the text */
 #include <stdio.h>
@@ -21,7 +21,7 @@
 /* The token of one id, while the table is put together. Texts are the JSON's. */
 typedef struct slot {
     const json_t *text; /* of an added token, else NULL */
-    const char *word;   /* of the model's vocabulary, else NULL */
+    const char *word;   /* of the model's vocabulary, else NULL; U+0000 as json_reader.nul */
     bool special;
 } slot;
 
@@ -65,6 +65,9 @@ static odmoe_status collect_tokens(const json_reader *r, const json_t *words, co
             st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: added_tokens: %zu has no content", r->file, id);
         if (!st)
             st = config_bool((config_object){value, r->file}, "special", false, false, &slots[id].special, r->err);
+        if (!st && i >= r->own_added && slots[id].word && strcmp(slots[id].word, json_string_value(text)) != 0)
+            st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: the id %zu is \"%.40s\", in the files beside it \"%.40s\"",
+                         r->file, id, slots[id].word, json_string_value(text));
         if (st)
             return st;
         slots[id].text = text;
@@ -89,6 +92,21 @@ static token_kind kind_of(const json_reader *r, const slot *s)
     return length ? TOKEN_WORD : TOKEN_MISSING;
 }
 
+/* The next token, whose text is a key. */
+static odmoe_status add_word(const json_reader *r, const char *word, token_kind kind)
+{
+    vocab *v = &r->t->model.vocab;
+    if (!*r->nul || !strstr(word, r->nul))
+        return vocab_add(v, word, strlen(word), kind, r->byte_level, r->file, r->err);
+    char *text = mem_strdup(word, strlen(word), r->err);
+    if (!text)
+        return ODMOE_ERR_MEMORY;
+    size_t length = config_restore_nul(text, strlen(word), r->nul);
+    odmoe_status st = vocab_add(v, text, length, kind, r->byte_level, r->file, r->err);
+    free(text);
+    return st;
+}
+
 static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t count)
 {
     vocab *v = &r->t->model.vocab;
@@ -96,11 +114,11 @@ static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t c
     for (size_t id = 0; !st && id < count; id++) {
         const slot *s = &slots[id];
         token_kind kind = kind_of(r, s);
-        bool listed =
-            kind == TOKEN_SPECIAL || kind == TOKEN_ADDED; /* the text of added_tokens, else the vocabulary's */
-        const char *text = listed ? json_string_value(s->text) : s->word ? s->word : "";
-        size_t length = listed ? json_string_length(s->text) : strlen(text);
-        st = vocab_add(v, text, length, kind, r->byte_level, r->file, r->err);
+        if (kind == TOKEN_SPECIAL || kind == TOKEN_ADDED)
+            st = vocab_add(v, json_string_value(s->text), json_string_length(s->text), kind, r->byte_level, r->file,
+                           r->err);
+        else
+            st = add_word(r, s->word ? s->word : "", kind);
     }
     return st ? st : vocab_seal(v, r->err);
 }
@@ -129,11 +147,12 @@ static odmoe_status read_merge(const json_reader *r, const json_t *merge, size_t
         return vocab_add_merge(v, json_string_value(left), json_string_length(left), json_string_value(right),
                                json_string_length(right), r->byte_level, r->file, r->err);
     const char *text = json_string_value(merge);
-    const char *blank = text && *text ? strchr(text + 1, ' ') : NULL;
+    size_t length = json_string_length(merge);
+    const char *blank = length ? memchr(text + 1, ' ', length - 1) : NULL;
     if (!blank)
         return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.merges: %zu is not a pair", r->file, rank);
-    return vocab_add_merge(v, text, (size_t)(blank - text), blank + 1, strlen(blank + 1), r->byte_level, r->file,
-                           r->err);
+    return vocab_add_merge(v, text, (size_t)(blank - text), blank + 1, length - (size_t)(blank - text) - 1,
+                           r->byte_level, r->file, r->err);
 }
 
 static odmoe_status read_merges(const json_reader *r, const json_t *model)
@@ -193,68 +212,6 @@ static odmoe_status read_model(json_reader *r, const json_t *root)
     if (json_is_integer(id)) /* an id of vocab: checked by collect_tokens */
         m->unknown = (int32_t)json_integer_value(id);
     return r->byte_level ? ODMOE_OK : tokenizer_split_at_marks(r->t, r->err);
-}
-
-/* ---- added tokens --------------------------------------------------------------------------------------------------
- */
-
-/* An added token into the set where it is looked for. A special token of the normalised text is in both: in
- * tokenizer_encode_parts only the text as given says which part it is from. */
-static odmoe_status place_added(tokenizer *t, added_token token, const json_t *content, bool normalized,
-                                normal_scratch *scratch, odmoe_error *err)
-{
-    const char *text = json_string_value(content), *normal;
-    size_t length = json_string_length(content), n;
-    odmoe_status st = ODMOE_OK;
-    if (normalized) {
-        scratch->room = ADDED_TEXT_MAX;
-        st = normalize(t->normalize, t->normalize_count, scratch, text, length, &normal, &n, err);
-        if (st == ODMOE_ERR_RANGE)
-            st = err_set(err, ODMOE_ERR_FORMAT, "the added token %d has more than %u bytes, normalised", token.id,
-                         ADDED_TEXT_MAX);
-        if (!st)
-            st = added_add(&t->added_normalized, &token, normal, n, err);
-        token.only_in_parts = true;
-    }
-    return st || (normalized && !token.special) ? st : added_add(&t->added, &token, text, length, err);
-}
-
-static odmoe_status add_added(const json_reader *r, const json_t *object, normal_scratch *scratch)
-{
-    config_object c = {object, r->file};
-    added_token token = {.id = (int32_t)json_integer_value(json_object_get(object, "id"))};
-    bool normalized = false;
-    odmoe_status st = config_bool(c, "special", false, false, &token.special, r->err);
-    if (!st)
-        st = config_bool(c, "lstrip", false, false, &token.strip_left, r->err);
-    if (!st)
-        st = config_bool(c, "rstrip", false, false, &token.strip_right, r->err);
-    if (!st)
-        st = config_bool(c, "single_word", false, false, &token.single_word, r->err);
-    if (!st)
-        st = config_bool(c, "normalized", false, !token.special, &normalized, r->err);
-    if (st)
-        return st;
-    st = place_added(r->t, token, json_object_get(object, "content"), normalized, scratch, r->err);
-    if (st)
-        err_context(r->err, "%s: added_tokens", r->file);
-    return st;
-}
-
-static odmoe_status read_added(const json_reader *r, const json_t *root)
-{
-    const json_t *list = json_object_get(root, "added_tokens");
-    normal_scratch scratch = {0};
-    pattern_scratch *patterns;
-    odmoe_status st = pattern_scratch_create(&patterns, r->err);
-    if (st)
-        return st;
-    scratch.patterns = patterns;
-    for (size_t i = 0; !st && i < json_array_size(list); i++)
-        st = add_added(r, json_array_get(list, i), &scratch);
-    normal_scratch_free(&scratch);
-    pattern_scratch_free(patterns);
-    return st;
 }
 
 /* ---- what stands before a text ---------------------------------------------------------------------------------- */
@@ -344,60 +301,90 @@ static void apply_bos(tokenizer *t, const json_t *tokenizer_config, const json_t
         t->bos = t->starts[0];
 }
 
-static odmoe_status read_neighbours(const json_reader *r, const char *folder)
+/* The files beside tokenizer.json; NULL where there is none. */
+typedef struct neighbours {
+    json_t *tokenizer_config, *config, *generation, *added_tokens;
+} neighbours;
+
+static odmoe_status neighbours_read(const char *folder, neighbours *n, odmoe_error *err)
 {
-    json_t *tokenizer_config = NULL, *config = NULL, *generation = NULL;
-    tokenizer *t = r->t;
-    odmoe_status st = config_read(folder, "tokenizer_config.json", CONFIG_JSON_MAX, true, &tokenizer_config, r->err);
+    odmoe_status st = config_read(folder, "tokenizer_config.json", CONFIG_JSON_MAX, true, &n->tokenizer_config, err);
     if (!st)
-        st = config_read(folder, "config.json", CONFIG_JSON_MAX, true, &config, r->err);
+        st = config_read(folder, "config.json", CONFIG_JSON_MAX, true, &n->config, err);
     if (!st)
-        st = config_read(folder, "generation_config.json", CONFIG_JSON_MAX, true, &generation, r->err);
-    if (!st) {
-        apply_bos(t, tokenizer_config, config);
-        tokenizer_add_end(t, named_token(t, tokenizer_config, "eos_token"));
-        add_end_ids(t, config);
-        add_end_ids(t, generation);
-    }
-    json_decref(tokenizer_config);
-    json_decref(config);
-    json_decref(generation);
+        st = config_read(folder, "generation_config.json", CONFIG_JSON_MAX, true, &n->generation, err);
+    if (!st)
+        st = config_read(folder, "added_tokens.json", CONFIG_JSON_MAX, true, &n->added_tokens, err);
     return st;
 }
 
-static odmoe_status read_root(json_reader *r, const json_t *root)
+static void neighbours_free(neighbours *n)
 {
-    odmoe_status st = json_steps_read(r, root);
+    json_decref(n->tokenizer_config);
+    json_decref(n->config);
+    json_decref(n->generation);
+    json_decref(n->added_tokens);
+}
+
+static void apply_neighbours(tokenizer *t, const neighbours *n)
+{
+    apply_bos(t, n->tokenizer_config, n->config);
+    tokenizer_add_end(t, named_token(t, n->tokenizer_config, "eos_token"));
+    add_end_ids(t, n->config);
+    add_end_ids(t, n->generation);
+}
+
+/* An eos_token that names no token does no harm where another token ends a text; without one no text would ever end. */
+static odmoe_status check_end(const json_reader *r, const neighbours *n)
+{
+    const json_t *value = json_object_get(n->tokenizer_config, "eos_token");
+    const char *name = json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+    if (!name || !*name || r->t->end_count)
+        return ODMOE_OK;
+    return err_set(r->err, ODMOE_ERR_FORMAT, "tokenizer_config.json: eos_token \"%.60s\" is no token of %s", name,
+                   r->file);
+}
+
+static odmoe_status read_root(json_reader *r, json_t *root, const neighbours *n)
+{
+    odmoe_status st = json_added_merge(r, root, n->tokenizer_config, n->added_tokens);
+    if (!st)
+        st = json_steps_read(r, root);
     if (!st)
         st = read_model(r, root);
     if (!st)
-        st = read_added(r, root);
+        st = json_added_read(r, root);
     return st ? st : read_post_processor(r, json_object_get(root, "post_processor"));
 }
 
 odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
 {
     json_t *root = NULL;
+    neighbours n = {0};
     char *path = file_join(folder, "tokenizer.json", err);
     if (!path)
         return ODMOE_ERR_MEMORY;
     json_reader r = {.file = file_label(path), .err = err};
-    odmoe_status st = config_read(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, err);
+    odmoe_status st = config_read_nul(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, r.nul, err);
+    if (!st)
+        st = neighbours_read(folder, &n, err);
     if (!st && !(r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err)))
         st = ODMOE_ERR_MEMORY;
     if (!st) {
         r.t->bos = r.t->model.unknown = -1;
-        st = read_root(&r, root);
+        st = read_root(&r, root, &n);
+    }
+    if (!st) {
+        apply_neighbours(r.t, &n);
+        tokenizer_finish(r.t);
+        st = check_end(&r, &n);
     }
     json_decref(root);
+    neighbours_free(&n);
     free(path);
-    if (!st)
-        st = read_neighbours(&r, folder);
-    if (st) {
+    if (st)
         tokenizer_free(r.t);
-        return st;
-    }
-    tokenizer_finish(r.t);
-    *out = r.t;
-    return ODMOE_OK;
+    else
+        *out = r.t;
+    return st;
 }

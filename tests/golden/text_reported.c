@@ -57,10 +57,27 @@ static void an_added_token_leaves_the_byte_whose_sign_it_is(void **state)
     tokenizer_free(t);
 }
 
+static void tokens_that_only_tokenizer_config_lists_are_added(void **state)
+{
+    tokenizer *t = open_reported("added-tokens-decoder");
+    CHECK(t, "<|im_start|>user", TOKENIZER_SPECIAL, 282, 84, 82, 266);
+    assert_true(tokenizer_is_end(t, 283));
+    assert_true(tokenizer_is_special(t, 282));
+    assert_int_equal(tokenizer_size(t), 284);
+    tokenizer_free(t);
+}
+
 static void white_space_tokens_stay_behind_a_token_that_takes_white_space_along(void **state)
 {
     tokenizer *t = open_reported("rstrip-swallows-tokens");
     CHECK(t, "<a>  x", TOKENIZER_SPECIAL, 282, 283, 87);
+    tokenizer_free(t);
+}
+
+static void a_vocabulary_may_hold_the_character_0(void **state)
+{
+    tokenizer *t = open_reported("tokenizer-json-nul");
+    CHECK(t, "the river", 0, 257, 281);
     tokenizer_free(t);
 }
 
@@ -89,7 +106,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_added_token_leaves_the_byte_whose_sign_it_is),
+        cmocka_unit_test(tokens_that_only_tokenizer_config_lists_are_added),
         cmocka_unit_test(white_space_tokens_stay_behind_a_token_that_takes_white_space_along),
+        cmocka_unit_test(a_vocabulary_may_hold_the_character_0),
         cmocka_unit_test(a_blank_behind_a_leading_special_token_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
