@@ -46,12 +46,15 @@ typedef struct pre_type {
     const char *names;       /* separated by blanks */
     const char *patterns[7]; /* one inside the other; up to NULL */
     bool whole_words, adds_bos;
+    bool nfc; /* the model's own tokenizer.json begins with that; GGUF has no place for it */
 } pre_type;
 
 static const pre_type pre_types[] = {
     {"default", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]"}, .whole_words = false},
-    {"gpt-2 phi-2 olmo mpt", {GPT2_PATTERN}, .whole_words = false},
-    {"qwen2 deepseek-r1-qwen stablelm2 megrez", {WORDS_DIGITS("\\p{N}")}, .whole_words = false},
+    {"gpt-2 phi-2 mpt", {GPT2_PATTERN}, .whole_words = false},
+    {"olmo", {GPT2_PATTERN}, .nfc = true},
+    {"qwen2", {WORDS_DIGITS("\\p{N}")}, .nfc = true},
+    {"deepseek-r1-qwen stablelm2 megrez", {WORDS_DIGITS("\\p{N}")}, .whole_words = false},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
      {WORDS_DIGITS("\\p{N}{1,3}")},
      .whole_words = true,
@@ -291,6 +294,17 @@ static odmoe_status read_special_ids(const reader *r, bool scored, bool adds_bos
     return st;
 }
 
+static odmoe_status add_normalize(tokenizer *t, normalize_kind kind, const char *from, const char *to, odmoe_error *err)
+{
+    normalize_step *step = &t->normalize[t->normalize_count++];
+    step->kind = kind;
+    step->length = strlen(to);
+    step->text = mem_strdup(to, step->length, err);
+    if (!step->text)
+        return ODMOE_ERR_MEMORY;
+    return from ? pattern_compile(from, strlen(from), true, "blanks", &step->pattern, err) : ODMOE_OK;
+}
+
 /* tokenizer.ggml.model "gpt2": byte-level BPE. */
 static odmoe_status read_bpe(const reader *r)
 {
@@ -314,21 +328,12 @@ static odmoe_status read_bpe(const reader *r)
         st = tokenizer_add_pattern(r->t, type->patterns[i], KEY("pre"), r->err);
     if (st)
         return st;
+    if (type->nfc)
+        r->t->normalize[r->t->normalize_count++].kind = NORMALIZE_NFC;
     r->t->model.byte_symbols = true;
     r->t->model.whole_words = type->whole_words;
     tokenizer_find_bytes(r->t, true);
     return read_special_ids(r, false, type->adds_bos);
-}
-
-static odmoe_status add_normalize(tokenizer *t, normalize_kind kind, const char *from, const char *to, odmoe_error *err)
-{
-    normalize_step *step = &t->normalize[t->normalize_count++];
-    step->kind = kind;
-    step->length = strlen(to);
-    step->text = mem_strdup(to, step->length, err);
-    if (!step->text)
-        return ODMOE_ERR_MEMORY;
-    return from ? pattern_compile(from, strlen(from), true, "blanks", &step->pattern, err) : ODMOE_OK;
 }
 
 /* tokenizer.ggml.model "llama": SentencePiece's pieces and scores. */

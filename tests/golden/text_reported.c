@@ -74,10 +74,25 @@ static void white_space_tokens_stay_behind_a_token_that_takes_white_space_along(
     tokenizer_free(t);
 }
 
+static void a_script_in_a_pattern_is_the_property_script(void **state)
+{
+    tokenizer *t = open_reported("script-property");
+    CHECK(t, "\u4e2d\u3002\n\u4e2d", 0, 160, 116, 255, 284, 160, 116, 255);
+    tokenizer_free(t);
+}
+
 static void a_vocabulary_may_hold_the_character_0(void **state)
 {
     tokenizer *t = open_reported("tokenizer-json-nul");
     CHECK(t, "the river", 0, 257, 281);
+    tokenizer_free(t);
+}
+
+static void qwen_from_gguf_normalises_as_its_own_tokenizer_does(void **state)
+{
+    tokenizer *t = open_reported("gguf-qwen-without-nfc.gguf");
+    CHECK(t, "e\u0301", 0, 127, 102);
+    CHECK(t, "\u00e9", 0, 127, 102);
     tokenizer_free(t);
 }
 
@@ -108,7 +123,9 @@ int main(void)
         cmocka_unit_test(an_added_token_leaves_the_byte_whose_sign_it_is),
         cmocka_unit_test(tokens_that_only_tokenizer_config_lists_are_added),
         cmocka_unit_test(white_space_tokens_stay_behind_a_token_that_takes_white_space_along),
+        cmocka_unit_test(a_script_in_a_pattern_is_the_property_script),
         cmocka_unit_test(a_vocabulary_may_hold_the_character_0),
+        cmocka_unit_test(qwen_from_gguf_normalises_as_its_own_tokenizer_does),
         cmocka_unit_test(a_blank_behind_a_leading_special_token_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
