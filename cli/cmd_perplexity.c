@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "generate.h"
 #include "measure.h"
 #include "options.h"
 #include "progress.h"
@@ -160,7 +161,7 @@ int command_perplexity(int argc, char **argv)
         id_list ids = {0};
         const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
         if (!tokenizer)
-            complain("%s: the model has no tokenizer", o.model.path);
+            complain_no_tokenizer(model);
         else if (tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL, &ids))
             status = score_text(&o, model, &ids);
         free(ids.ids);

@@ -98,7 +98,7 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
 {
     const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
     if (!tokenizer) {
-        complain_no_tokenizer(o->model.path);
+        complain_no_tokenizer(model);
         return false;
     }
     if (!o->chat)

@@ -370,8 +370,14 @@ odmoe_status tokenizer_from_gguf(const gguf *g, const char *path, tokenizer **ou
     t->bos = t->model.unknown = -1;
     reader r = {g, file_label(path), t, err};
     gguf_text model = {0};
-    odmoe_status st = gguf_get_text(g, KEY("model"), &model, err);
-    if (!st && names_contain("gpt2", model))
+    odmoe_status st = ODMOE_OK;
+    if (!gguf_has(g, KEY("model")))
+        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (%s is missing)", r.path, KEY("model"));
+    if (!st)
+        st = gguf_get_text(g, KEY("model"), &model, err);
+    if (!st && names_contain("none", model))
+        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (%s is \"none\")", r.path, KEY("model"));
+    else if (!st && names_contain("gpt2", model))
         st = read_bpe(&r);
     else if (!st && names_contain("llama", model))
         st = read_scored(&r);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "format/file.h"
@@ -357,10 +358,31 @@ static odmoe_status read_root(json_reader *r, json_t *root, const neighbours *n)
     return st ? st : read_post_processor(r, json_object_get(root, "post_processor"));
 }
 
+static bool holds(const char *folder, const char *name)
+{
+    char path[4096];
+    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, name) < sizeof path && !access(path, F_OK);
+}
+
+/* A folder without tokenizer.json; what stands there instead is named. */
+static odmoe_status no_tokenizer_json(const char *folder, odmoe_error *err)
+{
+    static const char *const others[] = {"tokenizer.model", "vocab.json", "spiece.model", "vocab.txt"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (holds(folder, others[i]))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: has no tokenizer.json; %s alone is not read: save the tokenizer with transformers, which "
+                           "writes tokenizer.json",
+                           file_label(folder), others[i]);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (no tokenizer.json)", file_label(folder));
+}
+
 odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
 {
     json_t *root = NULL;
     neighbours n = {0};
+    if (!holds(folder, "tokenizer.json"))
+        return no_tokenizer_json(folder, err);
     char *path = file_join(folder, "tokenizer.json", err);
     if (!path)
         return ODMOE_ERR_MEMORY;

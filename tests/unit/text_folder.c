@@ -339,10 +339,10 @@ static void too_many_steps_are_refused(void **state)
     check_refused(ODMOE_ERR_UNSUPPORTED, "tokenizer.json", "normalizers");
 }
 
-static void a_folder_without_a_tokenizer_is_an_io_error(void **state)
+static void a_folder_without_a_tokenizer_is_told_so(void **state)
 {
     folder();
-    check_refused(ODMOE_ERR_IO, "tokenizer.json", " ");
+    check_refused(ODMOE_ERR_UNSUPPORTED, "no tokenizer", "tokenizer.json");
 }
 
 /* ---- chat ----------------------------------------------------------------------------------------------------------
@@ -529,7 +529,7 @@ int main(void)
         IN_FOLDER(broken_files_are_refused_by_field),
         IN_FOLDER(kinds_that_are_not_known_are_named),
         IN_FOLDER(too_many_steps_are_refused),
-        IN_FOLDER(a_folder_without_a_tokenizer_is_an_io_error),
+        IN_FOLDER(a_folder_without_a_tokenizer_is_told_so),
         IN_FOLDER(the_template_is_looked_for_in_all_places),
         IN_FOLDER(without_a_template_the_hint_is_run_without_chat),
         cmocka_unit_test(a_template_of_headers_takes_little_time),
