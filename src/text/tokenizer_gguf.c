@@ -272,7 +272,8 @@ static odmoe_status read_added(const reader *r)
 
 static odmoe_status read_special_ids(const reader *r, bool scored, bool adds_bos)
 {
-    static const char *const end_keys[] = {KEY("eos_token_id"), KEY("eot_token_id"), KEY("eom_token_id")};
+    static const char *const end_keys[] = {KEY("eos_token_id"),     KEY("eot_token_id"),     KEY("eom_token_id"),
+                                           KEY("fim_pad_token_id"), KEY("fim_rep_token_id"), KEY("fim_sep_token_id")};
     int64_t id;
     odmoe_status st = ODMOE_OK;
     for (size_t i = 0; !st && i < sizeof end_keys / sizeof *end_keys; i++) {

@@ -166,6 +166,25 @@ static void texts_may_hold_the_character_0(void **state)
     tokenizer_free(t);
 }
 
+static void end_tokens_are_known_by_name(void **state)
+{
+    put_file("tokenizer.json",
+             "{\"model\":{\"vocab\":{\"a\":0,\"</s>\":1},\"merges\":[]},\"added_tokens\":["
+             "{\"id\":2,\"content\":\"<|fim_pad|>\"},{\"id\":3,\"content\":\"<|end|>\",\"special\":true},"
+             "{\"id\":4,\"content\":\"<|return|>\",\"special\":true},{\"id\":5,\"content\":\"<eos>\"}]}");
+    tokenizer *t = open_folder();
+    for (int32_t id = 0; id < 6; id++)
+        assert_int_equal(tokenizer_is_end(t, id), id >= 2 && id <= 4); /* </s> and <eos> are words there */
+    tokenizer_free(t);
+    put_file("tokenizer.json", "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":["
+                               "{\"id\":1,\"content\":\"<|end|>\",\"special\":true},"
+                               "{\"id\":2,\"content\":\"<|return|>\",\"special\":true},"
+                               "{\"id\":3,\"content\":\"<|call|>\",\"special\":true}]}");
+    t = open_folder();
+    assert_true(!tokenizer_is_end(t, 1) && tokenizer_is_end(t, 2) && tokenizer_is_end(t, 3));
+    tokenizer_free(t);
+}
+
 static void end_tokens_come_from_all_files(void **state)
 {
     put_model("", "", "");
@@ -521,6 +540,7 @@ int main(void)
         IN_FOLDER(what_the_files_beside_tokenizer_json_contradict_is_refused),
         IN_FOLDER(a_byte_token_that_added_tokens_lists_again_stays_one),
         IN_FOLDER(texts_may_hold_the_character_0),
+        IN_FOLDER(end_tokens_are_known_by_name),
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
         IN_FOLDER(a_normaliser_may_leave_nothing),

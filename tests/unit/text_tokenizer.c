@@ -324,7 +324,7 @@ static void what_is_missing_is_named(void **state)
 {
     vocab_spec spec = spec_bpe();
     spec.model = NULL;
-    check_refused(&spec, ODMOE_ERR_FORMAT, "vocab.gguf", "tokenizer.ggml.model");
+    check_refused(&spec, ODMOE_ERR_UNSUPPORTED, "vocab.gguf", "tokenizer.ggml.model");
     spec = spec_bpe();
     spec.tokens = NULL;
     check_refused(&spec, ODMOE_ERR_FORMAT, "vocab.gguf", "tokenizer.ggml.tokens");
