@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print the rows of the table in src/text/unicode_classes.c: what properties of Unicode have in the version of PyPI's
+"""Print the rows of the table in src/text/unicode_versions.c: what properties of Unicode have in the version of PyPI's
 `tokenizers` (Oniguruma) and lack in the PCRE2 of this system.
 
 usage: make_unicode_classes.py    (needs PyPI `tokenizers`, and a libpcre2-8 with Unicode 14, as 10.40 to 10.42 have)

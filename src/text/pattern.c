@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "text/normalize.h"
-#include "text/unicode_classes.h"
+#include "text/unicode_versions.h"
 
 #define PATTERN_MAX 65536       /* bytes of an expression */
 #define SHOWN_MAX 48            /* bytes of an expression that messages show */

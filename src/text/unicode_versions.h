@@ -1,11 +1,15 @@
-/* unicode_classes.h - the properties of \p{...} in patterns of tokenizer files: their names as Oniguruma takes them, and
- * the characters that have them in Unicode 16, whichever version this system's PCRE2 knows. */
-#ifndef ODMOE_TEXT_UNICODE_CLASSES_H
-#define ODMOE_TEXT_UNICODE_CLASSES_H
+/* unicode_versions.h - the versions of Unicode that tokenizers go by, whichever this system's libraries know.
+ *
+ * A model has learnt the tokens that Hugging Face's `tokenizers` gives: its patterns (Oniguruma) know Unicode 16, its
+ * normal forms Unicode 9. */
+#ifndef ODMOE_TEXT_UNICODE_VERSIONS_H
+#define ODMOE_TEXT_UNICODE_VERSIONS_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
+/* A property of \p{...}, under the name that Oniguruma takes. */
 typedef struct unicode_property {
     char name[48];     /* PCRE2's name: "L", "Alphabetic", "sc:han" */
     const char *newer; /* what Unicode 15 and 16 added to it, as the inside of a class; "" for nothing */
@@ -18,5 +22,9 @@ bool unicode_find(const char *text, size_t length, unicode_property *out);
 
 /* unicode_newer - the same characters for a name of PCRE2. */
 const char *unicode_newer(const char *name);
+
+/* unicode_is_plain - does normalising leave this character as it is, and mark no order or composition across it? True of
+ * those whose decomposition or combining class came after Unicode 9. */
+bool unicode_is_plain(uint32_t c);
 
 #endif
