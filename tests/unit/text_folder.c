@@ -166,6 +166,12 @@ static void texts_may_hold_the_character_0(void **state)
     tokenizer_free(t);
 }
 
+static void a_git_lfs_pointer_is_told_so(void **state)
+{
+    put_file("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n");
+    check_refused(ODMOE_ERR_FORMAT, "tokenizer.json", "Git LFS pointer");
+}
+
 static void end_tokens_are_known_by_name(void **state)
 {
     put_file("tokenizer.json",
@@ -540,6 +546,7 @@ int main(void)
         IN_FOLDER(what_the_files_beside_tokenizer_json_contradict_is_refused),
         IN_FOLDER(a_byte_token_that_added_tokens_lists_again_stays_one),
         IN_FOLDER(texts_may_hold_the_character_0),
+        IN_FOLDER(a_git_lfs_pointer_is_told_so),
         IN_FOLDER(end_tokens_are_known_by_name),
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
