@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "text/gguf_pretokenizers.h"
 #include "text/tokenizer_json.h"
 
 typedef odmoe_status (*step_fn)(json_reader *r, const json_t *step, const char *type);

@@ -183,6 +183,8 @@ odmoe_status vocab_add(vocab *v, const char *text, size_t length, token_kind kin
         stored = 1;
     } else if (byte_level && (kind == TOKEN_WORD || kind == TOKEN_NAME)) {
         stored = alphabet_decode(text, length, to);
+        if (!stored && length)
+            kind = TOKEN_ADDED; /* merging makes bytes, and this is none of their texts */
     }
     if (!stored && length) {
         memcpy(to, text, length);

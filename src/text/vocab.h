@@ -46,8 +46,8 @@ typedef struct vocab {
 } vocab;
 
 /* vocab_add - append the next token. byte_level: the text of a word or name is written in GPT-2's visible alphabet, one
- * character a byte, and is stored as these bytes (a text with other characters in it is stored as it is). TOKEN_BYTE's
- * text must be <0xNN>, the byte alone is stored. `where` names file and field in messages. ERR_FORMAT, ERR_MEMORY. */
+ * character a byte, and is stored as these bytes (a text with other characters in it is stored as it is, as TOKEN_ADDED:
+ * merging can't make it). TOKEN_BYTE's text must be <0xNN>, the byte alone is stored. `where` names file and field in messages. ERR_FORMAT, ERR_MEMORY. */
 odmoe_status vocab_add(vocab *v, const char *text, size_t length, token_kind kind, bool byte_level, const char *where,
                        odmoe_error *err);
 
