@@ -251,7 +251,7 @@ static int converse(const chat_options *o, odmoe_model *model)
     id_list ids;
     odmoe_message probe = {"user", ""};
     if (!odmoe_model_tokenizer(model)) {
-        complain_no_tokenizer(o->model.path);
+        complain_no_tokenizer(model);
         goto done;
     }
     if (!chat_ids(model, &probe, 1, &ids)) /* says why there is no template to use, before anybody types */

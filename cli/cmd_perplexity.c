@@ -1,8 +1,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "generate.h"
 #include "measure.h"
 #include "options.h"
 #include "progress.h"
@@ -49,7 +51,7 @@ static const struct argp perplexity_argp = {
     .args_doc = "-m MODEL -f FILE",
     .doc =
         "Perplexity of a text: whole chunks of -c tokens (default 512), each from an empty context, the second half of "
-        "each scored.\v"
+        "each scored. A chunk begins with the model's start token where it wants one.\v"
         "Example: odmoe perplexity -m models/demo.gguf -f tests/data/heldout/bible.txt --chunks 4",
     .children = (const struct argp_child[]){{&model_argp, 0, NULL, 0}, {0}},
 };
@@ -102,7 +104,9 @@ static odmoe_status score_chunk(odmoe_model *model, odmoe_session *session, int3
     return status;
 }
 
-static int score_text(const perplexity_options *o, odmoe_model *model, const id_list *ids)
+/* ids: the text's, which the first of each chunk are replaced in by the model's start tokens: scoring begins from the
+ * state that the model was trained to begin with, as in llama.cpp's perplexity tool. */
+static int score_text(const perplexity_options *o, odmoe_model *model, const id_list *ids, const id_list *starts)
 {
     int32_t n = o->model.lib.context;
     int64_t chunks = (int64_t)ids->n / n;
@@ -114,6 +118,10 @@ static int score_text(const perplexity_options *o, odmoe_model *model, const id_
     int status = STATUS_FAILED;
     if (o->chunks && o->chunks < chunks)
         chunks = o->chunks;
+    if (starts->n > (size_t)n / 2) {
+        complain("-c %d: the model's %zu start tokens leave nothing to score", n, starts->n);
+        return STATUS_FAILED;
+    }
     if (chunks == 0) {
         complain("%s: has %zu tokens, fewer than one chunk of %d; -c N makes chunks smaller", o->file, ids->n, n);
         return STATUS_FAILED;
@@ -125,6 +133,7 @@ static int score_text(const perplexity_options *o, odmoe_model *model, const id_
     }
     for (int64_t c = 0; c < chunks; c++) {
         score s = {.ids = ids->ids + c * n, .first = n / 2, .vocab = info.vocab};
+        memcpy(ids->ids + c * n, starts->ids, starts->n * sizeof *starts->ids);
         if (score_chunk(model, session, n, &s, &err)) {
             status = fail(&err);
             goto done;
@@ -166,13 +175,15 @@ int command_perplexity(int argc, char **argv)
         status = fail(&err);
     } else {
         progress_clear();
-        id_list ids = {0};
+        id_list ids = {0}, starts = {0};
         const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
         if (!tokenizer)
-            complain("%s: the model has no tokenizer", o.model.path);
-        else if (tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL, &ids))
-            status = score_text(&o, model, &ids);
+            complain_no_tokenizer(model);
+        else if (tokenize_all(tokenizer, "", 0, ODMOE_TOKENIZE_START, &starts) &&
+                 tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL | ODMOE_TOKENIZE_START, &ids))
+            status = score_text(&o, model, &ids, &starts);
         free(ids.ids);
+        free(starts.ids);
         odmoe_model_close(model);
     }
     free(text);

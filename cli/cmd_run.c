@@ -93,16 +93,33 @@ static bool show(void *user, const char *text, size_t length)
     return out->file != stdout || flush_output();
 }
 
+/* Warn of a text that begins with the model's start token, which stands twice then. */
+static void check_start(const odmoe_tokenizer *tokenizer, const id_list *ids)
+{
+    id_list starts;
+    if (!tokenize_all(tokenizer, "", 0, ODMOE_TOKENIZE_START, &starts))
+        return;
+    size_t n = starts.n;
+    if (n && ids->n >= 2 * n && !memcmp(ids->ids + n, starts.ids, n * sizeof *starts.ids))
+        complain(
+            "warning: the prompt begins with the model's start token, which is put before it anyway: it stands twice");
+    free(starts.ids);
+}
+
 /* The prompt's ids: as text, or as a question in the chat template. */
 static bool prompt_ids(const run_options *o, odmoe_model *model, const char *text, size_t length, id_list *ids)
 {
     const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
     if (!tokenizer) {
-        complain_no_tokenizer(o->model.path);
+        complain_no_tokenizer(model);
         return false;
     }
-    if (!o->chat)
-        return tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL | ODMOE_TOKENIZE_START, ids);
+    if (!o->chat) {
+        bool done = tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL | ODMOE_TOKENIZE_START, ids);
+        if (done)
+            check_start(tokenizer, ids);
+        return done;
+    }
     odmoe_message message = {"user", text};
     return chat_ids(model, &message, 1, ids);
 }

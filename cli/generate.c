@@ -114,9 +114,9 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
     return status;
 }
 
-void complain_no_tokenizer(const char *path)
+void complain_no_tokenizer(const odmoe_model *model)
 {
-    complain("%s: the model has no tokenizer; odmoe logits and odmoe bench work without one", path);
+    complain("%s; odmoe logits and odmoe bench work without a tokenizer", odmoe_model_no_tokenizer(model));
 }
 
 enum { ANSWER_ROOM = 256 }; /* tokens that a suggested context has beyond the prompt, where the model takes them */

@@ -31,8 +31,8 @@ bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_opt
 odmoe_status generator_new_sampler(generator *g, const odmoe_sampler_options *options, odmoe_error *err);
 void generator_free(generator *g);
 
-/* complain_no_tokenizer - the model at `path` can neither read nor write text. */
-void complain_no_tokenizer(const char *path);
+/* complain_no_tokenizer - say why the model can neither read nor write text. */
+void complain_no_tokenizer(const odmoe_model *model);
 /* complain_room - `what` has more tokens than the context holds: says which -c would do, or the most the model takes.
  */
 void complain_room(const char *what, size_t tokens, const generator *g);

@@ -24,7 +24,7 @@ odmoe_status odmoe_chat_tokenize(const odmoe_model *handle, const odmoe_message 
         return handle->no_chat.code;
     }
     if (!handle->tokenizer.t)
-        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: the model has no tokenizer", handle->m.files.path);
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s", handle->no_tokenizer.message);
     token_list list = {0};
     odmoe_status status = chat_encode(&handle->chat, handle->tokenizer.t, messages, count, true, &list, err);
     if (status)

@@ -11,7 +11,8 @@ struct odmoe_tokenizer {
 
 struct odmoe_model {
     model m;
-    struct odmoe_tokenizer tokenizer; /* t is NULL where the model has none */
+    struct odmoe_tokenizer tokenizer; /* t is NULL where there is none to use: then no_tokenizer says why */
+    odmoe_error no_tokenizer;
     chat_template chat;               /* format is NULL where none is known: then no_chat says why */
     odmoe_error no_chat;
 };
@@ -28,8 +29,9 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
 odmoe_status options_kernels(const char *name, const kernel_table **out, odmoe_error *err);
 odmoe_status options_io(const char *name, io_mode *out, odmoe_error *err);
 
-/* model_text_open - the tokenizer of an open model's files; NULL where it has none. text.c */
-odmoe_status model_text_open(const model_files *f, tokenizer **t, odmoe_error *err);
+/* model_text_open - the tokenizer of an open model's files. NULL where there is none, or none that this library reads:
+ * *reason then says what to tell a caller who needs it. ERR_IO, ERR_MEMORY. text.c */
+odmoe_status model_text_open(const model_files *f, tokenizer **t, odmoe_error *reason, odmoe_error *err);
 
 /* model_chat_open - recognise the chat template of an open model's files. A model without a known one is fine: *reason
  * then says what to tell who asks for it. ERR_MEMORY. chat.c */

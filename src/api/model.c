@@ -27,12 +27,13 @@ odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err)
     return ODMOE_OK;
 }
 
-/* Headers, tokenizer and chat template; the metadata is freed afterwards. A model without a tokenizer is fine. */
+/* Headers, tokenizer and chat template; the metadata is freed afterwards. A model whose
+ * tokenizer or template can't be used is fine. */
 static odmoe_status prepare(const char *path, odmoe_model *out, odmoe_error *err)
 {
     odmoe_status status = model_prepare(path, &out->m, err);
     if (!status)
-        status = model_text_open(&out->m.files, &out->tokenizer.t, err);
+        status = model_text_open(&out->m.files, &out->tokenizer.t, &out->no_tokenizer, err);
     if (!status)
         status = model_chat_open(&out->m.files, &out->chat, &out->no_chat, err);
     if (!status)

@@ -8,20 +8,23 @@
 
 /* ---- a model's own ---- */
 
-odmoe_status model_text_open(const model_files *f, tokenizer **t, odmoe_error *err)
+odmoe_status model_text_open(const model_files *f, tokenizer **t, odmoe_error *reason, odmoe_error *err)
 {
-    odmoe_error reason = {0};
     odmoe_status status =
-        f->gguf ? tokenizer_from_gguf(f->gguf, f->path, t, &reason) : tokenizer_open(f->path, t, &reason);
+        f->gguf ? tokenizer_from_gguf(f->gguf, f->path, t, reason) : tokenizer_open(f->path, t, reason);
     if (!status)
         return ODMOE_OK;
     *t = NULL;
-    bool none = f->gguf ? !gguf_has(f->gguf, "tokenizer.ggml.model") : !files_has(f, "tokenizer.json");
-    if (none)
+    if (status == ODMOE_ERR_UNSUPPORTED || status == ODMOE_ERR_FORMAT)
         return ODMOE_OK;
     if (err)
-        *err = reason;
+        *err = *reason;
     return status;
+}
+
+const char *odmoe_model_no_tokenizer(const odmoe_model *handle)
+{
+    return handle->tokenizer.t ? NULL : handle->no_tokenizer.message;
 }
 
 const odmoe_tokenizer *odmoe_model_tokenizer(const odmoe_model *handle)

@@ -5,9 +5,11 @@
 #include "format/config.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "format/file.h"
 #include "format/json_walk.h"
 
@@ -93,9 +95,92 @@ static odmoe_status tame(char *text, size_t length, const char *path, odmoe_erro
     return ODMOE_OK;
 }
 
+/* ---- U+0000 -------------------------------------------------------------------------------------------------
+ * Jansson's keys end at a 0, so "\\u0000" is read as a character that the file has nowhere else: one of U+FDD0 to U+FDEF,
+ * which no text means. Values get their 0 back; a reader of keys asks for the character. */
+
+#define SIGNS 32
+
+/* Does the text hold U+FDD0 + sign, as itself or as an escape? */
+static bool holds_sign(const char *text, size_t length, int sign)
+{
+    const char raw[] = {'\xEF', '\xB7', (char)(0x90 + sign)};
+    char escape[8];
+    snprintf(escape, sizeof escape, "ufd%02x", 0xd0 + sign);
+    if (memmem(text, length, raw, sizeof raw))
+        return true;
+    for (const char *at = text, *end = text + length; (at = memmem(at, (size_t)(end - at), "\\u", 2)); at += 2)
+        if (end - at > 6 && !strncasecmp(at + 1, escape, 5))
+            return true;
+    return false;
+}
+
+/* Replace each "\u0000"; *sign is what by, or -1 where the text has none. */
+static odmoe_status replace_nul(char *text, size_t length, const char *path, int *sign, odmoe_error *err)
+{
+    *sign = -1;
+    if (!memmem(text, length, "\\u0000", 6))
+        return ODMOE_OK;
+    for (*sign = 0; *sign < SIGNS && holds_sign(text, length, *sign);)
+        ++*sign;
+    if (*sign == SIGNS)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: holds U+0000 and all of U+FDD0 to U+FDEF", path);
+    for (size_t at = 0; at + 6 <= length; at++) {
+        if (text[at] != '\\')
+            continue;
+        char escape[7];
+        snprintf(escape, sizeof escape, "\\uFD%02X", 0xD0 + *sign);
+        if (!memcmp(text + at, "\\u0000", 6))
+            memcpy(text + at, escape, 6);
+        at++; /* an escape's second character begins none */
+    }
+    return ODMOE_OK;
+}
+
+size_t config_restore_nul(char *text, size_t length, const char *nul)
+{
+    size_t n = 0;
+    for (size_t at = 0; at < length;) {
+        bool is_sign = length - at >= 3 && !memcmp(text + at, nul, 3);
+        text[n++] = is_sign ? 0 : text[at];
+        at += is_sign ? 3 : 1;
+    }
+    return n;
+}
+
+static odmoe_status restore_values(json_t *value, const char *nul, odmoe_error *err)
+{
+    odmoe_status status = ODMOE_OK;
+    const char *key;
+    json_t *member;
+    size_t i;
+    if (json_is_string(value) && strstr(json_string_value(value), nul)) {
+        size_t length = json_string_length(value);
+        char *text = mem_strdup(json_string_value(value), length, err);
+        if (!text)
+            return ODMOE_ERR_MEMORY;
+        if (json_string_setn_nocheck(value, text, config_restore_nul(text, length, nul)))
+            status = err_set(err, ODMOE_ERR_MEMORY, "no memory for a text");
+        free(text);
+        return status;
+    }
+    json_object_foreach(value, key, member) status = status ? status : restore_values(member, nul, err);
+    json_array_foreach(value, i, member) status = status ? status : restore_values(member, nul, err);
+    return status;
+}
+
 odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
                          odmoe_error *err)
 {
+    char nul[4];
+    return config_read_nul(folder, name, max_bytes, optional, out, nul, err);
+}
+
+odmoe_status config_read_nul(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
+                             char nul[4], odmoe_error *err)
+{
+    int sign = -1;
+    *nul = 0;
     char *path = file_join(folder, name, err), *text = NULL;
     size_t length = 0;
     json_t *root = NULL;
@@ -106,8 +191,12 @@ odmoe_status config_read(const char *folder, const char *name, size_t max_bytes,
     if (status || !text)
         goto done;
     status = tame(text, length, file_label(path), err);
+    if (!status)
+        status = replace_nul(text, length, file_label(path), &sign, err);
     if (status)
         goto done;
+    if (sign >= 0)
+        snprintf(nul, 4, "\xEF\xB7%c", 0x90 + sign);
     root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
     if (!root && !fault.text[0]) /* jansson has no words for a failed allocation */
         status = err_set(err, ODMOE_ERR_MEMORY, "%s: no memory to parse it", file_label(path));
@@ -115,6 +204,8 @@ odmoe_status config_read(const char *folder, const char *name, size_t max_bytes,
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: line %d: %s", file_label(path), fault.line, fault.text);
     else if (!json_is_object(root))
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: is not a JSON object", file_label(path));
+    else if (sign >= 0)
+        status = restore_values(root, nul, err);
 done:
     free(path);
     free(text);

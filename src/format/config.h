@@ -15,6 +15,13 @@
 odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
                          odmoe_error *err);
 
+/* config_read_nul - the same for a file whose keys are texts of tokens: U+0000 in a key is read as the character `nul`
+ * (three bytes; "" where the file has no U+0000). Values hold the 0 itself in either function.
+ * config_restore_nul - put the 0s back into a key's copy text[0, length), nul not ""; returns the new length. */
+odmoe_status config_read_nul(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
+                             char nul[4], odmoe_error *err);
+size_t config_restore_nul(char *text, size_t length, const char *nul);
+
 /* config_* - a number, text or boolean member of a JSON object; `null` counts as missing. A missing one gives *out =
  * fallback (ERR_FORMAT where `required`). Wrong kind or out of [min, max]: ERR_FORMAT that names file and field.
  * Texts live as long as the object. A number that is no number (NaN, Infinity) or an integer beyond 64 bits is of the

@@ -72,6 +72,15 @@ odmoe_status file_read_at(int fd, const char *path, uint64_t offset, void *out, 
     return ODMOE_OK;
 }
 
+#define LFS_POINTER "is a Git LFS pointer, not the file itself: git lfs pull fetches it"
+static const char lfs_begin[] = "version https://git-lfs.";
+#define LFS_BEGIN (sizeof lfs_begin - 1)
+
+static bool is_lfs_pointer(const char *text, size_t length)
+{
+    return length >= LFS_BEGIN && !memcmp(text, lfs_begin, LFS_BEGIN);
+}
+
 odmoe_status file_load(const char *path, size_t max_bytes, bool optional, char **text, size_t *length, odmoe_error *err)
 {
     int fd;
@@ -88,6 +97,8 @@ odmoe_status file_load(const char *path, size_t max_bytes, bool optional, char *
             status = ODMOE_ERR_MEMORY;
         else
             status = file_read_at(fd, path, 0, p, (size_t)size, err);
+        if (!status && is_lfs_pointer(p, (size_t)size))
+            status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s", file_label(path), LFS_POINTER);
         close(fd);
     }
     if (status) {
@@ -113,11 +124,8 @@ char *file_join(const char *folder, const char *name, odmoe_error *err)
 
 const char *file_placeholder(int fd, uint64_t size)
 {
-    static const char pointer[] = "version https://git-lfs.";
-    char text[sizeof pointer - 1];
+    char text[LFS_BEGIN];
     if (size == 0)
         return "is empty";
-    if (pread(fd, text, sizeof text, 0) == sizeof text && !memcmp(text, pointer, sizeof text))
-        return "is a Git LFS pointer, not the file itself: git lfs pull fetches it";
-    return NULL;
+    return pread(fd, text, sizeof text, 0) == sizeof text && is_lfs_pointer(text, sizeof text) ? LFS_POINTER : NULL;
 }

@@ -78,12 +78,6 @@ odmoe_status files_open(const char *path, model_files *out, odmoe_error *err)
     return status;
 }
 
-bool files_has(const model_files *f, const char *name)
-{
-    char path[4096];
-    return !f->gguf && (size_t)snprintf(path, sizeof path, "%s/%s", f->path, name) < sizeof path && !access(path, F_OK);
-}
-
 void files_drop_metadata(model_files *f)
 {
     if (f->gguf)

@@ -16,8 +16,6 @@ typedef struct model_files {
 
 /* files_open - a .gguf file or a Hugging Face folder. Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED. */
 odmoe_status files_open(const char *path, model_files *out, odmoe_error *err);
-/* files_has - does a Hugging Face folder hold a file of this name? */
-bool files_has(const model_files *f, const char *name);
 /* files_drop_metadata - free what only the configuration needed; the tensor index stays. */
 void files_drop_metadata(model_files *f);
 void files_close(model_files *f); /* zeroed is fine */

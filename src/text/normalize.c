@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/unicode_versions.h"
 
 odmoe_status text_append(text_buffer *b, const char *text, size_t length, odmoe_error *err)
 {
@@ -126,12 +127,41 @@ static bool is_normal(normalize_kind kind, const char *text, size_t length)
     return true;
 }
 
+/* The length of the front of valid UTF-8 without a plain character; *plain: the bytes of the one behind it, or 0. */
+static size_t before_plain(const char *text, size_t length, size_t *plain)
+{
+    for (size_t at = 0; at < length;) {
+        size_t bytes = (size_t)utf8_char(text + at, length - at);
+        *plain = bytes;
+        if (bytes > 1 && unicode_is_plain(utf8_decode(text + at, (int)bytes)))
+            return at;
+        at += bytes;
+    }
+    *plain = 0;
+    return length;
+}
+
+/* A valid stretch into its normal form: what stands between plain characters is normalised on its own. */
+static odmoe_status apply_between(normalize_kind kind, const char *text, size_t length, text_buffer *out,
+                                  odmoe_error *err)
+{
+    odmoe_status st = ODMOE_OK;
+    for (size_t at = 0; !st && at < length;) {
+        size_t plain, n = before_plain(text + at, length - at, &plain);
+        st = normal_form(kind, text + at, n, out, err);
+        if (!st)
+            st = text_append(out, text + at + n, plain, err);
+        at += n + plain;
+    }
+    return st;
+}
+
 static odmoe_status apply_form(normalize_kind kind, const char *text, size_t length, text_buffer *out, odmoe_error *err)
 {
     odmoe_status st = ODMOE_OK;
     for (size_t at = 0; !st && at < length;) {
         size_t valid = utf8_run(text + at, length - at);
-        st = normal_form(kind, text + at, valid, out, err);
+        st = apply_between(kind, text + at, valid, out, err);
         size_t junk = utf8_junk(text + at + valid, length - at - valid);
         if (!st)
             st = text_append(out, text + at + valid, junk, err);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "text/normalize.h"
+#include "text/unicode_versions.h"
 
 #define PATTERN_MAX 65536       /* bytes of an expression */
 #define SHOWN_MAX 48            /* bytes of an expression that messages show */
@@ -39,8 +40,9 @@ static const char NO_SPACES[] =
     "\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}"
     "\\x{3001}-\\x{10FFFF}";
 
-/* Oniguruma's word characters: what is alphabetic, marks, decimal digits and connectors. Outside of a class it goes by
- * a table of its own below U+0100, which has the fractions and raised digits too. */
+/* Oniguruma's word characters: what is alphabetic, marks, decimal digits and connectors; add_words adds those that are
+ * newer than this PCRE2. Outside of a class Oniguruma goes by a table of its own below U+0100, which has the fractions
+ * and raised digits too. */
 #define WORDS                                                                                                       \
     "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}\\x{1F170}-\\x{" \
     "1F189}"
@@ -67,6 +69,46 @@ static odmoe_status add_class(const char *members, bool negated, bool in_class, 
     return st || in_class ? st : add(b, "]", err);
 }
 
+static odmoe_status add_words(bool negated, bool in_class, text_buffer *b, odmoe_error *err)
+{
+    static const char *const newer[] = {"L", "M", "Nd"};
+    text_buffer members = {0};
+    odmoe_status st = add(&members, in_class ? WORDS : WORDS_OUTSIDE, err);
+    for (size_t i = 0; !st && i < sizeof newer / sizeof *newer; i++)
+        st = add(&members, unicode_newer(newer[i]), err);
+    if (!st)
+        st = text_append(&members, "", 1, err);
+    if (!st)
+        st = add_class(members.at, negated, in_class, b, err);
+    free(members.at);
+    return st;
+}
+
+/* Append the translation of \p{name}, \p{^name} or \P{name} at text[0] == '\' and set *used to its length. Characters that
+ * are newer than this PCRE2 are named one by one; a negated property in a class can't leave them out. */
+static odmoe_status translate_property(const char *text, size_t left, bool in_class, const char *where, text_buffer *b,
+                                       size_t *used, odmoe_error *err)
+{
+    const char *end = memchr(text, '}', left);
+    bool caret = left > 3 && text[3] == '^', negated = caret != (text[1] == 'P');
+    const char *name = text + 3 + caret;
+    unicode_property property;
+    if (!end || end < name || !unicode_find(name, (size_t)(end - name), &property))
+        return refuse(text, end ? (size_t)(end - text) + 1 : 2, where, err);
+    *used = (size_t)(end - text) + 1;
+    char class[sizeof property.name + 8];
+    bool listed = *property.newer && !(negated && in_class);
+    snprintf(class, sizeof class, "\\%c{%s}", negated && !listed ? 'P' : 'p', property.name);
+    if (!listed)
+        return add(b, class, err);
+    odmoe_status st = in_class ? ODMOE_OK : add(b, negated ? "[^" : "[", err);
+    if (!st)
+        st = add(b, class, err);
+    if (!st)
+        st = add(b, property.newer, err);
+    return st || in_class ? st : add(b, "]", err);
+}
+
 static bool is_hex(const char *text, size_t count)
 {
     return strspn(text, "0123456789abcdefABCDEF") >= count;
@@ -87,7 +129,9 @@ static odmoe_status translate_escape(const char *text, size_t left, bool in_clas
         return add(b, code, err);
     }
     if (kind == 'w' || kind == 'W')
-        return add_class(in_class ? WORDS : WORDS_OUTSIDE, kind == 'W', in_class, b, err);
+        return add_words(kind == 'W', in_class, b, err);
+    if (kind == 'p' || kind == 'P')
+        return translate_property(text, left, in_class, where, b, used, err);
     if (kind == 'S' && in_class)
         return add(b, NO_SPACES, err);
     if (kind == 's' || kind == 'S')

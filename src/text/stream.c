@@ -11,7 +11,7 @@
 struct text_stream {
     const tokenizer *t;
     unsigned flags;
-    bool at_start;     /* nothing but special tokens so far */
+    bool at_start;     /* no text so far: a leading blank is the one that encoding put there */
     size_t given;      /* bytes at the front of buffer that the last call handed out */
     size_t used, room; /* bytes in buffer; what follows `given` waits */
     char buffer[];     /* [room] the waiting bytes and the longest piece */
@@ -56,14 +56,14 @@ void text_stream_push(text_stream *s, int32_t id, const char **bytes, size_t *le
     s->used -= s->given;
     bool special = tokenizer_is_special(s->t, id);
     if (!special || s->flags & TEXT_STREAM_SPECIAL) {
+        bool strips = s->at_start && s->flags & TEXT_STREAM_START && tokenizer_strips_space(s->t);
         char *to = s->buffer + s->used;
         size_t n = tokenizer_piece(s->t, id, to, s->room - s->used);
-        if (s->at_start && !special && s->flags & TEXT_STREAM_START && tokenizer_strips_space(s->t) && n &&
-            to[0] == ' ')
+        s->at_start &= !n;
+        if (strips && n && to[0] == ' ')
             memmove(to, to + 1, --n);
         s->used += n;
     }
-    s->at_start &= special;
     s->given = certain(s->buffer, s->used);
     *bytes = s->buffer;
     *length = s->given;

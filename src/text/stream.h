@@ -7,7 +7,8 @@
 typedef struct text_stream text_stream;
 
 enum text_stream_flags {
-    TEXT_STREAM_START = 1,  /* the ids begin a text: the blank that SentencePiece puts first is dropped again */
+    TEXT_STREAM_START = 1,  /* the ids begin a text: the blank that SentencePiece puts first is dropped again, unless
+                             * the text of a special token stands before it */
     TEXT_STREAM_SPECIAL = 2 /* special tokens give their text; without the flag they give nothing */
 };
 

@@ -67,22 +67,24 @@ static odmoe_status encode_words(encoder *e, const char *text, size_t length, bo
     return split_text(e->t->split, e->t->split_count, &e->split, text, length, first, encode_piece, e, e->err);
 }
 
-/* A stretch without added tokens: normalise, then look for those that are written as the normaliser writes them. In
+/* A stretch without added tokens: normalise, then look for the tokens that are written as the normaliser writes them. In
  * tokenizer_encode_parts no special token is looked for here: positions no longer say which part they are from. */
 static odmoe_status encode_stretch(encoder *e, const char *text, size_t length, bool first)
 {
     const char *normal;
-    size_t n, range = 0;
+    size_t n, at = 0;
     if (!length)
         return ODMOE_OK;
     odmoe_status st = normalize(e->t->normalize, e->t->normalize_count, &e->normal, text, length, &normal, &n, e->err);
     if (st)
         return st;
     added_range all = {0, n};
-    size_t at = 0, range_count = e->range_count && !e->parts;
+    size_t range_count = e->range_count && !e->parts;
+    added_walk walk = {0};
     added_match match;
-    while (added_next(&e->t->added_normalized, normal, n, at, &all, range_count, &range, e->parts, &match)) {
-        st = encode_words(e, normal + at, match.start - at, first && at == 0);
+    while (added_next(&e->t->added_normalized, normal, n, &all, range_count, e->parts, &walk, &match)) {
+        if (match.start > at)
+            st = encode_words(e, normal + at, match.start - at, first && at == 0);
         if (!st)
             st = token_list_add(e->out, match.id, e->err);
         if (st)
@@ -94,10 +96,13 @@ static odmoe_status encode_stretch(encoder *e, const char *text, size_t length, 
 
 static odmoe_status encode_text(encoder *e, const char *text, size_t length)
 {
-    size_t at = 0, range = 0;
+    size_t at = 0;
+    added_walk walk = {0};
     added_match match;
-    while (added_next(&e->t->added, text, length, at, e->ranges, e->range_count, &range, e->parts, &match)) {
-        odmoe_status st = encode_stretch(e, text + at, match.start - at, at == 0);
+    while (added_next(&e->t->added, text, length, e->ranges, e->range_count, e->parts, &walk, &match)) {
+        odmoe_status st = ODMOE_OK;
+        if (match.start > at)
+            st = encode_stretch(e, text + at, match.start - at, at == 0);
         if (!st)
             st = token_list_add(e->out, match.id, e->err);
         if (st)
@@ -227,11 +232,15 @@ static int32_t find_added(const added_set *set, const char *text, size_t length)
     return -1;
 }
 
-int32_t tokenizer_find(const tokenizer *t, const char *text, size_t length)
+static int32_t find_any_added(const tokenizer *t, const char *text, size_t length)
 {
     int32_t id = find_added(&t->added, text, length);
-    if (id < 0)
-        id = find_added(&t->added_normalized, text, length);
+    return id >= 0 ? id : find_added(&t->added_normalized, text, length);
+}
+
+int32_t tokenizer_find(const tokenizer *t, const char *text, size_t length)
+{
+    int32_t id = find_any_added(t, text, length);
     return id >= 0 ? id : vocab_word(&t->model.vocab, text, length);
 }
 
@@ -303,28 +312,84 @@ void tokenizer_find_bytes(tokenizer *t, bool byte_level)
             t->model.bytes[(unsigned char)v->texts[v->starts[id]]] = (int32_t)id;
 }
 
-/* Many files forget to list these as end tokens. */
-static const char *const turn_ends[] = {"<|eot_id|>",    "<|im_end|>", "<|end|>", "<end_of_turn>",
-                                        "<|endoftext|>", "<|eom_id|>", "<EOT>"};
-#define TURN_ENDS (sizeof turn_ends / sizeof *turn_ends)
+/* Tokens that end a text wherever they are in use, by name: many files forget to list them. END_CONTROL: the name is the
+ * model's control even where a file calls it a word. END_SPECIAL: only where the file calls it special. END_ADDED: what a model writes behind a completion where
+ * the next file would begin (fill-in-the-middle); llama.cpp ends there too. */
+typedef enum end_kind { END_CONTROL, END_SPECIAL, END_ADDED } end_kind;
+
+static const struct {
+    const char *text;
+    end_kind kind;
+} ends[] = {
+    {"<|eot_id|>", END_CONTROL},
+    {"<|im_end|>", END_CONTROL},
+    {"<|end|>", END_CONTROL},
+    {"<end_of_turn>", END_CONTROL},
+    {"<|endoftext|>", END_CONTROL},
+    {"<|eom_id|>", END_CONTROL},
+    {"<EOT>", END_CONTROL},
+    {"_<EOT>", END_CONTROL},
+    {"<|end_of_text|>", END_CONTROL},
+    {"<end_of_utterance>", END_CONTROL},
+    {"<|return|>", END_CONTROL},
+    {"<|call|>", END_CONTROL},
+    {"<|calls|>", END_CONTROL},
+    {"<|flush|>", END_CONTROL},
+    {"<turn|>", END_CONTROL},
+    {"<|tool_response>", END_CONTROL},
+    {"<\uFF5Cend\u2581of\u2581sentence\uFF5C>", END_CONTROL},
+    {"[e~[", END_CONTROL},
+    {"[EOT]", END_SPECIAL},
+    {"[EOS]", END_SPECIAL},
+    {"<eos>", END_SPECIAL},
+    {"</s>", END_SPECIAL},
+    {"<|fim_pad|>", END_ADDED},
+    {"<fim-pad>", END_ADDED},
+    {"<fim_pad>", END_ADDED},
+    {"<PAD>", END_ADDED},
+    {"[PAD]", END_ADDED},
+    {"<|fim_repo|>", END_ADDED},
+    {"<|repo_name|>", END_ADDED},
+    {"<fim-repo>", END_ADDED},
+    {"<REPO>", END_ADDED},
+    {"<reponame>", END_ADDED},
+    {"<|file_sep|>", END_ADDED},
+};
+#define ENDS (sizeof ends / sizeof *ends)
 
 bool tokenizer_ends_turn(const char *text, size_t length)
 {
-    for (size_t i = 0; i < TURN_ENDS; i++)
-        if (strlen(turn_ends[i]) == length && !memcmp(text, turn_ends[i], length))
+    for (size_t i = 0; i < ENDS; i++)
+        if (ends[i].kind == END_CONTROL && strlen(ends[i].text) == length && !memcmp(ends[i].text, text, length))
             return true;
     return false;
+}
+
+/* No text of a user may end a generation: special tokens only. */
+static bool has_special(const tokenizer *t, const char *text)
+{
+    return tokenizer_is_special(t, tokenizer_find(t, text, strlen(text)));
+}
+
+static void add_known_ends(tokenizer *t)
+{
+    /* There <|end|> ends a message, and the answer goes on with the next one. */
+    bool channels = (has_special(t, "<|return|>") && has_special(t, "<|call|>")) ||
+                    (has_special(t, "<|calls|>") && has_special(t, "<|flush|>"));
+    for (size_t i = 0; i < ENDS; i++) {
+        const char *text = ends[i].text;
+        if (ends[i].kind == END_ADDED)
+            tokenizer_add_end(t, find_any_added(t, text, strlen(text)));
+        else if (has_special(t, text) && !(channels && !strcmp(text, "<|end|>")))
+            tokenizer_add_end(t, tokenizer_find(t, text, strlen(text)));
+    }
 }
 
 void tokenizer_finish(tokenizer *t)
 {
     added_seal(&t->added);
     added_seal(&t->added_normalized);
-    for (size_t i = 0; i < TURN_ENDS; i++) {
-        int32_t id = tokenizer_find(t, turn_ends[i], strlen(turn_ends[i]));
-        if (tokenizer_is_special(t, id)) /* no text of a user may end a generation */
-            tokenizer_add_end(t, id);
-    }
+    add_known_ends(t);
     for (uint32_t id = 0; id < t->model.vocab.count; id++) {
         size_t n = tokenizer_piece(t, (int32_t)id, NULL, 0);
         if (n > t->longest_piece)

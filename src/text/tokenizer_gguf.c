@@ -6,71 +6,13 @@
 
 #include "base/mem.h"
 #include "format/file.h"
+#include "text/gguf_pretokenizers.h"
 #include "text/tokenizer_state.h"
 
 #define KEY(name) "tokenizer.ggml." name
 
 /* Values of tokenizer.ggml.token_type. */
 enum { TYPE_UNDEFINED, TYPE_NORMAL, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
-
-/* ---- pre-tokenizers: the published patterns, by the name in tokenizer.ggml.pre -------------------------------------
- * The expressions define the formats (they stand in the models' tokenizer.json): data, not code. */
-
-#define CONTRACTIONS "'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])"
-#define WORDS_DIGITS(digits)                                                                               \
-    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|" \
-                 "\\s+(?!\\S)|\\s+"
-#define CASED_WORDS(ending, digits)                                                                                \
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" ending             \
-    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*" ending "|" digits \
-    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define DEEPSEEK_CJK "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
-#define DEEPSEEK_LETTERS                                                                                   \
-    "\\s?[A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}\\x{1C4}-\\x{293}"   \
-    "\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}\\x{37F}\\x{386}\\x{388}-\\x{38A}" \
-    "\\x{38C}\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}\\x{3F7}-\\x{481}\\x{48A}-\\x{52F}\\x{531}-\\x{556}"        \
-    "\\x{10A0}-\\x{10C5}\\x{13A0}-\\x{13F5}\\x{13F8}-\\x{13FD}\\x{1C90}-\\x{1CBA}\\x{1CBD}-\\x{1CBF}"      \
-    "\\x{1D00}-\\x{1D2B}\\x{1D6B}-\\x{1D77}\\x{1D79}-\\x{1D9A}\\x{1E00}-\\x{1F15}\\x{1F18}-\\x{1F1D}"      \
-    "\\x{1F20}-\\x{1F45}\\x{1F48}-\\x{1F4D}\\x{1F50}-\\x{1F57}\\x{1F59}\\x{1F5B}\\x{1F5D}\\x{1F5F}-"       \
-    "\\x{1F7D}\\x{1F80}-\\x{1FB4}\\x{1FB6}-\\x{1FBC}\\x{1FBE}\\x{1FC2}-\\x{1FC4}\\x{1FC6}-\\x{1FCC}"       \
-    "\\x{1FD0}-\\x{1FD3}\\x{1FD6}-\\x{1FDB}\\x{1FE0}-\\x{1FEC}\\x{1FF2}-\\x{1FF4}\\x{1FF6}-\\x{1FFC}"      \
-    "\\x{2102}\\x{2107}\\x{210A}-\\x{2113}\\x{2115}\\x{2119}-\\x{211D}\\x{2124}\\x{2126}\\x{2128}"         \
-    "\\x{212A}-\\x{212D}\\x{212F}-\\x{2134}\\x{2139}\\x{213C}-\\x{213F}\\x{2145}-\\x{2149}\\x{214E}"       \
-    "\\x{2183}\\x{2184}\\x{2C00}-\\x{2C7B}\\x{2C7E}-\\x{2CE4}\\x{2CEB}-\\x{2CEE}\\x{2CF2}\\x{2CF3}"        \
-    "\\x{A640}-\\x{A66D}\\x{A680}-\\x{A69B}\\x{A722}-\\x{A76F}\\x{A771}-\\x{A787}\\x{A78B}-\\x{A78E}"      \
-    "\\x{AB70}-\\x{ABBF}\\x{FB00}-\\x{FB06}\\x{FB13}-\\x{FB17}\\x{FF21}-\\x{FF3A}\\x{FF41}-\\x{FF5A}"      \
-    "\\x{10400}-\\x{1044F}\\x{104B0}-\\x{104D3}\\x{104D8}-\\x{104FB}\\x{10C80}-\\x{10CB2}\\x{10CC0}-"      \
-    "\\x{10CF2}\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}]+"
-
-typedef struct pre_type {
-    const char *names;       /* separated by blanks */
-    const char *patterns[7]; /* one inside the other; up to NULL */
-    bool whole_words, adds_bos;
-} pre_type;
-
-static const pre_type pre_types[] = {
-    {"default", {"[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2_PATTERN, "\\p{N}+", "[0-9][0-9][0-9]"}, .whole_words = false},
-    {"gpt-2 phi-2 olmo mpt", {GPT2_PATTERN}, .whole_words = false},
-    {"qwen2 deepseek-r1-qwen stablelm2 megrez", {WORDS_DIGITS("\\p{N}")}, .whole_words = false},
-    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
-     {WORDS_DIGITS("\\p{N}{1,3}")},
-     .whole_words = true,
-     .adds_bos = true},
-    {"dbrx smaug-bpe glm4 chatglm-bpe", {WORDS_DIGITS("\\p{N}{1,3}")}, .whole_words = false},
-    {"deepseek-llm",
-     {"[\\r\\n]", DEEPSEEK_LETTERS,
-      "\\s?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "\\s+$",
-      DEEPSEEK_CJK, "\\p{N}"},
-     .whole_words = false},
-    {"deepseek-coder", {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", DEEPSEEK_CJK, "\\p{N}"}, .whole_words = false},
-    {"deepseek-v3 hunyuan-dense",
-     {"\\p{N}{1,3}", "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+",
-      "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+|"
-      " ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-     .whole_words = false},
-    {"gpt-4o llama4", {CASED_WORDS("(?:" CONTRACTIONS ")?", "\\p{N}{1,3}")}, .whole_words = false},
-    {"tekken", {CASED_WORDS("", "\\p{N}")}, .whole_words = true, .adds_bos = true},
-};
 
 static bool names_contain(const char *names, gguf_text name)
 {
@@ -128,12 +70,17 @@ static odmoe_status check_array(const reader *r, const char *key, uint64_t count
     return st;
 }
 
-/* A byte token of a byte-level vocabulary is a word like any other. Some files call tokens that control the model user
- * tokens, or words; they are special all the same, or any text could hold them. */
+/* A byte stays a byte, whatever type a file gives it: without it the byte would vanish from every text. A byte of a
+ * byte-level vocabulary is a word like any other. Some files call tokens that control the model user tokens, or words;
+ * they are special all the same, or any text could hold them. */
 static token_kind kind_of(int64_t type, gguf_text text, bool byte_level)
 {
     if (!text.length)
         return TOKEN_MISSING;
+    if (byte_level && vocab_is_byte_sign(text.at, text.length))
+        return TOKEN_WORD;
+    if (!byte_level && type != TYPE_NORMAL && vocab_byte_token(text.at, text.length) >= 0)
+        return TOKEN_BYTE;
     if (tokenizer_ends_turn(text.at, text.length) || (type == TYPE_USER && names_contain("<s> </s>", text)))
         return TOKEN_SPECIAL;
     switch (type) {
@@ -168,8 +115,12 @@ static odmoe_status read_tokens(const reader *r, bool byte_level)
         st = gguf_array_text(r->g, KEY("tokens"), i, &text, r->err);
         if (!st && typed)
             st = gguf_array_int(r->g, KEY("token_type"), i, &number, r->err);
-        if (!st)
-            st = vocab_add(v, text.at, text.length, kind_of(number, text, byte_level), byte_level, where, r->err);
+        if (st)
+            break;
+        token_kind kind = kind_of(number, text, byte_level);
+        if (byte_level && kind == TOKEN_NAME && !vocab_spells_text(text.at, text.length))
+            kind = TOKEN_ADDED;
+        st = vocab_add(v, text.at, text.length, kind, byte_level, where, r->err);
     }
     return st ? st : vocab_seal(v, r->err);
 }
@@ -191,7 +142,7 @@ static odmoe_status read_scores(const reader *r)
     return st;
 }
 
-static odmoe_status read_merges(const reader *r)
+static odmoe_status read_merges(const reader *r, bool byte_level)
 {
     gguf_type type;
     uint64_t count;
@@ -208,7 +159,8 @@ static odmoe_status read_merges(const reader *r)
         if (!blank)
             return err_set(r->err, ODMOE_ERR_FORMAT, "%s: merge %llu is not a pair", where, (unsigned long long)i);
         size_t left = (size_t)(blank - text.at);
-        st = vocab_add_merge(&r->t->model.vocab, text.at, left, blank + 1, text.length - left - 1, true, where, r->err);
+        st = vocab_add_merge(&r->t->model.vocab, text.at, left, blank + 1, text.length - left - 1, byte_level, where,
+                             r->err);
     }
     return st ? st : vocab_seal_merges(&r->t->model.vocab, r->err);
 }
@@ -224,21 +176,35 @@ static odmoe_status is_phi3(const reader *r, bool *out)
     return st;
 }
 
+/* Is token `id` looked for in the text as it stands? Those of the user and of the model's control are. */
+static odmoe_status is_added(const reader *r, uint32_t id, bool *added, bool *special)
+{
+    int64_t type = TYPE_NORMAL;
+    odmoe_status st = ODMOE_OK;
+    if (gguf_has(r->g, KEY("token_type")))
+        st = gguf_array_int(r->g, KEY("token_type"), id, &type, r->err);
+    *special = r->t->model.vocab.kinds[id] == TOKEN_SPECIAL || type == TYPE_CONTROL || type == TYPE_UNKNOWN;
+    *added = *special || type == TYPE_USER;
+    return st;
+}
+
 static odmoe_status read_added(const reader *r)
 {
     const vocab *v = &r->t->model.vocab;
     bool phi3;
     odmoe_status st = is_phi3(r, &phi3);
     for (uint32_t id = 0; !st && id < v->count; id++) {
-        if (v->kinds[id] != TOKEN_NAME && v->kinds[id] != TOKEN_SPECIAL)
+        bool added, special;
+        gguf_text text;
+        st = is_added(r, id, &added, &special);
+        if (!st && added)
+            st = gguf_array_text(r->g, KEY("tokens"), id, &text, r->err);
+        if (st || !added)
             continue;
-        size_t n;
-        const char *text = vocab_text(v, id, &n);
-        gguf_text name = {text, n};
         added_token token = {.id = (int32_t)id,
-                             .special = v->kinds[id] == TOKEN_SPECIAL,
-                             .strip_right = phi3 && !names_contain("<unk> <s> <|endoftext|>", name)};
-        st = added_add(&r->t->added, &token, text, n, r->err);
+                             .special = special,
+                             .strip_right = phi3 && !names_contain("<unk> <s> <|endoftext|>", text)};
+        st = added_add(&r->t->added, &token, text.at, text.length, r->err);
         if (st)
             err_context(r->err, "%s: %s", r->path, KEY("tokens"));
     }
@@ -247,7 +213,8 @@ static odmoe_status read_added(const reader *r)
 
 static odmoe_status read_special_ids(const reader *r, bool scored, bool adds_bos)
 {
-    static const char *const end_keys[] = {KEY("eos_token_id"), KEY("eot_token_id"), KEY("eom_token_id")};
+    static const char *const end_keys[] = {KEY("eos_token_id"),     KEY("eot_token_id"),     KEY("eom_token_id"),
+                                           KEY("fim_pad_token_id"), KEY("fim_rep_token_id"), KEY("fim_sep_token_id")};
     int64_t id;
     odmoe_status st = ODMOE_OK;
     for (size_t i = 0; !st && i < sizeof end_keys / sizeof *end_keys; i++) {
@@ -269,35 +236,6 @@ static odmoe_status read_special_ids(const reader *r, bool scored, bool adds_bos
     return st;
 }
 
-/* tokenizer.ggml.model "gpt2": byte-level BPE. */
-static odmoe_status read_bpe(const reader *r)
-{
-    gguf_text pre;
-    const pre_type *type = NULL;
-    odmoe_status st = read_text(r, KEY("pre"), &pre);
-    if (st)
-        return st;
-    if (!pre.length)
-        pre = (gguf_text){"default", 7};
-    for (size_t i = 0; i < sizeof pre_types / sizeof *pre_types; i++)
-        if (names_contain(pre_types[i].names, pre))
-            type = &pre_types[i];
-    if (!type)
-        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: %s \"%.*s\" is not known", r->path, KEY("pre"),
-                       (int)(pre.length < 100 ? pre.length : 100), pre.at);
-    st = read_tokens(r, true);
-    if (!st)
-        st = read_merges(r);
-    for (size_t i = 0; !st && i < sizeof type->patterns / sizeof *type->patterns && type->patterns[i]; i++)
-        st = tokenizer_add_pattern(r->t, type->patterns[i], KEY("pre"), r->err);
-    if (st)
-        return st;
-    r->t->model.byte_symbols = true;
-    r->t->model.whole_words = type->whole_words;
-    tokenizer_find_bytes(r->t, true);
-    return read_special_ids(r, false, type->adds_bos);
-}
-
 static odmoe_status add_normalize(tokenizer *t, normalize_kind kind, const char *from, const char *to, odmoe_error *err)
 {
     normalize_step *step = &t->normalize[t->normalize_count++];
@@ -309,6 +247,57 @@ static odmoe_status add_normalize(tokenizer *t, normalize_kind kind, const char 
     return from ? pattern_compile(from, strlen(from), true, "blanks", &step->pattern, err) : ODMOE_OK;
 }
 
+/* Blanks become U+2581, one of them before the text where the file asks for it. */
+static odmoe_status add_marks(const reader *r, bool prefix)
+{
+    odmoe_status st = read_flag(r, KEY("add_space_prefix"), prefix, &prefix);
+    if (!st && prefix)
+        st = add_normalize(r->t, NORMALIZE_PREPEND, NULL, BLANK_MARK, r->err);
+    if (!st)
+        st = add_normalize(r->t, NORMALIZE_REPLACE, " ", BLANK_MARK, r->err);
+    r->t->model.byte_fallback = true;
+    r->t->marks_are_blanks = true;
+    r->t->strips_space = prefix;
+    return st;
+}
+
+/* BPE: of bytes, or of the characters of SentencePiece's texts. */
+static odmoe_status read_bpe(const reader *r, const gguf_pretokenizer *pre)
+{
+    merge_model *m = &r->t->model;
+    bool byte_level = !pre->marks;
+    odmoe_status st = read_tokens(r, byte_level);
+    if (!st)
+        st = read_merges(r, byte_level);
+    if (!st && pre->marks)
+        st = add_marks(r, false);
+    for (size_t i = 0; !st && i < sizeof pre->patterns / sizeof *pre->patterns && pre->patterns[i]; i++)
+        st = tokenizer_add_pattern(r->t, pre->patterns[i], KEY("pre"), r->err);
+    if (st)
+        return st;
+    if (pre->nfc)
+        r->t->normalize[r->t->normalize_count++].kind = NORMALIZE_NFC;
+    m->byte_symbols = byte_level;
+    m->whole_words = pre->whole_words;
+    tokenizer_find_bytes(r->t, byte_level);
+    return read_special_ids(r, false, pre->adds_bos);
+}
+
+/* tokenizer.ggml.model "gpt2": what tokenizer.ggml.pre says. */
+static odmoe_status read_gpt2(const reader *r)
+{
+    gguf_text name;
+    odmoe_status st = read_text(r, KEY("pre"), &name);
+    if (st)
+        return st;
+    if (!name.length)
+        name = (gguf_text){"default", 7};
+    const gguf_pretokenizer *pre = gguf_pretokenizer_find(name.at, name.length);
+    return pre ? read_bpe(r, pre)
+               : err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: %s \"%.*s\" is not known", r->path, KEY("pre"),
+                         (int)(name.length < 100 ? name.length : 100), name.at);
+}
+
 /* tokenizer.ggml.model "llama": SentencePiece's pieces and scores. */
 static odmoe_status read_scored(const reader *r)
 {
@@ -316,21 +305,13 @@ static odmoe_status read_scored(const reader *r)
     odmoe_status st = read_tokens(r, false);
     if (!st)
         st = read_scores(r);
-    bool prefix = true;
     if (!st)
-        st = read_flag(r, KEY("add_space_prefix"), true, &prefix);
-    if (!st && prefix)
-        st = add_normalize(t, NORMALIZE_PREPEND, NULL, BLANK_MARK, r->err);
-    if (!st)
-        st = add_normalize(t, NORMALIZE_REPLACE, " ", BLANK_MARK, r->err);
+        st = add_marks(r, true);
     if (!st)
         st = tokenizer_split_at_marks(t, r->err);
     if (st)
         return st;
     t->model.scored = true;
-    t->model.byte_fallback = true;
-    t->marks_are_blanks = true;
-    t->strips_space = prefix;
     tokenizer_find_bytes(t, false);
     return read_special_ids(r, true, true);
 }
@@ -343,13 +324,21 @@ odmoe_status tokenizer_from_gguf(const gguf *g, const char *path, tokenizer **ou
     t->bos = t->model.unknown = -1;
     reader r = {g, file_label(path), t, err};
     gguf_text model = {0};
-    odmoe_status st = gguf_get_text(g, KEY("model"), &model, err);
-    if (!st && names_contain("gpt2", model))
-        st = read_bpe(&r);
+    odmoe_status st = ODMOE_OK;
+    if (!gguf_has(g, KEY("model")))
+        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (%s is missing)", r.path, KEY("model"));
+    if (!st)
+        st = gguf_get_text(g, KEY("model"), &model, err);
+    if (!st && names_contain("none", model))
+        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (%s is \"none\")", r.path, KEY("model"));
+    else if (!st && names_contain("gpt2", model))
+        st = read_gpt2(&r);
+    else if (!st && names_contain("gemma4", model))
+        st = read_bpe(&r, gguf_pretokenizer_find("gemma4", 6));
     else if (!st && names_contain("llama", model))
         st = read_scored(&r);
     else if (!st)
-        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s \"%.*s\" is not known; gpt2 and llama are", r.path,
+        st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s \"%.*s\" is not known; gpt2, llama and gemma4 are", r.path,
                      KEY("model"), (int)(model.length < 100 ? model.length : 100), model.at);
     if (!st)
         st = read_added(&r);

@@ -1,12 +1,13 @@
 /* tokenizer.json of a Hugging Face folder, and the files beside it that say which tokens begin and end a text.
  *
- *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...],
- * options} added_tokens   [{"id", "content", "special", "lstrip", "rstrip", "normalized", "single_word"}...]
+ *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...], options}
+ *   added_tokens   tokenizer_json_added.c
  *   normalizer, pre_tokenizer, decoder: tokenizer_json_steps.c
  *   post_processor {"type": "TemplateProcessing"...}: what stands before the text */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "format/file.h"
@@ -21,7 +22,7 @@
 /* The token of one id, while the table is put together. Texts are the JSON's. */
 typedef struct slot {
     const json_t *text; /* of an added token, else NULL */
-    const char *word;   /* of the model's vocabulary, else NULL */
+    const char *word;   /* of the model's vocabulary, else NULL; U+0000 as json_reader.nul */
     bool special;
 } slot;
 
@@ -65,6 +66,9 @@ static odmoe_status collect_tokens(const json_reader *r, const json_t *words, co
             st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: added_tokens: %zu has no content", r->file, id);
         if (!st)
             st = config_bool((config_object){value, r->file}, "special", false, false, &slots[id].special, r->err);
+        if (!st && i >= r->own_added && slots[id].word && strcmp(slots[id].word, json_string_value(text)) != 0)
+            st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: the id %zu is \"%.40s\", in the files beside it \"%.40s\"",
+                         r->file, id, slots[id].word, json_string_value(text));
         if (st)
             return st;
         slots[id].text = text;
@@ -73,10 +77,35 @@ static odmoe_status collect_tokens(const json_reader *r, const json_t *words, co
     return st;
 }
 
-static bool is_byte_token(const char *text)
+/* What an id is. added_tokens may list a token of the vocabulary again; one that is a byte stays one, because without it
+ * the byte would vanish from every text. */
+static token_kind kind_of(const json_reader *r, const slot *s)
 {
-    return strlen(text) == 6 && !strncmp(text, "<0x", 3) && text[5] == '>' &&
-           strspn(text + 3, "0123456789ABCDEFabcdef") == 2;
+    size_t length = s->word ? strlen(s->word) : 0;
+    if (length && r->t->model.byte_fallback && vocab_byte_token(s->word, length) >= 0)
+        return TOKEN_BYTE;
+    if (length && r->byte_level && vocab_is_byte_sign(s->word, length))
+        return TOKEN_WORD;
+    if (s->special)
+        return TOKEN_SPECIAL;
+    if (s->text)
+        return s->word ? TOKEN_NAME : TOKEN_ADDED;
+    return length ? TOKEN_WORD : TOKEN_MISSING;
+}
+
+/* The next token, whose text is a key. */
+static odmoe_status add_word(const json_reader *r, const char *word, token_kind kind)
+{
+    vocab *v = &r->t->model.vocab;
+    if (!*r->nul || !strstr(word, r->nul))
+        return vocab_add(v, word, strlen(word), kind, r->byte_level, r->file, r->err);
+    char *text = mem_strdup(word, strlen(word), r->err);
+    if (!text)
+        return ODMOE_ERR_MEMORY;
+    size_t length = config_restore_nul(text, strlen(word), r->nul);
+    odmoe_status st = vocab_add(v, text, length, kind, r->byte_level, r->file, r->err);
+    free(text);
+    return st;
 }
 
 static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t count)
@@ -85,18 +114,12 @@ static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t c
     odmoe_status st = ODMOE_OK;
     for (size_t id = 0; !st && id < count; id++) {
         const slot *s = &slots[id];
-        const char *text = s->text ? json_string_value(s->text) : s->word ? s->word : "";
-        size_t length = s->text ? json_string_length(s->text) : strlen(text);
-        token_kind kind = TOKEN_WORD;
-        if (s->special)
-            kind = TOKEN_SPECIAL;
-        else if (s->text)
-            kind = s->word ? TOKEN_NAME : TOKEN_ADDED;
-        else if (!length)
-            kind = TOKEN_MISSING;
-        else if (r->t->model.byte_fallback && is_byte_token(text))
-            kind = TOKEN_BYTE;
-        st = vocab_add(v, text, length, kind, r->byte_level, r->file, r->err);
+        token_kind kind = kind_of(r, s);
+        if (kind == TOKEN_SPECIAL || kind == TOKEN_ADDED)
+            st = vocab_add(v, json_string_value(s->text), json_string_length(s->text), kind, r->byte_level, r->file,
+                           r->err);
+        else
+            st = add_word(r, s->word ? s->word : "", kind);
     }
     return st ? st : vocab_seal(v, r->err);
 }
@@ -125,11 +148,12 @@ static odmoe_status read_merge(const json_reader *r, const json_t *merge, size_t
         return vocab_add_merge(v, json_string_value(left), json_string_length(left), json_string_value(right),
                                json_string_length(right), r->byte_level, r->file, r->err);
     const char *text = json_string_value(merge);
-    const char *blank = text && *text ? strchr(text + 1, ' ') : NULL;
+    size_t length = json_string_length(merge);
+    const char *blank = length ? memchr(text + 1, ' ', length - 1) : NULL;
     if (!blank)
         return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.merges: %zu is not a pair", r->file, rank);
-    return vocab_add_merge(v, text, (size_t)(blank - text), blank + 1, strlen(blank + 1), r->byte_level, r->file,
-                           r->err);
+    return vocab_add_merge(v, text, (size_t)(blank - text), blank + 1, length - (size_t)(blank - text) - 1,
+                           r->byte_level, r->file, r->err);
 }
 
 static odmoe_status read_merges(const json_reader *r, const json_t *model)
@@ -189,68 +213,6 @@ static odmoe_status read_model(json_reader *r, const json_t *root)
     if (json_is_integer(id)) /* an id of vocab: checked by collect_tokens */
         m->unknown = (int32_t)json_integer_value(id);
     return r->byte_level ? ODMOE_OK : tokenizer_split_at_marks(r->t, r->err);
-}
-
-/* ---- added tokens --------------------------------------------------------------------------------------------------
- */
-
-/* An added token into the set where it is looked for. A special token of the normalised text is in both: in
- * tokenizer_encode_parts only the text as given says which part it is from. */
-static odmoe_status place_added(tokenizer *t, added_token token, const json_t *content, bool normalized,
-                                normal_scratch *scratch, odmoe_error *err)
-{
-    const char *text = json_string_value(content), *normal;
-    size_t length = json_string_length(content), n;
-    odmoe_status st = ODMOE_OK;
-    if (normalized) {
-        scratch->room = ADDED_TEXT_MAX;
-        st = normalize(t->normalize, t->normalize_count, scratch, text, length, &normal, &n, err);
-        if (st == ODMOE_ERR_RANGE)
-            st = err_set(err, ODMOE_ERR_FORMAT, "the added token %d has more than %u bytes, normalised", token.id,
-                         ADDED_TEXT_MAX);
-        if (!st)
-            st = added_add(&t->added_normalized, &token, normal, n, err);
-        token.only_in_parts = true;
-    }
-    return st || (normalized && !token.special) ? st : added_add(&t->added, &token, text, length, err);
-}
-
-static odmoe_status add_added(const json_reader *r, const json_t *object, normal_scratch *scratch)
-{
-    config_object c = {object, r->file};
-    added_token token = {.id = (int32_t)json_integer_value(json_object_get(object, "id"))};
-    bool normalized = false;
-    odmoe_status st = config_bool(c, "special", false, false, &token.special, r->err);
-    if (!st)
-        st = config_bool(c, "lstrip", false, false, &token.strip_left, r->err);
-    if (!st)
-        st = config_bool(c, "rstrip", false, false, &token.strip_right, r->err);
-    if (!st)
-        st = config_bool(c, "single_word", false, false, &token.single_word, r->err);
-    if (!st)
-        st = config_bool(c, "normalized", false, !token.special, &normalized, r->err);
-    if (st)
-        return st;
-    st = place_added(r->t, token, json_object_get(object, "content"), normalized, scratch, r->err);
-    if (st)
-        err_context(r->err, "%s: added_tokens", r->file);
-    return st;
-}
-
-static odmoe_status read_added(const json_reader *r, const json_t *root)
-{
-    const json_t *list = json_object_get(root, "added_tokens");
-    normal_scratch scratch = {0};
-    pattern_scratch *patterns;
-    odmoe_status st = pattern_scratch_create(&patterns, r->err);
-    if (st)
-        return st;
-    scratch.patterns = patterns;
-    for (size_t i = 0; !st && i < json_array_size(list); i++)
-        st = add_added(r, json_array_get(list, i), &scratch);
-    normal_scratch_free(&scratch);
-    pattern_scratch_free(patterns);
-    return st;
 }
 
 /* ---- what stands before a text ---------------------------------------------------------------------------------- */
@@ -340,60 +302,111 @@ static void apply_bos(tokenizer *t, const json_t *tokenizer_config, const json_t
         t->bos = t->starts[0];
 }
 
-static odmoe_status read_neighbours(const json_reader *r, const char *folder)
+/* The files beside tokenizer.json; NULL where there is none. */
+typedef struct neighbours {
+    json_t *tokenizer_config, *config, *generation, *added_tokens;
+} neighbours;
+
+static odmoe_status neighbours_read(const char *folder, neighbours *n, odmoe_error *err)
 {
-    json_t *tokenizer_config = NULL, *config = NULL, *generation = NULL;
-    tokenizer *t = r->t;
-    odmoe_status st = config_read(folder, "tokenizer_config.json", CONFIG_JSON_MAX, true, &tokenizer_config, r->err);
+    odmoe_status st = config_read(folder, "tokenizer_config.json", CONFIG_JSON_MAX, true, &n->tokenizer_config, err);
     if (!st)
-        st = config_read(folder, "config.json", CONFIG_JSON_MAX, true, &config, r->err);
+        st = config_read(folder, "config.json", CONFIG_JSON_MAX, true, &n->config, err);
     if (!st)
-        st = config_read(folder, "generation_config.json", CONFIG_JSON_MAX, true, &generation, r->err);
-    if (!st) {
-        apply_bos(t, tokenizer_config, config);
-        tokenizer_add_end(t, named_token(t, tokenizer_config, "eos_token"));
-        add_end_ids(t, config);
-        add_end_ids(t, generation);
-    }
-    json_decref(tokenizer_config);
-    json_decref(config);
-    json_decref(generation);
+        st = config_read(folder, "generation_config.json", CONFIG_JSON_MAX, true, &n->generation, err);
+    if (!st)
+        st = config_read(folder, "added_tokens.json", CONFIG_JSON_MAX, true, &n->added_tokens, err);
     return st;
 }
 
-static odmoe_status read_root(json_reader *r, const json_t *root)
+static void neighbours_free(neighbours *n)
 {
-    odmoe_status st = json_steps_read(r, root);
+    json_decref(n->tokenizer_config);
+    json_decref(n->config);
+    json_decref(n->generation);
+    json_decref(n->added_tokens);
+}
+
+static void apply_neighbours(tokenizer *t, const neighbours *n)
+{
+    apply_bos(t, n->tokenizer_config, n->config);
+    tokenizer_add_end(t, named_token(t, n->tokenizer_config, "eos_token"));
+    add_end_ids(t, n->config);
+    add_end_ids(t, n->generation);
+}
+
+/* An eos_token that names no token does no harm where another token ends a text; without one no text would ever end. */
+static odmoe_status check_end(const json_reader *r, const neighbours *n)
+{
+    const json_t *value = json_object_get(n->tokenizer_config, "eos_token");
+    const char *name = json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
+    if (!name || !*name || r->t->end_count)
+        return ODMOE_OK;
+    return err_set(r->err, ODMOE_ERR_FORMAT, "tokenizer_config.json: eos_token \"%.60s\" is no token of %s", name,
+                   r->file);
+}
+
+static odmoe_status read_root(json_reader *r, json_t *root, const neighbours *n)
+{
+    odmoe_status st = json_added_merge(r, root, n->tokenizer_config, n->added_tokens);
+    if (!st)
+        st = json_steps_read(r, root);
     if (!st)
         st = read_model(r, root);
     if (!st)
-        st = read_added(r, root);
+        st = json_added_read(r, root);
     return st ? st : read_post_processor(r, json_object_get(root, "post_processor"));
+}
+
+static bool holds(const char *folder, const char *name)
+{
+    char path[4096];
+    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, name) < sizeof path && !access(path, F_OK);
+}
+
+/* A folder without tokenizer.json; what stands there instead is named. */
+static odmoe_status no_tokenizer_json(const char *folder, odmoe_error *err)
+{
+    static const char *const others[] = {"tokenizer.model", "vocab.json", "spiece.model", "vocab.txt"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (holds(folder, others[i]))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: has no tokenizer.json; %s alone is not read: save the tokenizer with transformers, which "
+                           "writes tokenizer.json",
+                           file_label(folder), others[i]);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (no tokenizer.json)", file_label(folder));
 }
 
 odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
 {
     json_t *root = NULL;
+    neighbours n = {0};
+    if (!holds(folder, "tokenizer.json"))
+        return no_tokenizer_json(folder, err);
     char *path = file_join(folder, "tokenizer.json", err);
     if (!path)
         return ODMOE_ERR_MEMORY;
     json_reader r = {.file = file_label(path), .err = err};
-    odmoe_status st = config_read(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, err);
+    odmoe_status st = config_read_nul(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, r.nul, err);
+    if (!st)
+        st = neighbours_read(folder, &n, err);
     if (!st && !(r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err)))
         st = ODMOE_ERR_MEMORY;
     if (!st) {
         r.t->bos = r.t->model.unknown = -1;
-        st = read_root(&r, root);
+        st = read_root(&r, root, &n);
+    }
+    if (!st) {
+        apply_neighbours(r.t, &n);
+        tokenizer_finish(r.t);
+        st = check_end(&r, &n);
     }
     json_decref(root);
+    neighbours_free(&n);
     free(path);
-    if (!st)
-        st = read_neighbours(&r, folder);
-    if (st) {
+    if (st)
         tokenizer_free(r.t);
-        return st;
-    }
-    tokenizer_finish(r.t);
-    *out = r.t;
-    return ODMOE_OK;
+    else
+        *out = r.t;
+    return st;
 }

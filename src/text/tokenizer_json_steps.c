@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "text/gguf_pretokenizers.h"
 #include "text/tokenizer_json.h"
 
 typedef odmoe_status (*step_fn)(json_reader *r, const json_t *step, const char *type);
@@ -127,12 +128,14 @@ static odmoe_status read_split(json_reader *r, const json_t *step)
     return st ? st : read_pattern(r, step, &out->pattern);
 }
 
-/* The sign for a blank, which decoding knows as U+2581 only. */
-static odmoe_status check_mark(const json_reader *r, const json_t *step, const char *key)
+/* The sign for a blank, which decoding knows as U+2581 only: the member `key` of a step, or of its "pattern". */
+static odmoe_status check_mark(const json_reader *r, const json_t *step, const json_t *object, const char *key)
 {
-    const json_t *mark = json_object_get(step, key);
+    const json_t *mark = json_object_get(object, key);
     if (!json_is_string(mark) || strcmp(json_string_value(mark), BLANK_MARK) != 0)
-        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: %s.%s is not U+2581", r->file, step_type(step), key);
+        return err_set(r->err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: %s of %s is not U+2581, the only sign of a blank that is read", r->file, key,
+                       step_type(step));
     return ODMOE_OK;
 }
 
@@ -157,7 +160,7 @@ static odmoe_status read_prepend(const json_reader *r, const json_t *step, split
 static odmoe_status read_metaspace(json_reader *r, const json_t *step)
 {
     split_step *out = NULL;
-    odmoe_status st = check_mark(r, step, "replacement");
+    odmoe_status st = check_mark(r, step, step, "replacement");
     if (!st)
         st = new_split(r, SPLIT_META, &out);
     if (!st)
@@ -210,7 +213,7 @@ static odmoe_status read_decoder(json_reader *r, const json_t *step, const char 
         return ODMOE_OK; /* what the vocabulary says already */
     if (!strcmp(type, "Metaspace")) {
         split_prepend prepend = SPLIT_PREPEND_NEVER;
-        odmoe_status st = check_mark(r, step, "replacement");
+        odmoe_status st = check_mark(r, step, step, "replacement");
         if (!st)
             st = read_prepend(r, step, &prepend);
         t->marks_are_blanks = true;
@@ -218,7 +221,7 @@ static odmoe_status read_decoder(json_reader *r, const json_t *step, const char 
         return st;
     }
     if (!strcmp(type, "Replace")) {
-        odmoe_status st = check_mark(r, json_object_get(step, "pattern"), "String");
+        odmoe_status st = check_mark(r, step, json_object_get(step, "pattern"), "String");
         const char *content = json_string_value(json_object_get(step, "content"));
         if (!st && (!content || strcmp(content, " ") != 0))
             st = unsupported(r, "the decoder's replacement", content ? content : "");

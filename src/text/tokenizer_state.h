@@ -5,10 +5,10 @@
 #ifndef ODMOE_TEXT_TOKENIZER_STATE_H
 #define ODMOE_TEXT_TOKENIZER_STATE_H
 
-#include "text/added.h"
-#include "text/merge.h"
+#include "text/added_tokens.h"
+#include "text/bpe_merge.h"
 #include "text/normalize.h"
-#include "text/split.h"
+#include "text/pretokenize.h"
 
 #define NORMALIZE_STEPS_MAX 16
 #define START_TOKENS_MAX 8
@@ -34,10 +34,6 @@ struct tokenizer {
 
 /* U+2581, SentencePiece's sign for a blank. */
 #define BLANK_MARK "\xE2\x96\x81"
-
-/* GPT-2's published pattern: GGUF's gpt-2, and what ByteLevel of a tokenizer.json cuts by (then with "|\\s+" behind
- * it). */
-#define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
 
 /* tokenizer_add_end - note an end token; ids outside the vocabulary and those already noted are left out, as are more
  * than END_TOKENS_MAX. */

@@ -126,6 +126,19 @@ static size_t alphabet_decode(const char *text, size_t length, char *out)
     return n;
 }
 
+bool vocab_is_byte_sign(const char *text, size_t length)
+{
+    int bytes = utf8_char(text, length);
+    return bytes > 0 && (size_t)bytes == length && alphabet_byte(utf8_decode(text, bytes)) >= 0;
+}
+
+bool vocab_spells_text(const char *text, size_t length)
+{
+    char bytes[256]; /* a longer name is none that merging makes */
+    size_t n = length && length <= sizeof bytes ? alphabet_decode(text, length, bytes) : 0;
+    return n && utf8_run(bytes, n) == n;
+}
+
 static int hex_digit(char c)
 {
     return c >= '0' && c <= '9'   ? c - '0'
@@ -134,7 +147,7 @@ static int hex_digit(char c)
                                   : -1;
 }
 
-static int byte_token(const char *text, size_t length)
+int vocab_byte_token(const char *text, size_t length)
 {
     if (length != 6 || memcmp(text, "<0x", 3) || text[5] != '>' || hex_digit(text[3]) < 0 || hex_digit(text[4]) < 0)
         return -1;
@@ -162,14 +175,16 @@ odmoe_status vocab_add(vocab *v, const char *text, size_t length, token_kind kin
     char *to = v->texts + v->texts_used;
     size_t stored = 0;
     if (kind == TOKEN_BYTE) {
-        int byte = byte_token(text, length);
+        int byte = vocab_byte_token(text, length);
         if (byte < 0)
             return err_set(err, ODMOE_ERR_FORMAT, "%s: token %u is a byte token, but its text \"%.*s\" is not <0xNN>",
                            where, v->count, (int)length, text);
         *to = (char)byte;
         stored = 1;
-    } else if (byte_level && kind == TOKEN_WORD) {
+    } else if (byte_level && (kind == TOKEN_WORD || kind == TOKEN_NAME)) {
         stored = alphabet_decode(text, length, to);
+        if (!stored && length)
+            kind = TOKEN_ADDED; /* merging makes bytes, and this is none of their texts */
     }
     if (!stored && length) {
         memcpy(to, text, length);
@@ -247,9 +262,12 @@ int32_t vocab_word(const vocab *v, const char *text, size_t length)
 odmoe_status vocab_add_merge(vocab *v, const char *left, size_t left_length, const char *right, size_t right_length,
                              bool byte_level, const char *where, odmoe_error *err)
 {
-    char joined[2 * VOCAB_TEXT_MAX];
     if (left_length > VOCAB_TEXT_MAX || right_length > VOCAB_TEXT_MAX)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: merge %zu is longer than any token", where, v->merges_count);
+    odmoe_status st = mem_grow((void **)&v->joined, &v->joined_capacity, left_length + right_length, 1, "a merge", err);
+    if (st)
+        return st;
+    char *joined = v->joined;
     size_t n = byte_level ? alphabet_decode(left, left_length, joined) : 0;
     if (!n)
         memcpy(joined, left, n = left_length);
@@ -260,8 +278,7 @@ odmoe_status vocab_add_merge(vocab *v, const char *left, size_t left_length, con
     uint32_t ab = v->word_slots[text_slot(v, joined, n + m)];
     if (!a || !b || !ab) /* it can never apply; llama.cpp reads such files as well (pruned vocabularies) */
         return ODMOE_OK;
-    odmoe_status st =
-        mem_grow((void **)&v->merges, &v->merges_capacity, v->merges_count + 1, sizeof *v->merges, "merges", err);
+    st = mem_grow((void **)&v->merges, &v->merges_capacity, v->merges_count + 1, sizeof *v->merges, "merges", err);
     if (!st)
         v->merges[v->merges_count++] = (merge_rule){a - 1, b - 1, ab - 1};
     return st;
@@ -271,6 +288,9 @@ odmoe_status vocab_seal_merges(vocab *v, odmoe_error *err)
 {
     if (v->merges_count > UINT32_MAX / 4)
         return err_set(err, ODMOE_ERR_FORMAT, "%zu merges are too many", v->merges_count);
+    free(v->joined);
+    v->joined = NULL;
+    v->joined_capacity = 0;
     shrink((void **)&v->merges, &v->merges_capacity, v->merges_count, sizeof *v->merges);
     v->merge_slots = make_slots(v->merges_count, &v->merge_mask, err);
     if (!v->merge_slots)
@@ -319,6 +339,7 @@ void vocab_free(vocab *v)
     free(v->kinds);
     free(v->scores);
     free(v->word_slots);
+    free(v->joined);
     free(v->merges);
     free(v->merge_slots);
     *v = (vocab){0};

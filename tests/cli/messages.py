@@ -263,6 +263,21 @@ class Inputs(CliTest):
         self.check_error(run("run", "-m", model, "-p", "a"), 1, model, "no tokenizer")
         self.check_error(run("chat", "-m", model), 1, model, "no tokenizer")
 
+    def test_a_tokenizer_that_is_not_known_stops_only_what_needs_it(self):
+        for name, reason in ("none", "none"), ("pre-nosuch", "nosuch"):
+            model = DATA / "tokenizers" / "reported" / f"gguf-tokenizer-blocks-all-{name}.gguf"
+            self.check_done(run("inspect", model))
+            self.check_done(run("plan", "-m", model))
+            self.check_done(run("bench", "-m", model, "-p", "4", "-n", "2"))
+            self.check_done(run("logits", "-m", model, "--tokens", "1,2", "--out", self.folder / "out"))
+            for command in ["run", "-p", "a"], ["chat"], ["perplexity", "-c", "32", "-f", __file__], ["tokenize", "a"]:
+                self.check_error(run(command[0], "-m", model, *command[1:]), 1, model, reason)
+
+    def test_a_folder_with_a_tokenizer_of_another_kind_is_told_so(self):
+        shutil.copytree(DATA / "models" / "qwen3_moe", self.folder / "model")
+        (self.folder / "model" / "tokenizer.model").write_bytes(b"\n\x05")
+        self.check_error(run("run", "-m", self.folder / "model", "-p", "a"), 1, "no tokenizer.json", "tokenizer.model")
+
     def test_a_question_with_a_nul_is_refused(self):
         file = self.folder / "question"
         file.write_bytes(b"What is a river\0 and what a lake?")

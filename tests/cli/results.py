@@ -102,6 +102,18 @@ class Objects(CliTest):
         self.assertEqual(o["tokens"], 3 * 31)
         self.assertTrue(1 < o["ppl"] < 4096)
 
+    def test_perplexity_begins_each_chunk_with_the_start_token(self):
+        file = DATA / "tokenizers" / "reported" / "perplexity-without-start-token"
+        o = self.check_done(run("perplexity", "-m", f"{file}.gguf", "-f", f"{file}.txt", "-c", "32", "--kernels", "ref", "--kv",
+                                "f32", "--json")).json()
+        self.assertEqual((o["tokens"], o["chunks"]), (195, 13))
+        self.assertAlmostEqual(o["ppl"], 297.3006, delta=0.001)  # llama.cpp, with its own rounding: 297.288
+
+    def test_a_prompt_that_brings_the_start_token_is_warned_of(self):
+        model = DATA / "tokenizers" / "reported" / "perplexity-without-start-token.gguf"
+        self.assertIn("start token", self.check_done(run("run", "-m", model, "-p", "<BOS>a", "-n", "1", "--json")).err)
+        self.assertNotIn("start token", self.check_done(run("run", "-m", model, "-p", "a<BOS>", "-n", "1", "--json")).err)
+
 
 class Text(CliTest):
     def test_tokenize_and_detokenize_are_inverse(self):

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "text/merge.h"
+#include "text/bpe_merge.h"
 #include "text/stream.h"
 
 static void decode(const tokenizer *t, const token_list *ids)

@@ -40,8 +40,8 @@ static void put_file(const char *name, const char *text)
 
 static int clean(void **state)
 {
-    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "config.json",
-                                        "generation_config.json", "chat_template.jinja"};
+    static const char *const names[] = {"tokenizer.json",         "tokenizer_config.json", "config.json",
+                                        "generation_config.json", "added_tokens.json",     "chat_template.jinja"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         put_file(names[i], NULL);
     return rmdir(folder());
@@ -100,6 +100,94 @@ static void merges_may_be_texts_or_pairs(void **state)
     put_model("", "[\"a\",\"b\"]", "");
     t = open_folder();
     check_ids(t, "aab", 0, IDS(0, 2));
+    tokenizer_free(t);
+}
+
+static void added_tokens_json_counts_where_tokenizer_config_lists_none(void **state)
+{
+    put_model("", "", "");
+    put_file("tokenizer_config.json", "{\"eos_token\":\"<end>\",\"additional_special_tokens\":[\"<x>\"]}");
+    put_file("added_tokens.json", "{\"<end>\":6,\"<x>\":7,\"<y>\":8,\"b\":9}");
+    tokenizer *t = open_folder();
+    check_ids(t, "<end><x><y>b", TOKENIZER_SPECIAL, IDS(6, 7, 8, 1));
+    check_ids(t, "<y>", 0, IDS(8));
+    assert_true(tokenizer_is_special(t, 6) && tokenizer_is_special(t, 7) && !tokenizer_is_special(t, 8));
+    assert_true(tokenizer_is_end(t, 6));
+    tokenizer_free(t);
+    put_file("tokenizer_config.json", "{\"added_tokens_decoder\":{\"7\":{\"content\":\"<z>\",\"rstrip\":true}}}");
+    t = open_folder();
+    check_ids(t, "<z> <x>a", 0, IDS(7, 0));
+    assert_int_equal(tokenizer_size(t), 8);
+    tokenizer_free(t);
+}
+
+static void what_the_files_beside_tokenizer_json_contradict_is_refused(void **state)
+{
+    put_model("", "", "");
+    put_file("tokenizer_config.json", "{\"added_tokens_decoder\":{\"1\":{\"content\":\"<z>\"}}}");
+    check_refused(ODMOE_ERR_FORMAT, "id 1", "<z>");
+    put_file("tokenizer_config.json", "{\"added_tokens_decoder\":{\"x\":{\"content\":\"<z>\"}}}");
+    check_refused(ODMOE_ERR_FORMAT, "added_tokens_decoder", "\"x\"");
+    put_file("tokenizer_config.json", "{\"added_tokens_decoder\":{\"99999999\":{\"content\":\"<z>\"}}}");
+    check_refused(ODMOE_ERR_FORMAT, "tokenizer.json", "added_tokens");
+    put_file("tokenizer.json", "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}");
+    put_file("tokenizer_config.json", "{\"eos_token\":\"<gone>\"}");
+    check_refused(ODMOE_ERR_FORMAT, "eos_token", "<gone>");
+    put_file("generation_config.json", "{\"eos_token_id\":1}");
+    tokenizer_free(open_folder());
+}
+
+static void a_byte_token_that_added_tokens_lists_again_stays_one(void **state)
+{
+    put_file("tokenizer.json",
+             "{\"model\":{\"byte_fallback\":true,\"vocab\":{\"a\":0,\"<0x9B>\":1,\"<0xC2>\":2},\"merges\":[]},"
+             "\"added_tokens\":[{\"id\":1,\"content\":\"<0x9B>\",\"special\":true}]}");
+    tokenizer *t = open_folder();
+    check_ids(t, "a\xC2\x9B", 0, IDS(0, 2, 1));
+    check_ids(t, "<0x9B>a", TOKENIZER_SPECIAL, IDS(1, 0));
+    tokenizer_free(t);
+}
+
+static void texts_may_hold_the_character_0(void **state)
+{
+    put_file("tokenizer.json",
+             "{\"model\":{\"vocab\":{\"a\":0,\"\\u0000\":1,\"a\\u0000\":2,\"\uFDD0\":3,\"\\\\u0000\":4},"
+             "\"merges\":[[\"a\",\"\\u0000\"]]},"
+             "\"added_tokens\":[{\"id\":5,\"content\":\"\\u0000\\u0000\"}]}");
+    tokenizer *t = open_folder();
+    token_list got = {0};
+    assert_int_equal(tokenizer_encode(t, "a\0a\0\0a\xEF\xB7\x90", 9, 0, &got, &err), ODMOE_OK);
+    static const int expected[] = {2, 0, 5, 0, 3};
+    assert_int_equal(got.count, 5);
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(got.ids[i], expected[i]);
+    free(got.ids);
+    assert_int_equal(tokenizer_find(t, "\\u0000", 6), 4);
+    tokenizer_free(t);
+}
+
+static void a_git_lfs_pointer_is_told_so(void **state)
+{
+    put_file("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n");
+    check_refused(ODMOE_ERR_FORMAT, "tokenizer.json", "Git LFS pointer");
+}
+
+static void end_tokens_are_known_by_name(void **state)
+{
+    put_file("tokenizer.json",
+             "{\"model\":{\"vocab\":{\"a\":0,\"</s>\":1},\"merges\":[]},\"added_tokens\":["
+             "{\"id\":2,\"content\":\"<|fim_pad|>\"},{\"id\":3,\"content\":\"<|end|>\",\"special\":true},"
+             "{\"id\":4,\"content\":\"<|return|>\",\"special\":true},{\"id\":5,\"content\":\"<eos>\"}]}");
+    tokenizer *t = open_folder();
+    for (int32_t id = 0; id < 6; id++)
+        assert_int_equal(tokenizer_is_end(t, id), id >= 2 && id <= 4); /* </s> and <eos> are words there */
+    tokenizer_free(t);
+    put_file("tokenizer.json", "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[]},\"added_tokens\":["
+                               "{\"id\":1,\"content\":\"<|end|>\",\"special\":true},"
+                               "{\"id\":2,\"content\":\"<|return|>\",\"special\":true},"
+                               "{\"id\":3,\"content\":\"<|call|>\",\"special\":true}]}");
+    t = open_folder();
+    assert_true(!tokenizer_is_end(t, 1) && tokenizer_is_end(t, 2) && tokenizer_is_end(t, 3));
     tokenizer_free(t);
 }
 
@@ -276,10 +364,10 @@ static void too_many_steps_are_refused(void **state)
     check_refused(ODMOE_ERR_UNSUPPORTED, "tokenizer.json", "normalizers");
 }
 
-static void a_folder_without_a_tokenizer_is_an_io_error(void **state)
+static void a_folder_without_a_tokenizer_is_told_so(void **state)
 {
     folder();
-    check_refused(ODMOE_ERR_IO, "tokenizer.json", " ");
+    check_refused(ODMOE_ERR_UNSUPPORTED, "no tokenizer", "tokenizer.json");
 }
 
 /* ---- chat ----------------------------------------------------------------------------------------------------------
@@ -454,6 +542,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(the_models_type_may_be_left_out),
         IN_FOLDER(merges_may_be_texts_or_pairs),
+        IN_FOLDER(added_tokens_json_counts_where_tokenizer_config_lists_none),
+        IN_FOLDER(what_the_files_beside_tokenizer_json_contradict_is_refused),
+        IN_FOLDER(a_byte_token_that_added_tokens_lists_again_stays_one),
+        IN_FOLDER(texts_may_hold_the_character_0),
+        IN_FOLDER(a_git_lfs_pointer_is_told_so),
+        IN_FOLDER(end_tokens_are_known_by_name),
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
         IN_FOLDER(a_normaliser_may_leave_nothing),
@@ -462,7 +556,7 @@ int main(void)
         IN_FOLDER(broken_files_are_refused_by_field),
         IN_FOLDER(kinds_that_are_not_known_are_named),
         IN_FOLDER(too_many_steps_are_refused),
-        IN_FOLDER(a_folder_without_a_tokenizer_is_an_io_error),
+        IN_FOLDER(a_folder_without_a_tokenizer_is_told_so),
         IN_FOLDER(the_template_is_looked_for_in_all_places),
         IN_FOLDER(without_a_template_the_hint_is_run_without_chat),
         cmocka_unit_test(a_template_of_headers_takes_little_time),

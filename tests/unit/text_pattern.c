@@ -98,6 +98,19 @@ static void letters_and_cases_are_unicodes(void **state)
     check("\\p{L}+|\\p{N}", "\xD0\x96q\xC2\xBD", "\xD0\x96q|\xC2\xBD|");
 }
 
+static void properties_are_those_of_onigurumas_unicode(void **state)
+{
+    check("\\p{Han}+", "\u4E2D\u3002\u4E2D", "\u4E2D|\u4E2D|"); /* the full stop has Han in Script_Extensions only */
+    check("[\\p{Hiragana}]+", "\u3042\u30FC", "\u3042|");
+    check("\\p{^Greek}+", "\u03B1b", "b|");
+    check("\\p{Upper-case letter}|\\p{ALPHA}", "Ab1", "A|b|");
+    /* Unicode 15 and 16: CJK extension H, a letter of Garay, a symbol */
+    check("\\p{L}+", "\U00031350\U00010D4A.", "\U00031350\U00010D4A|");
+    check("[^\\s\\p{L}]+", "\U00031350\U0001FA75", "\U0001FA75|");
+    check("\\P{L}+", "\U00031350\U0001FA75", "\U0001FA75|");
+    check("\\p{Han}|\\w", "\U00031350\U00010D4A", "\U00031350|\U00010D4A|");
+}
+
 static void a_literal_is_no_expression(void **state)
 {
     pattern *p = NULL;
@@ -304,6 +317,11 @@ static void normal_forms_compose_decompose_and_order(void **state)
     check_form(NORMALIZE_NFC, "a\xCC\xA7\xCC\x81\xCC\xA7", 7, "\xC3\xA1\xCC\xA7\xCC\xA7"); /* cedillas go below */
     check_form(NORMALIZE_NFKC, "\xEF\xAC\x81", 3, "fi");
     check_form(NORMALIZE_NFC, "\xEF\xAC\x81", 3, "\xEF\xAC\x81");
+    /* a mark of Unicode 15, which tokenizers' normal forms do not know, keeps its place; one of Unicode 1 does not */
+    check_form(NORMALIZE_NFC, "\u0345\U00010EFE", 6, "\u0345\U00010EFE");
+    check_form(NORMALIZE_NFC, "\u0345\u0327", 4, "\u0327\u0345");
+    check_form(NORMALIZE_NFC, "a\U00010EFE\u0301", 7, "a\U00010EFE\u0301");
+    check_form(NORMALIZE_NFKC, "\u32FF", 3, "\u32FF");
     check_form(NORMALIZE_NFC, "\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB", 9, "\xED\x95\x9C"); /* Hangul */
     check_form(NORMALIZE_NFKD, "plain", 5, "plain");
 }
@@ -384,6 +402,7 @@ int main(void)
         cmocka_unit_test(characters_may_be_written_as_numbers),
         cmocka_unit_test(an_empty_match_counts_but_not_behind_another),
         cmocka_unit_test(letters_and_cases_are_unicodes),
+        cmocka_unit_test(properties_are_those_of_onigurumas_unicode),
         cmocka_unit_test(a_literal_is_no_expression),
         cmocka_unit_test(what_would_mean_something_else_is_refused),
         cmocka_unit_test(a_broken_pattern_is_refused),

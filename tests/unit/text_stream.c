@@ -146,6 +146,16 @@ static void the_first_blank_of_sentencepiece_is_dropped_at_the_start_only(void *
     text_stream_free(s);
 }
 
+static void a_blank_behind_a_special_token_that_is_shown_stays(void **state)
+{
+    text_stream *s = create(scored, TEXT_STREAM_START | TEXT_STREAM_SPECIAL);
+    push(s, 1, "<s>");
+    push(s, 266, " hello");
+    flush(s, "");
+    push(s, 266, "hello");
+    text_stream_free(s);
+}
+
 static void byte_tokens_join_to_characters(void **state)
 {
     text_stream *s = create(scored, 0);
@@ -165,6 +175,7 @@ int main(void)
         cmocka_unit_test(special_tokens_show_only_when_wanted),
         cmocka_unit_test(ids_outside_the_vocabulary_give_nothing),
         cmocka_unit_test(the_first_blank_of_sentencepiece_is_dropped_at_the_start_only),
+        cmocka_unit_test(a_blank_behind_a_special_token_that_is_shown_stays),
         cmocka_unit_test(byte_tokens_join_to_characters),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -175,6 +175,7 @@ static void no_file_can_choose_texts_that_collide(void **state)
     enum { COUNT = 100000 };
     static char texts[COUNT][9];
     static const char *tokens[COUNT];
+    static float scores[COUNT];
     uint64_t next = 1;
     for (size_t i = 0; i < COUNT; i++) {
         do
@@ -182,12 +183,13 @@ static void no_file_can_choose_texts_that_collide(void **state)
         while (memchr(texts[i], 0, 8));
         tokens[i] = texts[i];
     }
-    vocab_spec spec = spec_bpe();
+    vocab_spec spec = spec_scored(); /* texts are kept as they are */
     spec.tokens = tokens;
     spec.token_count = COUNT;
     spec.type_count = 0;
     spec.types = NULL;
-    spec.merge_count = 0;
+    spec.scores = scores;
+    spec.score_count = COUNT;
     tokenizer *t = open_spec(&spec); /* minutes, if they did */
     assert_int_equal(tokenizer_find(t, tokens[COUNT - 1], 8), COUNT - 1);
     tokenizer_free(t);
@@ -324,7 +326,7 @@ static void what_is_missing_is_named(void **state)
 {
     vocab_spec spec = spec_bpe();
     spec.model = NULL;
-    check_refused(&spec, ODMOE_ERR_FORMAT, "vocab.gguf", "tokenizer.ggml.model");
+    check_refused(&spec, ODMOE_ERR_UNSUPPORTED, "vocab.gguf", "tokenizer.ggml.model");
     spec = spec_bpe();
     spec.tokens = NULL;
     check_refused(&spec, ODMOE_ERR_FORMAT, "vocab.gguf", "tokenizer.ggml.tokens");

@@ -1,4 +1,4 @@
-#include "text/split.h"
+#include "text/pretokenize.h"
 
 #include <stdlib.h>
 #include <string.h>

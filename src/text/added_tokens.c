@@ -1,4 +1,4 @@
-#include "text/added.h"
+#include "text/added_tokens.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -161,17 +161,31 @@ static const added_token *longest_at(const added_set *set, const char *text, siz
     return best;
 }
 
-bool added_next(const added_set *set, const char *text, size_t length, size_t from, const added_range *ranges,
-                size_t range_count, size_t *range, bool parts, added_match *out)
+/* The end of the white space at text + at. A run of it that consists of tokens is gone through once, not for each. */
+static size_t spaces_end(const char *text, size_t length, size_t at, added_walk *walk)
+{
+    size_t n;
+    if (at >= walk->spaces_from && at < walk->spaces_to)
+        return walk->spaces_to;
+    walk->spaces_from = at;
+    while (at < length && utf8_is_space(char_at(text, length, at, &n)))
+        at += n;
+    walk->spaces_to = at;
+    return at;
+}
+
+bool added_next(const added_set *set, const char *text, size_t length, const added_range *ranges, size_t range_count,
+                bool parts, added_walk *walk, added_match *out)
 {
     if (!set->count)
         return false;
-    for (size_t at = from; at < length; at++) {
+    for (size_t at = walk->at; at < length; at++) {
         if (!set->begins[(unsigned char)text[at]])
             continue;
-        while (*range < range_count && ranges[*range].to <= at)
-            ++*range;
-        size_t special_to = *range < range_count && ranges[*range].from <= at ? ranges[*range].to : 0;
+        while (walk->range < range_count && ranges[walk->range].to <= at)
+            walk->range++;
+        const added_range *r = walk->range < range_count ? &ranges[walk->range] : NULL;
+        size_t special_to = r && r->from <= at ? r->to : 0;
         const added_token *t = longest_at(set, text, length, at, parts);
         if (!t)
             continue;
@@ -181,10 +195,12 @@ bool added_next(const added_set *set, const char *text, size_t length, size_t fr
                 at = end - 1; /* as the reference does: no shorter token instead, nothing inside it */
             continue;
         }
-        while (t->strip_left && start > from && utf8_is_space(char_before(text, start, &n)))
+        walk->at = end;
+        while (t->strip_left && start > walk->done && utf8_is_space(char_before(text, start, &n)))
             start -= n;
-        while (t->strip_right && end < length && utf8_is_space(char_at(text, length, end, &n)))
-            end += n;
+        if (t->strip_right)
+            end = spaces_end(text, length, end, walk);
+        walk->done = end;
         *out = (added_match){start, end, t->id};
         return true;
     }

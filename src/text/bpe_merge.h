@@ -1,6 +1,6 @@
-/* merge.h - one piece of text into tokens by merging neighbours: ranked pairs (BPE) or scored texts (SentencePiece). */
-#ifndef ODMOE_TEXT_MERGE_H
-#define ODMOE_TEXT_MERGE_H
+/* bpe_merge.h - one piece of text into tokens by merging neighbours: ranked pairs (BPE) or scored texts (SentencePiece). */
+#ifndef ODMOE_TEXT_BPE_MERGE_H
+#define ODMOE_TEXT_BPE_MERGE_H
 
 #include "text/tokenizer.h"
 #include "text/vocab.h"

@@ -1,6 +1,6 @@
-/* split.h - a text into the pieces that are merged on their own: the pre-tokenizer's steps, one inside the other. */
-#ifndef ODMOE_TEXT_SPLIT_H
-#define ODMOE_TEXT_SPLIT_H
+/* pretokenize.h - a text into the pieces that are merged on their own: the pre-tokenizer's steps, one inside the other. */
+#ifndef ODMOE_TEXT_PRETOKENIZE_H
+#define ODMOE_TEXT_PRETOKENIZE_H
 
 #include "text/normalize.h"
 

@@ -1,6 +1,6 @@
-/* added.h - tokens that are found in the text as they stand, before any merging: special and added ones. */
-#ifndef ODMOE_TEXT_ADDED_H
-#define ODMOE_TEXT_ADDED_H
+/* added_tokens.h - tokens that are found in the text as they stand, before any merging: special and added ones. */
+#ifndef ODMOE_TEXT_ADDED_TOKENS_H
+#define ODMOE_TEXT_ADDED_TOKENS_H
 
 #include "text/tokenizer.h"
 
@@ -39,16 +39,25 @@ typedef struct added_range {
     size_t from, to;
 } added_range;
 
-/* What was found: text[start, end) becomes `id`, white space that the token takes along included. */
+/* What was found: text[start, end) becomes `id`, white space that the token takes along included. `start` may lie before
+ * the end of the match before, whose white space holds the token, and the text that is left begins at `end` even where
+ * the match before ended later: tokenizers (Hugging Face) does the same. */
 typedef struct added_match {
     size_t start, end;
     int32_t id;
 } added_match;
 
-/* added_next - the first match in text[from, length), the longest one at its place; false when there is none. `parts`:
- * the ranges come from tokenizer_encode_parts. *range: the first range that may still count, kept by the caller between
- * calls with growing `from` (0 at first). */
-bool added_next(const added_set *set, const char *text, size_t length, size_t from, const added_range *ranges,
-                size_t range_count, size_t *range, bool parts, added_match *out);
+/* Where a search for added tokens stands; zero-initialise. */
+typedef struct added_walk {
+    size_t at;    /* the next token begins here or later: behind the text of the last one, without its white space */
+    size_t done;  /* the end of the last match: a token takes no white space before it */
+    size_t range; /* the first of the ranges that may still count */
+    size_t spaces_from, spaces_to; /* white space that a token took along: the next one in it need not go through it */
+} added_walk;
+
+/* added_next - the next match in text[0, length), the longest one at its place; false when there is none. `parts`: the
+ * ranges come from tokenizer_encode_parts. */
+bool added_next(const added_set *set, const char *text, size_t length, const added_range *ranges, size_t range_count,
+                bool parts, added_walk *walk, added_match *out);
 
 #endif

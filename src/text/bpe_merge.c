@@ -1,4 +1,4 @@
-#include "text/merge.h"
+#include "text/bpe_merge.h"
 
 #include <stdlib.h>
 #include <string.h>
