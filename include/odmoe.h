@@ -343,6 +343,80 @@ ODMOE_API void odmoe_sampler_free(odmoe_sampler *sampler);
 ODMOE_API int32_t odmoe_sample(odmoe_sampler *sampler, const float *logits);
 ODMOE_API void odmoe_sampler_accept(odmoe_sampler *sampler, int32_t token);
 
+/* ---- grammars --------------------------------------------------------------------------------------------- */
+
+/* The vocabulary as prefix trees, built once a model and used by all its grammars. Copies what it needs, but grammars that
+ * name tokens by their text (<think>) look into the tokenizer: it has to outlive the calls of odmoe_grammar_compile.
+ * odmoe_grammar_vocab_bytes - the memory that it holds (about 5 MB for 150,000 tokens). ERR_MEMORY, ERR_RANGE.
+ * Threads: any. */
+typedef struct odmoe_grammar_vocab odmoe_grammar_vocab;
+ODMOE_API odmoe_status odmoe_grammar_vocab_create(const odmoe_tokenizer *tokenizer, odmoe_grammar_vocab **vocab,
+                                                  odmoe_error *err);
+ODMOE_API void odmoe_grammar_vocab_free(odmoe_grammar_vocab *vocab);
+ODMOE_API uint64_t odmoe_grammar_vocab_bytes(const odmoe_grammar_vocab *vocab);
+
+typedef enum odmoe_grammar_kind {
+    ODMOE_GRAMMAR_GBNF,  /* llama.cpp's notation */
+    ODMOE_GRAMMAR_SCHEMA /* a JSON Schema; the text is a JSON value that meets it */
+} odmoe_grammar_kind;
+
+typedef struct odmoe_grammar_options {
+    size_t size;
+    /* The grammar begins behind the first of these texts ("</think>"); until then all tokens are allowed, end tokens too.
+     * A text that is a special token's stands for that token as well. Without any it begins at once. At most 16. */
+    const char *const *triggers; /* [trigger_count] */
+    size_t trigger_count;
+    int again;       /* not 0: behind the grammar's end the text is free again, up to the next trigger */
+    uint64_t memory; /* working memory in bytes, at least 256 KiB; 0: 8 MiB */
+} odmoe_grammar_options;
+ODMOE_API void odmoe_grammar_options_init(odmoe_grammar_options *options);
+
+/* Where a grammar or schema is wrong. */
+typedef struct odmoe_grammar_fault {
+    size_t size;
+    size_t offset;    /* bytes before the place */
+    int line, column; /* 1 and up; 0 where there is none: a schema that is JSON has a path */
+    char path[256];   /* "properties.price.multipleOf" */
+} odmoe_grammar_fault;
+
+/* odmoe_grammar_compile - from GBNF or JSON Schema (docs/cli.md says what is enforced). vocab: outlives the grammar; NULL:
+ * texts can be checked, but there are no masks. options, fault (size set): may be NULL.
+ * Memory   odmoe_grammar_bytes is the most that it will hold, its states included but for some bytes each.
+ * Errors   ERR_FORMAT  malformed, left-recursive, or met by no text;  ERR_UNSUPPORTED  cannot be enforced;
+ *          ERR_RANGE  larger than the limits (64 KiB of text, 2,000 repetitions, ...): all with the place in fault.
+ * Threads  any; all calls on a grammar and its states are serialised inside. */
+typedef struct odmoe_grammar odmoe_grammar;
+ODMOE_API odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind, const char *text,
+                                             size_t length, const odmoe_grammar_options *options,
+                                             odmoe_grammar **grammar, odmoe_grammar_fault *fault, odmoe_error *err);
+ODMOE_API void odmoe_grammar_free(odmoe_grammar *grammar); /* after all its states */
+ODMOE_API uint64_t odmoe_grammar_bytes(const odmoe_grammar *grammar);
+/* odmoe_grammar_print - the compiled rules as GBNF, not terminated; *length as in odmoe_detokenize. ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_grammar_print(const odmoe_grammar *grammar, char *text, size_t capacity, size_t *length,
+                                           odmoe_error *err);
+
+/* A place in a text under a grammar. create: at its beginning; copy: at the same place, as when a session is forked. */
+typedef struct odmoe_grammar_state odmoe_grammar_state;
+ODMOE_API odmoe_status odmoe_grammar_state_create(odmoe_grammar *grammar, odmoe_grammar_state **state,
+                                                  odmoe_error *err);
+ODMOE_API odmoe_status odmoe_grammar_state_copy(const odmoe_grammar_state *state, odmoe_grammar_state **copy,
+                                                odmoe_error *err);
+ODMOE_API void odmoe_grammar_state_free(odmoe_grammar_state *state);
+
+/* odmoe_grammar_mask - the tokens that may come next: bit (id % 32) of mask[id / 32]; words: (vocab + 31) / 32 of the
+ * model, bits beyond the tokenizer's are 0. End tokens are among them exactly where the text may end.
+ * Errors   the mask is all 0. ERR_STATE: no token is possible, or no vocabulary;  ERR_RANGE, ERR_BUDGET: the grammar is
+ *          too ambiguous for its limits;  ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_grammar_mask(odmoe_grammar_state *state, uint32_t *mask, size_t words, odmoe_error *err);
+/* odmoe_grammar_accept - the text goes on with a token. ERR_ARG: not allowed here, nothing changed; others as above. */
+ODMOE_API odmoe_status odmoe_grammar_accept(odmoe_grammar_state *state, int32_t token, odmoe_error *err);
+/* odmoe_grammar_accept_text - the text goes on with bytes; *taken (may be NULL) of them were allowed. ERR_ARG: not all. */
+ODMOE_API odmoe_status odmoe_grammar_accept_text(odmoe_grammar_state *state, const char *text, size_t length,
+                                                 size_t *taken, odmoe_error *err);
+/* odmoe_grammar_may_end, _must_end - may the text end here; is its end the only thing possible? */
+ODMOE_API int odmoe_grammar_may_end(const odmoe_grammar_state *state);
+ODMOE_API int odmoe_grammar_must_end(const odmoe_grammar_state *state);
+
 /* ---- replaying a routing trace ---------------------------------------------------------------------------- */
 
 typedef struct odmoe_replay_options {
