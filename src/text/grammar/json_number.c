@@ -194,66 +194,69 @@ static expr_id fraction(grammar_rules *g, const char *lo, bool lo_open, const ch
 }
 
 /* What may follow the digits before the point: nothing, or a point and digits. */
-static expr_id behind_whole(grammar_rules *g, const decimal *lo, const decimal *hi, uint32_t room)
+static expr_id behind_whole(grammar_rules *g, const decimal *lo, const decimal *hi)
 {
     const char *a = lo ? lo->fraction : NULL, *b = hi ? hi->fraction : NULL;
     bool a_open = lo && lo->open, b_open = hi && hi->open;
     bool alone = (!a || (!*a && !a_open)) && (!b || *b || !b_open);
-    expr_id digits = SEQ(g, TEXT(g, "."), fraction(g, a, a_open, b, b_open, true, room));
+    expr_id digits = SEQ(g, TEXT(g, "."), fraction(g, a, a_open, b, b_open, true, NUMBER_DIGITS_MAX));
     return alone ? ALT(g, EXPR_EMPTY, digits) : digits;
 }
 
 /* Decimals without sign from lo to hi; hi NULL: as long as texts may be. */
-static expr_id unsigned_between(grammar_rules *g, const decimal *lo, const decimal *hi, uint32_t room)
+static expr_id unsigned_between(grammar_rules *g, const decimal *lo, const decimal *hi)
 {
     if (hi && lo->whole == hi->whole)
-        return SEQ(g, natural(g, lo->whole, lo->whole, false), behind_whole(g, lo, hi, room));
+        return SEQ(g, natural(g, lo->whole, lo->whole, false), behind_whole(g, lo, hi));
     if (hi && lo->whole > hi->whole)
         return EXPR_NEVER;
-    expr_id parts[3] = {SEQ(g, natural(g, lo->whole, lo->whole, false), behind_whole(g, lo, NULL, room)), EXPR_NEVER,
+    expr_id parts[3] = {SEQ(g, natural(g, lo->whole, lo->whole, false), behind_whole(g, lo, NULL)), EXPR_NEVER,
                         EXPR_NEVER};
     if (!hi || lo->whole + 1 < hi->whole)
-        parts[1] = SEQ(g, natural(g, lo->whole + 1, hi ? hi->whole - 1 : 0, !hi), behind_whole(g, NULL, NULL, room));
+        parts[1] = SEQ(g, natural(g, lo->whole + 1, hi ? hi->whole - 1 : 0, !hi), behind_whole(g, NULL, NULL));
     if (hi)
-        parts[2] = SEQ(g, natural(g, hi->whole, hi->whole, false), behind_whole(g, NULL, hi, room));
+        parts[2] = SEQ(g, natural(g, hi->whole, hi->whole, false), behind_whole(g, NULL, hi));
     return expr_alt(g, parts, 3);
 }
 
-static double real_of(number_bound b)
+/* The bound as a double that is inside, so that texts which round to it are, too. Zero stays what it is. */
+static double inner(number_bound b, bool low, bool *open)
 {
-    return b.whole ? (double)b.integer : b.real;
+    double v = b.whole ? (double)b.integer : b.real, inside = low ? INFINITY : -INFINITY;
+    bool rounded = b.whole && (v >= 0x1p53 || v <= -0x1p53);
+    *open = b.open && v == 0;
+    return (b.open && v != 0) || rounded ? nextafter(v, inside) : v;
 }
 
-/* So many digits behind the point that a text never rounds to a bound which it is not. */
-static uint32_t fraction_room(const decimal *bounds, size_t n)
+/* A digit of lo to hi, and digits behind a point whose first is at most `tenths`. */
+static expr_id mantissa(grammar_rules *g, char lo, char hi, char tenths)
 {
-    int whole = 1, longest = 0;
-    bool open = false;
-    for (size_t i = 0; i < n; i++) {
-        int digits = digits_of(bounds[i].whole), length = (int)strlen(bounds[i].fraction);
-        whole = digits > whole ? digits : whole;
-        longest = length > longest ? length : longest;
-        open |= bounds[i].open;
-    }
-    int room = 15 - whole;
-    if (!open && longest > room)
-        room = longest < NUMBER_DIGITS_MAX ? longest : NUMBER_DIGITS_MAX;
-    return room < 1 ? 1 : (uint32_t)room;
+    expr_id digits = SEQ(g, TEXT(g, "."), expr_range(g, '0', (uint32_t)tenths),
+                         expr_repeat(g, expr_range(g, '0', '9'), 0, NUMBER_DIGITS_MAX - 1));
+    return SEQ(g, expr_range(g, (uint32_t)lo, (uint32_t)hi), expr_repeat(g, digits, 0, 1));
 }
 
-/* d.ddd e exponent: the shortest form of numbers that are very small (exponents -5 and below) or very large (16 to 307).
- */
-static expr_id scientific(grammar_rules *g, bool small)
+static expr_id letter_e(grammar_rules *g)
 {
-    expr_id digit = expr_range(g, '0', '9');
-    expr_id head = SEQ(g, expr_range(g, '1', '9'),
-                       expr_repeat(g, SEQ(g, TEXT(g, "."), expr_repeat(g, digit, 1, NUMBER_DIGITS_MAX)), 0, 1));
-    expr_id exponent = small ? SEQ(g, TEXT(g, "-"),
-                                   ALT(g, SEQ(g, TEXT(g, "0"), expr_range(g, '5', '9')),
-                                       SEQ(g, expr_range(g, '1', '9'), digit), digits_between(g, 100, 307, 3, 10)))
-                             : SEQ(g, expr_repeat(g, TEXT(g, "+"), 0, 1),
-                                   ALT(g, digits_between(g, 16, 99, 2, 10), digits_between(g, 100, 307, 3, 10)));
-    return SEQ(g, head, ALT(g, TEXT(g, "e"), TEXT(g, "E")), exponent);
+    return ALT(g, TEXT(g, "e"), TEXT(g, "E"));
+}
+
+/* d.ddd e exponent: numbers below 10^-4 (down to those that are not rounded to zero). */
+static expr_id tiny(grammar_rules *g)
+{
+    expr_id exponent = ALT(g, SEQ(g, TEXT(g, "0"), expr_range(g, '5', '9')), digits_between(g, 10, 99, 2, 10),
+                           digits_between(g, 100, 323, 3, 10));
+    return SEQ(g, mantissa(g, '1', '9', '9'), letter_e(g), TEXT(g, "-"), exponent);
+}
+
+/* The same with exponents from 16 on (any: all), below the greatest double. */
+static expr_id huge(grammar_rules *g, bool any)
+{
+    expr_id plus = expr_repeat(g, TEXT(g, "+"), 0, 1), digit = expr_range(g, '0', '9');
+    expr_id small = any ? expr_repeat(g, digit, 1, 2) : digits_between(g, 16, 99, 2, 10);
+    expr_id below = ALT(g, small, digits_between(g, any ? 0 : 100, 307, 3, 10));
+    return ALT(g, SEQ(g, mantissa(g, any ? '0' : '1', '9', '9'), letter_e(g), plus, below),
+               SEQ(g, mantissa(g, '1', '1', '6'), letter_e(g), plus, TEXT(g, "308")));
 }
 
 /* One sign's numbers; low and high are magnitudes, high.set false: no upper end. */
@@ -264,26 +267,26 @@ static expr_id one_sign(grammar_rules *g, double low, bool low_open, bool high_s
     decimal bounds[2] = {decimal_of(low, low_open, false)};
     if (high_set)
         bounds[1] = decimal_of(high, high_open, true);
-    uint32_t room = fraction_room(bounds, high_set ? 2 : 1);
-    expr_id parts[3] = {unsigned_between(g, &bounds[0], high_set ? &bounds[1] : NULL, room), EXPR_NEVER, EXPR_NEVER};
+    expr_id parts[3] = {unsigned_between(g, &bounds[0], high_set ? &bounds[1] : NULL), EXPR_NEVER, EXPR_NEVER};
     if (low == 0 && (!high_set || high >= 1e-4))
-        parts[1] = scientific(g, true);
+        parts[1] = tiny(g);
     if (!high_set && low <= 1e16)
-        parts[2] = scientific(g, false);
+        parts[2] = huge(g, false);
     return expr_alt(g, parts, 3);
 }
 
 expr_id text_number(json_text *t, number_bound low, number_bound high)
 {
     grammar_rules *g = t->g;
-    double lo = low.set ? real_of(low) : 0, hi = high.set ? real_of(high) : 0;
+    bool low_open = false, high_open = false;
+    double lo = low.set ? inner(low, true, &low_open) : 0, hi = high.set ? inner(high, false, &high_open) : 0;
     expr_id parts[2] = {EXPR_NEVER, EXPR_NEVER};
     if (!low.set || lo < 0) {
         bool below = high.set && hi < 0; /* else the magnitudes begin at zero, which has no sign */
-        parts[0] = SEQ(g, TEXT(g, "-"), one_sign(g, below ? -hi : 0, below ? high.open : true, low.set, -lo, low.open));
+        parts[0] = SEQ(g, TEXT(g, "-"), one_sign(g, below ? -hi : 0, !below, low.set, -lo, false));
     }
     if (!high.set || hi >= 0)
-        parts[1] = one_sign(g, low.set && lo > 0 ? lo : 0, low.set && lo >= 0 && low.open, high.set, hi, high.open);
+        parts[1] = one_sign(g, low.set && lo > 0 ? lo : 0, low.set && lo == 0 && low_open, high.set, hi, high_open);
     return expr_alt(g, parts, 2);
 }
 
@@ -295,14 +298,9 @@ expr_id text_any_number(json_text *t)
     t->number = rules_add(g, "number", 6, 0);
     expr_id digit = expr_range(g, '0', '9');
     expr_id fraction_part = expr_repeat(g, SEQ(g, TEXT(g, "."), expr_repeat(g, digit, 1, NUMBER_DIGITS_MAX)), 0, 1);
-    expr_id exponent = SEQ(g, ALT(g, TEXT(g, "e"), TEXT(g, "E")),
-                           ALT(g, SEQ(g, TEXT(g, "-"), expr_repeat(g, digit, 1, 3)),
-                               SEQ(g, expr_repeat(g, TEXT(g, "+"), 0, 1),
-                                   ALT(g, expr_repeat(g, digit, 1, 2), digits_between(g, 0, 307, 3, 10)))));
+    expr_id plain = SEQ(g, natural(g, 0, 0, true), fraction_part);
+    expr_id small = SEQ(g, mantissa(g, '0', '9', '9'), letter_e(g), TEXT(g, "-"), expr_repeat(g, digit, 1, 3));
     if (!g->status)
-        rules_define(
-            g, t->number,
-            SEQ(g, expr_repeat(g, TEXT(g, "-"), 0, 1),
-                ALT(g, SEQ(g, natural(g, 0, 0, true), fraction_part), SEQ(g, digit, fraction_part, exponent))));
+        rules_define(g, t->number, SEQ(g, expr_repeat(g, TEXT(g, "-"), 0, 1), ALT(g, plain, small, huge(g, true))));
     return expr_rule(g, t->number);
 }

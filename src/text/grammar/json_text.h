@@ -46,7 +46,8 @@ typedef struct number_bound {
 } number_bound;
 
 /* text_integer - integers between bounds, EXPR_NEVER where there is none; text_number - decimals between bounds, at least
- * one of which is set: without exponents, with as many digits as tell a number from the bounds. */
+ * one of which is set. Exponents only in the shortest form of numbers below 10^-4 and from 10^16 on. A text is allowed
+ * only if the double that it rounds to is, too. */
 expr_id text_integer(json_text *t, number_bound low, number_bound high);
 expr_id text_number(json_text *t, number_bound low, number_bound high);
 
