@@ -294,7 +294,7 @@ odmoe_status grammar_mask(grammar_state *s, uint32_t *mask, size_t words, odmoe_
 static config_id step_text(automaton *a, config_id at, const char *text, size_t length, size_t *taken)
 {
     size_t i = 0;
-    for (; i < length; i++) {
+    for (; i < length && (uint8_t)text[i] <= TEXT_BYTE_MAX; i++) {
         config_id to = automaton_step(a, at, (uint8_t)text[i]);
         if (to == CONFIG_DEAD)
             break;
@@ -304,21 +304,28 @@ static config_id step_text(automaton *a, config_id at, const char *text, size_t 
     return at;
 }
 
+static config_id step_id(automaton *a, config_id at, uint8_t mark, int32_t id)
+{
+    at = automaton_step(a, at, mark);
+    for (int shift = 16; shift >= 0; shift -= 8)
+        at = automaton_step(a, at, (uint8_t)(id >> shift));
+    return at;
+}
+
 /* Where a token leads by its text and by its id. */
 static config_id step_token(const grammar *g, config_id at, int32_t token)
 {
-    size_t length = g->vocab->starts[token + 1] - g->vocab->starts[token], taken = 0;
-    config_id by_text = CONFIG_DEAD, by_id = CONFIG_DEAD;
-    if (length) {
-        config_id to = step_text(g->a, at, g->vocab->texts + g->vocab->starts[token], length, &taken);
-        by_text = taken == length ? to : CONFIG_DEAD;
-    }
-    if (g->p.has_tokens) {
-        const char id[4] = {(char)TOKEN_BYTE_MARK, (char)(token >> 16), (char)(token >> 8), (char)token};
-        config_id to = step_text(g->a, at, id, sizeof id, &taken);
-        by_id = taken == sizeof id ? to : CONFIG_DEAD;
-    }
-    return automaton_union(g->a, by_text, by_id);
+    const vocab_tree *v = g->vocab;
+    size_t length = v->starts[token + 1] - v->starts[token], taken = 0;
+    config_id to = step_text(g->a, at, v->texts + v->starts[token], length, &taken);
+    bool has_text = length && !memchr(v->texts + v->starts[token], 0xFE, length) &&
+                    !memchr(v->texts + v->starts[token], 0xFF, length);
+    if (!has_text || taken < length)
+        to = CONFIG_DEAD;
+    if (!g->p.has_tokens)
+        return to;
+    to = automaton_union(g->a, to, step_id(g->a, at, TOKEN_MARK, token));
+    return has_text ? to : automaton_union(g->a, to, step_id(g->a, at, TOKEN_MARK_TEXTLESS, token));
 }
 
 static bool is_end(const vocab_tree *v, int32_t token)
@@ -435,7 +442,7 @@ static void find_more(grammar *g, void *task)
 {
     end_task *t = task;
     t->more = false;
-    for (uint32_t i = 0; i < g->p.classes && !t->more; i++)
+    for (uint32_t i = 0; i < g->p.classes && !t->more; i++) /* a mark's step counts: some token has that id */
         t->more = automaton_step(g->a, t->s->at, g->p.byte_of[i]) != CONFIG_DEAD;
 }
 

@@ -96,13 +96,25 @@ static void plain_reach(automaton *a, config_id at, uint32_t longest, uint32_t *
 static void walk_ids(automaton *a, int32_t count, config_id at, uint32_t *mask)
 {
     config_id high = CONFIG_DEAD, middle = CONFIG_DEAD;
-    at = automaton_step(a, at, TOKEN_BYTE_MARK);
+    at = automaton_step(a, at, TOKEN_MARK);
     for (int32_t id = 0; id < count && at != CONFIG_DEAD; id++) {
         if (id % 65536 == 0)
             high = automaton_step(a, at, (uint8_t)(id >> 16));
         if (id % 256 == 0)
             middle = automaton_step(a, high, (uint8_t)(id >> 8));
         if (middle != CONFIG_DEAD && automaton_step(a, middle, (uint8_t)id) != CONFIG_DEAD)
+            mask[id / 32] |= 1u << id % 32;
+    }
+}
+
+static void walk_textless(automaton *a, const vocab_tree *v, config_id at, uint32_t *mask)
+{
+    at = automaton_step(a, at, TOKEN_MARK_TEXTLESS);
+    for (size_t i = 0; i < v->textless_count && at != CONFIG_DEAD; i++) {
+        int32_t id = v->textless[i];
+        config_id to = automaton_step(a, at, (uint8_t)(id >> 16));
+        to = automaton_step(a, to, (uint8_t)(id >> 8));
+        if (automaton_step(a, to, (uint8_t)id) != CONFIG_DEAD)
             mask[id / 32] |= 1u << id % 32;
     }
 }
@@ -122,8 +134,10 @@ static void walk_all(mask_cache *m, automaton *a, const program *p, config_id at
         else
             walk(m, a, p, at, s, mask);
     }
-    if (p->has_tokens)
+    if (p->has_tokens) {
         walk_ids(a, v->count, at, mask);
+        walk_textless(a, v, at, mask);
+    }
 }
 
 /* The slot to fill: a free one, else the one not used for longest. */

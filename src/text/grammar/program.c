@@ -204,15 +204,15 @@ static uint32_t id_bytes(compiler *c, const uint32_t *ids, size_t n, int i, uint
     return add_bytes(c, edges, count);
 }
 
-/* One token: those of ids[0, n), ascending, go to `to`, all others to `others`. */
-static uint32_t tokens(compiler *c, const uint32_t *ids, size_t n, uint32_t to, uint32_t others)
+/* One token behind its mark: those of ids[0, n), ascending, go to `to`, all others to `others`. */
+static uint32_t tokens(compiler *c, uint8_t mark, const uint32_t *ids, size_t n, uint32_t to, uint32_t others)
 {
     uint32_t any[TOKEN_ID_BYTES + 1];
     any[TOKEN_ID_BYTES] = others;
     for (int i = TOKEN_ID_BYTES - 1; i > 0; i--)
         any[i] = others == NODE_NONE ? NODE_NONE : add_range(c, 0, 0xFF, any[i + 1]);
     c->p->has_tokens = true;
-    return add_range(c, TOKEN_BYTE_MARK, TOKEN_BYTE_MARK, id_bytes(c, ids, n, 0, to, any));
+    return add_range(c, mark, mark, id_bytes(c, ids, n, 0, to, any));
 }
 
 static int by_id(const void *a, const void *b)
@@ -233,7 +233,7 @@ static uint32_t any_token_but(compiler *c, uint32_t id, uint32_t next)
         ids[i] = (uint32_t)c->settings->ends[i];
     ids[n++] = id;
     qsort(ids, n, sizeof *ids, by_id);
-    uint32_t start = tokens(c, ids, n, NODE_NONE, next);
+    uint32_t start = tokens(c, TOKEN_MARK, ids, n, NODE_NONE, next);
     free(ids);
     return start;
 }
@@ -313,7 +313,7 @@ static uint32_t compile(compiler *c, expr_id id, uint32_t next)
     case EXPR_RULE:
         return call(c, e->first, next);
     case EXPR_TOKEN:
-        return e->count ? any_token_but(c, e->first, next) : tokens(c, &e->first, 1, next, NODE_NONE);
+        return e->count ? any_token_but(c, e->first, next) : tokens(c, TOKEN_MARK, &e->first, 1, next, NODE_NONE);
     }
     return 0;
 }
@@ -388,7 +388,7 @@ static void add_state(compiler *c, const trigger_states *t, unsigned s, uint32_t
 {
     program_edge edges[256];
     size_t n = 0;
-    for (int b = 0; b < TOKEN_BYTE_MARK; b++) {
+    for (int b = 0; b <= TEXT_BYTE_MAX; b++) {
         unsigned to = t->next[s][b];
         uint32_t target = t->found[to] ? grammar : first + 2 * to;
         if (n && edges[n - 1].to == target)
@@ -400,7 +400,8 @@ static void add_state(compiler *c, const trigger_states *t, unsigned s, uint32_t
     add_bytes(c, edges, n);
 }
 
-/* Tokens while nothing was found: a trigger begins the grammar, any other one leaves the text free. */
+/* Tokens while nothing was found: a trigger begins the grammar; any other one without text leaves the text free, one
+ * with text counts by its bytes. */
 static uint32_t waiting_tokens(compiler *c, uint32_t grammar, uint32_t start)
 {
     uint32_t ids[TRIGGERS_MAX];
@@ -409,7 +410,9 @@ static uint32_t waiting_tokens(compiler *c, uint32_t grammar, uint32_t start)
         if (c->settings->triggers[i].token >= 0)
             ids[n++] = (uint32_t)c->settings->triggers[i].token;
     qsort(ids, n, sizeof *ids, by_id);
-    return tokens(c, ids, n, grammar, start);
+    uint32_t both[2] = {tokens(c, TOKEN_MARK, ids, n, grammar, NODE_NONE),
+                        tokens(c, TOKEN_MARK_TEXTLESS, ids, n, NODE_NONE, start)};
+    return add_split(c, n ? both : both + 1, n ? 2 : 1);
 }
 
 static odmoe_status check_triggers(const program_settings *s, odmoe_error *err)
@@ -421,7 +424,7 @@ static odmoe_status check_triggers(const program_settings *s, odmoe_error *err)
         if (t->token > 0xFFFFFF || (t->token < 0 && (t->length == 0 || t->length > TRIGGER_TEXT_MAX)))
             return err_set(err, ODMOE_ERR_RANGE, "a trigger is a token or a text of 1 to %d bytes", TRIGGER_TEXT_MAX);
         for (size_t j = 0; t->token < 0 && j < t->length; j++)
-            if ((unsigned char)t->text[j] == TOKEN_BYTE_MARK)
+            if ((unsigned char)t->text[j] > TEXT_BYTE_MAX)
                 return err_set(err, ODMOE_ERR_RANGE, "a trigger's text is no UTF-8");
     }
     return ODMOE_OK;

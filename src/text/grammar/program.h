@@ -3,7 +3,8 @@
  * Each node says how a text may go on. NODE_BYTES reads one byte, all others none. A rule is called by pushing the node
  * to return to; a rule that ends another one is jumped to instead, so that right recursion needs no stack. Repetitions
  * with numbers are counted on the stack, not written out: x{0,2000} costs what x costs. Characters are compiled to their
- * UTF-8 bytes. A token is the byte 0xFF, which UTF-8 never has, and the three bytes of its id. */
+ * UTF-8 bytes. A token named by its id is written as a byte that UTF-8 never has and the three bytes of the id. Two such
+ * marks: one for any token, one for those without text, which is what free text in front of a trigger takes. */
 #ifndef ODMOE_TEXT_GRAMMAR_PROGRAM_H
 #define ODMOE_TEXT_GRAMMAR_PROGRAM_H
 
@@ -11,7 +12,9 @@
 
 #define PROGRAM_NODES_MAX (1u << 19)
 #define NODE_NONE UINT32_MAX
-#define TOKEN_BYTE_MARK 0xFF /* begins a token's id */
+#define TOKEN_MARK 0xFF          /* begins any token's id */
+#define TOKEN_MARK_TEXTLESS 0xFE /* begins the id of a token without text */
+#define TEXT_BYTE_MAX 0xFD       /* bytes above it are no text */
 #define TOKEN_ID_BYTES 3
 
 typedef enum node_kind {

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/grammar/program.h"
 
 #define NODES_MAX (1u << 24)
 #define LAST_SLICE PLAIN_SLICES
@@ -17,6 +18,14 @@ static const uint32_t slice_most[PLAIN_SLICES] = {1, 2, 3, 4, 6, 8, 12, 24};
 static bool is_plain(uint32_t c)
 {
     return c >= 0x20 && c != '"' && c != '\\' && c != 0x7F;
+}
+
+static bool is_text(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)text[i] > TEXT_BYTE_MAX)
+            return false;
+    return length > 0;
 }
 
 /* The slice of a text that is not empty. */
@@ -138,7 +147,11 @@ static odmoe_status copy_texts(vocab_tree *v, const char *texts, const uint32_t 
     v->texts = mem_strdup(texts, starts[count], err);
     v->starts = mem_calloc(count + 1, sizeof *v->starts, "a vocabulary's tree", err);
     v->ends = mem_calloc(v->end_count, sizeof *v->ends, "a vocabulary's tree", err);
-    if (!v->texts || !v->starts || !v->ends)
+    size_t textless = 0;
+    for (size_t i = 0; i < count; i++)
+        textless += !is_text(texts + starts[i], starts[i + 1] - starts[i]);
+    v->textless = mem_calloc(textless, sizeof *v->textless, "a vocabulary's tree", err);
+    if (!v->texts || !v->starts || !v->ends || !v->textless)
         return ODMOE_ERR_MEMORY;
     memcpy(v->starts, starts, (count + 1) * sizeof *starts);
     if (v->end_count)
@@ -162,9 +175,12 @@ odmoe_status vocab_tree_build(const char *texts, const uint32_t *starts, int32_t
     size_t n = 0;
     for (int32_t i = 0; i < count && !st; i++) {
         sorted_token t = {.text = out->texts + starts[i], .length = starts[i + 1] - starts[i], .id = i};
-        t.slice = t.length ? slice_of(t.text, t.length) : 0;
-        if (t.length)
-            tokens[n++] = t;
+        if (!is_text(t.text, t.length)) {
+            out->textless[out->textless_count++] = i;
+            continue;
+        }
+        t.slice = slice_of(t.text, t.length);
+        tokens[n++] = t;
     }
     if (!st) {
         qsort(tokens, n, sizeof *tokens, by_text);
@@ -219,12 +235,14 @@ void vocab_tree_free(vocab_tree *v)
     free(v->texts);
     free(v->starts);
     free(v->ends);
+    free(v->textless);
     *v = (vocab_tree){0};
 }
 
 size_t vocab_tree_bytes(const vocab_tree *v)
 {
-    size_t bytes = ((size_t)v->count + 1) * sizeof *v->starts + v->starts[v->count] + v->end_count * sizeof *v->ends;
+    size_t bytes = ((size_t)v->count + 1) * sizeof *v->starts + v->starts[v->count] +
+                   (v->end_count + v->textless_count) * sizeof *v->ends;
     for (int i = 0; i < VOCAB_SLICES; i++)
         bytes += v->slices[i].capacity * sizeof(tree_node) + (v->slices[i].mask ? v->words * sizeof(uint32_t) : 0);
     return bytes;

@@ -35,13 +35,14 @@ typedef struct vocab_tree {
     char *texts;      /* the tokens' bytes, one after the other; a token without text has none */
     uint32_t *starts; /* [count + 1] into texts */
     vocab_slice slices[VOCAB_SLICES];
-    size_t longest; /* bytes of the longest text */
-    int32_t *ends;  /* [end_count] the tokens that end a text */
-    size_t end_count;
+    size_t longest;    /* bytes of the longest text */
+    int32_t *ends;     /* [end_count] the tokens that end a text */
+    int32_t *textless; /* [textless_count] tokens without text, or with bytes that no text has (0xFE, 0xFF) */
+    size_t end_count, textless_count;
 } vocab_tree;
 
-/* vocab_tree_build - from texts: token i is texts[starts[i], starts[i + 1]); an empty one can only be named by its id.
- * All is copied. ERR_MEMORY; ERR_RANGE: more than 2^24 tokens or tree nodes. */
+/* vocab_tree_build - from texts: token i is texts[starts[i], starts[i + 1]); one that is empty or has a byte
+ * above 0xFD can only be named by its id. All is copied. ERR_MEMORY; ERR_RANGE: more than 2^24 tokens or tree nodes. */
 odmoe_status vocab_tree_build(const char *texts, const uint32_t *starts, int32_t count, const int32_t *ends,
                               size_t end_count, vocab_tree *out, odmoe_error *err);
 
