@@ -324,6 +324,11 @@ ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_model *model, const odmoe
 
 /* ---- sampling --------------------------------------------------------------------------------------------- */
 
+typedef struct odmoe_logit_bias {
+    int32_t token;
+    float bias; /* added to its logit; -100 all but forbids it */
+} odmoe_logit_bias;
+
 typedef struct odmoe_sampler_options {
     size_t size;
     float temperature;    /* 0.8; 0 is greedy */
@@ -331,6 +336,10 @@ typedef struct odmoe_sampler_options {
     float top_p, min_p;   /* 0.95, 0.05 */
     float repeat_penalty; /* 1: off; over the last 64 tokens */
     uint64_t seed;
+    /* 0: off. Taken from a token's logit: presence once, frequency for each time that this sampler has picked it. */
+    float presence_penalty, frequency_penalty;
+    const odmoe_logit_bias *bias; /* [bias_count], borrowed for the call of odmoe_sampler_create */
+    size_t bias_count;
 } odmoe_sampler_options;
 
 typedef struct odmoe_sampler odmoe_sampler;
@@ -338,10 +347,32 @@ ODMOE_API void odmoe_sampler_options_init(odmoe_sampler_options *options);
 ODMOE_API odmoe_status odmoe_sampler_create(const odmoe_sampler_options *options, int32_t vocab,
                                             odmoe_sampler **sampler, odmoe_error *err);
 ODMOE_API void odmoe_sampler_free(odmoe_sampler *sampler);
-/* odmoe_sample - pick a token from logits [vocab] (not changed). Reproducible: same seed, logits and history, same
- * token. odmoe_sampler_accept - tell the sampler a token of the text (prompt included), for the repeat penalty. */
-ODMOE_API int32_t odmoe_sample(odmoe_sampler *sampler, const float *logits);
+/* odmoe_sample - pick a token from logits [vocab] (not changed). mask: bit (id % 32) of mask[id / 32] is set where a token
+ * may be picked (odmoe_grammar_mask); NULL: all may. Reproducible: same seed, logits, masks and history, same token.
+ * ERR_RANGE: no token is possible, all logits are -infinity or no number; the sampler is as before.
+ * odmoe_sampler_accept - tell the sampler a token of the text (prompt included), for the repeat penalty. */
+ODMOE_API odmoe_status odmoe_sample(odmoe_sampler *sampler, const float *logits, const uint32_t *mask, int32_t *token,
+                                    odmoe_error *err);
 ODMOE_API void odmoe_sampler_accept(odmoe_sampler *sampler, int32_t token);
+
+/* odmoe_logprobs - log probabilities from raw logits [vocab]: of `token`, and of the best n into best [n], falling; beyond
+ * the vocabulary {-1, -infinity}. ERR_RANGE: the token is not in the vocabulary, or no logit is a number. Threads: any. */
+typedef struct odmoe_logprob {
+    int32_t token;
+    float logprob;
+} odmoe_logprob;
+ODMOE_API odmoe_status odmoe_logprobs(const float *logits, int32_t vocab, int32_t token, float *logprob,
+                                      odmoe_logprob *best, size_t n, odmoe_error *err);
+
+/* Stop strings: text passes until one of them comes, of which not a byte is let out. Empty ones are left out; at most 64
+ * of 4,096 bytes. odmoe_stop_push - *out (owned by the filter, valid until the next call) gets what can be shown now; when
+ * a stop string has come, *found is 1 and *out what stood before it. odmoe_stop_flush - what still waits at the end. */
+typedef struct odmoe_stop odmoe_stop;
+ODMOE_API odmoe_status odmoe_stop_create(const char *const *texts, size_t count, odmoe_stop **stop, odmoe_error *err);
+ODMOE_API void odmoe_stop_free(odmoe_stop *stop);
+ODMOE_API odmoe_status odmoe_stop_push(odmoe_stop *stop, const char *text, size_t length, const char **out,
+                                       size_t *out_length, int *found, odmoe_error *err);
+ODMOE_API void odmoe_stop_flush(odmoe_stop *stop, const char **out, size_t *out_length);
 
 /* ---- grammars --------------------------------------------------------------------------------------------- */
 
