@@ -172,7 +172,10 @@ static odmoe_status write_greedy(const logits_options *o, odmoe_session *session
     options.temperature = 0;
     odmoe_status status = odmoe_sampler_create(&options, w->info->vocab, &sampler, err);
     for (int32_t i = 0; !status && i < o->greedy; i++) {
-        int32_t token = odmoe_sample(sampler, w->last);
+        int32_t token;
+        status = odmoe_sample(sampler, w->last, NULL, &token, err);
+        if (status)
+            break;
         write_rows(w, GREEDY, i, 1, 1, &token);
         if (i + 1 < o->greedy)
             status = odmoe_eval(session, &token, 1, w->last, err);

@@ -6,15 +6,16 @@
 #include <unistd.h>
 
 #include "generate.h"
+#include "grammar_file.h"
 #include "options.h"
 #include "progress.h"
 
-enum { KEY_CHAT = KEY_COMMAND, KEY_IGNORE_EOS, KEY_STATS };
+enum { KEY_CHAT = KEY_COMMAND, KEY_IGNORE_EOS, KEY_STATS, KEY_GRAMMAR, KEY_JSON_SCHEMA };
 
 typedef struct run_options {
     model_options model;
     odmoe_sampler_options sampler;
-    const char *prompt, *file, *stats;
+    const char *prompt, *file, *stats, *grammar, *schema;
     int64_t limit;
     bool chat, ignore_eos;
 } run_options;
@@ -45,7 +46,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_STATS:
         o->stats = arg;
         return 0;
+    case KEY_GRAMMAR:
+        o->grammar = arg;
+        return 0;
+    case KEY_JSON_SCHEMA:
+        o->schema = arg;
+        return 0;
     case ARGP_KEY_END:
+        if (o->grammar && o->schema)
+            usage_error("--grammar and --json-schema: one of them only");
+        if (o->ignore_eos && (o->grammar || o->schema))
+            usage_error("--ignore-eos: an answer under a grammar ends where the grammar does");
         if (o->prompt && o->file)
             usage_error("-p and -f: one prompt only");
         if (!o->prompt && !o->file && isatty(STDIN_FILENO))
@@ -68,6 +79,8 @@ static const struct argp run_argp = {
              0},
             {"chat", KEY_CHAT, NULL, 0, "the prompt is a question: put it into the model's chat template", 0},
             {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "go on after an end token", 0},
+            {"grammar", KEY_GRAMMAR, "FILE", 0, "hold the text to a grammar (GBNF)", 0},
+            {"json-schema", KEY_JSON_SCHEMA, "FILE", 0, "hold the text to a JSON Schema", 0},
             {"stats", KEY_STATS, "FILE", 0, "write what the run cost to FILE, one JSON object", 0},
             {0}},
     .parser = parse,
@@ -202,7 +215,8 @@ static void report(generate_end end, const measure *m)
     measure_summary(m, true, stderr);
 }
 
-static int run_prompt(const run_options *o, odmoe_model *model, const id_list *ids, sink *out, measure *m)
+static int run_prompt(const run_options *o, odmoe_model *model, const id_list *ids, odmoe_grammar *grammar, sink *out,
+                      measure *m)
 {
     generator g = {.limit = o->limit, .ignore_end = o->ignore_eos, .show = show, .user = out};
     odmoe_error err;
@@ -210,6 +224,10 @@ static int run_prompt(const run_options *o, odmoe_model *model, const id_list *i
     int status = STATUS_FAILED;
     if (!generator_prepare(&g, model, &o->sampler, &status))
         goto done;
+    if (grammar && generator_set_grammar(&g, grammar, &err)) {
+        status = fail(&err);
+        goto done;
+    }
     int32_t room = odmoe_session_context(g.session);
     if (ids->n > (size_t)room) {
         complain_room("the prompt", ids->n, &g);
@@ -229,7 +247,8 @@ done:
     return status;
 }
 
-static int run_model(const run_options *o, odmoe_model *model, const char *text, size_t length, measure *m)
+static int run_model(const run_options *o, odmoe_model *model, const char *text, size_t length, odmoe_grammar *grammar,
+                     measure *m)
 {
     id_list ids = {0};
     char *kept = NULL;
@@ -243,7 +262,7 @@ static int run_model(const run_options *o, odmoe_model *model, const char *text,
     else if (ids.n == 0)
         complain("the prompt is empty, and this model has no start token to begin with");
     else
-        status = run_prompt(o, model, &ids, &out, m);
+        status = run_prompt(o, model, &ids, grammar, &out, m);
     if (out.file && out.file != stdout)
         fclose(out.file);
     if (status == STATUS_DONE && o->model.json)
@@ -253,6 +272,40 @@ static int run_model(const run_options *o, odmoe_model *model, const char *text,
     free(kept);
     free(ids.ids);
     return status;
+}
+
+/* Working memory of a grammar: a sixteenth of the budget between these. */
+#define GRAMMAR_MEMORY_LEAST (UINT64_C(1) << 20)
+#define GRAMMAR_MEMORY_MOST (UINT64_C(8) << 20)
+
+/* The grammar that was asked for, if any; what it holds is taken from the budget. false: complained. */
+static bool read_grammar(run_options *o, grammar_file *f, int *status)
+{
+    if (!o->grammar && !o->schema)
+        return true;
+    uint64_t *ram = &o->model.lib.ram_bytes, memory = *ram / 16;
+    memory = memory < GRAMMAR_MEMORY_LEAST ? GRAMMAR_MEMORY_LEAST : memory;
+    if (!*ram || memory > GRAMMAR_MEMORY_MOST)
+        memory = GRAMMAR_MEMORY_MOST;
+    if (!grammar_file_vocab(f, o->model.path, status) ||
+        !grammar_file_compile(f, o->grammar ? ODMOE_GRAMMAR_GBNF : ODMOE_GRAMMAR_SCHEMA,
+                              o->grammar ? o->grammar : o->schema, memory, status))
+        return false;
+    grammar_file_close_tokenizer(f);
+    uint64_t bytes = grammar_file_bytes(f);
+    if (*ram)
+        *ram = *ram > bytes ? *ram - bytes : 1;
+    return true;
+}
+
+/* A model that does not open beside a grammar: a budget that would do has to hold both. */
+static int fail_beside(const grammar_file *f, const odmoe_error *err)
+{
+    char size[ODMOE_SIZE_TEXT_MAX];
+    if (err->code != ODMOE_ERR_BUDGET)
+        return fail(err);
+    complain("%s; the grammar takes %s more", err->message, odmoe_size_format(grammar_file_bytes(f), size));
+    return STATUS_BUDGET;
 }
 
 int command_run(int argc, char **argv)
@@ -277,21 +330,28 @@ int command_run(int argc, char **argv)
         return STATUS_FAILED;
     }
 
+    grammar_file f = {0};
+    int status = STATUS_FAILED;
+    if (!read_grammar(&o, &f, &status)) {
+        grammar_file_free(&f);
+        free(text);
+        return status;
+    }
     interrupt_catch(true);
     measure m = {0};
     odmoe_model *model;
     odmoe_error err;
-    int status;
     if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err)) {
-        status = fail(&err);
+        status = f.grammar ? fail_beside(&f, &err) : fail(&err);
     } else {
         progress_clear();
         model_warning(model);
-        status = run_model(&o, model, text, length, &m);
+        status = run_model(&o, model, text, length, f.grammar, &m);
         odmoe_model_close(model);
         if (status == STATUS_DONE && talkative())
             measure_hint(&m, o.model.path, &o.model.lib, stderr);
     }
+    grammar_file_free(&f);
     free(text);
     return status;
 }

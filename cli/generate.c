@@ -31,11 +31,33 @@ bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_opt
     return true;
 }
 
+odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, odmoe_error *err)
+{
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(g->model, &info);
+    g->mask_words = ((size_t)info.vocab + 31) / 32;
+    g->mask = must_alloc(g->mask_words, sizeof *g->mask);
+    return odmoe_grammar_state_create(grammar, &g->grammar, err);
+}
+
 void generator_free(generator *g)
 {
+    odmoe_grammar_state_free(g->grammar);
+    free(g->mask);
     odmoe_session_free(g->session);
     odmoe_sampler_free(g->sampler);
     free(g->logits);
+}
+
+/* Pick a token, under the grammar if there is one. */
+static odmoe_status next_token(const generator *g, int32_t *token, odmoe_error *err)
+{
+    if (!g->grammar)
+        return odmoe_sample(g->sampler, g->logits, NULL, token, err);
+    odmoe_status status = odmoe_grammar_mask(g->grammar, g->mask, g->mask_words, err);
+    if (!status)
+        status = odmoe_sample(g->sampler, g->logits, g->mask, token, err);
+    return status ? status : odmoe_grammar_accept(g->grammar, *token, err);
 }
 
 /* The loop after the prompt: g->logits belong to the session's last token. */
@@ -56,7 +78,10 @@ static odmoe_status continue_text(const generator *g, odmoe_stream *stream, meas
             *end = END_LIMIT;
             break;
         }
-        int32_t token = odmoe_sample(g->sampler, g->logits);
+        int32_t token;
+        status = next_token(g, &token, err);
+        if (status)
+            break;
         measure_first_token(m);
         if (!g->ignore_end && odmoe_token_is_end(tokenizer, token)) {
             *end = END_TOKEN;
@@ -69,6 +94,10 @@ static odmoe_status continue_text(const generator *g, odmoe_stream *stream, meas
             break;
         if (!g->show(g->user, text, length)) {
             *end = END_OUTPUT;
+            break;
+        }
+        if (g->grammar && odmoe_grammar_must_end(g->grammar)) {
+            *end = END_TOKEN;
             break;
         }
         if (tokens == g->limit)

@@ -10,7 +10,10 @@ typedef struct generator {
     odmoe_model *model;
     odmoe_session *session;
     odmoe_sampler *sampler;
-    float *logits; /* [vocab] */
+    float *logits;                /* [vocab] */
+    odmoe_grammar_state *grammar; /* the answer is held to it; NULL: free text */
+    uint32_t *mask;               /* [mask_words] */
+    size_t mask_words;
     int64_t limit; /* tokens to generate at most; < 0: no limit */
     bool ignore_end;
     /* gets the text as it comes, in whole UTF-8 characters; false: it goes nowhere, END_OUTPUT */
@@ -29,6 +32,8 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
 bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status);
 /* new_sampler - in place of the one so far, which remembers tokens and goes on in its random numbers. */
 odmoe_status generator_new_sampler(generator *g, const odmoe_sampler_options *options, odmoe_error *err);
+/* set_grammar - hold the next answer to a grammar, which outlives the generator. */
+odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, odmoe_error *err);
 void generator_free(generator *g);
 
 /* complain_no_tokenizer - say why the model can neither read nor write text. */

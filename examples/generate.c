@@ -50,7 +50,8 @@ int main(int argc, char **argv)
         return 1;
     check(odmoe_eval(session, ids, (int64_t)n, logits, &err));
     for (int i = 0; i < 50; i++) {
-        int32_t token = odmoe_sample(sampler, logits);
+        int32_t token;
+        check(odmoe_sample(sampler, logits, NULL, &token, &err));
         if (odmoe_token_is_end(tokenizer, token))
             break;
         const char *text;

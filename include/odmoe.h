@@ -326,6 +326,11 @@ ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_model *model, const odmoe
 
 /* ---- sampling --------------------------------------------------------------------------------------------- */
 
+typedef struct odmoe_logit_bias {
+    int32_t token;
+    float bias; /* added to its logit; -100 all but forbids it */
+} odmoe_logit_bias;
+
 typedef struct odmoe_sampler_options {
     size_t size;
     float temperature;    /* 0.8; 0 is greedy */
@@ -333,6 +338,10 @@ typedef struct odmoe_sampler_options {
     float top_p, min_p;   /* 0.95, 0.05 */
     float repeat_penalty; /* 1: off; over the last 64 tokens */
     uint64_t seed;
+    /* 0: off. Taken from a token's logit: presence once, frequency for each time that this sampler has picked it. */
+    float presence_penalty, frequency_penalty;
+    const odmoe_logit_bias *bias; /* [bias_count], borrowed for the call of odmoe_sampler_create */
+    size_t bias_count;
 } odmoe_sampler_options;
 
 typedef struct odmoe_sampler odmoe_sampler;
@@ -340,10 +349,106 @@ ODMOE_API void odmoe_sampler_options_init(odmoe_sampler_options *options);
 ODMOE_API odmoe_status odmoe_sampler_create(const odmoe_sampler_options *options, int32_t vocab,
                                             odmoe_sampler **sampler, odmoe_error *err);
 ODMOE_API void odmoe_sampler_free(odmoe_sampler *sampler);
-/* odmoe_sample - pick a token from logits [vocab] (not changed). Reproducible: same seed, logits and history, same
- * token. odmoe_sampler_accept - tell the sampler a token of the text (prompt included), for the repeat penalty. */
-ODMOE_API int32_t odmoe_sample(odmoe_sampler *sampler, const float *logits);
+/* odmoe_sample - pick a token from logits [vocab] (not changed). mask: bit (id % 32) of mask[id / 32] is set where a token
+ * may be picked (odmoe_grammar_mask); NULL: all may. Reproducible: same seed, logits, masks and history, same token.
+ * ERR_RANGE: no token is possible, all logits are -infinity or no number; the sampler is as before.
+ * odmoe_sampler_accept - tell the sampler a token of the text (prompt included), for the repeat penalty. */
+ODMOE_API odmoe_status odmoe_sample(odmoe_sampler *sampler, const float *logits, const uint32_t *mask, int32_t *token,
+                                    odmoe_error *err);
 ODMOE_API void odmoe_sampler_accept(odmoe_sampler *sampler, int32_t token);
+
+/* odmoe_logprobs - log probabilities from raw logits [vocab]: of `token`, and of the best n into best [n], falling; beyond
+ * the vocabulary {-1, -infinity}. ERR_RANGE: the token is not in the vocabulary, or no logit is a number. Threads: any. */
+typedef struct odmoe_logprob {
+    int32_t token;
+    float logprob;
+} odmoe_logprob;
+ODMOE_API odmoe_status odmoe_logprobs(const float *logits, int32_t vocab, int32_t token, float *logprob,
+                                      odmoe_logprob *best, size_t n, odmoe_error *err);
+
+/* Stop strings: text passes until one of them comes, of which not a byte is let out. Empty ones are left out; at most 64
+ * of 4,096 bytes. odmoe_stop_push - *out (owned by the filter, valid until the next call) gets what can be shown now; when
+ * a stop string has come, *found is 1 and *out what stood before it. odmoe_stop_flush - what still waits at the end. */
+typedef struct odmoe_stop odmoe_stop;
+ODMOE_API odmoe_status odmoe_stop_create(const char *const *texts, size_t count, odmoe_stop **stop, odmoe_error *err);
+ODMOE_API void odmoe_stop_free(odmoe_stop *stop);
+ODMOE_API odmoe_status odmoe_stop_push(odmoe_stop *stop, const char *text, size_t length, const char **out,
+                                       size_t *out_length, int *found, odmoe_error *err);
+ODMOE_API void odmoe_stop_flush(odmoe_stop *stop, const char **out, size_t *out_length);
+
+/* ---- grammars --------------------------------------------------------------------------------------------- */
+
+/* The vocabulary as prefix trees, built once a model and used by all its grammars. Copies what it needs, but grammars that
+ * name tokens by their text (<think>) look into the tokenizer: it has to outlive the calls of odmoe_grammar_compile.
+ * odmoe_grammar_vocab_bytes - the memory that it holds (about 5 MB for 150,000 tokens). ERR_MEMORY, ERR_RANGE.
+ * Threads: any. */
+typedef struct odmoe_grammar_vocab odmoe_grammar_vocab;
+ODMOE_API odmoe_status odmoe_grammar_vocab_create(const odmoe_tokenizer *tokenizer, odmoe_grammar_vocab **vocab,
+                                                  odmoe_error *err);
+ODMOE_API void odmoe_grammar_vocab_free(odmoe_grammar_vocab *vocab);
+ODMOE_API uint64_t odmoe_grammar_vocab_bytes(const odmoe_grammar_vocab *vocab);
+
+typedef enum odmoe_grammar_kind {
+    ODMOE_GRAMMAR_GBNF,  /* llama.cpp's notation */
+    ODMOE_GRAMMAR_SCHEMA /* a JSON Schema; the text is a JSON value that meets it */
+} odmoe_grammar_kind;
+
+typedef struct odmoe_grammar_options {
+    size_t size;
+    /* The grammar begins behind the first of these texts ("</think>"); until then all tokens are allowed, end tokens too.
+     * A text that is a special token's stands for that token as well. Without any it begins at once. At most 16. */
+    const char *const *triggers; /* [trigger_count] */
+    size_t trigger_count;
+    int again;       /* not 0: behind the grammar's end the text is free again, up to the next trigger */
+    uint64_t memory; /* working memory in bytes, at least 256 KiB; 0: 8 MiB */
+} odmoe_grammar_options;
+ODMOE_API void odmoe_grammar_options_init(odmoe_grammar_options *options);
+
+/* Where a grammar or schema is wrong. */
+typedef struct odmoe_grammar_fault {
+    size_t size;
+    size_t offset;    /* bytes before the place */
+    int line, column; /* 1 and up; 0 where there is none: a schema that is JSON has a path */
+    char path[256];   /* "properties.price.multipleOf" */
+} odmoe_grammar_fault;
+
+/* odmoe_grammar_compile - from GBNF or JSON Schema (docs/cli.md says what is enforced). vocab: outlives the grammar; NULL:
+ * texts can be checked, but there are no masks. options, fault (size set): may be NULL.
+ * Memory   odmoe_grammar_bytes is the most that it will hold, its states included but for some bytes each.
+ * Errors   ERR_FORMAT  malformed, left-recursive, or met by no text;  ERR_UNSUPPORTED  cannot be enforced;
+ *          ERR_RANGE  larger than the limits (64 KiB of text, 2,000 repetitions, ...): all with the place in fault.
+ * Threads  any; all calls on a grammar and its states are serialised inside. */
+typedef struct odmoe_grammar odmoe_grammar;
+ODMOE_API odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind, const char *text,
+                                             size_t length, const odmoe_grammar_options *options,
+                                             odmoe_grammar **grammar, odmoe_grammar_fault *fault, odmoe_error *err);
+ODMOE_API void odmoe_grammar_free(odmoe_grammar *grammar); /* after all its states */
+ODMOE_API uint64_t odmoe_grammar_bytes(const odmoe_grammar *grammar);
+/* odmoe_grammar_print - the compiled rules as GBNF, not terminated; *length as in odmoe_detokenize. ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_grammar_print(const odmoe_grammar *grammar, char *text, size_t capacity, size_t *length,
+                                           odmoe_error *err);
+
+/* A place in a text under a grammar. create: at its beginning; copy: at the same place, as when a session is forked. */
+typedef struct odmoe_grammar_state odmoe_grammar_state;
+ODMOE_API odmoe_status odmoe_grammar_state_create(odmoe_grammar *grammar, odmoe_grammar_state **state,
+                                                  odmoe_error *err);
+ODMOE_API odmoe_status odmoe_grammar_state_copy(const odmoe_grammar_state *state, odmoe_grammar_state **copy,
+                                                odmoe_error *err);
+ODMOE_API void odmoe_grammar_state_free(odmoe_grammar_state *state);
+
+/* odmoe_grammar_mask - the tokens that may come next: bit (id % 32) of mask[id / 32]; words: (vocab + 31) / 32 of the
+ * model, bits beyond the tokenizer's are 0. End tokens are among them exactly where the text may end.
+ * Errors   the mask is all 0. ERR_STATE: no token is possible, or no vocabulary;  ERR_RANGE, ERR_BUDGET: the grammar is
+ *          too ambiguous for its limits;  ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_grammar_mask(odmoe_grammar_state *state, uint32_t *mask, size_t words, odmoe_error *err);
+/* odmoe_grammar_accept - the text goes on with a token. ERR_ARG: not allowed here, nothing changed; others as above. */
+ODMOE_API odmoe_status odmoe_grammar_accept(odmoe_grammar_state *state, int32_t token, odmoe_error *err);
+/* odmoe_grammar_accept_text - the text goes on with bytes; *taken (may be NULL) of them were allowed. ERR_ARG: not all. */
+ODMOE_API odmoe_status odmoe_grammar_accept_text(odmoe_grammar_state *state, const char *text, size_t length,
+                                                 size_t *taken, odmoe_error *err);
+/* odmoe_grammar_may_end, _must_end - may the text end here; is its end the only thing possible? */
+ODMOE_API int odmoe_grammar_may_end(const odmoe_grammar_state *state);
+ODMOE_API int odmoe_grammar_must_end(const odmoe_grammar_state *state);
 
 /* ---- replaying a routing trace ---------------------------------------------------------------------------- */
 

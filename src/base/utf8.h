@@ -50,6 +50,20 @@ static inline uint32_t utf8_decode(const char *text, int length)
     }
 }
 
+/* utf8_encode - the character c (at most U+10FFFF, no surrogate) into to[4]; its length. */
+static inline size_t utf8_encode(uint32_t c, char *to)
+{
+    if (c < 0x80) {
+        to[0] = (char)c;
+        return 1;
+    }
+    size_t length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = length - 1; i > 0; i--, c >>= 6)
+        to[i] = (char)(0x80 | (c & 0x3F));
+    to[0] = (char)((0xF00u >> length & 0xF0) | c); /* as many ones in front as there are bytes */
+    return length;
+}
+
 /* utf8_run - the length of the longest valid stretch that text[0, length) begins with. */
 static inline size_t utf8_run(const char *text, size_t length)
 {

@@ -20,7 +20,9 @@ struct sampler {
     uint64_t accepted;
     int32_t repeated[SAMPLER_WINDOW]; /* the window's different tokens in ascending order, for one pick */
     int32_t repeated_count;
-    int32_t capacity; /* of candidates: top_k where that is on, else vocab */
+    odmoe_logit_bias *bias; /* [options.bias_count] in ascending order of tokens */
+    uint32_t *picks;        /* [vocab] how often a token was picked, where a penalty wants it; else NULL */
+    int32_t capacity;       /* of candidates: top_k where that is on, else vocab */
     int32_t count;
     candidate candidates[];
 };
@@ -68,17 +70,51 @@ static odmoe_status check(double value, double min, double max, const char *what
     return err_set(err, ODMOE_ERR_RANGE, "%s is %g; it must be between %g and %g", what, value, min, max);
 }
 
-odmoe_status sampler_create(const odmoe_sampler_options *options, int32_t vocab, sampler **out, odmoe_error *err)
+static odmoe_status check_options(const odmoe_sampler_options *o, int32_t vocab, odmoe_error *err)
 {
-    odmoe_status st = check(options->temperature, 0, 1e6, "temperature", err);
+    odmoe_status st = check(o->temperature, 0, 1e6, "temperature", err);
     if (!st)
-        st = check(options->top_p, 0, 1, "top-p", err);
+        st = check(o->top_p, 0, 1, "top-p", err);
     if (!st)
-        st = check(options->min_p, 0, 1, "min-p", err);
+        st = check(o->min_p, 0, 1, "min-p", err);
     if (!st)
-        st = check(options->repeat_penalty, 1e-3, 1e3, "repeat penalty", err);
+        st = check(o->repeat_penalty, 1e-3, 1e3, "repeat penalty", err);
+    if (!st)
+        st = check(o->presence_penalty, -1e3, 1e3, "presence penalty", err);
+    if (!st)
+        st = check(o->frequency_penalty, -1e3, 1e3, "frequency penalty", err);
     if (!st)
         st = check(vocab, 1, 1 << 30, "the vocabulary's size", err);
+    for (size_t i = 0; i < o->bias_count && !st; i++) {
+        st = check(o->bias[i].bias, -1e6, 1e6, "a logit bias", err);
+        if (!st && (o->bias[i].token < 0 || o->bias[i].token >= vocab))
+            st = err_set(err, ODMOE_ERR_RANGE, "logit bias: token %d is not in the vocabulary of %d", o->bias[i].token,
+                         vocab);
+    }
+    return st;
+}
+
+static int by_token(const void *a, const void *b)
+{
+    const odmoe_logit_bias *x = a, *y = b;
+    return x->token < y->token ? -1 : x->token > y->token;
+}
+
+static odmoe_status copy_bias(sampler *s, const odmoe_sampler_options *o, odmoe_error *err)
+{
+    if (!o->bias_count)
+        return ODMOE_OK;
+    s->bias = mem_calloc(o->bias_count, sizeof *s->bias, "logit biases", err);
+    if (!s->bias)
+        return ODMOE_ERR_MEMORY;
+    memcpy(s->bias, o->bias, o->bias_count * sizeof *s->bias);
+    qsort(s->bias, o->bias_count, sizeof *s->bias, by_token);
+    return ODMOE_OK;
+}
+
+odmoe_status sampler_create(const odmoe_sampler_options *options, int32_t vocab, sampler **out, odmoe_error *err)
+{
+    odmoe_status st = check_options(options, vocab, err);
     if (st)
         return st;
     int32_t capacity = options->top_k > 0 && options->top_k < vocab ? options->top_k : vocab;
@@ -91,12 +127,24 @@ odmoe_status sampler_create(const odmoe_sampler_options *options, int32_t vocab,
     uint64_t seed = options->seed;
     for (int i = 0; i < 4; i++)
         s->state[i] = splitmix64(&seed);
-    *out = s;
-    return ODMOE_OK;
+    st = copy_bias(s, options, err);
+    if (!st && (options->presence_penalty != 0 || options->frequency_penalty != 0)) {
+        s->picks = mem_calloc((size_t)vocab, sizeof *s->picks, "a sampler", err);
+        st = s->picks ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    }
+    if (st)
+        sampler_free(s);
+    else
+        *out = s;
+    return st;
 }
 
 void sampler_free(sampler *s)
 {
+    if (!s)
+        return;
+    free(s->bias);
+    free(s->picks);
     free(s);
 }
 
@@ -105,7 +153,7 @@ void sampler_accept(sampler *s, int32_t token)
     s->window[s->accepted++ % SAMPLER_WINDOW] = token;
 }
 
-/* ---- collecting: penalty and top-k --------------------------------------------------------------------------- */
+/* ---- collecting: bias, penalties, mask and top-k --------------------------------------------------------------------------- */
 
 static bool better(candidate a, candidate b)
 {
@@ -148,38 +196,67 @@ static void note_repeated(sampler *s)
     }
 }
 
-/* Logits after the penalty, asked for in ascending order of ids; *next is the place in `repeated`. */
-static float penalised(const sampler *s, const float *logits, int32_t id, int32_t *next)
+/* The walk over all tokens in ascending order, with the places in the sorted lists of exceptions. */
+typedef struct scan {
+    const sampler *s;
+    const float *logits;
+    const uint32_t *mask; /* or NULL */
+    int32_t next_repeated;
+    size_t next_bias;
+} scan;
+
+/* A token's logit after bias and penalties. */
+static float adjusted(scan *w, int32_t id)
 {
-    while (*next < s->repeated_count && s->repeated[*next] < id)
-        ++*next;
-    float logit = logits[id], penalty = s->options.repeat_penalty;
-    if (*next == s->repeated_count || s->repeated[*next] != id)
-        return logit;
-    return logit > 0 ? logit / penalty : logit * penalty;
+    const sampler *s = w->s;
+    const odmoe_sampler_options *o = &s->options;
+    float logit = w->logits[id];
+    for (; w->next_bias < o->bias_count && s->bias[w->next_bias].token <= id; w->next_bias++)
+        if (s->bias[w->next_bias].token == id)
+            logit += s->bias[w->next_bias].bias;
+    while (w->next_repeated < s->repeated_count && s->repeated[w->next_repeated] < id)
+        w->next_repeated++;
+    if (w->next_repeated < s->repeated_count && s->repeated[w->next_repeated] == id)
+        logit = logit > 0 ? logit / o->repeat_penalty : logit * o->repeat_penalty;
+    if (s->picks && s->picks[id])
+        logit -= (float)s->picks[id] * o->frequency_penalty + o->presence_penalty;
+    return logit;
 }
 
-static int32_t greedy(const sampler *s, const float *logits)
+/* The next token from *id on that may be picked, as a candidate; false at the end. */
+static bool next_candidate(scan *w, int32_t *id, candidate *c)
 {
-    candidate best = {-INFINITY, s->vocab};
-    for (int32_t id = 0, next = 0; id < s->vocab; id++) {
-        candidate c = {penalised(s, logits, id, &next), id};
-        if (better(c, best)) /* false where c is no number */
-            best = c;
+    for (; *id < w->s->vocab; ++*id) {
+        if (w->mask && !(w->mask[*id / 32] >> *id % 32 & 1)) {
+            if (!w->mask[*id / 32])
+                *id |= 31; /* nothing in this word */
+            continue;
+        }
+        *c = (candidate){adjusted(w, *id), *id};
+        if (c->logit > -INFINITY) { /* false where it is no number */
+            ++*id;
+            return true;
+        }
     }
-    return best.id < s->vocab ? best.id : 0;
+    return false;
+}
+
+static int32_t greedy(scan *w)
+{
+    candidate best = {-INFINITY, -1}, c;
+    for (int32_t id = 0; next_candidate(w, &id, &c);)
+        if (best.id < 0 || better(c, best))
+            best = c;
+    return best.id;
 }
 
 /* Collect the candidates, the best `capacity` of them (top-k), as a heap with the best at the root. */
-static void collect(sampler *s, const float *logits)
+static void collect(sampler *s, scan *w)
 {
-    candidate *heap = s->candidates;
+    candidate *heap = s->candidates, c;
     bool bounded = s->capacity < s->vocab;
     s->count = 0;
-    for (int32_t id = 0, next = 0; id < s->vocab; id++) {
-        candidate c = {penalised(s, logits, id, &next), id};
-        if (isnan(c.logit))
-            continue;
+    for (int32_t id = 0; next_candidate(w, &id, &c);) {
         if (s->count < s->capacity) {
             heap[s->count++] = c;
             if (bounded && s->count == s->capacity)
@@ -226,22 +303,38 @@ static double keep_best(sampler *s)
     return mass;
 }
 
-int32_t sampler_pick(sampler *s, const float *logits)
+/* One of the candidates collected, by chance. */
+static int32_t draw_one(sampler *s)
 {
-    note_repeated(s);
-    if (s->options.temperature == 0)
-        return greedy(s, logits);
-    double point = draw(s);
-    collect(s, logits);
-    if (!s->count)
-        return 0;
     int32_t collected = s->count;
     float highest = s->candidates[0].logit;
-    point *= keep_best(s);
+    double point = draw(s) * keep_best(s);
     for (int32_t i = collected - 1; i > s->count; i--) {
         point -= weight(s->candidates[i].logit, highest, s->options.temperature);
         if (point < 0)
             return s->candidates[i].id;
     }
     return s->candidates[s->count].id;
+}
+
+odmoe_status sampler_pick(sampler *s, const float *logits, const uint32_t *mask, int32_t *token, odmoe_error *err)
+{
+    scan w = {.s = s, .logits = logits, .mask = mask};
+    int32_t picked = -1;
+    note_repeated(s);
+    if (s->options.temperature == 0) {
+        picked = greedy(&w);
+    } else {
+        collect(s, &w);
+        if (s->count)
+            picked = draw_one(s);
+    }
+    if (picked < 0)
+        return err_set(err, ODMOE_ERR_RANGE,
+                       "no token can be picked: the logits of all %s%d are -infinity or no number%s",
+                       mask ? "that the grammar allows of " : "", s->vocab, mask ? "" : "; is the model file sound?");
+    if (s->picks)
+        s->picks[picked]++;
+    *token = picked;
+    return ODMOE_OK;
 }

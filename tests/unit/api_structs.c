@@ -159,7 +159,9 @@ static void sampler_options_of_an_older_version_give_defaults(void **state)
     o.top_p = -7;
     odmoe_sampler *sampler;
     assert_int_equal(odmoe_sampler_create(&o, 4, &sampler, &err), ODMOE_OK);
-    assert_int_equal(odmoe_sample(sampler, (const float[]){0, 1, 5, 2}), 2);
+    int32_t token;
+    assert_int_equal(odmoe_sample(sampler, (const float[]){0, 1, 5, 2}, NULL, &token, &err), ODMOE_OK);
+    assert_int_equal(token, 2);
     odmoe_sampler_free(sampler);
 }
 

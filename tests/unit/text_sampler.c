@@ -22,6 +22,15 @@ static odmoe_sampler_options defaults(void)
                                    .seed = 1};
 }
 
+/* A pick that has to succeed. */
+static int32_t pick(sampler *s, const float *logits)
+{
+    int32_t token = -1;
+    odmoe_error err;
+    assert_int_equal(sampler_pick(s, logits, NULL, &token, &err), ODMOE_OK);
+    return token;
+}
+
 static sampler *create(const odmoe_sampler_options *o, int32_t vocab)
 {
     odmoe_error err;
@@ -36,7 +45,7 @@ static void count_picks(const odmoe_sampler_options *o, const float *logits, int
     sampler *s = create(o, vocab);
     memset(counts, 0, (size_t)vocab * sizeof *counts);
     for (int i = 0; i < picks; i++)
-        counts[sampler_pick(s, logits)]++;
+        counts[pick(s, logits)]++;
     sampler_free(s);
 }
 
@@ -69,7 +78,7 @@ static void picks_are_those_of_an_independent_program(void **state)
             assert_int_equal(fscanf(f, "%d", &expected), 1);
             for (int i = 0; i < vocab; i++)
                 logits[i] = logit((uint64_t)vocab, (uint64_t)step, (uint64_t)i);
-            int32_t id = sampler_pick(s, logits);
+            int32_t id = pick(s, logits);
             assert_int_equal(id, expected);
             sampler_accept(s, id);
         }
@@ -79,6 +88,53 @@ static void picks_are_those_of_an_independent_program(void **state)
     }
     fclose(f);
     assert_int_equal(cases, 12);
+}
+
+/* Bias i of penalties.txt. */
+static odmoe_logit_bias bias(int i, float scale)
+{
+    return (odmoe_logit_bias){7 * i, scale * (float)(i % 5 - 2)};
+}
+
+static void penalties_bias_and_mask_are_those_of_an_independent_program(void **state)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/sampler/penalties.txt", getenv("ODMOE_TEST_DATA"));
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    odmoe_sampler_options o = {.size = sizeof o};
+    int vocab, forbidden, cases = 0;
+    float scale, logits[500];
+    odmoe_logit_bias biases[100];
+    uint32_t mask[16];
+    while (fscanf(f, "%f %" SCNd32 " %f %f %f %f %f %" SCNu64 " %d %d %f |", &o.temperature, &o.top_k, &o.top_p,
+                  &o.min_p, &o.repeat_penalty, &o.presence_penalty, &o.frequency_penalty, &o.seed, &vocab, &forbidden,
+                  &scale) == 11) {
+        o.bias = biases;
+        o.bias_count = 0;
+        for (int i = (vocab - 1) / 7; i >= 0 && scale != 0; i--) /* in any order */
+            biases[o.bias_count++] = bias(i, scale);
+        sampler *s = create(&o, vocab);
+        for (int step = 0; step < 100; step++) {
+            int expected;
+            int32_t id;
+            odmoe_error err;
+            assert_int_equal(fscanf(f, "%d", &expected), 1);
+            memset(mask, 0, sizeof mask);
+            for (int i = 0; i < vocab; i++) {
+                logits[i] = logit((uint64_t)vocab, (uint64_t)step, (uint64_t)i);
+                if (!forbidden || (i + step) % forbidden)
+                    mask[i / 32] |= 1u << i % 32;
+            }
+            assert_int_equal(sampler_pick(s, logits, forbidden ? mask : NULL, &id, &err), ODMOE_OK);
+            assert_int_equal(id, expected);
+            sampler_accept(s, id);
+        }
+        sampler_free(s);
+        cases++;
+    }
+    fclose(f);
+    assert_int_equal(cases, 8);
 }
 
 /* ---- properties ---------------------------------------------------------------------------------------------------
@@ -91,7 +147,7 @@ static void temperature_zero_takes_the_highest_and_the_lower_id_of_equals(void *
     const float logits[] = {1, 3, -INFINITY, 3, 2};
     sampler *s = create(&o, 5);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(sampler_pick(s, logits), 1);
+        assert_int_equal(pick(s, logits), 1);
     sampler_free(s);
 }
 
@@ -160,16 +216,16 @@ static void the_repeat_penalty_reaches_back_sixty_four_tokens(void **state)
     o.repeat_penalty = 2;
     const float positive[] = {1.9f, 3, 1}, negative[] = {-1, -1.9f, -3};
     sampler *s = create(&o, 3);
-    assert_int_equal(sampler_pick(s, positive), 1);
+    assert_int_equal(pick(s, positive), 1);
     sampler_accept(s, 1);
-    assert_int_equal(sampler_pick(s, positive), 0);
+    assert_int_equal(pick(s, positive), 0);
     for (int i = 0; i < SAMPLER_WINDOW - 1; i++)
         sampler_accept(s, 2);
-    assert_int_equal(sampler_pick(s, positive), 0);
+    assert_int_equal(pick(s, positive), 0);
     sampler_accept(s, 2);
-    assert_int_equal(sampler_pick(s, positive), 1);
+    assert_int_equal(pick(s, positive), 1);
     sampler_accept(s, 0);
-    assert_int_equal(sampler_pick(s, negative), 1); /* -1 became -2 */
+    assert_int_equal(pick(s, negative), 1); /* -1 became -2 */
     sampler_free(s);
 }
 
@@ -184,9 +240,9 @@ static void the_same_seed_gives_the_same_tokens_and_another_seed_others(void **s
     sampler *c = create(&o, 200);
     int differ = 0;
     for (int i = 0; i < 100; i++) {
-        int32_t id = sampler_pick(a, logits);
-        assert_int_equal(sampler_pick(b, logits), id);
-        differ += sampler_pick(c, logits) != id;
+        int32_t id = pick(a, logits);
+        assert_int_equal(pick(b, logits), id);
+        differ += pick(c, logits) != id;
     }
     assert_true(differ > 20);
     sampler_free(a);
@@ -196,9 +252,7 @@ static void the_same_seed_gives_the_same_tokens_and_another_seed_others(void **s
 
 static void logits_that_are_no_number_never_win(void **state)
 {
-    const float some[] = {NAN, 1, NAN, 2}, none[] = {NAN, NAN, NAN, NAN},
-                low[] = {-INFINITY, -INFINITY, NAN, -INFINITY};
-    const float high[] = {INFINITY, 5, NAN, INFINITY};
+    const float some[] = {NAN, 1, NAN, 2}, high[] = {INFINITY, 5, NAN, INFINITY}, one[] = {NAN, -INFINITY, -3e38f, NAN};
     for (int kind = 0; kind < 4; kind++) {
         odmoe_sampler_options o = defaults();
         o.temperature = kind == 0 ? 0 : 1;
@@ -209,21 +263,69 @@ static void logits_that_are_no_number_never_win(void **state)
         }
         sampler *s = create(&o, 4);
         for (int i = 0; i < 50; i++) {
-            int32_t id = sampler_pick(s, some);
+            int32_t id = pick(s, some);
             assert_true(id == 1 || id == 3);
-            assert_int_equal(sampler_pick(s, none), 0);
-            assert_int_not_equal(sampler_pick(s, low), 2);
-            id = sampler_pick(s, high);
+            id = pick(s, high);
             assert_true(id == 0 || id == 3);
+            assert_int_equal(pick(s, one), 2);
         }
         sampler_free(s);
     }
 }
 
+static void logits_of_which_none_is_possible_are_an_error_and_change_nothing(void **state)
+{
+    const float none[] = {NAN, NAN, NAN, NAN}, low[] = {-INFINITY, -INFINITY, NAN, -INFINITY}, good[] = {1, 2, 3, 4};
+    const uint32_t nothing = 0, masked = 1 << 2;
+    for (int kind = 0; kind < 3; kind++) {
+        odmoe_sampler_options o = defaults();
+        o.temperature = kind == 0 ? 0 : 2;
+        o.top_k = kind == 1 ? 0 : 2;
+        o.presence_penalty = 1;
+        sampler *s = create(&o, 4), *same = create(&o, 4);
+        for (int i = 0; i < 20; i++) {
+            int32_t token = 77;
+            odmoe_error err = {0};
+            assert_int_equal(sampler_pick(s, none, NULL, &token, &err), ODMOE_ERR_RANGE);
+            assert_non_null(strstr(err.message, "no token"));
+            assert_int_equal(sampler_pick(s, low, NULL, &token, &err), ODMOE_ERR_RANGE);
+            assert_int_equal(sampler_pick(s, low, &masked, &token, &err), ODMOE_ERR_RANGE);
+            assert_int_equal(sampler_pick(s, good, &nothing, &token, &err), ODMOE_ERR_RANGE);
+            assert_int_equal(token, 77);
+            assert_int_equal(pick(s, good), pick(same, good));
+        }
+        sampler_free(s);
+        sampler_free(same);
+    }
+}
+
+static void a_masked_token_is_never_picked(void **state)
+{
+    odmoe_sampler_options o = defaults();
+    float logits[100];
+    uint32_t mask[4] = {0, 1u << 31, 0, 1u << 3}; /* 63 and 99 */
+    for (int i = 0; i < 100; i++)
+        logits[i] = i == 63 ? -50 : i == 99 ? -50.5f : 10;
+    o.min_p = 0;
+    o.top_p = 1;
+    sampler *s = create(&o, 100);
+    int counts[2] = {0};
+    for (int i = 0; i < 200; i++) {
+        int32_t token;
+        odmoe_error err;
+        assert_int_equal(sampler_pick(s, logits, mask, &token, &err), ODMOE_OK);
+        assert_true(token == 63 || token == 99);
+        counts[token == 99]++;
+    }
+    assert_true(counts[0] > counts[1] && counts[1] > 20);
+    sampler_free(s);
+}
+
 static void options_out_of_range_are_refused_by_name(void **state)
 {
-    odmoe_sampler_options bad[6];
-    for (int i = 0; i < 6; i++)
+    const odmoe_logit_bias wrong_token = {10, 1}, wrong_bias = {1, NAN};
+    odmoe_sampler_options bad[10];
+    for (int i = 0; i < 10; i++)
         bad[i] = defaults();
     bad[0].temperature = -1;
     bad[1].temperature = NAN;
@@ -231,8 +333,14 @@ static void options_out_of_range_are_refused_by_name(void **state)
     bad[3].min_p = -0.1f;
     bad[4].repeat_penalty = 0;
     bad[5].repeat_penalty = INFINITY;
-    const char *names[] = {"temperature", "temperature", "top-p", "min-p", "repeat penalty", "repeat penalty"};
-    for (int i = 0; i < 6; i++) {
+    bad[6].presence_penalty = NAN;
+    bad[7].frequency_penalty = -INFINITY;
+    bad[8].bias = &wrong_token;
+    bad[9].bias = &wrong_bias;
+    bad[8].bias_count = bad[9].bias_count = 1;
+    const char *names[] = {"temperature",    "temperature", "top-p",     "min-p",    "repeat penalty",
+                           "repeat penalty", "presence",    "frequency", "token 10", "bias"};
+    for (int i = 0; i < 10; i++) {
         odmoe_error err = {0};
         sampler *s = NULL;
         assert_int_equal(sampler_create(&bad[i], 10, &s, &err), ODMOE_ERR_RANGE);
@@ -249,6 +357,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(picks_are_those_of_an_independent_program),
+        cmocka_unit_test(penalties_bias_and_mask_are_those_of_an_independent_program),
         cmocka_unit_test(temperature_zero_takes_the_highest_and_the_lower_id_of_equals),
         cmocka_unit_test(ties_at_the_border_of_top_k_go_to_the_lower_ids),
         cmocka_unit_test(top_p_keeps_the_smallest_set_that_reaches_it),
@@ -257,6 +366,8 @@ int main(void)
         cmocka_unit_test(the_repeat_penalty_reaches_back_sixty_four_tokens),
         cmocka_unit_test(the_same_seed_gives_the_same_tokens_and_another_seed_others),
         cmocka_unit_test(logits_that_are_no_number_never_win),
+        cmocka_unit_test(logits_of_which_none_is_possible_are_an_error_and_change_nothing),
+        cmocka_unit_test(a_masked_token_is_never_picked),
         cmocka_unit_test(options_out_of_range_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,21 @@
+/* schema.h - read a JSON Schema (draft 2020-12, and what older drafts write alike) as a grammar of JSON texts.
+ *
+ * Enforced: type (lists, too), properties required additionalProperties, items prefixItems minItems maxItems, enum const,
+ * anyOf, oneOf whose branches a type or a constant tells apart, allOf, local $ref (recursive, too), minLength maxLength
+ * pattern (regex.h), format date, time, date-time, uuid, minimum maximum exclusiveMinimum exclusiveMaximum. Annotations,
+ * unknown words and other formats say nothing. What cannot be enforced is refused with its path.
+ *
+ * Texts: members in the order of the schema, then additional ones; at most one blank between two tokens; numbers of at
+ * most 20 digits before and behind the point. So the language is a part of what the schema allows, never more. */
+#ifndef ODMOE_TEXT_GRAMMAR_SCHEMA_H
+#define ODMOE_TEXT_GRAMMAR_SCHEMA_H
+
+#include "text/grammar/rules.h"
+
+#define SCHEMA_DEPTH_MAX 64 /* schemas in schemas */
+
+/* schema_read - text[0, length) into an empty grammar. Errors are kept in g, with the path in g->fault: ERR_FORMAT (no
+ * JSON, or no schema), ERR_RANGE (a limit), ERR_UNSUPPORTED (cannot be enforced), ERR_MEMORY. */
+void schema_read(grammar_rules *g, const char *text, size_t length);
+
+#endif

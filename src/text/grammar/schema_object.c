@@ -1,0 +1,216 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "text/grammar/schema_parts.h"
+
+#define KEY_BYTES_MAX 200 /* of a name beside which others are allowed */
+#define CHAIN_STRETCH 50  /* members until a rule breaks the chain */
+
+/* ---- names that are none of the schema's ------------------------------------------------------------------------------------ */
+
+typedef struct key {
+    const char *text;
+    size_t length;
+} key;
+
+static int by_bytes(const void *a, const void *b)
+{
+    const key *x = a, *y = b;
+    int order = memcmp(x->text, y->text, x->length < y->length ? x->length : y->length);
+    return order ? order : x->length < y->length ? -1 : x->length > y->length;
+}
+
+/* What may follow the first `at` bytes, which keys[0, n) have in common, so that the name is none of them. At most
+ * KEY_BYTES_MAX deep. */
+static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at)
+{
+    grammar_rules *g = s->g;
+    expr_list choices = {0};
+    charset next = {0};
+    size_t i = 0;
+    if (n && keys[0].length == at)
+        i = 1; /* the name itself: it has to go on */
+    else
+        expr_list_add(g, &choices, EXPR_EMPTY);
+    while (i < n && !g->status) {
+        int length = utf8_char(keys[i].text + at, keys[i].length - at);
+        length = length > 0 ? length : 1; /* jansson's texts are valid */
+        uint32_t c = utf8_decode(keys[i].text + at, length);
+        size_t end = i + 1;
+        while (end < n && keys[end].length >= at + (size_t)length &&
+               !memcmp(keys[end].text + at, keys[i].text + at, (size_t)length))
+            end++;
+        char_range r = {c, c};
+        g->status = charset_add(&next, c, c, g->err);
+        expr_list_add(g, &choices,
+                      SEQ(g, text_character_of(&s->t, &(charset){&r, 1, 1}),
+                          other_rest(s, keys + i, end - i, at + (size_t)length)));
+        i = end;
+    }
+    if (!g->status)
+        g->status = charset_normalise(&next, g->err);
+    if (!g->status)
+        g->status = charset_negate(&next, g->err);
+    expr_list_add(g, &choices,
+                  SEQ(g, text_character_of(&s->t, &next), expr_repeat(g, text_character(&s->t), 0, REPEAT_UNBOUNDED)));
+    expr_id e = g->status ? EXPR_NEVER : expr_alt(g, choices.items, choices.count);
+    free(choices.items);
+    charset_free(&next);
+    return e;
+}
+
+/* ---- members ------------------------------------------------------------------------------------------------------------------- */
+
+/* Has the schema something to say on members that are not in its properties? */
+static const json_t *additional(const json_t *schema)
+{
+    const json_t *v = json_object_get(schema, "additionalProperties");
+    return json_is_true(v) ? NULL : v;
+}
+
+/* The values of the member `name`; NULL: of additional ones. */
+static expr_id member_value(schema_reader *s, const schema_part *parts, size_t n, const char *name)
+{
+    part_list all = {.count = 0};
+    for (size_t i = 0; i < n; i++) {
+        const json_t *properties = json_object_get(parts[i].schema, "properties");
+        void *own = name ? json_object_iter_at((json_t *)properties, name) : NULL;
+        if (own)
+            parts_add(s, &all, json_object_iter_value(own),
+                      schema_key(s, schema_word(s, parts[i].path, "properties"), json_object_iter_key(own)));
+        else if (additional(parts[i].schema))
+            parts_add(s, &all, additional(parts[i].schema), schema_key(s, parts[i].path, "additionalProperties"));
+    }
+    return schema_value(s, &all);
+}
+
+/* All names that the parts mention, in their order, each with true where it is required. */
+static json_t *names_of(schema_reader *s, const schema_part *parts, size_t n)
+{
+    json_t *names = json_object(), *one;
+    const char *name;
+    size_t i;
+    bool failed = !names;
+    for (size_t k = 0; k < n; k++)
+        json_object_foreach(json_object_get(parts[k].schema, "properties"), name, one) failed |=
+            json_object_set_new_nocheck(names, name, json_false());
+    for (size_t k = 0; k < n; k++)
+        json_array_foreach(json_object_get(parts[k].schema, "required"), i, one) failed |=
+            json_object_set_new_nocheck(names, json_string_value(one), json_true());
+    if (failed)
+        rules_fail(s->g, ODMOE_ERR_MEMORY, "no memory for a schema's names");
+    return names;
+}
+
+/* A member that is none of `names`; EXPR_NEVER where there may be none. */
+static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n, json_t *names)
+{
+    grammar_rules *g = s->g;
+    expr_id value = member_value(s, parts, n, NULL);
+    key *keys = mem_calloc(json_object_size(names), sizeof *keys, "a schema's names", g->err);
+    const char *name;
+    json_t *required;
+    size_t count = 0;
+    if (!keys) {
+        g->status = g->status ? g->status : ODMOE_ERR_MEMORY;
+        return EXPR_NEVER;
+    }
+    json_object_foreach(names, name, required)
+    {
+        keys[count++] = (key){name, strlen(name)};
+        if (value != EXPR_NEVER && strlen(name) > KEY_BYTES_MAX)
+            schema_fail(s, parts[0].path, "properties", ODMOE_ERR_RANGE,
+                        "a name of more than %d bytes; with additionalProperties: false it is possible", KEY_BYTES_MAX);
+    }
+    qsort(keys, count, sizeof *keys, by_bytes);
+    expr_id e = value == EXPR_NEVER || g->status
+                    ? EXPR_NEVER
+                    : SEQ(g, TEXT(g, "\""), other_rest(s, keys, count, 0), TEXT(g, "\""), text_colon(&s->t), value);
+    free(keys);
+    return e;
+}
+
+/* ---- the object ------------------------------------------------------------------------------------------------------------------ */
+
+typedef struct member {
+    expr_id e; /* name, colon, value */
+    bool required;
+} member;
+
+/* The members that may stand, in order. false: a required one cannot be. */
+static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t *names, member *out, size_t *count)
+{
+    grammar_rules *g = s->g;
+    const char *name;
+    json_t *required;
+    json_object_foreach(names, name, required)
+    {
+        expr_id value = member_value(s, parts, n, name);
+        if (g->status)
+            return false;
+        if (value != EXPR_NEVER) {
+            expr_id whole = SEQ(g, TEXT(g, "\""), text_literal_text(&s->t, name, strlen(name)), TEXT(g, "\""),
+                                text_colon(&s->t), value);
+            out[(*count)++] = (member){whole, json_is_true(required)};
+        } else if (json_is_true(required)) {
+            char what[112];
+            snprintf(what, sizeof what, "%.80s is required and not allowed", name);
+            schema_unmet(s, parts[0].path, "required", what);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Members in their order, optional ones or not, then others: without the first comma. EXPR_NEVER: none is possible. */
+static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id other)
+{
+    grammar_rules *g = s->g;
+    expr_id comma = text_comma(&s->t), first = n;
+    /* tail: what may follow when something stands before; head: what may stand first */
+    expr_id tail = expr_repeat(g, SEQ(g, comma, other), 0, REPEAT_UNBOUNDED);
+    expr_id head = SEQ(g, other, tail);
+    for (size_t i = 0; i < n && first == n; i++)
+        if (members[i].required)
+            first = (expr_id)i;
+    for (size_t i = n; i-- > 0 && !g->status;) {
+        expr_id here = SEQ(g, members[i].e, tail);
+        head = members[i].required ? here : ALT(g, here, head);
+        expr_id next = SEQ(g, comma, members[i].e);
+        tail = SEQ(g, members[i].required ? next : expr_repeat(g, next, 0, 1), tail);
+        if (i <= first || i % CHAIN_STRETCH == 0) { /* used twice, in tail and head */
+            tail = schema_add_rule(s, "members", tail);
+            head = schema_add_rule(s, "members", head);
+        }
+    }
+    return head;
+}
+
+expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
+{
+    grammar_rules *g = s->g;
+    bool any = true, needed = false;
+    for (size_t i = 0; i < n; i++)
+        any &= !json_object_get(parts[i].schema, "properties") && !json_object_get(parts[i].schema, "required") &&
+               !additional(parts[i].schema);
+    if (any)
+        return text_any_object(&s->t);
+    json_t *names = names_of(s, parts, n);
+    member *members = mem_calloc(json_object_size(names), sizeof *members, "a schema's members", g->err);
+    size_t count = 0;
+    expr_id e = EXPR_NEVER;
+    if (!members)
+        g->status = g->status ? g->status : ODMOE_ERR_MEMORY;
+    if (!g->status && collect(s, parts, n, names, members, &count)) {
+        for (size_t i = 0; i < count; i++)
+            needed |= members[i].required;
+        expr_id inside = SEQ(g, chain(s, members, count, other_member(s, parts, n, names)), text_blank(&s->t));
+        e = SEQ(g, TEXT(g, "{"), text_blank(&s->t), needed ? inside : expr_repeat(g, inside, 0, 1), TEXT(g, "}"));
+    }
+    free(members);
+    json_decref(names);
+    return e;
+}
