@@ -1,0 +1,454 @@
+/* What sessions promise whatever a model's layers remember: keys and values of all positions, of a sliding window, or a
+ * running sum that cannot be cut. Each test runs on models that mix these, over chunk sizes 1, 7 and all. */
+#include "api/handles.h"
+
+#include "format_files.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "model/mixers/mixer.h"
+#include "model/session_state.h"
+#include "support/golden.h"
+#include "support/models.h"
+
+#define MODEL "models/mixtral_sliding"
+#define LONG 330 /* tokens: sliding layers have dropped pages by then */
+
+static odmoe_error err;
+
+/* ---- a mixer with a state that cannot be cut ---- */
+
+/* out[t] = 0.02 * the sum of the layer's inputs up to t. */
+static mixer_state sum_state(const model_config *c, int layer, kv_type kv)
+{
+    return (mixer_state){.recurrent_bytes = (uint64_t)c->hidden * sizeof(float)};
+}
+
+static odmoe_status sum_check(const model_config *c, int layer, odmoe_error *e)
+{
+    return ODMOE_OK;
+}
+
+static odmoe_status sum_check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *e)
+{
+    return ODMOE_OK;
+}
+
+static dtype_set sum_types(const resident *weights)
+{
+    return 0;
+}
+
+static void *sum_layout(const compute *c, arena *a, const model_config *config, const layer_weights *layers, int64_t n)
+{
+    return NULL;
+}
+
+static void sum_forward(const mixer_call *call)
+{
+    int64_t hidden = call->config->hidden;
+    const float *in = call->c->op->read(call->c, call->in);
+    float *out = call->c->op->write(call->c, call->out, call->n);
+    for (int i = 0; i < call->n_sequences; i++) {
+        const mixer_sequence *s = &call->sequences[i];
+        float *sum = s->recurrent;
+        for (int64_t t = s->first; t < s->first + s->n; t++)
+            for (int64_t j = 0; j < hidden; j++) {
+                sum[j] += in[t * hidden + j];
+                out[t * hidden + j] = 0.02f * sum[j];
+            }
+    }
+}
+
+static const mixer running_sum = {.name = "running sum",
+                                  .check = sum_check,
+                                  .check_kv = sum_check_kv,
+                                  .state = sum_state,
+                                  .in_types = sum_types,
+                                  .layout = sum_layout,
+                                  .forward = sum_forward};
+
+/* ---- models ---- */
+
+typedef struct kind {
+    const char *name;
+    bool sums[2];  /* layers with the running sum */
+    int window[2]; /* of the others; 0: all positions */
+    bool any;      /* every position can be restored */
+} kind;
+
+static const kind kinds[] = {
+    {"attention", {false, false}, {0, 0}, true},
+    {"one layer slides", {false, false}, {8, 0}, false},
+    {"sums and attention", {true, false}, {0, 0}, false},
+    {"sums and a window", {false, true}, {8, 0}, false},
+    {"sums alone", {true, true}, {0, 0}, false},
+};
+#define KINDS (int)(sizeof kinds / sizeof *kinds)
+static const int chunks[] = {1, 7, 0};
+
+static odmoe_model *open_kind(const kind *k, int chunk, int sessions)
+{
+    odmoe_options o = small_options();
+    o.chunk = chunk;
+    o.sessions = sessions;
+    o.context = 1024;
+    o.kernels = "ref";
+    odmoe_model *handle = mem_calloc(1, sizeof *handle, "a model", &err);
+    model_settings settings;
+    odmoe_plan plan = {0};
+    assert_int_equal(options_resolve(&o, &settings, &err), ODMOE_OK);
+    assert_int_equal(model_prepare(test_path(MODEL), &handle->m, &err), ODMOE_OK);
+    handle->m.config.context = 1024;
+    for (int l = 0; l < 2; l++) {
+        handle->m.config.layer[l].window = k->window[l];
+        if (k->sums[l])
+            handle->m.config.layer[l].mixer = &running_sum;
+    }
+    assert_int_equal(model_list_mixers(&handle->m, &err), ODMOE_OK);
+    model_drop_metadata(&handle->m);
+    if (model_plan(&handle->m, &settings, 0, &plan, &err) || model_load(&handle->m, &settings, &plan, &err))
+        fail_msg("%s: %s", k->name, err.message);
+    return handle;
+}
+
+/* Token i of the text, as often as a test asks. */
+static int32_t token(int i)
+{
+    return token_at(i);
+}
+
+static void feed(odmoe_session *session, int from, int to, float *logits)
+{
+    int32_t *tokens = malloc((size_t)(to - from) * sizeof *tokens);
+    for (int i = from; i < to; i++)
+        tokens[i - from] = token(i);
+    if (odmoe_eval(session, tokens, to - from, logits, &err))
+        fail_msg("%s", err.message);
+    free(tokens);
+}
+
+/* Logits after `n` tokens of the text in a session of its own. */
+static float *fresh(odmoe_model *m, int n)
+{
+    float *logits = malloc((size_t)m->m.config.vocab * sizeof *logits);
+    odmoe_session *session = must_create(m, 1024);
+    feed(session, 0, n, logits);
+    odmoe_session_free(session);
+    return logits;
+}
+
+/* The session holds n tokens of the text: after one more it gives what a fresh one gives. */
+static void assert_is_at(odmoe_model *m, odmoe_session *session, int n)
+{
+    size_t size = (size_t)m->m.config.vocab * sizeof(float);
+    float *got = malloc(size), *want = fresh(m, n + 1);
+    assert_int_equal(odmoe_session_length(session), n);
+    feed(session, n, n + 1, got);
+    assert_memory_equal(got, want, size);
+    free(got);
+    free(want);
+}
+
+static void for_all(void (*test)(const kind *k, int chunk))
+{
+    for (int i = 0; i < KINDS; i++)
+        for (int c = 0; c < 3; c++)
+            test(&kinds[i], chunks[c]);
+}
+
+/* ---- growing ---- */
+
+static void grow(const kind *k, int chunk)
+{
+    odmoe_model *m = open_kind(k, chunk, 2), *other = open_kind(k, chunk == 1 ? 7 : 1, 1);
+    odmoe_session *session = must_create(m, 1024);
+    float *want = fresh(other, LONG + 1), *got = malloc((size_t)m->m.config.vocab * sizeof *got);
+    feed(session, 0, LONG, NULL);
+    feed(session, LONG, LONG + 1, got);
+    assert_memory_equal(got, want, (size_t)m->m.config.vocab * sizeof *got);
+    free(got);
+    free(want);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+    odmoe_model_close(other);
+}
+
+static void a_long_text_gives_the_same_in_any_chunks(void **state)
+{
+    for_all(grow);
+}
+
+/* ---- cutting ---- */
+
+static void cut(const kind *k, int chunk)
+{
+    odmoe_model *m = open_kind(k, chunk, 2);
+    odmoe_session *session = must_create(m, 1024);
+    int32_t at = -1;
+    feed(session, 0, LONG, NULL);
+    assert_int_equal(odmoe_session_truncate(session, 250, &at, &err), ODMOE_OK);
+    if (k->any)
+        assert_int_equal(at, 250);
+    else if (k->sums[0] || k->sums[1])
+        assert_int_equal(at, 0);
+    assert_in_range(at, 0, 250);
+    if (at < 250)
+        feed(session, at, 250, NULL);
+    assert_is_at(m, session, 250);
+    assert_int_equal(odmoe_session_truncate(session, 251, &at, &err), ODMOE_OK); /* where it is: nothing to restore */
+    assert_int_equal(at, 251);
+    odmoe_session_reset(session);
+    feed(session, 0, 3, NULL);
+    assert_is_at(m, session, 3);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void a_cut_session_says_where_it_landed_and_goes_on_from_there(void **state)
+{
+    for_all(cut);
+}
+
+/* Snapshots at 100, 200 and 256 (a page's end), then a long way on. */
+static void cut_to_snapshots(const kind *k, int chunk)
+{
+    static const int places[] = {100, 200, 256};
+    static const struct {
+        int wish, lands;
+    } cuts[] = {{300, 256}, {256, 256}, {220, 200}, {199, 100}, {99, 0}};
+    odmoe_model *m = open_kind(k, chunk, 2);
+    odmoe_session *session = must_create(m, 1024);
+    int at = 0;
+    for (int i = 0; i < 3; i++) {
+        feed(session, at, places[i], NULL);
+        at = places[i];
+        assert_int_equal(odmoe_session_snapshot(session, &err), ODMOE_OK);
+    }
+    feed(session, at, LONG, NULL);
+    for (int i = 0; i < 5; i++) {
+        int32_t reached = -1;
+        assert_int_equal(odmoe_session_truncate(session, cuts[i].wish, &reached, &err), ODMOE_OK);
+        if (k->any)
+            assert_int_equal(reached, cuts[i].wish);
+        else if (k->sums[0] || k->sums[1])
+            assert_int_equal(reached, cuts[i].lands);
+        else
+            assert_in_range(reached, cuts[i].lands, cuts[i].wish);
+        assert_is_at(m, session, reached);
+    }
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void a_session_goes_back_to_its_snapshots(void **state)
+{
+    for_all(cut_to_snapshots);
+}
+
+static void the_latest_four_snapshots_are_kept(void **state)
+{
+    odmoe_model *m = open_kind(&kinds[4], 0, 1);
+    odmoe_session *session = must_create(m, 1024);
+    int32_t at;
+    for (int i = 1; i <= 6; i++) {
+        feed(session, 10 * (i - 1), 10 * i, NULL);
+        assert_int_equal(odmoe_session_snapshot(session, &err), ODMOE_OK);
+    }
+    assert_int_equal(odmoe_session_truncate(session, 29, &at, &err), ODMOE_OK);
+    assert_int_equal(at, 0);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+/* ---- forking ---- */
+
+static void fork_at(const kind *k, int chunk)
+{
+    static const int lengths[] = {0, 5, 64, 130, LONG};
+    for (int i = 0; i < 5; i++) {
+        odmoe_model *m = open_kind(k, chunk, 4);
+        odmoe_session *session = must_create(m, 1024), *fork;
+        if (lengths[i])
+            feed(session, 0, lengths[i], NULL);
+        assert_int_equal(odmoe_session_fork(session, 0, &fork, &err), ODMOE_OK);
+        assert_int_equal(odmoe_session_length(fork), lengths[i]);
+        for (int t = 0; t < 70; t++) { /* another text in the fork alone */
+            int32_t other = token(399 - t);
+            assert_int_equal(odmoe_eval(fork, &other, 1, NULL, &err), ODMOE_OK);
+        }
+        assert_is_at(m, session, lengths[i]);
+        odmoe_session_free(session);
+        int32_t at;
+        assert_int_equal(odmoe_session_truncate(fork, lengths[i], &at, &err), ODMOE_OK);
+        if (k->any) /* what it shared is its own now */
+            assert_int_equal(at, lengths[i]);
+        assert_is_at(m, fork, at);
+        odmoe_session_free(fork);
+        odmoe_model_close(m);
+    }
+}
+
+static void a_fork_and_its_source_never_show_in_each_other(void **state)
+{
+    for_all(fork_at);
+}
+
+/* Ten forks of one long text: they share its pages, and each goes its own way. */
+static void forks_share_what_is_whole(void **state)
+{
+    odmoe_model *m = open_kind(&kinds[0], 0, 2);
+    odmoe_session *session = must_create(m, 1024), *fork;
+    feed(session, 0, 896, NULL); /* 14 pages */
+    assert_int_equal(odmoe_session_fork(session, 1024, &fork, &err), ODMOE_OK);
+    int64_t owed = 0, taken = 0;
+    for (int i = 0; i < m->m.pool.pages.n_classes; i++) {
+        owed += m->m.pool.pages.classes[i].owed;
+        taken += m->m.pool.pages.classes[i].count - m->m.pool.pages.classes[i].free;
+    }
+    assert_int_equal(taken, 2 * 14); /* two layers: nothing was copied */
+    assert_int_equal(owed, 2 * 2 * 2);
+    odmoe_session_free(fork);
+    odmoe_session_free(session);
+    for (int i = 0; i < m->m.pool.pages.n_classes; i++) {
+        assert_int_equal(m->m.pool.pages.classes[i].owed, 0);
+        assert_int_equal(m->m.pool.pages.classes[i].free, m->m.pool.pages.classes[i].count);
+    }
+    odmoe_model_close(m);
+}
+
+static void a_fork_needs_room_for_what_it_holds(void **state)
+{
+    odmoe_model *m = open_kind(&kinds[2], 0, 2);
+    odmoe_session *session = must_create(m, 1024), *fork, *third;
+    feed(session, 0, 100, NULL);
+    assert_error(&err, odmoe_session_fork(session, 99, &fork, &err), ODMOE_ERR_RANGE, "99", "100 tokens");
+    assert_int_equal(odmoe_session_fork(session, 1024, &fork, &err), ODMOE_OK);
+    assert_error(&err, odmoe_session_create(m, 1024, &third, &err), ODMOE_ERR_BUDGET, "1024 tokens", "sessions");
+    odmoe_session_free(fork);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+/* ---- calls that do not get through ---- */
+
+static int stop_at;
+
+static int stop_call(void *user, odmoe_stage stage, uint64_t done, uint64_t total)
+{
+    return stop_at-- == 0;
+}
+
+static void fail_in_the_middle(const kind *k, int chunk)
+{
+    odmoe_model *m = open_kind(k, chunk, 2);
+    odmoe_session *session = must_create(m, 1024);
+    feed(session, 0, LONG - 40, NULL);
+    int32_t tokens[20];
+    for (int i = 0; i < 20; i++)
+        tokens[i] = token(300 + i);
+    int steps = chunk == 1 ? 40 : chunk == 7 ? 6 : 2;
+    for (int step = 0; step < steps; step += chunk == 1 ? 7 : 1) {
+        odmoe_sequence s = {.session = session, .tokens = tokens, .n = 20, .phase = ODMOE_PHASE_PROMPT};
+        odmoe_batch batch;
+        odmoe_batch_init(&batch);
+        batch.sequences = &s;
+        batch.n = 1;
+        batch.progress = stop_call;
+        stop_at = step;
+        assert_error(&err, odmoe_forward(m, &batch, &err), ODMOE_ERR_CANCELLED, "cancelled", "forward");
+        assert_int_equal(s.status, ODMOE_ERR_CANCELLED);
+    }
+    assert_is_at(m, session, LONG - 40);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void a_call_that_is_cancelled_leaves_every_kind_of_state_as_it_was(void **state)
+{
+    for_all(fail_in_the_middle);
+}
+
+/* ---- saving ---- */
+
+static void save_and_load(const kind *k, int chunk)
+{
+    odmoe_model *m = open_kind(k, chunk, 3);
+    odmoe_session *session = must_create(m, 1024), *loaded = must_create(m, 1024);
+    const char *path = temp_path("session");
+    int32_t at;
+    feed(session, 0, 200, NULL);
+    assert_int_equal(odmoe_session_snapshot(session, &err), ODMOE_OK);
+    feed(session, 200, LONG, NULL);
+    assert_int_equal(odmoe_session_save(session, path, &err), ODMOE_OK);
+    feed(loaded, 0, 17, NULL);
+    if (odmoe_session_load(loaded, path, &err))
+        fail_msg("%s: %s", k->name, err.message);
+    assert_is_at(m, loaded, LONG);
+    assert_is_at(m, session, LONG);
+    assert_int_equal(odmoe_session_truncate(loaded, 210, &at, &err), ODMOE_OK);
+    assert_in_range(at, 200, 210); /* the snapshot has come along */
+    assert_is_at(m, loaded, at);
+    odmoe_session_free(session);
+    odmoe_session_free(loaded);
+    odmoe_model_close(m);
+}
+
+static void a_saved_session_comes_back_with_its_snapshots(void **state)
+{
+    for_all(save_and_load);
+}
+
+static void a_session_of_an_older_version_is_refused_by_name(void **state)
+{
+    odmoe_model *m = open_kind(&kinds[0], 0, 2);
+    odmoe_session *session = must_create(m, 1024);
+    const char *path = temp_path("old");
+    feed(session, 0, 9, NULL);
+    assert_int_equal(odmoe_session_save(session, path, &err), ODMOE_OK);
+    FILE *f = fopen(path, "r+b");
+    uint32_t version = 3;
+    assert_int_equal(fseek(f, 8, SEEK_SET), 0);
+    assert_int_equal(fwrite(&version, sizeof version, 1, f), 1);
+    fclose(f);
+    assert_error(&err, odmoe_session_load(session, path, &err), ODMOE_ERR_FORMAT, "an older odmoe", "format 3");
+    assert_is_at(m, session, 9);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+/* ---- what a window saves ---- */
+
+static void a_sliding_layer_reserves_what_its_window_reaches(void **state)
+{
+    odmoe_model *all = open_kind(&kinds[0], 7, 1), *slides = open_kind(&kinds[1], 7, 1);
+    uint64_t page = all->m.sessions.page_bytes[0];
+    /* 16 pages of 64 positions a layer; the window of 8 needs 2, for state, call and four snapshots, and 2 for a chunk */
+    assert_int_equal(all->m.plan.kv_bytes - slides->m.plan.kv_bytes > 0, 1);
+    assert_int_equal(session_pages(&all->m.sessions, 1024).n[0], 32);
+    assert_int_equal(session_pages(&slides->m.sessions, 1024).n[0], 16 + 14);
+    assert_true(slides->m.plan.kv_bytes < all->m.plan.kv_bytes + page);
+    odmoe_model_close(all);
+    odmoe_model_close(slides);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_long_text_gives_the_same_in_any_chunks),
+        cmocka_unit_test(a_cut_session_says_where_it_landed_and_goes_on_from_there),
+        cmocka_unit_test(a_session_goes_back_to_its_snapshots),
+        cmocka_unit_test(the_latest_four_snapshots_are_kept),
+        cmocka_unit_test(a_fork_and_its_source_never_show_in_each_other),
+        cmocka_unit_test(forks_share_what_is_whole),
+        cmocka_unit_test(a_fork_needs_room_for_what_it_holds),
+        cmocka_unit_test(a_call_that_is_cancelled_leaves_every_kind_of_state_as_it_was),
+        cmocka_unit_test(a_saved_session_comes_back_with_its_snapshots),
+        cmocka_unit_test(a_session_of_an_older_version_is_refused_by_name),
+        cmocka_unit_test(a_sliding_layer_reserves_what_its_window_reaches),
+    };
+    return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
+}
