@@ -121,7 +121,7 @@ static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o,
     take_arrays(layer, o, &s);
     experts_shape shape = {
         .hidden = o->hidden, .ffn = o->ffn, .experts = o->experts, .top_k = o->top_k, .glu = o->activation};
-    const kernel_table *kernels;
+    const struct kernel_table *kernels;
     odmoe_status status = o->predictor ? take_predictor(o->predictor, &predictor, err) : ODMOE_OK;
     if (!status)
         status = options_kernels(o->kernels, &kernels, err);

@@ -244,5 +244,5 @@ odmoe_status layer_forward(moe_layer *m, int index, const float *x, int64_t n, f
 
 void layer_add(const moe_layer *m, float *y, const float *x, int64_t n)
 {
-    host_add_scaled(&m->compute, y, x, 1, n * m->shape.hidden);
+    host_add_scaled(m->compute.kernels, y, x, 1, n * m->shape.hidden);
 }
