@@ -74,7 +74,7 @@ typedef struct odmoe_source_ops {
     /* The rest may be NULL. */
     /* As next, but without waiting: expert < 0 when none is ready now, or when next has an error to
      * report. Without it experts are computed one by one, with
-     * it those that are there go through together; up to 17 are lent at a time. */
+     * it those that are there go through together, up to max_lent of them. */
     odmoe_status (*poll)(void *ctx, void *batch, odmoe_expert *expert, odmoe_error *err);
     /* Read ahead, best first (scores fall): return at once, whatever the disk does. */
     void (*prefetch)(void *ctx, int32_t layer, const int32_t *experts, const float *scores, int32_t n);
@@ -83,6 +83,7 @@ typedef struct odmoe_source_ops {
     /* 1: the expert would have to be read, 0: it is in memory or on its way. Without it a predictor is judged by all
      * that it names, not by what would have to be read. */
     int32_t (*missing)(void *ctx, int32_t layer, int32_t expert);
+    int32_t max_lent; /* experts that may be lent at a time; 0: no limit */
 } odmoe_source_ops;
 
 /* The source that ships: experts in a file, read on demand into a cache with a byte budget. */

@@ -10,12 +10,12 @@ SRC = {
     "kernels": {"base"},
     "compute": {"base", "kernels"},
     "store": {"base", "format"},
-    "moe": {"base", "format", "kernels", "compute", "store"},
-    "prefetch": {"base", "kernels", "compute", "moe", "store"},
+    "moe": {"base", "format", "compute", "store"},
+    "prefetch": {"base", "compute", "moe", "store"},
     "layer": {"base", "format", "compute", "store", "moe", "prefetch"},
-    "model": {"base", "format", "kernels", "compute", "store", "moe", "prefetch"},
+    "model": {"base", "format", "compute", "store", "moe", "prefetch"},
     "text": {"base", "format"},
-    "api": {"base", "format", "kernels", "compute", "store", "moe", "prefetch", "layer", "model", "text"},
+    "api": {"base", "format", "compute", "store", "moe", "prefetch", "layer", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
 PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}

@@ -26,7 +26,7 @@ struct odmoe_session {
 odmoe_status options_resolve(const odmoe_options *source, model_settings *out, odmoe_error *err);
 
 /* options_kernels, options_io - one name of them (NULL: auto). ERR_ARG or ERR_UNSUPPORTED lists what there is. */
-odmoe_status options_kernels(const char *name, const kernel_table **out, odmoe_error *err);
+odmoe_status options_kernels(const char *name, const struct kernel_table **out, odmoe_error *err);
 odmoe_status options_io(const char *name, io_mode *out, odmoe_error *err);
 
 /* model_text_open - the tokenizer of an open model's files. NULL where there is none, or none that this library reads:

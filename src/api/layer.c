@@ -6,7 +6,6 @@
 #include "api/layer_handles.h"
 #include "base/cpu.h"
 #include "base/mem.h"
-#include "compute/gradient_products.h"
 
 #define LAYERS_MAX 4096
 #define THREADS_MAX 256
@@ -82,6 +81,22 @@ static void take_arrays(odmoe_layer *layer, const odmoe_layer_options *o, layer_
     }
 }
 
+/* An odmoe_source is used directly; another table of functions goes through checks. Fills in the shape's types. */
+static odmoe_status open_source(odmoe_layer *layer, const odmoe_layer_options *o, layer_settings *s,
+                                experts_shape *shape, odmoe_error *err)
+{
+    odmoe_source_ops *ops = &layer->source_ops;
+    odmoe_status status = copy_in(ops, o->source, sizeof *ops, "sizeof(odmoe_source_ops)", err);
+    if (status)
+        return status;
+    file_source *file = file_source_behind(ops);
+    if (file)
+        return file_source_use(file, o->layers, &s->compute, shape, &s->source, err);
+    status = table_source_init(&layer->table, ops, &s->compute, shape, err);
+    s->source = table_source_of(&layer->table);
+    return status;
+}
+
 static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o, odmoe_error *err)
 {
     odmoe_predictor predictor = {0};
@@ -106,21 +121,20 @@ static odmoe_status open_layer(odmoe_layer *layer, const odmoe_layer_options *o,
     take_arrays(layer, o, &s);
     experts_shape shape = {
         .hidden = o->hidden, .ffn = o->ffn, .experts = o->experts, .top_k = o->top_k, .glu = o->activation};
-    const kernel_table *kernels;
+    const struct kernel_table *kernels;
     odmoe_status status = o->predictor ? take_predictor(o->predictor, &predictor, err) : ODMOE_OK;
     if (!status)
         status = options_kernels(o->kernels, &kernels, err);
     if (status)
         return status;
     s.compute = compute_cpu(kernels, o->threads ? o->threads : cpu_default_threads("", NULL, 0));
-    status = table_source_init(&layer->source, o->source, &s.compute, &shape, err);
+    status = open_source(layer, o, &s, &shape, err);
     if (!status) /* kept in the handle, so that a call allocates nothing */
         status = balance_init(&layer->balance, o->experts, err);
     if (status)
         return status;
     s.in_types = shape.in_types;
     s.mid_types = shape.mid_types;
-    s.source = table_source_of(&layer->source);
     return layer_open(&s, &layer->m, err);
 }
 
@@ -259,7 +273,7 @@ odmoe_status odmoe_layer_forward_stack(odmoe_layer *layer, const float *x, int64
     for (int32_t l = 0; l < layer->m.layers && !status; l++) {
         status = layer_run(layer, l, y, n, layer->stack, routing ? routing[l] : NULL, NULL, err);
         if (!status)
-            host_add_scaled(&layer->m.compute, y, layer->stack, 1, (int64_t)numbers);
+            layer_add(&layer->m, y, layer->stack, n);
     }
     pthread_mutex_unlock(&layer->lock);
     return status;
@@ -307,7 +321,7 @@ void odmoe_balance_update_bias(const odmoe_balance *b, float rate, float *bias)
 
 static odmoe_source_counters source_now(const odmoe_layer *layer, int32_t index)
 {
-    const odmoe_source_ops *ops = &layer->source.ops;
+    const odmoe_source_ops *ops = &layer->source_ops;
     odmoe_source_counters c = {0};
     if (ops->counters)
         ops->counters(ops->ctx, index, &c);

@@ -137,7 +137,7 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
                        .peak_rss_bytes = sysmem_peak_rss(""),
                        .peak_anon_bytes = m->peak_anon,
                        .io = t.io,
-                       .kernels = m->settings.kernels->name,
+                       .kernels = compute_kernels_name(m->settings.kernels),
                        .kv = kv_names[m->settings.kv],
                        .policy = t.policy,
                        .threads = m->settings.threads,

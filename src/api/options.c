@@ -43,18 +43,18 @@ static int find_name(const char *name, const char *const *names, int n)
     return -1;
 }
 
-odmoe_status options_kernels(const char *name, const kernel_table **out, odmoe_error *err)
+odmoe_status options_kernels(const char *name, const struct kernel_table **out, odmoe_error *err)
 {
-    *out = kernel_table_find(name ? name : "auto");
+    *out = compute_kernels_find(name);
     if (*out)
         return ODMOE_OK;
     char list[128] = "auto";
-    for (int i = 0; kernel_table_at(i); i++) {
+    for (int i = 0; compute_kernels_at(i); i++) {
         size_t used = strlen(list);
-        snprintf(list + used, sizeof list - used, ", %s", kernel_table_at(i)->name);
+        snprintf(list + used, sizeof list - used, ", %s", compute_kernels_name(compute_kernels_at(i)));
     }
     static const char *const known[] = {"ref", "avx2", "avx512", "neon", "neon-dot"};
-    bool exists = find_name(name, known, 4) >= 0;
+    bool exists = find_name(name, known, (int)(sizeof known / sizeof *known)) >= 0;
     return err_set(err, exists ? ODMOE_ERR_UNSUPPORTED : ODMOE_ERR_ARG, "kernels '%.32s' %s; this machine has %s", name,
                    exists ? "don't run on this processor" : "are not known", list);
 }
@@ -77,7 +77,8 @@ static odmoe_status resolve_names(const odmoe_options *o, model_settings *out, o
         status = options_io(o->io, &out->io, err);
     if (status)
         return status;
-    int kv = o->kv ? find_name(o->kv, kv_names, KV_COUNT) : (strcmp(out->kernels->name, "ref") ? KV_F16 : KV_F32);
+    int kv = o->kv ? find_name(o->kv, kv_names, KV_COUNT)
+                   : (strcmp(compute_kernels_name(out->kernels), "ref") ? KV_F16 : KV_F32);
     if (kv < 0)
         return err_set(err, ODMOE_ERR_ARG, "KV cache type '%.32s' is not known; there are f32, f16, q8_0", o->kv);
     out->kv = (kv_type)kv;
@@ -140,8 +141,8 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
 
 const char *odmoe_kernels_at(int i)
 {
-    const kernel_table *k = kernel_table_at(i);
-    return k ? k->name : NULL;
+    const struct kernel_table *k = compute_kernels_at(i);
+    return k ? compute_kernels_name(k) : NULL;
 }
 
 const char *odmoe_io_at(int i)

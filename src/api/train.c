@@ -44,7 +44,7 @@ static odmoe_status hand_over(void *ctx, const expert_tensor *tensors, const pin
 {
     const odmoe_backward *b = ctx;
     odmoe_expert out = {0};
-    expert_from_view(tensors, gradients, &out);
+    expert_to_public(tensors, gradients, &out);
     return b->on_expert(b->user, &out, err);
 }
 

@@ -129,7 +129,7 @@ typedef enum token_op_kind {
     TOKEN_GATE,        /* y *= 1 / (1 + exp(-x)) */
     TOKEN_GLU,         /* y = glu(x, z), over whole rows; y may be x or z; x is not read where there is no gate */
     TOKEN_ROPE,        /* the first 2 * angles values of each span turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
-    TOKEN_KV_STORE     /* x keys, z values -> the page of kv_tokens[t], at its position; z is not read with value_in_key */
+    TOKEN_KV_STORE /* x keys, z values -> the page of kv_tokens[t], at its position; z is not read with value_in_key */
 } token_op_kind;
 
 /* One operation, done for each token by itself. Fields that a kind does not name are not looked at. */
@@ -182,14 +182,14 @@ typedef struct attention_shape {
 
 typedef struct attention_call {
     attention_shape shape;
-    const buffer *q;        /* [n, heads * key_dim] */
-    buffer *out;            /* [n, heads * value_dim] */
-    const kv_token *tokens; /* [n]; their own keys and values are stored already */
-    int32_t window;         /* a token sees the last `window` positions, its own included; 0: all */
-    int32_t chunk;          /* it sees no position before the last multiple of `chunk` (Llama 4); 0: all */
-    float scale;            /* of q . k, above 0 */
-    float softcap;          /* a scaled score s becomes softcap * tanh(s / softcap); 0: not */
-    const float *sinks;     /* [heads] a logit that takes part in each softmax and has no value; NULL: none */
+    const buffer *q;          /* [n, heads * key_dim] */
+    buffer *out;              /* [n, heads * value_dim] */
+    const kv_token *tokens;   /* [n]; their own keys and values are stored already */
+    int32_t window;           /* a token sees the last `window` positions, its own included; 0: all */
+    int32_t chunk;            /* it sees no position before the last multiple of `chunk` (Llama 4); 0: all */
+    float scale;              /* of q . k, above 0 */
+    float softcap;            /* a scaled score s becomes softcap * tanh(s / softcap); 0: not */
+    const float *sinks;       /* [heads] a logit that takes part in each softmax and has no value; NULL: none */
     const compute_work *work; /* from attention_layout for this shape */
 } attention_call;
 
@@ -293,6 +293,13 @@ struct compute_ops {
     void (*experts)(const compute *c, const experts_group_call *call);
     void (*combine)(const compute *c, const combine_call *call);
 };
+
+/* compute_kernels_find - the processor's kernels by name; NULL or "auto": the best that this processor runs. NULL when
+ * unknown or when this machine lacks them. compute_kernels_at - i = 0, 1, ... goes through those that this machine runs;
+ * NULL at the end. */
+const struct kernel_table *compute_kernels_find(const char *name);
+const struct kernel_table *compute_kernels_at(int i);
+const char *compute_kernels_name(const struct kernel_table *k);
 
 /* compute_cpu - the processor, with one table of kernels; layouts can be measured at once. compute_start - start the
  * threads, before the first operation. ERR_MEMORY, ERR_RANGE. compute_stop - zeroed or not started is fine. */

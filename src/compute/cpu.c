@@ -128,6 +128,21 @@ static const compute_ops cpu_ops = {
     .combine = cpu_combine,
 };
 
+const struct kernel_table *compute_kernels_find(const char *name)
+{
+    return kernel_table_find(name ? name : "auto");
+}
+
+const struct kernel_table *compute_kernels_at(int i)
+{
+    return kernel_table_at(i);
+}
+
+const char *compute_kernels_name(const struct kernel_table *k)
+{
+    return k->name;
+}
+
 compute compute_cpu(const struct kernel_table *kernels, int threads)
 {
     return (compute){.op = &cpu_ops, .threads = threads, .kernels = kernels};

@@ -27,7 +27,7 @@ void cpu_matmul(const compute *c, const matrix *w, int64_t first, int64_t count,
     int64_t row_bytes = cpu_row_bytes(w);
     if (w->in_out) /* a float type: blocks of one weight */
         ops->matmul_kn(at + first * (int64_t)dtype_info(w->type)->block_bytes, row_bytes, w->cols, count,
-                           cpu_values(x, token), x->cols, n, y, ldy);
+                       cpu_values(x, token), x->cols, n, y, ldy);
     else
         ops->matmul(at + first * row_bytes, row_bytes, count, w->cols, cpu_rows(x, ops->act, token),
                     (int64_t)act_bytes(ops->act, x->cols), n, y, ldy);

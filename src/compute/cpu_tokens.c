@@ -26,22 +26,13 @@ void cpu_glu(const compute *c, const glu_config *g, const float *gate, const flo
 {
     switch (g->kind) {
     case ODMOE_SWIGLU_CLAMPED:
-        for (int64_t i = 0; i < n; i++) {
-            float a = fminf(gate[i], g->limit), b = fminf(fmaxf(up[i], -g->limit), g->limit);
-            y[i] = a * sigmoid(g->alpha * a) * (b + g->offset);
-        }
+        c->kernels->silu_mul_clamped(gate, up, y, n, g->alpha, g->limit, g->offset);
         break;
     case ODMOE_GEGLU_TANH:
-        for (int64_t i = 0; i < n; i++) {
-            float x = gate[i], inner = 0.7978845608f * (x + 0.044715f * x * x * x);
-            y[i] = 0.5f * x * (1 + tanhf(inner)) * up[i];
-        }
+        c->kernels->gelu_mul(gate, up, y, n);
         break;
     case ODMOE_RELU2:
-        for (int64_t i = 0; i < n; i++) {
-            float x = fmaxf(up[i], 0);
-            y[i] = x * x;
-        }
+        c->kernels->relu_squared(up, y, n);
         break;
     default:
         c->kernels->silu_mul(gate, up, y, n);

@@ -24,7 +24,7 @@ static void product_task(void *ctx, int64_t task, int worker)
                     p->y + first, p->outs);
     else
         ops->matmul_kn(at + first * (int64_t)dtype_info(p->m->type)->block_bytes, p->row_bytes, p->ins, count, p->x,
-                           p->ins, p->n, p->y + first, p->outs);
+                       p->ins, p->n, p->y + first, p->outs);
 }
 
 static void product_run(const compute *c, const matrix *m, bool transposed, const float *x, int64_t n, float *y)
@@ -94,8 +94,8 @@ static void sum_task(void *ctx, int64_t task, int worker)
         to = s->block + worker * PRODUCT_ROWS * s->b_cols;
         ldy = s->b_cols;
     }
-    k->ops[DTYPE_F32].matmul_kn(s->b, s->b_cols * (int64_t)sizeof(float), s->n, s->b_cols, s->a_t + first * s->n,
-                                    s->n, count, to, ldy);
+    k->ops[DTYPE_F32].matmul_kn(s->b, s->b_cols * (int64_t)sizeof(float), s->n, s->b_cols, s->a_t + first * s->n, s->n,
+                                count, to, ldy);
     for (int64_t i = 0; i < count && s->block; i++)
         k->add_scaled(y + i * s->y_row, to + i * ldy, 1, s->b_cols);
 }
@@ -143,11 +143,6 @@ void product_gradient(const compute *c, const matrix *to, const float *out, cons
                   .y_row = cpu_row_bytes(to) / (int64_t)sizeof(float),
                   .block = add ? block : NULL};
     sum_run(&s);
-}
-
-void host_add_scaled(const compute *c, float *y, const float *x, float a, int64_t n)
-{
-    c->kernels->add_scaled(y, x, a, n);
 }
 
 void host_for_tokens(const compute *c, int64_t n, void (*fn)(void *ctx, int64_t token, int worker), void *ctx)

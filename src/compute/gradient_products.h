@@ -7,6 +7,7 @@
 #define ODMOE_COMPUTE_GRADIENT_PRODUCTS_H
 
 #include "compute/compute.h"
+#include "compute/host.h"
 
 #define PRODUCT_ROWS 64 /* outputs of one task */
 
@@ -30,9 +31,8 @@ void product_sum(const compute *c, const float *a_t, int64_t a_cols, int64_t n, 
 void product_gradient(const compute *c, const matrix *to, const float *out, const float *in, int64_t n, bool add,
                       float *transposed, float *block);
 
-/* host_add_scaled - y += a x. host_for_tokens - call fn(ctx, token, worker) for each token, in parallel where there are
+/* host_for_tokens - call fn(ctx, token, worker) for each token, in parallel where there are
  * enough of them to pay. */
-void host_add_scaled(const compute *c, float *y, const float *x, float a, int64_t n);
 void host_for_tokens(const compute *c, int64_t n, void (*fn)(void *ctx, int64_t token, int worker), void *ctx);
 
 #endif

@@ -219,7 +219,7 @@ static void run_group(backward *b)
         matrix m = both_ways(b, in[i]);
         product_backward(c, &m, from[i], b->rows, b->dx);
         for (int64_t r = 0; r < b->rows; r++)
-            host_add_scaled(c, b->g->dx + b->pairs.token[b->pair + r] * b->hidden, b->dx + r * b->hidden, 1, b->hidden);
+            host_add_scaled(c->kernels, b->g->dx + b->pairs.token[b->pair + r] * b->hidden, b->dx + r * b->hidden, 1, b->hidden);
     }
 }
 
@@ -401,7 +401,7 @@ static void run_router(backward *b)
     for (int64_t first = 0; first < n && b->g->dx; first += GROUP_ROWS) {
         int64_t rows = n - first < GROUP_ROWS ? n - first : GROUP_ROWS;
         product_backward(c, &router, b->dlogits + first * experts, rows, b->dx);
-        host_add_scaled(c, b->g->dx + first * b->hidden, b->dx, 1, rows * b->hidden);
+        host_add_scaled(c->kernels, b->g->dx + first * b->hidden, b->dx, 1, rows * b->hidden);
     }
 }
 

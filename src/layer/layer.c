@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "compute/gradient_products.h"
 
 /* ---- opening ---- */
 
@@ -239,4 +240,9 @@ odmoe_status layer_forward(moe_layer *m, int index, const float *x, int64_t n, f
         status = run_chunk(&f, y + first * m->shape.hidden, err);
     }
     return status;
+}
+
+void layer_add(const moe_layer *m, float *y, const float *x, int64_t n)
+{
+    host_add_scaled(m->compute.kernels, y, x, 1, n * m->shape.hidden);
 }

@@ -78,4 +78,7 @@ typedef struct layer_outputs {
 odmoe_status layer_forward(moe_layer *m, int index, const float *x, int64_t n, float *y, const layer_outputs *out,
                            odmoe_error *err);
 
+/* layer_add - y += x, [n, hidden] each: a layer's output to its input, in a stack of layers. */
+void layer_add(const moe_layer *m, float *y, const float *x, int64_t n);
+
 #endif

@@ -106,7 +106,7 @@ odmoe_status model_fingerprint(const model *m, uint64_t *out, odmoe_error *err)
     sum = fnv_number(sum, c->router.score);
     sum = fnv_shape(sum, c);
     sum = fnv_text(sum, c->family);
-    sum = fnv_text(sum, m->settings.kernels->name);
+    sum = fnv_text(sum, compute_kernels_name(m->settings.kernels));
     for (int i = 0; i < tensor_index_files(m->files.tensors); i++) {
         uint64_t size = tensor_index_file_size(m->files.tensors, i);
         sum = fnv(sum, &size, sizeof size);

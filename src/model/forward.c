@@ -226,8 +226,6 @@ static bool try_experts(chunk_run *r)
             model_prefetch_next(m, moe_layer, &w->x, r->n);
         run_shared(r);
         status = experts_finish(&call, &w->y, &why);
-    } else {
-        call.all_failed = true; /* no fetch began */
     }
     if (status)
         fail_tokens(r, &call, status, &why);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "kernels/kernels.h"
 
 
 typedef struct loader {
@@ -13,7 +12,6 @@ typedef struct loader {
     uint64_t done, total;
     int (*step)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
-    const kernel_table *plain;
 } loader;
 
 static odmoe_status load_one(loader *l, resident *r, odmoe_error *err)
@@ -33,7 +31,7 @@ static odmoe_status load_one(loader *l, resident *r, odmoe_error *err)
             return ODMOE_ERR_MEMORY;
         status = tensor_read(l->tensors, &part, raw, err);
         if (!status)
-            l->plain->ops[r->info->type].dequantise(raw, (float *)l->at, (int64_t)count);
+            compute_floats(r->info->type, raw, (float *)l->at, (int64_t)count);
         free(raw);
     }
     if (status)
@@ -53,7 +51,7 @@ odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
     w->memory = mem_pages_alloc(w->bytes, "the resident weights", err);
     if (!w->memory)
         return ODMOE_ERR_MEMORY;
-    loader l = {tensors, w->memory, 0, w->bytes, step, ctx, kernel_table_find("ref")};
+    loader l = {tensors, w->memory, 0, w->bytes, step, ctx};
     odmoe_status status = ODMOE_OK;
     for (int role = 0; role < W_MODEL_ROLES && !status; role++)
         status = load_one(&l, &w->model[role], err);

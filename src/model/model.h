@@ -4,7 +4,6 @@
 
 #include <pthread.h>
 
-#include "kernels/kernels.h"
 #include "model/arch/arch.h"
 #include "model/rope.h"
 #include "model/session_state.h"
@@ -17,7 +16,7 @@ typedef struct model_settings {
     int sessions, threads;
     int chunk; /* 0: from the budget */
     int logits_rows;
-    const kernel_table *kernels;
+    const struct kernel_table *kernels;
     kv_type kv;
     io_mode io;
     const char *policy;

@@ -15,7 +15,7 @@
 #ifndef ODMOE_MODEL_SESSION_STATE_H
 #define ODMOE_MODEL_SESSION_STATE_H
 
-#include "kernels/kv.h"
+#include "compute/compute.h"
 #include "model/config.h"
 #include "model/pages.h"
 

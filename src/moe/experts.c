@@ -29,7 +29,9 @@ odmoe_status experts_start(experts_call *call, const compute *c, const expert_ex
                                .failed = work->failed,
                                .pair_out = call->few || !executor->adds ? &work->pair_out : NULL};
     memset(work->failed, 0, (size_t)shape->experts);
-    return executor->start(executor->ctx, &call->task, err);
+    odmoe_status status = executor->start(executor->ctx, &call->task, err);
+    call->all_failed = status != ODMOE_OK;
+    return status;
 }
 
 odmoe_status experts_finish(experts_call *call, buffer *y, odmoe_error *err)

@@ -41,7 +41,7 @@ typedef struct experts_call {
     const expert_executor *executor;
     expert_task task; /* keep_gate and keep_up may be set before experts_finish */
     bool few;         /* at most EXPERTS_FEW pairs */
-    bool all_failed;  /* after experts_finish: no row of y means anything */
+    bool all_failed;  /* after an error: no row of y means anything */
 } experts_call;
 
 /* experts_start - group the tokens of x by expert and give them to the executor. topk, topw [n, top_k] from the router;

@@ -13,7 +13,7 @@ static void multiply_input(void *user, const odmoe_tap *tap)
     const matrix *w = &m->weights.layers[tap->layer].frame[W_ROUTER].w;
     float *router = malloc((size_t)(w->rows * w->cols) * sizeof *router);
     assert_non_null(router);
-    m->compute.kernels->ops[w->type].dequantise(w->data, router, w->rows * w->cols);
+    compute_floats(w->type, w->data, router, w->rows * w->cols);
     for (int64_t row = 0; row < tap->n; row++)
         for (int64_t e = 0; e < w->rows; e++) {
             double logit = 0;

@@ -20,7 +20,8 @@ typedef struct world {
     const variant *v;
     float *router, *gate, *up, *down, *gate_up; /* experts' matrices, (out, in), one after the other */
     float *linear_bias, *expert_scale, *gate_bias, *up_bias, *down_bias, *x;
-    int32_t asked[E], n, at;
+    int32_t asked[E], n, at, lent, most_lent;
+    int32_t max_lent; /* -1: the source cannot tell what is ready, and has no poll */
     odmoe_error err;
 } world;
 
@@ -63,11 +64,15 @@ static odmoe_status next(void *ctx, void *batch, odmoe_expert *out, odmoe_error 
         out->matrix[out->n++] = matrix_of(w, ODMOE_UP, w->up + at, F, H);
     }
     out->matrix[out->n++] = matrix_of(w, ODMOE_DOWN, w->down + at, H, F);
+    w->lent++;
+    w->most_lent = w->lent > w->most_lent ? w->lent : w->most_lent;
     return ODMOE_OK;
 }
 
 static void release(void *ctx, void *batch, const odmoe_expert *expert)
 {
+    world *w = ctx;
+    w->lent--;
 }
 
 static void end(void *ctx, void *batch)
@@ -161,7 +166,7 @@ static void plain_token(const world *w, const float *x, double *y)
 
 static void make_world(world *w, const variant *v)
 {
-    *w = (world){.v = v};
+    *w = (world){.v = v, .max_lent = -1};
     w->router = fixture_numbers(E * H, 0.2f, 1);
     w->gate = fixture_numbers(E * H * F, 0.3f, 2);
     w->up = fixture_numbers(E * H * F, 0.3f, 3);
@@ -196,6 +201,10 @@ static odmoe_layer *open_layer(world *w, int32_t threads)
 {
     const variant *v = w->v;
     odmoe_source_ops ops = {.size = sizeof ops, .ctx = w, .begin = begin, .next = next, .release = release, .end = end};
+    if (w->max_lent >= 0) {
+        ops.poll = next;
+        ops.max_lent = w->max_lent;
+    }
     const float *router = w->router, *linear_bias = w->linear_bias, *scale = w->expert_scale;
     const float *gate_bias = w->gate_bias, *up_bias = w->up_bias, *down_bias = w->down_bias;
     odmoe_layer_options o;
@@ -353,6 +362,25 @@ static void an_input_that_is_no_number_is_an_error_that_names_layer_and_token(vo
     drop_world(&w);
 }
 
+static void a_source_never_has_more_experts_lent_than_it_allows(void **state)
+{
+    static const int32_t limits[] = {-1, 1, 3, 0}, most[] = {1, 1, 3, E};
+    static float right[9 * H], y[9 * H];
+    variant v = {.name = "plain"};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        world w;
+        make_world(&w, &v);
+        w.max_lent = limits[i];
+        odmoe_layer *layer = open_layer(&w, 2);
+        assert_int_equal(odmoe_layer_forward(layer, 0, w.x, 9, i ? y : right, NULL, &w.err), ODMOE_OK);
+        assert_int_equal(w.most_lent, most[i]);
+        assert_int_equal(w.lent, 0);
+        assert_true(!i || !memcmp(y, right, sizeof y));
+        odmoe_layer_free(layer);
+        drop_world(&w);
+    }
+}
+
 static void a_router_of_another_size_is_refused(void **state)
 {
     odmoe_layer_options o;
@@ -378,6 +406,7 @@ int main(void)
         cmocka_unit_test(gradients_of_other_activations_are_refused_by_name),
         cmocka_unit_test(an_expert_without_a_gate_is_refused_where_one_is_needed),
         cmocka_unit_test(an_input_that_is_no_number_is_an_error_that_names_layer_and_token),
+        cmocka_unit_test(a_source_never_has_more_experts_lent_than_it_allows),
         cmocka_unit_test(a_router_of_another_size_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,13 +25,6 @@ void predictor_scatter(float *w, size_t n, float deviation)
     }
 }
 
-void predictor_product(const kernel_table *kernels, const float *w, int64_t rows, int64_t cols, const float *x,
-                       int64_t n, float *y, int64_t ldy)
-{
-    const int64_t bytes = cols * (int64_t)sizeof(float);
-    kernels->ops[DTYPE_F32].matmul(w, bytes, rows, cols, x, bytes, n, y, ldy);
-}
-
 bool predictor_error(float *probs, int experts, const int32_t *topk, const float *topw, int top_k)
 {
     float total = 0, sum = 0;

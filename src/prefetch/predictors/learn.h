@@ -10,10 +10,6 @@ float *predictor_numbers(size_t a, size_t b, size_t c, odmoe_error *err);
 /* predictor_scatter - w [n] at random around 0. Always the same numbers: the same calls, the same guesses. */
 void predictor_scatter(float *w, size_t n, float deviation);
 
-/* predictor_product - y [n, rows] = x [n, cols] w', for f32 rows side by side; y's with a stride of ldy. */
-void predictor_product(const kernel_table *kernels, const float *w, int64_t rows, int64_t cols, const float *x,
-                       int64_t n, float *y, int64_t ldy);
-
 /* predictor_error - a guess, probs [experts], turned into the gradient by its logits of the cross entropy between what a
  * layer chose, topk and topw [top_k] divided by their sum, and the guess. False, and zeros, where either is no number:
  * there is nothing to learn from. */

@@ -75,19 +75,19 @@ static void scale_row(const float *x, float *out, int64_t hidden)
 /* Hold the rows of `layer`, with what they say of the layers after it. */
 static void hold(network *s, int layer, const float *x)
 {
-    const kernel_table *kernels = s->config.kernels;
+    const struct kernel_table *kernels = s->config.kernels;
     const held *h = &s->held[layer % SPAN];
     int64_t hidden = s->config.hidden, experts = s->config.experts, all = SPAN * experts;
     int span = span_of(s, layer);
     for (int64_t row = 0; row < s->n; row++)
         scale_row(x + row * hidden, h->x + row * hidden, hidden);
-    predictor_product(kernels, w1_of(s, layer), UNITS, hidden, h->x, s->n, h->inner, UNITS);
+    host_product(kernels, w1_of(s, layer), UNITS, hidden, h->x, s->n, h->inner, UNITS);
     for (int64_t row = 0; row < s->n; row++)
-        kernels->silu_mul(h->inner + row * UNITS, s->ones, h->units + row * UNITS, UNITS);
-    predictor_product(kernels, w2_of(s, layer), span * experts, UNITS, h->units, s->n, h->probs, all);
+        host_silu_mul(kernels, h->inner + row * UNITS, s->ones, h->units + row * UNITS, UNITS);
+    host_product(kernels, w2_of(s, layer), span * experts, UNITS, h->units, s->n, h->probs, all);
     for (int64_t row = 0; row < s->n; row++)
         for (int i = 0; i < span; i++)
-            kernels->softmax(h->probs + row * all + i * experts, experts);
+            host_softmax(kernels, h->probs + row * all + i * experts, experts);
 }
 
 /* `layer` has chosen: the guesses about it become errors. */
@@ -105,13 +105,12 @@ static void judge(network *s, int layer, const odmoe_observation *rows)
  * rows, since they may pull in one direction. */
 static void learn(network *s, int layer)
 {
-    const kernel_table *kernels = s->config.kernels;
+    const struct kernel_table *kernels = s->config.kernels;
     const held *h = &s->held[layer % SPAN];
     int64_t hidden = s->config.hidden, all = SPAN * (int64_t)s->config.experts;
     int64_t outputs = span_of(s, layer) * (int64_t)s->config.experts;
     float *w1 = w1_of(s, layer), *w2 = w2_of(s, layer), rows = sqrtf((float)s->n), rate[OBSERVED_TOKENS_MAX];
-    kernels->ops[DTYPE_F32].matmul_kn(w2, UNITS * sizeof(float), outputs, UNITS, h->probs, all, s->n, s->back,
-                                          UNITS);
+    host_product_transposed(kernels, w2, outputs, UNITS, h->probs, all, s->n, s->back, UNITS);
     for (int64_t row = 0; row < s->n; row++) {
         float squares = 1;
         for (int i = 0; i < UNITS; i++) {
@@ -124,11 +123,12 @@ static void learn(network *s, int layer)
     }
     for (int64_t o = 0; o < outputs; o++)
         for (int64_t row = 0; row < s->n; row++)
-            kernels->add_scaled(w2 + o * UNITS, h->units + row * UNITS, -rate[row] * h->probs[row * all + o], UNITS);
+            host_add_scaled(kernels, w2 + o * UNITS, h->units + row * UNITS, -rate[row] * h->probs[row * all + o],
+                            UNITS);
     for (int64_t i = 0; i < UNITS; i++)
         for (int64_t row = 0; row < s->n; row++)
-            kernels->add_scaled(w1 + i * hidden, h->x + row * hidden,
-                                -RATE1 / ((float)hidden * rows) * s->back[row * UNITS + i], hidden);
+            host_add_scaled(kernels, w1 + i * hidden, h->x + row * hidden,
+                            -RATE1 / ((float)hidden * rows) * s->back[row * UNITS + i], hidden);
 }
 
 static odmoe_status observe(void *ctx, int32_t layer, const odmoe_observation *rows, odmoe_error *err)
@@ -160,7 +160,7 @@ static odmoe_status predict(void *ctx, int32_t next, int32_t *experts, float *sc
         return ODMOE_OK;
     memset(s->sums, 0, (size_t)count * sizeof *s->sums);
     for (int64_t row = 0; row < s->n; row++)
-        s->config.kernels->add_scaled(s->sums, probs_of(s, s->newest, distance) + row * SPAN * count, 1, count);
+        host_add_scaled(s->config.kernels, s->sums, probs_of(s, s->newest, distance) + row * SPAN * count, 1, count);
     predictor_emit(s->sums, count, experts, scores, n);
     return ODMOE_OK;
 }

@@ -41,17 +41,16 @@ static float *b_of(const routers *r, int layer)
 static void guess(routers *r)
 {
     int experts = r->config.experts;
-    const kernel_table *kernels = r->config.kernels;
-    predictor_product(kernels, r->config.routers[r->layer + 1], experts, r->config.hidden, r->x, r->n, r->probs,
-                      experts);
+    const struct kernel_table *kernels = r->config.kernels;
+    host_product(kernels, r->config.routers[r->layer + 1], experts, r->config.hidden, r->x, r->n, r->probs, experts);
     if (r->a)
-        predictor_product(kernels, b_of(r, r->layer), RANK, r->config.hidden, r->x, r->n, r->inner, RANK);
+        host_product(kernels, b_of(r, r->layer), RANK, r->config.hidden, r->x, r->n, r->inner, RANK);
     for (int64_t row = 0; row < r->n; row++) {
         float *p = r->probs + row * experts;
         for (int e = 0; e < experts && r->a; e++)
             for (int k = 0; k < RANK; k++)
                 p[e] += a_of(r, r->layer)[e * RANK + k] * r->inner[row * RANK + k];
-        kernels->softmax(p, experts);
+        host_softmax(kernels, p, experts);
     }
 }
 
@@ -80,7 +79,7 @@ static void learn(routers *r, const odmoe_observation *rows)
         /* steps are divided by the size of what they multiply: no row, however large, spoils what was learned */
         float rate = squares > 0 ? RATE * (float)hidden / (squares + 1) : 0;
         for (int j = 0; j < RANK; j++)
-            r->config.kernels->add_scaled(b + j * hidden, x, -rate * back[j] / (float)hidden, hidden);
+            host_add_scaled(r->config.kernels, b + j * hidden, x, -rate * back[j] / (float)hidden, hidden);
     }
 }
 
@@ -108,7 +107,7 @@ static odmoe_status predict(void *ctx, int32_t next, int32_t *experts, float *sc
         return ODMOE_OK;
     memset(r->sums, 0, (size_t)r->config.experts * sizeof *r->sums);
     for (int64_t row = 0; row < r->n; row++)
-        r->config.kernels->add_scaled(r->sums, r->probs + row * r->config.experts, 1, r->config.experts);
+        host_add_scaled(r->config.kernels, r->sums, r->probs + row * r->config.experts, 1, r->config.experts);
     predictor_emit(r->sums, r->config.experts, experts, scores, n);
     return ODMOE_OK;
 }

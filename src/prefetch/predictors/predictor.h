@@ -11,7 +11,9 @@
 #ifndef ODMOE_PREFETCH_PREDICTORS_PREDICTOR_H
 #define ODMOE_PREFETCH_PREDICTORS_PREDICTOR_H
 
-#include "kernels/kernels.h"
+#include <stdbool.h>
+
+#include "compute/host.h"
 #include "odmoe_layer.h"
 #include "prefetch/limits.h"
 
@@ -19,7 +21,7 @@ typedef struct predictor_config {
     int layers, experts, top_k;
     int64_t hidden;
     const float *const *routers; /* [layers] of [experts, hidden], borrowed; NULL for kinds that look at choices only */
-    const kernel_table *kernels;
+    const struct kernel_table *kernels;
 } predictor_config;
 
 /* Numbers that a predictor has learned: the others follow from what it is asked. */
