@@ -9,15 +9,20 @@
 
 #include "prefetch/prefetch.h"
 
-/* Apply MoE layer `layer`'s norm and router to n tokens of the residual stream x [n, hidden]: topk [n, top_k], best
- * first. Returns topk, which stays valid until the next call. */
-typedef const int32_t *(*lookahead_route)(void *ctx, int layer, const float *x, int64_t n);
+/* What a router would say of n tokens; borrowed until the next call of the same function. */
+typedef struct lookahead_choice {
+    const int32_t *topk; /* [n, top_k] best first */
+    const float *logits; /* [n, experts], or NULL: candidates are graded by their place in topk instead of by margin */
+} lookahead_choice;
+
+/* Apply MoE layer `layer`'s norm and router to n tokens of the residual stream x [n, hidden]. */
+typedef lookahead_choice (*lookahead_route)(void *ctx, int layer, const float *x, int64_t n);
 
 /* The workspace for one look. */
 typedef struct lookahead_work {
     int32_t *expert; /* [PREFETCH_CANDIDATES] */
-    uint8_t *rank;   /* [PREFETCH_CANDIDATES] its best rank among a token's choices */
-    uint8_t *named;  /* [experts] scratch, all zero between calls */
+    uint8_t *rank;   /* [PREFETCH_CANDIDATES] its best grade among the tokens */
+    uint8_t *named;  /* [experts] scratch, all zero between calls: 1 + the place among the candidates */
 } lookahead_work;
 
 /* lookahead_layout - the workspace, measured or carved; lookahead_clear - set it up. */

@@ -90,7 +90,7 @@ static void nothing_is_prefetched_when_all_experts_fit_or_it_is_off(void **state
     static const struct {
         int twelfths;
         const char *prefetch;
-    } cases[] = {{12, "auto"}, {4, "off"}, {4, NULL}, {0, "off"}};
+    } cases[] = {{12, "auto"}, {12, NULL}, {4, "off"}, {0, "off"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         odmoe_model *m = open_with(cases[i].twelfths, cases[i].prefetch);
         decode_in(m, 8);
@@ -165,6 +165,15 @@ static void prefetching_that_makes_passes_shorter_goes_on(void **state)
     assert_in_range(settle(&t, 1000, 0.95, 1), 900, 999);
 }
 
+static void finding_out_costs_less_than_a_hundredth(void **state)
+{
+    trial t;
+    trial_init(&t);
+    settle(&t, 100, 0.75, 1);
+    int with = settle(&t, 6400, 0.75, 1);
+    assert_true(with * 0.75 + (6400 - with) < 6400 * 0.75 * 1.0105);
+}
+
 static void a_change_is_noticed(void **state)
 {
     trial t;
@@ -197,6 +206,7 @@ int main(void)
         cmocka_unit_test(a_prompt_prefetches_for_no_layer_by_lookahead),
         cmocka_unit_test(prefetching_that_makes_passes_longer_stops_but_for_a_look_now_and_then),
         cmocka_unit_test(prefetching_that_makes_passes_shorter_goes_on),
+        cmocka_unit_test(finding_out_costs_less_than_a_hundredth),
         cmocka_unit_test(a_change_is_noticed),
         cmocka_unit_test(slow_passes_between_decide_nothing),
     };
