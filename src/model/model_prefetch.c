@@ -14,7 +14,7 @@ void model_prefetch_layout(const compute *c, arena *a, const model_config *confi
     out->topw = arena_take(a, choices, sizeof *out->topw);
 }
 
-static lookahead_choice route(void *ctx, int moe_layer, const float *x, int64_t n)
+static lookahead_choice route(void *ctx, int moe_layer, int64_t n)
 {
     model *m = ctx;
     model_prefetch *p = &m->work.prefetch;
@@ -56,8 +56,7 @@ bool model_prefetch_wanted(const model_prefetch *p, int64_t n)
 void model_prefetch_next(model *m, int moe_layer, const buffer *x, int64_t n)
 {
     model_prefetch *p = &m->work.prefetch;
-    lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k,
-                  m->compute.op->read(&m->compute, x), n);
+    lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k, n);
 }
 
 void model_prefetch_begins(model *m, int moe_layer, const int32_t *topk, int64_t n)

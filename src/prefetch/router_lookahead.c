@@ -75,10 +75,10 @@ static int list_choices(lookahead_work *w, const lookahead_choice *c, int64_t n,
 }
 
 void lookahead_run(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int top_k,
-                   const float *x, int64_t n)
+                   int64_t n)
 {
     for (int d = 1; d <= p->distances && layer + d < p->layers; d++) {
-        lookahead_choice choice = route(ctx, layer + d, x, n);
+        lookahead_choice choice = route(ctx, layer + d, n);
         int count = list_choices(w, &choice, n, top_k, p->experts);
         prefetch_offer(p, layer + d, d, w->expert, w->rank, count);
     }

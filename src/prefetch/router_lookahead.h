@@ -15,8 +15,8 @@ typedef struct lookahead_choice {
     const float *logits; /* [n, experts], or NULL: candidates are graded by their place in topk instead of by margin */
 } lookahead_choice;
 
-/* Apply MoE layer `layer`'s norm and router to n tokens of the residual stream x [n, hidden]. */
-typedef lookahead_choice (*lookahead_route)(void *ctx, int layer, const float *x, int64_t n);
+/* Apply MoE layer `layer`'s norm and router to the residual stream of the n tokens under way, as it is now. */
+typedef lookahead_choice (*lookahead_route)(void *ctx, int layer, int64_t n);
 
 /* The workspace for one look. */
 typedef struct lookahead_work {
@@ -30,8 +30,8 @@ void lookahead_layout(arena *a, int experts, lookahead_work *out);
 void lookahead_clear(lookahead_work *w, int experts);
 
 /* lookahead_run - MoE layer `layer`'s experts have been asked for: offer the choices of later layers' routers for the n
- * tokens x [n, hidden] to the engine. After the last layer nothing is offered. */
+ * tokens to the engine. After the last layer nothing is offered. */
 void lookahead_run(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int top_k,
-                   const float *x, int64_t n);
+                   int64_t n);
 
 #endif
