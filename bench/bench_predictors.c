@@ -181,7 +181,7 @@ static void make_predictors(bench *b)
         int at = m->config.layer[l].moe_index;
         if (at < 0)
             continue;
-        const weight *w = &m->weights.layers[l].frame[W_ROUTER].w;
+        const matrix *w = &m->weights.layers[l].frame[W_ROUTER].w;
         b->routers[at] = room((size_t)(w->rows * w->cols), sizeof **b->routers);
         m->compute.kernels->ops[w->type].dequantise(w->data, b->routers[at], w->rows * w->cols);
     }

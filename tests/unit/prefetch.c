@@ -159,16 +159,21 @@ static void decode_once(odmoe_model *m, recording *r, bool record, float *logits
 {
     odmoe_session *session = must_create(m, 64);
     for (r->token = 0; r->token < TOLD; r->token++) {
-        odmoe_row row = {session, r->token, token_at(r->token), 1};
-        odmoe_pass pass;
+        const int32_t token = token_at(r->token);
+        odmoe_sequence one = {.session = session,
+                              .tokens = &token,
+                              .n = 1,
+                              .phase = ODMOE_PHASE_DECODE,
+                              .want_logits = ODMOE_LOGITS_LAST};
+        odmoe_batch batch;
         odmoe_error err;
-        odmoe_pass_init(&pass);
-        pass.rows = &row;
-        pass.n = 1;
-        pass.logits = logits + r->token * r->vocab;
-        pass.on_tap = record ? record_choice : NULL;
-        pass.user = r;
-        if (odmoe_pass_run(m, &pass, &err))
+        odmoe_batch_init(&batch);
+        batch.sequences = &one;
+        batch.n = 1;
+        batch.logits = logits + r->token * r->vocab;
+        batch.on_tap = record ? record_choice : NULL;
+        batch.user = r;
+        if (odmoe_forward(m, &batch, &err))
             fail_msg("%s", err.message);
     }
     odmoe_session_free(session);
