@@ -160,7 +160,7 @@ static void open_model(bench *b)
     check(odmoe_model_open(b->path, &o, &b->model, &err), &err);
     check(odmoe_session_create(b->model, PIECE, &b->session, &err), &err);
     const model_config *c = &b->model->m.config;
-    b->layers = config_moe_layers(c);
+    b->layers = c->moe_layers;
     b->experts = c->router.experts;
     b->top_k = c->router.top_k;
     b->hidden = c->hidden;
@@ -178,10 +178,10 @@ static void make_predictors(bench *b)
     odmoe_error err;
     b->routers = room((size_t)b->layers, sizeof *b->routers);
     for (int l = 0; l < m->config.layers; l++) {
-        int at = config_moe_layer(&m->config, l);
+        int at = m->config.layer[l].moe_index;
         if (at < 0)
             continue;
-        const weight *w = &m->weights.layers[l].frame[W_ROUTER].w;
+        const matrix *w = &m->weights.layers[l].frame[W_ROUTER].w;
         b->routers[at] = room((size_t)(w->rows * w->cols), sizeof **b->routers);
         m->compute.kernels->ops[w->type].dequantise(w->data, b->routers[at], w->rows * w->cols);
     }

@@ -8,7 +8,7 @@
  *
  *   off     nothing is prefetched
  *   auto    the model's own routers, applied early; passes with and without are timed
- *   always  the same without the trial
+ *   always  the same without the trial; always1 looks one layer ahead only, always2 two, ...
  *   oracle  the recorded choices are the candidates: each of them is right
  *   liar    the candidates are experts that are not chosen; the trial decides
  *
@@ -17,8 +17,8 @@
 #include "api/handles.h"
 #include "bench.h"
 
-#define USAGE                                                                                                        \
-    "usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [--ram BYTES] [--io MODE] [--modes LIST] [--text FILE] "          \
+#define USAGE                                                                                               \
+    "usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [--ram BYTES] [--io MODE] [--modes LIST] [--text FILE] " \
     "[--accuracy] MODEL"
 
 typedef struct bench {
@@ -88,13 +88,12 @@ static void decode(bench *b, odmoe_model *handle, bool record, double *seconds)
 
 /* ---- candidates from the recording; all layers have experts ---- */
 
-static const int32_t *replay(void *ctx, int moe_layer, const float *x, int64_t n)
+static lookahead_choice replay(void *ctx, int moe_layer, int64_t n)
 {
     bench *b = ctx;
-    const int32_t *right =
-        b->chosen + ((size_t)b->token * (size_t)b->layers + (size_t)moe_layer) * (size_t)b->top_k;
+    const int32_t *right = b->chosen + ((size_t)b->token * (size_t)b->layers + (size_t)moe_layer) * (size_t)b->top_k;
     if (!b->lies)
-        return right;
+        return (lookahead_choice){right, NULL};
     for (int i = 0, e = 0; i < b->top_k && e < b->experts; e++) {
         bool wanted = false;
         for (int k = 0; k < b->top_k; k++)
@@ -102,7 +101,7 @@ static const int32_t *replay(void *ctx, int moe_layer, const float *x, int64_t n
         if (!wanted)
             b->lie[i++] = (e + b->token) % b->experts;
     }
-    return b->lie;
+    return (lookahead_choice){b->lie, NULL};
 }
 
 /* ---- one run ---- */
@@ -117,15 +116,32 @@ static void print_accuracy(const model_prefetch *p)
 {
     for (int d = 1; d <= PREFETCH_DISTANCES; d++) {
         printf("  distance %d:", d);
-        for (int rank = 0; rank < 12; rank++)
-            printf(" %.0f%%", 100 * rank_accuracy_share(&p->engine.accuracy[d - 1], rank));
+        for (int rank = 0; rank < ACCURACY_RANKS; rank++) {
+            const rank_tally *t = &p->engine.pooled[d - 1].rank[rank];
+            printf(" %.0f%%", 100 * t->right / t->seen);
+        }
         printf("\n");
     }
 }
 
+/* Microseconds of one look at a later layer's router: the least of some rounds over all layers. */
+static double look_us(model_prefetch *p, model *m)
+{
+    double least = 1e9;
+    for (int round = 0; round < 50; round++) {
+        double start = now();
+        for (int l = 0; l < m->config.moe_layers; l++)
+            p->route(p->route_ctx, l, 1);
+        double us = 1e6 * (now() - start) / m->config.moe_layers;
+        least = us < least ? us : least;
+    }
+    return least;
+}
+
 static void run(bench *b, const char *mode, int round)
 {
-    bool foretold = !strcmp(mode, "oracle") || !strcmp(mode, "liar");
+    bool foretold = !strncmp(mode, "oracle", 6) || !strcmp(mode, "liar");
+    int distances = atoi(mode + strcspn(mode, "123456789"));
     odmoe_model *handle = open_model(b, strcmp(mode, "off") ? "auto" : "off");
     model_prefetch *p = &handle->m.work.prefetch;
     double *seconds = calloc((size_t)b->n, sizeof *seconds), sum = 0;
@@ -134,21 +150,25 @@ static void run(bench *b, const char *mode, int round)
         p->route = replay;
         p->route_ctx = b;
     }
-    p->always = !strcmp(mode, "always") || !strcmp(mode, "oracle");
+    p->always = !strncmp(mode, "always", 6) || !strncmp(mode, "oracle", 6);
+    if (distances)
+        p->engine.distances = distances;
     decode(b, handle, false, seconds);
     odmoe_stats s = {.size = sizeof s};
     odmoe_stats_get(handle, &s);
     for (int i = 0; i < b->n; i++)
         sum += seconds[i];
     qsort(seconds, (size_t)b->n, sizeof *seconds, ascending);
-    printf("{\"mode\": \"%s\", \"round\": %d, \"tps\": %.3f, \"median_ms\": %.2f, \"stall_ms\": %.2f, \"read_ms\": %.2f, "
-           "\"compute_ms\": %.2f, \"mb_read\": %.1f, \"mb_ahead\": %.1f, \"mb_ahead_used\": %.1f, \"hits\": %.4f}\n",
-           mode, round, b->n / sum, 1e3 * seconds[b->n / 2], 1e3 * s.stall_seconds / b->n, 1e3 * s.read_seconds / b->n,
-           1e3 * s.compute_seconds / b->n, 1e-6 * (double)s.bytes_read / b->n,
-           1e-6 * (double)s.prefetch_bytes_read / b->n, 1e-6 * (double)s.prefetch_bytes_used / b->n,
-           (double)s.cache_hits / (double)(s.cache_hits + s.cache_misses));
+    printf(
+        "{\"mode\": \"%s\", \"round\": %d, \"tps\": %.3f, \"median_ms\": %.2f, \"stall_ms\": %.2f, \"read_ms\": %.2f, "
+        "\"compute_ms\": %.2f, \"mb_read\": %.1f, \"mb_ahead\": %.1f, \"mb_ahead_used\": %.1f, \"hits\": %.4f}\n",
+        mode, round, b->n / sum, 1e3 * seconds[b->n / 2], 1e3 * s.stall_seconds / b->n, 1e3 * s.read_seconds / b->n,
+        1e3 * s.compute_seconds / b->n, 1e-6 * (double)s.bytes_read / b->n, 1e-6 * (double)s.prefetch_bytes_read / b->n,
+        1e-6 * (double)s.prefetch_bytes_used / b->n, (double)s.cache_hits / (double)(s.cache_hits + s.cache_misses));
     if (b->accuracy && strcmp(mode, "off"))
         print_accuracy(p);
+    if (b->accuracy && p->possible && !foretold)
+        printf("  one look takes %.1f us\n", look_us(p, &handle->m));
     fflush(stdout);
     free(seconds);
     odmoe_model_close(handle);
@@ -184,7 +204,7 @@ static void record(bench *b)
     b->layers = c->layers;
     b->top_k = c->router.top_k;
     b->experts = c->router.experts;
-    if (config_moe_layers(c) != c->layers || b->top_k > 64)
+    if (c->moe_layers != c->layers || b->top_k > 64)
         stop("bench_prefetch", "a model whose layers all have experts, with top-k up to 64, is needed");
     take_tokens(b, handle);
     b->chosen = calloc((size_t)b->n * (size_t)b->layers * (size_t)b->top_k, sizeof *b->chosen);

@@ -1,11 +1,13 @@
 #include <stdlib.h>
 
+#include "generate.h"
 #include "measure.h"
 #include "options.h"
 #include "progress.h"
 
 typedef struct bench_options {
     model_options model;
+    const char *file; /* whose tokens are measured; NULL: random ones */
     int32_t prompt, generate;
 } bench_options;
 
@@ -15,6 +17,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->model;
+        return 0;
+    case 'f':
+        o->file = arg;
         return 0;
     case 'p':
         o->prompt = (int32_t)parse_integer("-p", arg, 0, INT32_MAX / 2);
@@ -37,10 +42,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp bench_argp = {
     .options = (const struct argp_option[]){{NULL, 'p', "N", 0, "prompt tokens; default 512", 0},
                                             {NULL, 'n', "N", 0, "generated tokens, one pass each; default 64", 0},
+                                            {NULL, 'f', "FILE", 0,
+                                             "take the tokens of this text: routing and caching as in use", 0},
                                             {0}},
     .parser = parse,
     .args_doc = "-m MODEL",
-    .doc = "Measure the speed on random tokens.\v"
+    .doc = "Measure the speed on random tokens, or on a text: first a prompt, then token by token.\v"
            "Example: odmoe bench -m models/demo.gguf --ram 16MiB -p 128 -n 32 --json",
     .children = (const struct argp_child[]){{&model_argp, 0, NULL, 0}, {0}},
 };
@@ -52,40 +59,69 @@ static int32_t random_token(uint64_t *state, int32_t vocab)
     return (int32_t)((*state >> 33) % (uint64_t)vocab);
 }
 
-static int measure_model(const bench_options *o, odmoe_model *model, measure *m)
+static bool random_tokens(const odmoe_model *model, size_t n, id_list *ids)
 {
     odmoe_info info = {.size = sizeof info};
-    odmoe_model_info(model, &info);
     uint64_t random = 1;
+    odmoe_model_info(model, &info);
+    ids->ids = must_alloc(n, sizeof *ids->ids);
+    for (ids->n = 0; ids->n < n; ids->n++)
+        ids->ids[ids->n] = random_token(&random, info.vocab);
+    return true;
+}
+
+/* The first n tokens of the file's text; false: complained. */
+static bool text_tokens(const char *path, const odmoe_model *model, size_t n, id_list *ids)
+{
+    const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
+    size_t length;
+    if (!tokenizer) {
+        complain_no_tokenizer(model);
+        return false;
+    }
+    char *text = read_whole(path, &length);
+    bool done = text && tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_START, ids);
+    free(text);
+    if (done && ids->n < n) {
+        complain("%s: has %zu tokens, -p and -n need %zu; take fewer, or a longer text", path, ids->n, n);
+        done = false;
+    }
+    return done;
+}
+
+static int measure_model(const bench_options *o, odmoe_model *model, const int32_t *ids, measure *m)
+{
+    odmoe_info info = {.size = sizeof info};
     odmoe_session *session = NULL;
     odmoe_error err;
-    int status = STATUS_FAILED;
-    int32_t *prompt = must_alloc((size_t)o->prompt, sizeof *prompt);
+    odmoe_model_info(model, &info);
+    if (odmoe_session_create(model, o->prompt + o->generate, &session, &err))
+        return fail(&err);
     float *logits = must_alloc((size_t)info.vocab, sizeof *logits);
-    for (int32_t i = 0; i < o->prompt; i++)
-        prompt[i] = random_token(&random, info.vocab);
-    if (odmoe_session_create(model, o->prompt + o->generate, &session, &err)) {
-        status = fail(&err);
-        goto done;
-    }
     measure_start(m, model);
     progress_prompt(true);
-    odmoe_status failed = o->prompt ? odmoe_eval(session, prompt, o->prompt, logits, &err) : ODMOE_OK;
+    odmoe_status failed = o->prompt ? odmoe_eval(session, ids, o->prompt, logits, &err) : ODMOE_OK;
     progress_prompt(false);
     measure_prompt_done(m, o->prompt);
     measure_first_token(m);
     int32_t done = 0;
-    for (; !failed && done < o->generate; done++) {
-        int32_t token = random_token(&random, info.vocab);
-        failed = odmoe_eval(session, &token, 1, logits, &err);
-    }
+    for (; !failed && done < o->generate; done++)
+        failed = odmoe_eval(session, ids + o->prompt + done, 1, logits, &err);
     measure_end(m, done, done);
-    status = failed ? fail(&err) : STATUS_DONE;
-done:
     odmoe_session_free(session);
-    free(prompt);
     free(logits);
-    return status;
+    return failed ? fail(&err) : STATUS_DONE;
+}
+
+static void print(const bench_options *o, const measure *m)
+{
+    if (!o->model.json) {
+        measure_summary(m, true, stdout);
+        return;
+    }
+    json_t *object = measure_json(m);
+    json_object_set_new(object, "tokens", json_string(o->file ? "text" : "random"));
+    json_print(object, stdout);
 }
 
 int command_bench(int argc, char **argv)
@@ -102,11 +138,14 @@ int command_bench(int argc, char **argv)
     progress_clear();
     model_warning(model);
     measure m;
-    int status = measure_model(&o, model, &m);
-    if (status == STATUS_DONE && o.model.json)
-        json_print(measure_json(&m), stdout);
-    else if (status == STATUS_DONE)
-        measure_summary(&m, true, stdout);
+    id_list ids = {0};
+    size_t n = (size_t)(o.prompt + o.generate);
+    int status = STATUS_FAILED;
+    if (o.file ? text_tokens(o.file, model, n, &ids) : random_tokens(model, n, &ids))
+        status = measure_model(&o, model, ids.ids, &m);
+    if (status == STATUS_DONE)
+        print(&o, &m);
+    free(ids.ids);
     odmoe_model_close(model);
     return status;
 }

@@ -169,7 +169,7 @@ static const struct argp budget_argp = {
             {"io", KEY_IO, "MODE", 0, "how experts are read: auto, uring, pread or buffered", 0},
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},
             {"prefetch", KEY_PREFETCH, "MODE", 0,
-             "auto: in decoding, read the next layer's likely experts ahead where that pays; default off", 0},
+             "auto (the default): in decoding, read later layers' likely experts ahead where that pays; off: never", 0},
             {"ahead", KEY_PREFETCH, "MODE", OPTION_HIDDEN, NULL, 0}, /* its name in earlier versions */
             {0}},
     .parser = parse_budget,

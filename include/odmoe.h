@@ -100,8 +100,8 @@ typedef struct odmoe_options {
      * call with ERR_CANCELLED and leaves everything as it was before. May be NULL. */
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
-    const char *prefetch; /* "auto": in decoding, read the next layer's likely experts ahead where that pays; "off".
-                             NULL: off */
+    const char *prefetch; /* "auto": in decoding, read later layers' likely experts ahead where that pays; "off".
+                             NULL: auto */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */

@@ -83,7 +83,7 @@ static odmoe_status resolve_names(const odmoe_options *o, model_settings *out, o
         return err_set(err, ODMOE_ERR_ARG, "KV cache type '%.32s' is not known; there are f32, f16, q8_0", o->kv);
     out->kv = (kv_type)kv;
     static const char *const prefetch_names[] = {"off", "auto"};
-    int mode = o->prefetch ? find_name(o->prefetch, prefetch_names, 2) : 0;
+    int mode = o->prefetch ? find_name(o->prefetch, prefetch_names, 2) : 1;
     if (mode < 0)
         return err_set(err, ODMOE_ERR_ARG, "prefetch '%.32s' is not known; there are off, auto", o->prefetch);
     out->prefetch = mode == 1;

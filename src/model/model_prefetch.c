@@ -6,7 +6,7 @@ void model_prefetch_layout(const compute *c, arena *a, const model_config *confi
     int64_t few = EXPERTS_FEW / config->router.top_k;
     out->max_tokens = max_tokens < few ? max_tokens : few;
     size_t choices = (size_t)out->max_tokens * (size_t)config->router.top_k;
-    prefetch_layout(a, config->router.experts, &out->engine);
+    prefetch_layout(a, config->moe_layers, config->router.experts, &out->engine);
     lookahead_layout(a, config->router.experts, &out->look);
     c->op->buffer_layout(c, a, &out->norm, out->max_tokens, config->hidden, types, true);
     routing_layout(c, a, &config->router, config->hidden, types, out->max_tokens, true, &out->routing);
@@ -14,7 +14,7 @@ void model_prefetch_layout(const compute *c, arena *a, const model_config *confi
     out->topw = arena_take(a, choices, sizeof *out->topw);
 }
 
-static const int32_t *route(void *ctx, int moe_layer, const float *x, int64_t n)
+static lookahead_choice route(void *ctx, int moe_layer, int64_t n)
 {
     model *m = ctx;
     model_prefetch *p = &m->work.prefetch;
@@ -31,7 +31,7 @@ static const int32_t *route(void *ctx, int moe_layer, const float *x, int64_t n)
     router_weights router = {.w = &frame[W_ROUTER].w, .vectors = {.selection_bias = frame[W_SELECTION_BIAS].w.data}};
     routing_choice choice = {.topk = p->topk, .topw = p->topw};
     routing_run(&m->compute, &m->config.router, &router, &p->routing, &p->norm, &choice);
-    return p->topk;
+    return (lookahead_choice){p->topk, m->compute.op->read(&m->compute, &p->routing.logits)};
 }
 
 void model_prefetch_init(model *m)
@@ -44,7 +44,7 @@ void model_prefetch_init(model *m)
     p->possible = m->settings.prefetch && layers > 1 && !store_holds_all(m->store);
     if (!p->possible)
         return;
-    prefetch_init(&p->engine, &m->source, layers, experts, ACCURACY_FIRST_ROUTER);
+    prefetch_init(&p->engine, &m->source, layers, experts, ACCURACY_FIRST_WIDE, ACCURACY_FIRST_NARROW);
     lookahead_clear(&p->look, experts);
 }
 
@@ -56,8 +56,7 @@ bool model_prefetch_wanted(const model_prefetch *p, int64_t n)
 void model_prefetch_next(model *m, int moe_layer, const buffer *x, int64_t n)
 {
     model_prefetch *p = &m->work.prefetch;
-    lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k,
-                  m->compute.op->read(&m->compute, x), n);
+    lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k, n);
 }
 
 void model_prefetch_begins(model *m, int moe_layer, const int32_t *topk, int64_t n)

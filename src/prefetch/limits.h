@@ -8,7 +8,7 @@
 /* Tokens of a call that a program's predictor is shown: the last ones. */
 #define OBSERVED_TOKENS_MAX 64
 /* Layers ahead for which candidates may be named. */
-#define PREFETCH_DISTANCES 2
+#define PREFETCH_DISTANCES 3
 /* Experts of one layer that are held as candidates, per distance. */
 #define PREFETCH_CANDIDATES 64
 
@@ -18,15 +18,23 @@
 #define ACCURACY_RANKS 32
 /* A rank counts at first as if this many candidates had been seen... */
 #define ACCURACY_FIRST_SEEN 6.0f
-/* ...with this share of them right: a predictor that a program attaches is trusted until proven wrong; the router
- * applied early must prove each rank first. */
+/* ...with this share of them right: a predictor that a program attaches is trusted until proven wrong, whatever the
+ * rank; of a router applied early, a wide margin is trusted and a narrow one must prove itself. */
 #define ACCURACY_FIRST_PREDICTOR 0.9f
-#define ACCURACY_FIRST_ROUTER 0.45f
+#define ACCURACY_FIRST_WIDE 0.9f
+#define ACCURACY_FIRST_NARROW 0.45f
+/* What all layers' candidates of a rank say counts for so many of a layer's own. */
+#define ACCURACY_POOLED_SEEN 8.0f
 /* Counts are halved when they reach this: accuracy follows a change of text. */
 #define ACCURACY_FADE 64.0f
 /* Candidates of a rank are read from this share of right ones on: a wrong one takes disk and memory bandwidth from
- * what is needed, a right one only comes earlier. */
+ * what is needed, a right one only comes earlier. From farther than the next layer they must be surer: a better look
+ * comes later. */
 #define ACCURACY_ENOUGH 0.6f
+#define ACCURACY_ENOUGH_FAR 0.8f
+/* How far above the best expert that is not chosen a router must see an expert, in standard deviations of the token's
+ * logits, for one rank more. */
+#define MARGIN_OF_RANK 0.1f
 
 /* ---- the predictor's thread ---- */
 
@@ -37,13 +45,16 @@
 
 /* ---- the trial: passes with and without prefetching ---- */
 
-/* Passes that fill the cache and let ranks prove themselves; their time says nothing. */
+/* Passes that fill the cache; their time says nothing. */
 #define TRIAL_WARM_UP 8
 /* Passes of a kind before the kinds are compared. */
-#define TRIAL_SEEN_TO_TELL 24
-/* Passes that a mean remembers. */
-#define TRIAL_SEEN_MOST 128
-/* Every so many passes the slower way is tried again. */
-#define TRIAL_OTHER_EVERY 16
+#define TRIAL_SEEN_TO_TELL 6
+/* Passes that a mean remembers: of the way that is taken, and of the other one. */
+#define TRIAL_SEEN_MOST 64
+#define TRIAL_OTHER_MOST 16
+/* Every so many passes, two are of the other way: until the kinds can be compared, and then. Prefetching that saves a
+ * quarter of the time loses 0.8% of it by that. */
+#define TRIAL_OTHER_FIRST 24
+#define TRIAL_OTHER_EVERY 64
 
 #endif

@@ -123,13 +123,14 @@ static void *run(void *arg)
 static odmoe_status allocate_engine(predictor_thread *t, odmoe_error *err)
 {
     arena a = {0};
-    prefetch_layout(&a, t->o.experts, &t->engine);
+    prefetch_layout(&a, t->o.layers, t->o.experts, &t->engine);
     t->engine_memory = mem_calloc(1, a.used, "the predictor's candidates", err);
     if (!t->engine_memory)
         return ODMOE_ERR_MEMORY;
     a = (arena){.base = t->engine_memory};
-    prefetch_layout(&a, t->o.experts, &t->engine);
-    prefetch_init(&t->engine, &t->o.source, t->o.layers, t->o.experts, ACCURACY_FIRST_PREDICTOR);
+    prefetch_layout(&a, t->o.layers, t->o.experts, &t->engine);
+    prefetch_init(&t->engine, &t->o.source, t->o.layers, t->o.experts, ACCURACY_FIRST_PREDICTOR,
+                  ACCURACY_FIRST_PREDICTOR);
     return ODMOE_OK;
 }
 

@@ -2,51 +2,76 @@
 
 #include <string.h>
 
-void prefetch_layout(arena *a, int experts, prefetch_engine *p)
+void prefetch_layout(arena *a, int layers, int experts, prefetch_engine *p)
 {
-    p->pending = arena_take(a, PREFETCH_DISTANCES, sizeof *p->pending);
-    p->accuracy = arena_take(a, PREFETCH_DISTANCES, sizeof *p->accuracy);
+    p->target = arena_take(a, PREFETCH_DISTANCES, sizeof *p->target);
+    p->asked = arena_take(a, PREFETCH_DISTANCES, (size_t)experts);
+    p->pooled = arena_take(a, PREFETCH_DISTANCES, sizeof *p->pooled);
+    p->accuracy = arena_take(a, (size_t)layers * PREFETCH_DISTANCES, sizeof *p->accuracy);
     p->chosen = arena_take(a, (size_t)experts, sizeof *p->chosen);
     p->ids = arena_take(a, PREFETCH_CANDIDATES, sizeof *p->ids);
     p->scores = arena_take(a, PREFETCH_CANDIDATES, sizeof *p->scores);
 }
 
-void prefetch_init(prefetch_engine *p, const expert_source *source, int layers, int experts, float first_share)
+static void target_clear(prefetch_engine *p, int at)
+{
+    p->target[at].layer = -1;
+    p->target[at].asked_any = false;
+    for (int d = 0; d < PREFETCH_DISTANCES; d++)
+        p->target[at].named[d].n = 0;
+    memset(p->asked + (size_t)at * (size_t)p->experts, 0, (size_t)p->experts);
+}
+
+void prefetch_init(prefetch_engine *p, const expert_source *source, int layers, int experts, float first, float last)
 {
     p->source = source;
     p->layers = layers;
     p->experts = experts;
+    p->distances = PREFETCH_DISTANCES;
     for (int d = 0; d < PREFETCH_DISTANCES; d++)
-        rank_accuracy_init(&p->accuracy[d], first_share);
+        rank_accuracy_init(&p->pooled[d], first, last);
+    for (int i = 0; i < layers * PREFETCH_DISTANCES; i++)
+        rank_accuracy_clear(&p->accuracy[i]);
     memset(p->chosen, 0, (size_t)experts);
     prefetch_forget(p);
 }
 
 void prefetch_forget(prefetch_engine *p)
 {
-    for (int d = 0; d < PREFETCH_DISTANCES; d++)
-        p->pending[d].layer = -1;
+    for (int at = 0; at < PREFETCH_DISTANCES; at++)
+        target_clear(p, at);
 }
 
-/* Of the candidates those that would have to be read. */
-static void keep_missing(prefetch_engine *p, candidates *c, const int32_t *expert, const uint8_t *rank, int n)
+static rank_accuracy *accuracy_of(const prefetch_engine *p, int layer, int distance)
+{
+    return &p->accuracy[layer * PREFETCH_DISTANCES + distance - 1];
+}
+
+float prefetch_share(const prefetch_engine *p, int layer, int distance, int rank)
+{
+    return rank_accuracy_share(accuracy_of(p, layer, distance), &p->pooled[distance - 1], rank);
+}
+
+/* Of n candidates the ones that would have to be read if no candidate was. */
+static void keep_missing(prefetch_engine *p, int at, candidates *c, const int32_t *expert, const uint8_t *rank, int n)
 {
     const expert_source *s = p->source;
+    const uint8_t *asked = p->asked + (size_t)at * (size_t)p->experts;
     c->n = 0;
     for (int i = 0; i < n && c->n < PREFETCH_CANDIDATES; i++)
-        if (!s->missing || s->missing(s->ctx, c->layer, expert[i])) {
+        if (!s->missing || s->missing(s->ctx, p->target[at].layer, expert[i]) || asked[expert[i]]) {
             c->expert[c->n] = expert[i];
             c->rank[c->n++] = rank[i];
         }
 }
 
 /* The likely ones of `c`, the likeliest first: into p->ids and p->scores. How many. */
-static int choose(prefetch_engine *p, const candidates *c, const rank_accuracy *accuracy)
+static int choose(prefetch_engine *p, int layer, int distance, const candidates *c)
 {
     int n = 0;
     for (int i = 0; i < c->n; i++) {
-        float score = rank_accuracy_share(accuracy, c->rank[i]);
-        if (score < ACCURACY_ENOUGH)
+        float score = prefetch_share(p, layer, distance, c->rank[i]);
+        if (score < (distance > 1 ? ACCURACY_ENOUGH_FAR : ACCURACY_ENOUGH))
             continue;
         int at = n++;
         for (; at > 0 && p->scores[at - 1] < score; at--) {
@@ -61,38 +86,54 @@ static int choose(prefetch_engine *p, const candidates *c, const rank_accuracy *
 
 void prefetch_offer(prefetch_engine *p, int layer, int distance, const int32_t *expert, const uint8_t *rank, int n)
 {
-    candidates *c = &p->pending[distance - 1];
-    c->layer = layer;
-    keep_missing(p, c, expert, rank, n);
-    int likely = choose(p, c, &p->accuracy[distance - 1]);
-    c->read = likely > 0;
+    int at = layer % PREFETCH_DISTANCES;
+    prefetch_target *t = &p->target[at];
+    const expert_source *s = p->source;
+    if (t->layer != layer)
+        target_clear(p, at);
+    t->layer = layer;
+    candidates *c = &t->named[distance - 1];
+    keep_missing(p, at, c, expert, rank, n);
+    int likely = choose(p, layer, distance, c);
     if (likely)
-        p->source->prefetch(p->source->ctx, layer, p->ids, p->scores, likely, READ_SPECULATIVE);
+        s->prefetch(s->ctx, layer, p->ids, p->scores, likely, READ_SPECULATIVE);
+    else if (t->asked_any && s->cancel)
+        s->cancel(s->ctx, layer, READ_SPECULATIVE);
+    for (int i = 0; i < likely; i++)
+        p->asked[at * p->experts + p->ids[i]] = 1;
+    t->asked_any |= likely > 0;
 }
 
 /* Candidates for `layer`, named from `distance`: which were right? */
-static void judge(prefetch_engine *p, const candidates *c, int distance)
+static void judge(prefetch_engine *p, int layer, int distance, const candidates *c)
 {
-    for (int i = 0; i < c->n; i++)
-        rank_accuracy_add(&p->accuracy[distance - 1], c->rank[i], p->chosen[c->expert[i]]);
+    for (int i = 0; i < c->n; i++) {
+        bool right = p->chosen[c->expert[i]];
+        rank_accuracy_add(&p->pooled[distance - 1], c->rank[i], right);
+        rank_accuracy_add(accuracy_of(p, layer, distance), c->rank[i], right);
+    }
+}
+
+static void judge_target(prefetch_engine *p, const prefetch_target *t, const int32_t *topk, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        p->chosen[topk[i]] = 1;
+    for (int d = 1; d <= PREFETCH_DISTANCES; d++)
+        judge(p, t->layer, d, &t->named[d - 1]);
+    for (int64_t i = 0; i < n; i++)
+        p->chosen[topk[i]] = 0;
 }
 
 void prefetch_layer_begins(prefetch_engine *p, int layer, const int32_t *topk, int64_t n)
 {
-    bool read = false;
-    for (int64_t i = 0; i < n; i++)
-        p->chosen[topk[i]] = 1;
-    for (int d = 1; d <= PREFETCH_DISTANCES; d++) {
-        candidates *c = &p->pending[d - 1];
-        if (c->layer == layer) {
-            judge(p, c, d);
-            read |= c->read;
-        }
-        if (c->layer <= layer)
-            c->layer = -1;
+    const expert_source *s = p->source;
+    for (int at = 0; at < PREFETCH_DISTANCES; at++) {
+        const prefetch_target *t = &p->target[at];
+        if (t->layer == layer)
+            judge_target(p, t, topk, n);
+        if (t->layer <= layer && t->asked_any && s->cancel)
+            s->cancel(s->ctx, t->layer, READ_SPECULATIVE);
+        if (t->layer <= layer)
+            target_clear(p, at);
     }
-    for (int64_t i = 0; i < n; i++)
-        p->chosen[topk[i]] = 0;
-    if (read && p->source->cancel)
-        p->source->cancel(p->source->ctx, layer, READ_SPECULATIVE);
 }

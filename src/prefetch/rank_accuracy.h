@@ -1,4 +1,4 @@
-/* rank_accuracy.h - how often candidates are right, by distance and rank: a source's first choice, its second, ...
+/* rank_accuracy.h - how often candidates are right, by rank: a source's best grade, its second, ...
  *
  * Only candidates that would have to be read are judged: what is wanted often is in memory anyway, and the rest is
  * harder to predict. Judging needs no read, so a rank that reads nothing goes on being judged, and may come back. Old
@@ -18,11 +18,16 @@ typedef struct rank_accuracy {
     rank_tally rank[ACCURACY_RANKS];
 } rank_accuracy;
 
-/* rank_accuracy_init - each rank counts as if ACCURACY_FIRST_SEEN candidates had been seen, first_share of them right.
- */
-void rank_accuracy_init(rank_accuracy *a, float first_share);
-/* rank_accuracy_share - the share of right candidates of `rank` >= 0. */
-float rank_accuracy_share(const rank_accuracy *a, int rank);
+/* rank_accuracy_init - each rank counts as if ACCURACY_FIRST_SEEN candidates had been seen, a share of `first` of the
+ * best rank's, and of `last` of the last rank's, right; the ranks between lie between. rank_accuracy_clear - nothing has
+ * been seen. */
+void rank_accuracy_init(rank_accuracy *a, float first, float last);
+void rank_accuracy_clear(rank_accuracy *a);
+
+/* rank_accuracy_share - the share of right candidates of `rank` >= 0; `pooled` (from _init) counts for what `a` has not
+ * seen yet. */
+float rank_accuracy_share(const rank_accuracy *a, const rank_accuracy *pooled, int rank);
+
 /* rank_accuracy_add - a candidate of `rank` has been right or wrong. */
 void rank_accuracy_add(rank_accuracy *a, int rank, bool right);
 

@@ -9,15 +9,20 @@
 
 #include "prefetch/prefetch.h"
 
-/* Apply MoE layer `layer`'s norm and router to n tokens of the residual stream x [n, hidden]: topk [n, top_k], best
- * first. Returns topk, which stays valid until the next call. */
-typedef const int32_t *(*lookahead_route)(void *ctx, int layer, const float *x, int64_t n);
+/* What a router would say of n tokens; borrowed until the next call of the same function. */
+typedef struct lookahead_choice {
+    const int32_t *topk; /* [n, top_k] best first */
+    const float *logits; /* [n, experts], or NULL: candidates are graded by their place in topk instead of by margin */
+} lookahead_choice;
+
+/* Apply MoE layer `layer`'s norm and router to the residual stream of the n tokens under way, as it is now. */
+typedef lookahead_choice (*lookahead_route)(void *ctx, int layer, int64_t n);
 
 /* The workspace for one look. */
 typedef struct lookahead_work {
     int32_t *expert; /* [PREFETCH_CANDIDATES] */
-    uint8_t *rank;   /* [PREFETCH_CANDIDATES] its best rank among a token's choices */
-    uint8_t *named;  /* [experts] scratch, all zero between calls */
+    uint8_t *rank;   /* [PREFETCH_CANDIDATES] its best grade among the tokens */
+    uint8_t *named;  /* [experts] scratch, all zero between calls: 1 + the place among the candidates */
 } lookahead_work;
 
 /* lookahead_layout - the workspace, measured or carved; lookahead_clear - set it up. */
@@ -25,8 +30,8 @@ void lookahead_layout(arena *a, int experts, lookahead_work *out);
 void lookahead_clear(lookahead_work *w, int experts);
 
 /* lookahead_run - MoE layer `layer`'s experts have been asked for: offer the choices of later layers' routers for the n
- * tokens x [n, hidden] to the engine. After the last layer nothing is offered. */
+ * tokens to the engine. After the last layer nothing is offered. */
 void lookahead_run(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int top_k,
-                   const float *x, int64_t n);
+                   int64_t n);
 
 #endif

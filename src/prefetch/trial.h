@@ -13,11 +13,12 @@
 /* How long a token takes: a mean that follows the latest passes. */
 typedef struct trial_mean {
     double ns;
-    int seen; /* passes, at most TRIAL_SEEN_MOST: from then on old ones fade */
+    int seen; /* passes, at most a number from which on old ones fade */
 } trial_mean;
 
 typedef struct trial {
     bool running; /* the next pass prefetches */
+    bool better;  /* prefetching is faster, or nothing else is known */
     unsigned passes;
     trial_mean with, without;
 } trial;

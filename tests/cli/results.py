@@ -51,6 +51,16 @@ class Objects(CliTest):
         self.assertAlmostEqual(o["gen_tps"], 5 / o["gen_seconds"], delta=o["gen_tps"] * 1e-3)
         self.assertLess(o["peak_anon_bytes"], (24 << 20) + (16 << 20))
 
+    def test_bench_measures_a_text_and_says_so(self):
+        text = DATA / "heldout" / "bible.txt"
+        o = self.check_done(run("bench", "-m", DEMO, "-f", text, "-p", "20", "-n", "5", "--json")).json()
+        self.assertEqual((o["tokens"], o["prompt_tokens"], o["gen_tokens"]), ("text", 20, 5))
+        self.assertEqual(run("bench", "-m", DEMO, "-p", "2", "-n", "2", "--json").json()["tokens"], "random")
+        self.check_error(run("bench", "-m", DEMO, "-f", "no-such-file"), 1, "no-such-file")
+        short = self.folder / "short.txt"
+        short.write_text("In the beginning")
+        self.check_error(run("bench", "-m", DEMO, "-f", short, "-p", "20", "-n", "5"), 1, str(short), "need 25")
+
     def test_replay_gives_every_policy_and_the_optimum(self):
         trace = f"{DATA}/traces/olmoe_1b7b_299tok.jsonl"
         everything = self.check_done(run("replay", trace, "--ram", "150MiB", "--json")).json()

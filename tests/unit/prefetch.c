@@ -90,7 +90,7 @@ static void nothing_is_prefetched_when_all_experts_fit_or_it_is_off(void **state
     static const struct {
         int twelfths;
         const char *prefetch;
-    } cases[] = {{12, "auto"}, {4, "off"}, {4, NULL}, {0, "off"}};
+    } cases[] = {{12, "auto"}, {12, NULL}, {4, "off"}, {0, "off"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         odmoe_model *m = open_with(cases[i].twelfths, cases[i].prefetch);
         decode_in(m, 8);
@@ -136,6 +136,94 @@ static void a_prompt_prefetches_for_no_layer_by_lookahead(void **state)
     odmoe_model_close(m);
 }
 
+/* ---- the same bytes, whatever the candidates are ---- */
+
+enum { TOLD = 12, TOLD_LAYERS = 6, TOLD_K = 4, TOLD_EXPERTS = 32 }; /* the demo model's */
+
+/* What each router chose for each token, and the logits, without prefetching. */
+typedef struct recording {
+    int32_t chosen[TOLD][TOLD_LAYERS][TOLD_K], said[TOLD_K];
+    float *logits; /* [TOLD, vocab] */
+    int token, vocab;
+    bool lies;
+} recording;
+
+static void record_choice(void *user, const odmoe_tap *tap)
+{
+    recording *r = user;
+    if (tap->topk)
+        memcpy(r->chosen[r->token][tap->layer], tap->topk, sizeof r->said);
+}
+
+static void decode_once(odmoe_model *m, recording *r, bool record, float *logits)
+{
+    odmoe_session *session = must_create(m, 64);
+    for (r->token = 0; r->token < TOLD; r->token++) {
+        const int32_t token = token_at(r->token);
+        odmoe_sequence one = {.session = session,
+                              .tokens = &token,
+                              .n = 1,
+                              .phase = ODMOE_PHASE_DECODE,
+                              .want_logits = ODMOE_LOGITS_LAST};
+        odmoe_batch batch;
+        odmoe_error err;
+        odmoe_batch_init(&batch);
+        batch.sequences = &one;
+        batch.n = 1;
+        batch.logits = logits + r->token * r->vocab;
+        batch.on_tap = record ? record_choice : NULL;
+        batch.user = r;
+        if (odmoe_forward(m, &batch, &err))
+            fail_msg("%s", err.message);
+    }
+    odmoe_session_free(session);
+}
+
+static lookahead_choice foretell(void *ctx, int moe_layer, int64_t n)
+{
+    recording *r = ctx;
+    for (int k = 0; k < TOLD_K; k++)
+        r->said[k] = r->lies
+                         ? (r->chosen[r->token][moe_layer][0] + 1 + k) % TOLD_EXPERTS /* the best is not among them */
+                         : r->chosen[r->token][moe_layer][k];
+    return (lookahead_choice){r->said, NULL};
+}
+
+/* Decode with candidates that are always right, or mostly wrong, with room for some experts or for one. */
+static void check_foretold(recording *r, int twelfths, bool lies, odmoe_stats *stats)
+{
+    odmoe_model *m = open_with(twelfths, "auto");
+    float *logits = malloc((size_t)TOLD * (size_t)r->vocab * sizeof *logits);
+    r->lies = lies;
+    m->m.work.prefetch.route = foretell;
+    m->m.work.prefetch.route_ctx = r;
+    m->m.work.prefetch.always = true;
+    decode_once(m, r, false, logits);
+    assert_memory_equal(logits, r->logits, (size_t)TOLD * (size_t)r->vocab * sizeof *logits);
+    *stats = (odmoe_stats){.size = sizeof *stats};
+    odmoe_stats_get(m, stats);
+    free(logits);
+    odmoe_model_close(m);
+}
+
+static void perfect_candidates_and_lies_give_the_same_bytes(void **state)
+{
+    recording r = {0};
+    odmoe_stats right, lies;
+    odmoe_model *m = open_with(4, "off");
+    r.vocab = vocab_of(m);
+    r.logits = malloc((size_t)TOLD * (size_t)r.vocab * sizeof *r.logits);
+    decode_once(m, &r, true, r.logits);
+    odmoe_model_close(m);
+    check_foretold(&r, 4, false, &right);
+    check_foretold(&r, 4, true, &lies);
+    assert_true(watch.calls > 0);
+    assert_true(right.prefetch_bytes_read > 0);
+    check_foretold(&r, 0, false, &right);
+    check_foretold(&r, 0, true, &lies);
+    free(r.logits);
+}
+
 /* ---- does it pay ---- */
 
 /* Settle so many passes, of which the ones that prefetch take `with` ns; how many did. */
@@ -163,6 +251,15 @@ static void prefetching_that_makes_passes_shorter_goes_on(void **state)
     trial_init(&t);
     settle(&t, 100, 0.95, 1);
     assert_in_range(settle(&t, 1000, 0.95, 1), 900, 999);
+}
+
+static void finding_out_costs_less_than_a_hundredth(void **state)
+{
+    trial t;
+    trial_init(&t);
+    settle(&t, 100, 0.75, 1);
+    int with = settle(&t, 6400, 0.75, 1);
+    assert_true(with * 0.75 + (6400 - with) < 6400 * 0.75 * 1.0105);
 }
 
 static void a_change_is_noticed(void **state)
@@ -195,8 +292,10 @@ int main(void)
         cmocka_unit_test(with_room_for_one_expert_decoding_goes_on),
         cmocka_unit_test(prefetches_that_get_lost_cost_nothing_but_time),
         cmocka_unit_test(a_prompt_prefetches_for_no_layer_by_lookahead),
+        cmocka_unit_test(perfect_candidates_and_lies_give_the_same_bytes),
         cmocka_unit_test(prefetching_that_makes_passes_longer_stops_but_for_a_look_now_and_then),
         cmocka_unit_test(prefetching_that_makes_passes_shorter_goes_on),
+        cmocka_unit_test(finding_out_costs_less_than_a_hundredth),
         cmocka_unit_test(a_change_is_noticed),
         cmocka_unit_test(slow_passes_between_decide_nothing),
     };
