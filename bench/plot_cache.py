@@ -3,13 +3,16 @@
 
 usage: plot_cache.py [ODMOE [PICTURE]]     build/odmoe, docs/cache.svg
 
-Runs `odmoe replay` on the traces in tests/data/traces. Exact: the same picture comes out on every machine.
+Runs `odmoe replay` on the traces in tests/data/traces (some are kept compressed). Exact: the same picture comes out on every machine.
 """
+import gzip
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 
 from picture import Picture
 
@@ -27,8 +30,19 @@ COLOURS = {"next": "#1f6fb2", "layers-lrfu": "#4c9a6a", "lrfu": "#8a63b5", "laye
 WIDTH, HEIGHT, LEFT, TOP, STEP_X, STEP_Y = 250, 190, 52, 66, 320, 262
 
 
-def replay(odmoe, trace, size):
-    path = os.path.join(ROOT, "tests", "data", "traces", trace)
+def unpacked(trace, folder):
+    """The path of a trace; those that are kept compressed are unpacked into folder first."""
+    kept = os.path.join(ROOT, "tests", "data", "traces", trace)
+    if os.path.exists(kept):
+        return kept
+    path = os.path.join(folder, trace)
+    if not os.path.exists(path):
+        with gzip.open(kept + ".gz") as packed, open(path, "wb") as out:
+            shutil.copyfileobj(packed, out)
+    return path
+
+
+def replay(odmoe, path, size):
     out = subprocess.run([odmoe, "replay", path, "--ram", f"{size}MiB", "--json"], check=True, capture_output=True, text=True)
     return {name: r["hit_pct_decode"] for name, r in json.loads(out.stdout).items()}
 
@@ -38,11 +52,13 @@ def main():
     path = sys.argv[2] if len(sys.argv) > 2 else os.path.join(ROOT, "docs", "cache.svg")
     picture = Picture("Hit rate in decoding, by size of the expert cache", LEFT, LEFT + 3 * STEP_X - 20, TOP + 2 * STEP_Y - 20)
     text, line = picture.text, picture.line
+    folder = tempfile.TemporaryDirectory()
 
     def panel(left, top, trace, title, unit, token, sizes):
         curves = {}
+        readable = unpacked(trace, folder.name)
         for size in sizes:
-            for name, hit in replay(odmoe, trace, size).items():
+            for name, hit in replay(odmoe, readable, size).items():
                 curves.setdefault(name, []).append(hit)
         low, high = sizes[0], sizes[-1]
 

@@ -12,11 +12,14 @@
 #include "store/policy.h"
 #include "store/replay.h"
 
+/* The long traces are kept compressed. */
 static void trace_of(const char *name, trace *t)
 {
     char path[512];
     odmoe_error err;
-    snprintf(path, sizeof path, "%s/traces/%s", getenv("ODMOE_TEST_DATA"), name);
+    snprintf(path, sizeof path, "%s/%s", getenv("ODMOE_TEST_UNPACKED"), name);
+    if (access(path, R_OK))
+        snprintf(path, sizeof path, "%s/traces/%s", getenv("ODMOE_TEST_DATA"), name);
     if (trace_read(path, t, &err))
         fail_msg("%s", err.message);
 }
