@@ -188,7 +188,7 @@ static void lose_slot(cache *c, int32_t id)
     e->state = CACHE_EMPTY;
 }
 
-/* Without a slot -> EMPTY, or back into the queue for those who want it. */
+/* READY or READING -> EMPTY, or QUEUED for its waiters. */
 static void drop(cache *c, int32_t id)
 {
     lose_slot(c, id);
@@ -202,7 +202,7 @@ static void evict(cache *c, int32_t id)
     drop(c, id);
 }
 
-/* Read ahead because it will be needed, and not needed yet: given up now, it would be read twice. */
+/* Prefetched, and its layer's fetch has not begun: evicted now, it might be read twice. */
 static bool is_protected(const cache_entry *e)
 {
     return e->prefetched;
@@ -231,7 +231,7 @@ static int32_t victim(cache *c, int32_t size_class)
     return c->policy->ops->victim(c->policy, may_be_victim, &filter);
 }
 
-/* Can all of a region's experts go, and is it long enough for `id`? */
+/* Can all experts of a region be evicted, and is it long enough for `id`? */
 static bool region_may_go(const cache *c, int32_t region, int32_t id, bool force)
 {
     const slab_region *g = &c->slab.region[region];
@@ -276,8 +276,8 @@ static bool may_be_next_worst(void *ctx, int32_t id)
     return w->c->slab.class_of[id] == w->size_class && may_go(w->c, id, false);
 }
 
-/* The region of a size class, long enough for `id` and free to go, that holds most of those of the class which the
- * policy would give up first; -1: none. */
+/* Of the regions of a size class that can be emptied and are long enough for `id`: the one that holds most of the
+ * experts that the policy would evict first; -1: none. */
 static int32_t worst_region(cache *c, int32_t size_class, int32_t id)
 {
     worst_list worst = {.c = c, .size_class = size_class};
@@ -305,9 +305,9 @@ static int32_t slots_of_class(const cache *c, int32_t size_class)
     return slots;
 }
 
-/* Evict for `id` what nobody wants. The policy's choice may be of another size: it is spared then, in favour of the
- * policy's choice of id's own size, but noted. Sizes that take turns, layer by layer, cancel out; when one is spared at
- * the expense of another as often as it has slots, its share is too large, and a region changes over. */
+/* Evict idle experts for `id`. If the policy's choice has another size, its choice among experts of id's own size is
+ * evicted instead, and the pressure on the other size is counted. Pressures of layers of different sizes cancel out; a
+ * size whose pressure reaches a share of its slots has too many of them, and gives up a region. */
 static bool make_room(cache *c, int32_t id)
 {
     int32_t size_class = c->slab.class_of[id], any = victim(c, -1);
@@ -319,11 +319,11 @@ static bool make_room(cache *c, int32_t id)
         return true;
     }
     int32_t same = victim(c, size_class);
-    int32_t *spared = &c->size_pressure[other][size_class], *opposite = &c->size_pressure[size_class][other];
-    *(*opposite > 0 ? opposite : spared) += *opposite > 0 ? -1 : 1;
-    if (same < 0 || *spared >= slots_of_class(c, other) / SCHEDULE_SIZE_PRESSURE_SHARE) {
+    int32_t *pressure = &c->size_pressure[other][size_class], *opposite = &c->size_pressure[size_class][other];
+    *(*opposite > 0 ? opposite : pressure) += *opposite > 0 ? -1 : 1;
+    if (same < 0 || *pressure >= slots_of_class(c, other) / SCHEDULE_SIZE_PRESSURE_SHARE) {
         int32_t region = worst_region(c, other, id);
-        *spared = 0;
+        *pressure = 0;
         if (region >= 0) {
             empty_region(c, region);
             return true;
@@ -335,15 +335,15 @@ static bool make_room(cache *c, int32_t id)
     return true;
 }
 
-/* Is `a` to be given up rather than `b` (-1: nothing yet) when both are wanted? What was read ahead comes last. */
+/* Is `a` to be evicted rather than `b` (-1: none yet) when both have waiters or are protected? Protected ones come last. */
 static bool goes_before(const cache *c, int32_t a, int32_t b)
 {
     const cache_entry *x = &c->entry[a], *y = b < 0 ? NULL : &c->entry[b];
     return !y || (is_protected(x) != is_protected(y) ? is_protected(y) : x->order > y->order);
 }
 
-/* The same at the expense of experts that are wanted: the one that is wanted latest, else a whole region. */
-static bool force_room(cache *c, int32_t id, evict_scope force)
+/* The same at the expense of experts with waiters: the one that is latest in its fetch, else a whole region. */
+static bool force_room(cache *c, int32_t id, evict_scope scope)
 {
     int32_t latest = -1;
     for (int32_t slot = 0; slot < c->slab.slots; slot++) {
@@ -352,7 +352,7 @@ static bool force_room(cache *c, int32_t id, evict_scope force)
             goes_before(c, other, latest))
             latest = other;
     }
-    if (force == EVICT_LATER &&
+    if (scope == EVICT_LATER &&
         (latest < 0 || is_protected(&c->entry[latest]) || c->entry[latest].order <= c->entry[id].order))
         return false;
     if (latest < 0)
@@ -361,10 +361,10 @@ static bool force_room(cache *c, int32_t id, evict_scope force)
     return true;
 }
 
-bool cache_start(cache *c, int32_t id, evict_scope force)
+bool cache_start(cache *c, int32_t id, evict_scope scope)
 {
     int32_t slot = slab_take(&c->slab, id);
-    if (slot < 0 && (make_room(c, id) || (force != EVICT_IDLE && force_room(c, id, force))))
+    if (slot < 0 && (make_room(c, id) || (scope != EVICT_IDLE && force_room(c, id, scope))))
         slot = slab_take(&c->slab, id);
     if (slot < 0)
         return false;
@@ -485,13 +485,13 @@ static const char *entry_wrong(const cache *c, int32_t id)
     if (e->pins < 0 || e->waiters < 0 || (e->pins && e->state != CACHE_READY))
         return "pins on an expert that is not READY";
     if (e->waiters && e->state == CACHE_EMPTY)
-        return "a wanted expert that nobody will read";
+        return "an expert with waiters that is not queued, read or cached";
     if (e->state == CACHE_FAILED && !e->waiters)
-        return "a failure that nobody waits for";
+        return "a failed expert without waiters";
     if (e->prefetched && (e->state != CACHE_READY || e->priority == READ_DEMAND))
-        return "an unused expert that is not a read ahead";
+        return "a prefetched expert that is not READY or was a demand";
     if (e->invalid_when_free && e->state != CACHE_READING && !(e->state == CACHE_READY && e->pins))
-        return "a doomed expert that should be gone";
+        return "an invalidated expert that should have been dropped";
     return NULL;
 }
 
@@ -502,7 +502,7 @@ bool cache_check(const cache *c, const char **what)
     int32_t queued = 0, unused = 0;
     for (uint8_t k = 0; k < READ_PRIORITY_COUNT; k++)
         if (!list_is(c, &c->queue[k], k, true, &queued) || !list_is(c, &c->prefetched[k], k, false, &unused))
-            return *what = "a broken list of queued or unused experts", false;
+            return *what = "a broken list of queued or prefetched experts", false;
     uint64_t ready = 0, reading[READ_PRIORITY_COUNT] = {0};
     int32_t held = 0, taken = 0;
     for (int32_t id = 0; id < c->ids; id++) {
@@ -522,7 +522,7 @@ bool cache_check(const cache *c, const char **what)
     if (queued || unused)
         return *what = "an expert outside the list that its state asks for", false;
     if (held != taken)
-        return *what = "slots taken by nobody", false;
+        return *what = "taken slots without an expert", false;
     if (ready != c->ready_bytes || memcmp(reading, c->reading_bytes, sizeof reading))
         return *what = "wrong sums of bytes", false;
     if (ready + reading[0] + reading[1] + reading[2] > c->slab.bytes)

@@ -1,10 +1,13 @@
-/* reader.c - the I/O thread: picks what to read next, keeps the back end full, and sees to it that a read is whole.
+/* reader.c - the I/O thread: picks what to read next, keeps the back end full, and completes short reads.
  *
- *   pick an expert ---> its extents ---> parts ---> requests ---> back end
- *      (takes a slot)     (layout.c)   (<= PART)   (neighbours      |
- *                                                    merge)         v
- *   READY / FAILED <--- last part <--- whole? <-------------------- result
- *                                        `-> the rest is asked for again
+ *   pick an expert ---> its ranges ---> parts ---> requests ---> back end
+ *      (takes a slot)    (layout.c)   (<= 1 MiB)  (neighbours      |
+ *                                                   merge)         v
+ *   READY / FAILED <--- last part <--- whole? <------------------- result
+ *                                        `-> the rest is requested again
+ *
+ * The *cursor* is the expert whose parts are being requested. When a demand is queued while the cursor is at a speculative
+ * read, that read is suspended: its parts in flight complete, the others are requested after the demands.
  */
 #include "store/store_private.h"
 
@@ -26,8 +29,9 @@ uint64_t store_now_ns(void)
 
 /* ---- what to read next ---- */
 
-/* Take a slot for the first of a queue of reads ahead, if the class may have another read in flight. */
-static int32_t start_ahead(store *s, read_priority priority)
+/* Take a slot for the first expert that is queued with a priority other than demand, if the priority may have another read
+ * in flight; -1: none. */
+static int32_t start_prefetch(store *s, read_priority priority)
 {
     int32_t id = s->cache.queue[priority].first;
     if (id < 0)
@@ -38,8 +42,8 @@ static int32_t start_ahead(store *s, read_priority priority)
     return cache_start(&s->cache, id, EVICT_IDLE) ? id : -1;
 }
 
-/* The next demand to read, READING now; -1: none, or no room. *demanded: is there one. An expert that a caller sleeps for
- * comes first, at the expense of what is cached for others. */
+/* The next demand to read, READING now; -1: none, or no room. *demanded: is any queued. An expert that a caller sleeps for
+ * comes first, at the expense of experts that other fetches wait for. */
 static int32_t pick_demand(store *s, bool *demanded)
 {
     int32_t id = store_start_blocked(s, demanded);
@@ -50,13 +54,13 @@ static int32_t pick_demand(store *s, bool *demanded)
     return id >= 0 && cache_start(&s->cache, id, store_fetch_is_near(s, id) ? EVICT_LATER : EVICT_IDLE) ? id : -1;
 }
 
-/* The bytes of `id` are complete, or never will be: no part is in flight and none will be asked for. */
+/* The read of `id` has ended: no part is in flight and none will be requested. */
 static void finish(store *s, int32_t id)
 {
     store_expert *x = &s->expert[id];
     const cache_entry *e = &s->cache.entry[id];
     if (x->error || x->truncated) {
-        /* what began for somebody else, or ahead, gets a second try when somebody came to wait for it */
+        /* a read that began as a prefetch, or for a fetch that has ended, is repeated for the fetch that waits now */
         if (e->waiters && (x->error ? x->started_as != READ_DEMAND || x->late_waiter : x->truncated)) {
             cache_retry(&s->cache, id);
         } else {
@@ -70,7 +74,7 @@ static void finish(store *s, int32_t id)
     s->totals.bytes_read += bytes;
     if (x->started_as == READ_SPECULATIVE) {
         s->totals.speculative_bytes += bytes;
-        if (e->priority == READ_DEMAND) /* somebody has come for it meanwhile */
+        if (e->priority == READ_DEMAND) /* a fetch has begun to wait for it meanwhile */
             s->totals.speculative_used_bytes += bytes;
     }
     cache_arrived(&s->cache, id);
@@ -78,11 +82,12 @@ static void finish(store *s, int32_t id)
         store_on_ready(s, id);
 }
 
-static void cursor_leave(store *s, read_cursor *c, bool cut)
+/* No more parts of the cursor's expert will be requested. */
+static void cursor_leave(store *s, read_cursor *c, bool truncated)
 {
     int32_t id = c->id;
     c->id = -1;
-    s->expert[id].truncated = cut;
+    s->expert[id].truncated = truncated;
     if (!s->expert[id].parts)
         finish(s, id);
 }
@@ -93,8 +98,8 @@ static void cursor_resume(store *s)
     s->suspended.id = -1;
 }
 
-/* The next expert to read; -1: none, or no room, or the cursor has been set already. Demands come first; while there is
- * no room for one nothing else begins, so that what is in the way drains, a suspended guess included. */
+/* The next expert to read; -1: none, or no room, or the cursor has been set already. Demands come first. While there is no
+ * room for a demand nothing else begins, so that reads in flight end and leave room; a suspended read is given up. */
 static int32_t pick(store *s)
 {
     bool demanded;
@@ -109,15 +114,15 @@ static int32_t pick(store *s)
     }
     if (demanded)
         return id;
-    if ((id = start_ahead(s, READ_CERTAIN)) >= 0)
+    if ((id = start_prefetch(s, READ_CERTAIN)) >= 0)
         return id;
     if (s->suspended.id < 0)
-        return start_ahead(s, READ_SPECULATIVE);
+        return start_prefetch(s, READ_SPECULATIVE);
     cursor_resume(s);
     return -1;
 }
 
-/* False: there is nothing to read now. */
+/* Set the cursor to the next expert. False: there is nothing to read now. */
 static bool cursor_enter(store *s)
 {
     int32_t id = pick(s);
@@ -138,14 +143,15 @@ static bool cursor_enter(store *s)
     return true;
 }
 
-/* A guess that nobody has come for yet is being read. */
-static bool cursor_guesses(const store *s)
+/* The cursor is at a speculative read that no fetch waits for. */
+static bool cursor_speculates(const store *s)
 {
     const cache_entry *e = &s->cache.entry[s->cursor.id];
     return !e->waiters && e->priority == READ_SPECULATIVE;
 }
 
-/* The rest of the expert is not wanted: a demand whose fetch has ended, a cancelled read ahead; or it is no use. */
+/* The rest of the expert need not be read: its fetch has ended, the prefetch was cancelled, a part has failed, or the file
+ * has changed. */
 static bool cursor_abandoned(const store *s, const read_cursor *c)
 {
     const cache_entry *e = &s->cache.entry[c->id];
@@ -153,14 +159,14 @@ static bool cursor_abandoned(const store *s, const read_cursor *c)
            (!e->waiters && (e->priority == READ_DEMAND || c->cancelled));
 }
 
-/* Let go of what is abandoned; a guess gives way to a demand, and goes on afterwards from where it is. */
+/* Leave what is abandoned; suspend a speculative read when a demand is queued. */
 static void cursors_settle(store *s)
 {
     if (s->suspended.id >= 0 && cursor_abandoned(s, &s->suspended))
         cursor_leave(s, &s->suspended, true);
     if (s->cursor.id >= 0 && cursor_abandoned(s, &s->cursor))
         cursor_leave(s, &s->cursor, true);
-    if (s->cursor.id >= 0 && cursor_guesses(s) && s->cache.queue[READ_DEMAND].first >= 0) {
+    if (s->cursor.id >= 0 && cursor_speculates(s) && s->cache.queue[READ_DEMAND].first >= 0) {
         s->suspended = s->cursor;
         s->cursor.id = -1;
     }
@@ -198,7 +204,7 @@ static read_request *next_part(store *s, read_request *last)
     read_cursor *c = &s->cursor;
     const layout_range *x = &c->layout.range[c->range];
     uint64_t offset = x->offset + c->done, left = x->bytes - c->done;
-    /* equal parts, so that the last one is no crumb */
+    /* parts of equal size, so that none is tiny */
     uint64_t parts = (left + SCHEDULE_PART_BYTES - 1) / SCHEDULE_PART_BYTES;
     uint64_t bytes = ((left + parts - 1) / parts + LAYOUT_ALIGN - 1) / LAYOUT_ALIGN * LAYOUT_ALIGN;
     bytes = bytes < left ? bytes : left;
@@ -218,7 +224,7 @@ static read_request *next_part(store *s, read_request *last)
     return r;
 }
 
-/* Bytes in flight, those of the outbox's n requests included. */
+/* Bytes in flight, with the outbox's n requests. */
 static uint64_t bytes_in_flight(const store *s, int n)
 {
     uint64_t sum = s->bytes_in_flight;
@@ -239,7 +245,7 @@ static int pump(store *s)
         cursors_settle(s);
         if (s->cursor.id < 0 && (!s->free_requests || !cursor_enter(s)))
             break;
-        if (cursor_guesses(s) && bytes_in_flight(s, n) >= pace_window(&s->pace))
+        if (cursor_speculates(s) && bytes_in_flight(s, n) >= pace_window(&s->pace))
             break;
         read_request *r = next_part(s, last);
         if (!r)
@@ -280,7 +286,7 @@ static void retry_request(store *s, read_request *r)
     s->retry = r;
 }
 
-/* Forget the first `n` buffers, which end at `offset`. With none left, one that was held back is asked for, alone. */
+/* Drop the first `n` buffers, which end at `offset`. When none is left, the next one that was held back is requested. */
 static void request_shift(store *s, read_request *r, int n)
 {
     int kept = r->io.iovs + r->held - n;
@@ -298,8 +304,8 @@ static void request_shift(store *s, read_request *r, int n)
         request_free(s, r);
 }
 
-/* `bytes` (a multiple of LAYOUT_ALIGN, or all that was asked for) have arrived: what they fill is done, the rest is
- * asked for. */
+/* `bytes` (a multiple of LAYOUT_ALIGN, or all that was requested) have arrived: the parts that they fill are done, the rest
+ * is requested again. */
 static void request_advance(store *s, read_request *r, uint64_t bytes)
 {
     int full = 0;
@@ -315,7 +321,7 @@ static void request_advance(store *s, read_request *r, uint64_t bytes)
     request_shift(s, r, full);
 }
 
-/* Of several neighbours each is asked for alone, so that the error meets the one whose it is. */
+/* A merged request failed: its parts are requested one by one, so that the error is attributed to the right expert. */
 static void request_failed(store *s, read_request *r, int error)
 {
     if (r->io.iovs > 1) {
@@ -350,7 +356,7 @@ static void request_done(store *s, read_request *r)
         if (++r->retries < SCHEDULE_RETRIES_MAX)
             retry_request(s, r);
         else
-            request_failed(s, r, result > 0 ? IO_ENDED : (int)-result); /* the file ends within a block */
+            request_failed(s, r, result > 0 ? IO_ENDED : (int)-result); /* the file ends inside a block */
     } else {
         request_failed(s, r, (int)-result);
     }
@@ -383,7 +389,7 @@ static void clock_reads(store *s, int before)
         s->totals.read_ns += store_now_ns() - s->busy_since;
 }
 
-/* Hand out `n` requests and collect what is done, without the lock. */
+/* Submit `n` requests and collect results, without the lock. */
 static void exchange(store *s, int n)
 {
     int before = s->in_flight;
@@ -428,7 +434,7 @@ static void *reader_main(void *ctx)
         }
         if (s->stop)
             break;
-        store_on_idle_disk(s); /* what waits now, waits for pins */
+        store_on_idle_disk(s); /* fetches that sleep now wait for pins */
         s->idle = true;
         pthread_cond_broadcast(&s->went_idle);
         while (!s->work && !s->stop)

@@ -152,7 +152,7 @@ void store_kick_queued(store *s)
 
 uint64_t store_flight_cap(const store *s, read_priority priority)
 {
-    return priority == READ_CERTAIN ? SCHEDULE_CERTAIN_FLIGHT : s->cache_bytes; /* of guesses the pace says how much */
+    return priority == READ_CERTAIN ? SCHEDULE_CERTAIN_FLIGHT : s->cache_bytes; /* of speculative reads: pace_window */
 }
 
 uint64_t store_unused_cap(const store *s, read_priority priority)
@@ -162,8 +162,8 @@ uint64_t store_unused_cap(const store *s, read_priority priority)
                                           : 0;
 }
 
-/* Take back what a list for this layer asked for before: all that is queued; what is being read goes on if the new list
- * names it, too. */
+/* Take back what an earlier list for this layer asked for: all that is queued, and the read under way unless the new list
+ * names its expert, too. */
 static void replace_queued(store *s, int layer, const int32_t *experts, int n, read_priority priority)
 {
     cache *c = &s->cache;
@@ -183,7 +183,7 @@ static void replace_queued(store *s, int layer, const int32_t *experts, int n, r
     }
 }
 
-/* Room for one more under the priority's cap; what is queued for a later layer than id's gives way. */
+/* Is there room for one more under the priority's cap? What is queued for later layers than id's is taken back for it. */
 static bool make_allowance(store *s, int32_t id, read_priority priority)
 {
     cache *c = &s->cache;

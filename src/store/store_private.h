@@ -20,7 +20,7 @@
 typedef struct read_request {
     io_request io; /* first: the back end gives this back */
     int32_t owner[IO_IOV_MAX];
-    int32_t held;    /* buffers behind io.iov[io.iovs - 1] that wait until those before them are done */
+    int32_t held;    /* buffers behind io.iov[io.iovs - 1] that are requested after the ones before them */
     int32_t retries; /* without progress */
     struct read_request *next;
 } read_request;
@@ -32,8 +32,8 @@ typedef struct store_expert {
     int32_t error; /* of its read under way, 0: none yet */
     int32_t error_file;
     uint8_t started_as;  /* read_priority when the read began */
-    uint8_t late_waiter; /* somebody came to wait for a read that its fetch had abandoned */
-    uint8_t truncated;   /* abandoned before all its parts were asked for: its bytes are not complete */
+    uint8_t late_waiter; /* a fetch began to wait for a read that an earlier fetch had abandoned */
+    uint8_t truncated;   /* left before all its parts were requested: the bytes are not complete */
 } store_expert;
 
 enum { EXPERT_NONE = -1 };
@@ -63,12 +63,12 @@ struct store_fetch {
     uint8_t *member; /* [experts] MEMBER_... */
 };
 
-/* The expert whose parts are being handed to the back end. */
+/* An expert whose parts are being requested, and how far. */
 typedef struct read_cursor {
     int32_t id; /* -1: none */
     int32_t range;
     bool cancelled;
-    uint64_t done; /* bytes of that extent */
+    uint64_t done; /* bytes of that range */
     expert_layout layout;
 } read_cursor;
 
@@ -98,13 +98,13 @@ struct store {
     uint64_t busy_since;      /* ns */
     uint64_t paced;           /* ns: up to when reads in flight have been measured */
     read_pace pace;
-    read_cursor cursor, suspended; /* suspended: a guess that gave way to demands in the middle of its read */
+    read_cursor cursor, suspended; /* suspended: a speculative read that gave way to demands */
 };
 
-/* store_kick - there may be something to read: the I/O thread looks. Lock held. */
+/* store_kick - wake the I/O thread: there may be something to read. Lock held. */
 void store_kick(store *s);
 
-/* store_note_drained - tell the pace when no demand is queued or in flight. Lock held. */
+/* store_note_drained - tell the pace if no demand is queued or in flight. Lock held. */
 void store_note_drained(store *s);
 
 /* reader_start, reader_stop - the I/O thread's life. reader_heap_bytes: its requests. */
