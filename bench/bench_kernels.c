@@ -7,6 +7,7 @@
  * float32 multiply-adds. Both on THREADS threads, each with rows of its own, as the model does it. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/threads.h"
@@ -46,6 +47,26 @@ static double seconds(pool *p, work *w, int passes)
     return best;
 }
 
+/* Ordinary weights. Random bits would be no such thing: some floats would be subnormal, which many processors multiply a
+ * hundred times slower. The halves that scale a block are small numbers of one sign, MXFP4's exponents moderate. */
+static void fill(dtype t, uint8_t *weights)
+{
+    uint32_t bits = 1;
+    size_t bytes = dtype_info(t)->block == 1 ? dtype_info(t)->block_bytes : 1;
+    for (size_t i = 0; i < BYTES; i += bytes) {
+        bits = bits * 1664525u + 1013904223u;
+        float f = ((float)(bits >> 8) * 0x1p-24f - 0.5f) * 0.1f;
+        uint16_t half = t == DTYPE_F16 ? dtype_f32_to_f16(f) : dtype_f32_to_bf16(f);
+        if (bytes == 1)
+            weights[i] = (uint8_t)(bits >> 24 & 0x2f);
+        else
+            memcpy(weights + i, bytes == 2 ? (const void *)&half : &f, bytes);
+    }
+    if (t == DTYPE_MXFP4)
+        for (size_t i = 0; i < BYTES; i += dtype_info(t)->block_bytes)
+            weights[i] = 120;
+}
+
 static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *weights, double gbps, double peak)
 {
     static float x[TOKENS][COLS];
@@ -61,9 +82,7 @@ static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *wei
             x[i][c] = (float)((i + 7) * (c + 11) % 2001 - 1000) * 1e-3f;
         table->quantise[ops->act](x[i], act + i * act_row, COLS);
     }
-    if (t == DTYPE_MXFP4) /* ordinary exponents: products must not be subnormal, which is slow */
-        for (size_t i = 0; i < BYTES; i += dtype_info(t)->block_bytes)
-            weights[i] = 120;
+    fill(t, weights);
     work w = {ops, weights, act, row_bytes, rows, act_row, 1, y, pool_threads(p) * 16};
     double rate = (double)(rows * row_bytes) / seconds(p, &w, 3) / 1e9;
     printf("%-8s %-8s %7.1f GB/s %4.0f%%  ", table->name, dtype_info(t)->name, rate, 100 * rate / gbps);
@@ -96,11 +115,6 @@ int main(int argc, char **argv)
     uint8_t *weights = mem_pages_alloc(BYTES, "weights", &err);
     if (!weights)
         stop("bench_kernels", "out of memory");
-    uint32_t bits = 1;
-    for (size_t i = 0; i < BYTES; i++) { /* random bytes whose halves are small numbers of one sign */
-        bits = bits * 1664525u + 1013904223u;
-        weights[i] = (uint8_t)(bits >> 24 & 0x2f);
-    }
     double gbps = limits_memory(threads), peak = limits_gflops(threads);
     printf("%d threads: memory %.1f GB/s, peak %.1f GFLOP/s (float32)\n", threads, gbps, peak);
     printf("%-8s %-8s %18s %25s %23s %23s\n", "table", "type", "1 token", "8 tokens", "32 tokens", "512 tokens");
