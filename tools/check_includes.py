@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Check that folders include only what the design allows (docs/architecture.md, "Folders"). Prints each offence."""
+"""Check that folders include only what the design allows (docs/architecture.md, "Folders"), that no files of two folders
+include one another in a circle, and that docs/architecture.md draws the dependencies as they are. Prints each offence.
+
+    tools/check_includes.py [TOP]            check
+    tools/check_includes.py [TOP] --graph    print the drawing"""
 import pathlib
 import re
 import sys
@@ -18,6 +22,7 @@ SRC = {
     "api": {"base", "format", "compute", "store", "moe", "prefetch", "layer", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
+DRAWN = "<!-- tools/check_includes.py --graph -->\n```\n{}\n```\n"
 PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
@@ -39,6 +44,66 @@ def offence(top, path, name):
     return f"src/{home} may include {', '.join(sorted(SRC[home])) or 'nothing else'}"
 
 
+def sources(top):
+    """All files of src/, as paths below src/."""
+    return [f.relative_to(top / "src") for f in sorted((top / "src").rglob("*.[ch]"))]
+
+
+def edges(top):
+    """{file: files that it includes}, both below src/."""
+    files = set(sources(top))
+    return {f: [g for g in map(pathlib.PurePath, INCLUDE.findall((top / "src" / f).read_text())) if g in files]
+            for f in files}
+
+
+def cycles(graph):
+    """Groups of files that include one another in a circle, where they are of two folders (Tarjan)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for to in graph.get(node, []):
+            if to not in index:
+                visit(to)
+            if to in stack:
+                low[node] = min(low[node], low[to])
+        if low[node] == index[node]:
+            group = stack[stack.index(node):]
+            del stack[stack.index(node):]
+            if len({f.parts[0] for f in group}) > 1:
+                found.append(sorted(map(str, group)))
+
+    for node in sorted(graph):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def drawing(top):
+    """The dependencies between folders as text: each folder with those it includes, most includes first."""
+    counts = {}
+    for file, targets in edges(top).items():
+        for target in targets:
+            pair = file.parts[0], target.parts[0]
+            if pair[0] != pair[1]:
+                counts[pair] = counts.get(pair, 0) + 1
+    order = []
+    while len(order) < len(SRC):  # a folder stands behind all that it includes
+        order += sorted(f for f in SRC if f not in order and all(b in order for a, b in counts if a == f))
+    lines = []
+    for folder in order:
+        uses = sorted(((n, b) for (a, b), n in counts.items() if a == folder), key=lambda use: (-use[0], use[1]))
+        lines.append(f"{folder:9}" + (" -> " + ", ".join(f"{b} ({n})" for n, b in uses) if uses else ""))
+    return "\n".join(lines)
+
+
+def stale_drawing(top):
+    """Does docs/architecture.md show the dependencies as they are?"""
+    page = (top / "docs" / "architecture.md").read_text()
+    return DRAWN.format(drawing(top)) not in page
+
+
 def main(top):
     bad = 0
     for root in ["src", *FRONT_ENDS]:
@@ -53,8 +118,19 @@ def main(top):
                 if why:
                     print(f'{path}: "{name}": {why}')
                     bad += 1
+    for group in cycles(edges(top)):
+        print("files that include one another in a circle: " + ", ".join(group))
+        bad += 1
+    if stale_drawing(top):
+        print("docs/architecture.md does not show the dependencies as they are: tools/check_includes.py --graph")
+        bad += 1
     return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()))
+    arguments = [a for a in sys.argv[1:] if a != "--graph"]
+    root = pathlib.Path(arguments[0] if arguments else ".").resolve()
+    if "--graph" in sys.argv:
+        print(drawing(root))
+        sys.exit(0)
+    sys.exit(main(root))
