@@ -114,22 +114,23 @@ typedef struct kv_token {
     int32_t position;
 } kv_token;
 
+/* "s": works on spans (token_op.at of y, token_op.from of x); the others on whole rows. */
 typedef enum token_op_kind {
-    TOKEN_ZERO,        /* y = 0 */
-    TOKEN_EMBED,       /* y = factor * row ids[t] of `rows` */
-    TOKEN_ROPE_ANGLES, /* y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
-    TOKEN_COPY,        /* y = x, whole rows */
-    TOKEN_RMS_NORM,    /* y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), for each span; y may be x */
-    TOKEN_LAYER_NORM,  /* y = (x - mean) / sqrt(variance + eps) * weight + bias, over whole rows; y may be x */
-    TOKEN_ADD,         /* y += factor * x, over whole rows; with `scales` (a buffer of 1 column): factor is scales[t] */
-    TOKEN_SCALE,       /* y *= factor */
-    TOKEN_BIAS,        /* y += weight, over whole rows */
-    TOKEN_CLIP,        /* y = min(max(y, -factor), factor) */
-    TOKEN_SIGMOID,     /* y = 1 / (1 + exp(-y)) */
-    TOKEN_GATE,        /* y *= 1 / (1 + exp(-x)) */
-    TOKEN_GLU,         /* y = glu(x, z), over whole rows; y may be x or z; x is not read where there is no gate */
-    TOKEN_ROPE,        /* the first 2 * angles values of each span turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
-    TOKEN_KV_STORE /* x keys, z values -> the page of kv_tokens[t], at its position; z is not read with value_in_key */
+    TOKEN_ZERO,        /* s  y = 0 */
+    TOKEN_COPY,        /* s  y = x */
+    TOKEN_SCALE,       /* s  y *= factor */
+    TOKEN_CLIP,        /* s  y = min(max(y, -factor), factor) */
+    TOKEN_SIGMOID,     /* s  y = 1 / (1 + exp(-y)) */
+    TOKEN_GATE,        /* s  y *= 1 / (1 + exp(-x)) */
+    TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
+    TOKEN_ROPE,        /* s  the first 2 * angles values of each span of y turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
+    TOKEN_EMBED,       /*    y = factor * row ids[t] of `rows` */
+    TOKEN_ROPE_ANGLES, /*    y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
+    TOKEN_LAYER_NORM,  /*    y = (x - mean) / sqrt(variance + eps) * weight + bias; y may be x */
+    TOKEN_ADD,         /*    y += factor * x; with `scales` (a buffer of 1 column) the factor is scales[t] */
+    TOKEN_BIAS,        /*    y += weight */
+    TOKEN_GLU,         /*    y = glu(x, z); y may be x or z; x is not read where there is no gate */
+    TOKEN_KV_STORE     /*    x keys, z values -> the page of kv_tokens[t]; z is not read with value_in_key */
 } token_op_kind;
 
 /* One operation, done for each token by itself. Fields that a kind does not name are not looked at. */
@@ -138,15 +139,15 @@ typedef struct token_op {
     buffer *y;           /* written (and read where the formula says so) */
     const buffer *x;     /* read */
     buffer *z;           /* read; written by TOKEN_ROPE_ANGLES */
-    spans at;            /* of y, and of x in TOKEN_RMS_NORM unless `from` says otherwise */
-    spans from;          /* of x; dim 0: as `at` */
+    spans at;            /* of y; dim 0: the whole row as one span */
+    spans from;          /* of x, as many and as long; dim 0: as `at` */
     const float *weight; /* a vector of the span's (row's) length */
     const float *bias;   /* of TOKEN_LAYER_NORM, or NULL */
     float factor, eps;
     const buffer *scales;
     const matrix *rows;
     const int32_t *ids, *positions; /* [n] */
-    const int32_t *x_rows;          /* TOKEN_COPY, TOKEN_RMS_NORM: [n] the row of x for each token; NULL: its own */
+    const int32_t *x_rows;          /* of kinds "s": [n] the row of x for each token; NULL: its own */
     rope_pairing pairing;
     glu_config glu;
     kv_shape kv;
@@ -162,7 +163,7 @@ typedef struct linear_call {
     buffer *y;
     const float *bias; /* [rows] or NULL */
     int64_t column;
-    bool *not_finite; /* NULL, or [n], set to true for tokens that have an output which is not a finite number */
+    bool *not_finite; /* NULL, or [n]: set to true for tokens that have an output which is not a finite number */
 } linear_call;
 
 #define LINEAR_CALLS_MAX 4

@@ -1,4 +1,6 @@
 /* cpu_linear.c - matrix products of resident weights, split over threads by outputs. */
+#include <string.h>
+
 #include "compute/cpu.h"
 
 /* Weight rows of one task: a multiple of every kernel's row group. */
@@ -43,13 +45,16 @@ typedef struct linear_loop {
     int64_t first_task[LINEAR_CALLS_MAX + 1];
 } linear_loop;
 
-/* x - x is 0 for finite numbers and NaN for the others. */
+/* The exponent of infinity and NaN is all ones. */
 static bool all_finite(const float *x, int64_t n)
 {
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += x[i] - x[i];
-    return sum == 0;
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bad |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !bad;
 }
 
 static void linear_task(void *ctx, int64_t task, int worker)
@@ -68,7 +73,7 @@ static void linear_task(void *ctx, int64_t task, int worker)
         cpu_add(y + i * job->y->cols, job->bias + first, rows);
     for (int64_t i = 0; job->not_finite && i < n; i++) /* while the outputs are in the nearest cache */
         if (!all_finite(y + i * job->y->cols, rows))
-            job->not_finite[token + i] = true;
+            __atomic_store_n(&job->not_finite[token + i], true, __ATOMIC_RELAXED); /* other tasks may, too */
 }
 
 /* Tokens of a task: all of them, unless a matrix is so small (a router) that threads would find no work. */

@@ -128,39 +128,19 @@ static void rope(const token_op *op, int64_t token)
     }
 }
 
-static void run_one(const compute *c, const token_op *op, int64_t token)
+/* Operations that go through a span number by number. x is NULL where the kind reads none. */
+static void run_span(const token_op *op, float *y, const float *x, int64_t n)
 {
-    const kernel_table *k = c->kernels;
-    float *y = op->y ? cpu_values(op->y, token) : NULL;
-    int64_t n = op->y ? op->y->cols : 0;
     switch (op->kind) {
     case TOKEN_ZERO:
         memset(y, 0, (size_t)n * sizeof *y);
         break;
-    case TOKEN_EMBED:
-        embed(c, op, token, y);
-        break;
-    case TOKEN_ROPE_ANGLES:
-        rope_angles(op, token, y, cpu_values(op->z, token));
-        break;
     case TOKEN_COPY:
-        memcpy(y, cpu_values(op->x, row_of_x(op, token)), (size_t)n * sizeof *y);
-        break;
-    case TOKEN_RMS_NORM:
-        rms_norm(c, op, token);
-        break;
-    case TOKEN_LAYER_NORM:
-        layer_norm(op, token);
-        break;
-    case TOKEN_ADD:
-        k->add_scaled(y, cpu_values(op->x, token), op->scales ? op->scales->values[token] : op->factor, n);
+        memcpy(y, x, (size_t)n * sizeof *y);
         break;
     case TOKEN_SCALE:
         for (int64_t i = 0; i < n; i++)
             y[i] *= op->factor;
-        break;
-    case TOKEN_BIAS:
-        cpu_add(y, op->weight, n);
         break;
     case TOKEN_CLIP:
         for (int64_t i = 0; i < n; i++)
@@ -170,18 +150,61 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
         for (int64_t i = 0; i < n; i++)
             y[i] = sigmoid(y[i]);
         break;
-    case TOKEN_GATE:
+    default: /* TOKEN_GATE */
         for (int64_t i = 0; i < n; i++)
-            y[i] *= sigmoid(cpu_values(op->x, token)[i]);
+            y[i] *= sigmoid(x[i]);
+    }
+}
+
+static void run_spans(const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = op->x ? cpu_values(op->x, row_of_x(op, token)) + from.first : NULL;
+    for (int64_t i = 0; i < at.count; i++)
+        run_span(op, y + i * at.stride, x ? x + i * from.stride : NULL, at.dim);
+}
+
+static void run_one(const compute *c, const token_op *op, int64_t token)
+{
+    float *y = op->y ? cpu_values(op->y, token) : NULL;
+    const float *x = op->x ? cpu_values(op->x, token) : NULL;
+    float *z = op->z ? cpu_values(op->z, token) : NULL;
+    switch (op->kind) {
+    case TOKEN_ZERO:
+    case TOKEN_COPY:
+    case TOKEN_SCALE:
+    case TOKEN_CLIP:
+    case TOKEN_SIGMOID:
+    case TOKEN_GATE:
+        run_spans(op, token);
+        break;
+    case TOKEN_EMBED:
+        embed(c, op, token, y);
+        break;
+    case TOKEN_ROPE_ANGLES:
+        rope_angles(op, token, y, z);
+        break;
+    case TOKEN_RMS_NORM:
+        rms_norm(c, op, token);
+        break;
+    case TOKEN_LAYER_NORM:
+        layer_norm(op, token);
+        break;
+    case TOKEN_ADD:
+        c->kernels->add_scaled(y, x, op->scales ? op->scales->values[token] : op->factor, op->y->cols);
+        break;
+    case TOKEN_BIAS:
+        cpu_add(y, op->weight, op->y->cols);
         break;
     case TOKEN_GLU:
-        cpu_glu(c, &op->glu, op->x ? cpu_values(op->x, token) : NULL, cpu_values(op->z, token), y, n);
+        cpu_glu(c, &op->glu, x, z, y, op->y->cols);
         break;
     case TOKEN_ROPE:
         rope(op, token);
         break;
     case TOKEN_KV_STORE:
-        cpu_kv_store(c, &op->kv, &op->kv_tokens[token], cpu_values(op->x, token), cpu_values(op->z, token));
+        cpu_kv_store(c, &op->kv, &op->kv_tokens[token], x, z);
         break;
     }
 }
