@@ -81,21 +81,15 @@ def cycles(graph):
 
 
 def drawing(top):
-    """The dependencies between folders as text: each folder with those it includes, most includes first."""
-    counts = {}
+    """The dependencies between folders as text: each folder with those it includes, behind all of them."""
+    uses = {folder: set() for folder in SRC}
     for file, targets in edges(top).items():
-        for target in targets:
-            pair = file.parts[0], target.parts[0]
-            if pair[0] != pair[1]:
-                counts[pair] = counts.get(pair, 0) + 1
+        uses[file.parts[0]] |= {target.parts[0] for target in targets} - {file.parts[0]}
     order = []
-    while len(order) < len(SRC):  # a folder stands behind all that it includes
-        order += sorted(f for f in SRC if f not in order and all(b in order for a, b in counts if a == f))
-    lines = []
-    for folder in order:
-        uses = sorted(((n, b) for (a, b), n in counts.items() if a == folder), key=lambda use: (-use[0], use[1]))
-        lines.append(f"{folder:9}" + (" -> " + ", ".join(f"{b} ({n})" for n, b in uses) if uses else ""))
-    return "\n".join(lines)
+    while len(order) < len(SRC):
+        order += sorted(f for f in SRC if f not in order and uses[f] <= set(order))
+    return "\n".join(f"{f:9}" + (" -> " + ", ".join(sorted(uses[f], key=order.index)) if uses[f] else "")
+                     for f in order)
 
 
 def stale_drawing(top):

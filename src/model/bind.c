@@ -219,40 +219,48 @@ static odmoe_status bind_resident(binder *b, const weight_table *table, const we
     return status;
 }
 
-static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int layer, int moe_layer, bool *found)
+/* What a rule finds in one tensor: of one expert, or, -1, of all experts of the layer. */
+static odmoe_status take_expert(binder *b, const expert_rule *rule, int layer, int expert, const tensor_info *t)
 {
-    bool in_gguf = b->files->gguf != NULL;
-    const char *merged = in_gguf ? rule->gguf : rule->hf, *one = in_gguf ? rule->gguf_one : rule->hf_one;
+    expert_table *table = &b->out->experts;
+    int moe_layer = b->config->layer[layer].moe_index;
     expert_tensor like = {.matrix = (uint8_t)rule->role,
                           .in_out = rule->in_out,
                           .interleaved = rule->interleaved,
                           .rows = dim_length(b->config, NULL, layer, rule->rows),
                           .cols = dim_length(b->config, NULL, layer, rule->cols)};
-    const tensor_info *t = find(b, merged, layer, 0);
     odmoe_status status;
-    *found = t || find(b, one, layer, 0);
-    if (!*found)
-        return ODMOE_OK;
-    if (t) {
-        status = expert_table_add_merged(&b->out->experts, moe_layer, &like, t, b->err);
-        return status ? status : use(b, t);
-    }
-    for (int e = 0; e < b->config->router.experts; e++) {
-        t = find(b, one, layer, e);
-        if (!t)
-            return err_set(b->err, ODMOE_ERR_FORMAT,
-                           "%s: layer %d, expert %d: a tensor like its neighbours' is missing", b->files->path, layer,
-                           e);
-        status = expert_table_add_one(&b->out->experts, moe_layer, e, &like, t, b->err);
-        if (!status)
-            status = use(b, t);
-        if (status)
-            return status;
-    }
-    return ODMOE_OK;
+    if (rule->part != PART_WEIGHT)
+        status = expert_table_add_small(table, moe_layer, expert, rule->role, rule->part, rule->interleaved, like.rows,
+                                        t, b->err);
+    else if (expert < 0)
+        status = expert_table_add_merged(table, moe_layer, &like, t, b->err);
+    else
+        status = expert_table_add_one(table, moe_layer, expert, &like, t, b->err);
+    return status ? status : use(b, t);
 }
 
-/* gate and up, or both in one, and down. found: bits of the roles that the layer has. */
+static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int layer, bool *found)
+{
+    bool in_gguf = b->files->gguf != NULL;
+    const char *merged = in_gguf ? rule->gguf : rule->hf, *one = in_gguf ? rule->gguf_one : rule->hf_one;
+    const tensor_info *t = find(b, merged, layer, 0);
+    *found = t || find(b, one, layer, 0);
+    if (t)
+        return take_expert(b, rule, layer, -1, t);
+    odmoe_status status = ODMOE_OK;
+    for (int e = 0; *found && e < b->config->router.experts && !status; e++) {
+        t = find(b, one, layer, e);
+        status = t ? take_expert(b, rule, layer, e, t)
+                   : err_set(b->err, ODMOE_ERR_FORMAT,
+                             "%s: layer %d, expert %d: a tensor like its neighbours' is missing", b->files->path, layer,
+                             e);
+    }
+    return status;
+}
+
+/* gate and up, or both in one, and down; no gate where the activation has none. found: bits of the matrices that the
+ * layer has. */
 static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, unsigned found)
 {
     const unsigned apart = 1u << ODMOE_GATE | 1u << ODMOE_UP, fused = 1u << ODMOE_GATE_UP;
@@ -260,32 +268,30 @@ static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, 
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d has its experts' gate and up both fused and apart",
                        b->files->path, layer);
     unsigned wanted = (found & fused ? fused : apart) | 1u << ODMOE_DOWN;
+    if (!glu_has_gate(&b->config->glu))
+        wanted = 1u << ODMOE_UP | 1u << ODMOE_DOWN;
     for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT; rule++)
-        if (wanted & ~found & 1u << rule->role)
+        if (rule->part == PART_WEIGHT && wanted & ~found & 1u << rule->role)
             return missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
     return ODMOE_OK;
 }
 
 static odmoe_status bind_experts(binder *b, const expert_rule *rules)
 {
-    int moe_layer = 0;
-    for (int l = 0; l < b->config->layers; l++) {
+    odmoe_status status = ODMOE_OK;
+    for (int l = 0; l < b->config->layers && !status; l++) {
+        unsigned matrices = 0;
         if (b->config->layer[l].moe_index < 0)
             continue;
-        unsigned roles = 0;
-        for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT; rule++) {
+        for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT && !status; rule++) {
             bool found;
-            odmoe_status status = bind_layer_experts(b, rule, l, moe_layer, &found);
-            if (status)
-                return status;
-            roles |= (unsigned)found << rule->role;
+            status = bind_layer_experts(b, rule, l, &found);
+            matrices |= (unsigned)(found && rule->part == PART_WEIGHT) << rule->role;
         }
-        odmoe_status status = check_roles(b, rules, l, roles);
-        if (status)
-            return status;
-        moe_layer++;
+        if (!status)
+            status = check_roles(b, rules, l, matrices);
     }
-    return ODMOE_OK;
+    return status;
 }
 
 static int by_address(const void *a, const void *b)

@@ -22,11 +22,13 @@ typedef struct field {
     {FIELD_TYPE_##t, false, offsetof(model_config, name), what, gguf, hf, min, max, fallback},
 #define FIELD_OF_ROUTER(t, name, what, gguf, hf, min, max, fallback) \
     {FIELD_TYPE_##t, false, offsetof(model_config, router.name), what, gguf, hf, min, max, fallback},
+#define FIELD_OF_GLU(t, name, what, gguf, hf, min, max, fallback) \
+    {FIELD_TYPE_##t, false, offsetof(model_config, glu.name), what, gguf, hf, min, max, fallback},
 #define FIELD_OF_LAYER(t, name, what, gguf, hf, min, max, fallback) \
     {FIELD_TYPE_##t, true, offsetof(layer_config, name), what, gguf, hf, min, max, fallback},
 
 static const field fields[FIELD_COUNT] = {
-    MODEL_FIELDS(FIELD_OF_MODEL) ROUTER_FIELDS(FIELD_OF_ROUTER) LAYER_FIELDS(FIELD_OF_LAYER)};
+    MODEL_FIELDS(FIELD_OF_MODEL) ROUTER_FIELDS(FIELD_OF_ROUTER) GLU_FIELDS(FIELD_OF_GLU) LAYER_FIELDS(FIELD_OF_LAYER)};
 
 /* ---- values ---- */
 

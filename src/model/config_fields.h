@@ -53,6 +53,12 @@
     X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                     \
     X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)
 
+/* Numbers of the activation (compute/compute.h), with their place in model_config. */
+#define GLU_FIELDS(X)                                                                                                  \
+    X(float, alpha, "alpha of the clamped activation", NULL, NULL, 0, 1e9, 0)                                          \
+    X(float, limit, "limit of the clamped activation", NULL, "swiglu_limit", 0, 1e9, 0)                                \
+    X(float, offset, "offset of the clamped activation", NULL, NULL, 0, 1e9, 0)
+
 #define LAYER_FIELDS(X)                                                                                                \
     X(int, heads, "number of heads", "attention.head_count", "num_attention_heads", 1, MODEL_HEADS_MAX,                \
       FIELD_REQUIRED)                                                                                                  \
@@ -77,7 +83,7 @@
 
 typedef enum config_field {
 #define FIELD_ENUM(type, name, what, gguf, hf, min, max, fallback) FIELD_##name,
-    MODEL_FIELDS(FIELD_ENUM) ROUTER_FIELDS(FIELD_ENUM) LAYER_FIELDS(FIELD_ENUM)
+    MODEL_FIELDS(FIELD_ENUM) ROUTER_FIELDS(FIELD_ENUM) GLU_FIELDS(FIELD_ENUM) LAYER_FIELDS(FIELD_ENUM)
 #undef FIELD_ENUM
         FIELD_COUNT
 } config_field;

@@ -103,7 +103,9 @@ odmoe_status model_fingerprint(const model *m, uint64_t *out, odmoe_error *err)
     const model_config *c = &m->config;
     uint64_t sum = fnv_number(FNV_START, m->settings.kv);
     fields_visit(c, add_field, &sum);
-    sum = fnv_number(sum, c->router.score);
+    double kinds[] = {c->router.score,           c->router.group_score, c->router.sum_add,     c->router.sum_floor,
+                      c->router.weight_on_input, c->router.own_norm,    c->router.input_scale, c->glu.kind};
+    sum = fnv(sum, kinds, sizeof kinds);
     sum = fnv_shape(sum, c);
     sum = fnv_text(sum, c->family);
     sum = fnv_text(sum, compute_kernels_name(m->settings.kernels));

@@ -170,7 +170,7 @@ static void run_mixer(chunk_run *r)
 
 static void run_ffn(chunk_run *r, const resident *gate, const resident *up, const resident *down, buffer *y)
 {
-    ffn_weights weights = {.gate = gate->w, .up = up->w, .down = down->w, .glu = r->m->shape.glu};
+    ffn_weights weights = {.gate = gate->w, .up = up->w, .down = down->w, .glu = r->m->config.glu};
     r->m->compute.op->ffn(&r->m->compute, &weights, &r->w->ffn, &r->w->norm, y);
 }
 
@@ -203,11 +203,6 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
     m->source.prefetch(m->source.ctx, next, r->w->all_experts, NULL, experts, READ_CERTAIN);
 }
 
-static router_weights router_of(const resident *frame)
-{
-    return (router_weights){.w = &frame[W_ROUTER].w, .vectors = {.selection_bias = frame[W_SELECTION_BIAS].w.data}};
-}
-
 /* The experts of the chunk's tokens, once. False: some sequences have failed. */
 static bool try_experts(chunk_run *r)
 {
@@ -238,7 +233,7 @@ static void run_experts(chunk_run *r)
     model *m = r->m;
     workspace *w = r->w;
     const resident *frame = m->weights.layers[r->layer].frame;
-    router_weights router = router_of(frame);
+    router_weights router = model_router(m, r->layer);
     routing_choice choice = {.topk = w->topk, .topw = w->topw};
     token_op again = norm_op(r, &frame[W_FFN_NORM]);
     for (bool first = true; r->n; first = false) {

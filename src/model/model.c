@@ -103,7 +103,20 @@ experts_shape model_shape(const model *m)
     return (experts_shape){.hidden = m->config.hidden,
                            .ffn = m->config.expert_ffn,
                            .experts = m->config.router.experts,
-                           .top_k = m->config.router.top_k};
+                           .top_k = m->config.router.top_k,
+                           .glu = m->config.glu,
+                           .weight_on_input = m->config.router.weight_on_input};
+}
+
+router_weights model_router(const model *m, int layer)
+{
+    const resident *frame = m->weights.layers[layer].frame;
+    const float *const *scales = (const float *const *)m->residents.scales;
+    return (router_weights){.w = &frame[W_ROUTER].w,
+                            .bias = frame[W_ROUTER_BIAS].w.data,
+                            .scale = frame[W_ROUTER_SCALE].w.data,
+                            .vectors = {.selection_bias = frame[W_SELECTION_BIAS].w.data,
+                                        .expert_scale = scales ? scales[m->config.layer[layer].moe_index] : NULL}};
 }
 
 static void layout(arena *a, model *m)
@@ -178,10 +191,13 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
     if (!status)
         status = weights_load(&m->weights, m->files.tensors, load_step, &m->settings, err);
     if (!status)
+        status = expert_residents_load(&m->weights.experts, m->files.tensors, &m->shape, &m->residents, err);
+    if (!status)
         status = make_workspace(m, err);
     if (!status)
         status = open_store(m, err);
-    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, NULL, &m->work.experts);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases,
+                                      &m->work.experts);
     if (!status) /* now, as the files may be elsewhere when a session is saved */
         status = model_fingerprint(m, &m->fingerprint, err);
     m->peak_anon = sysmem_anonymous("");
@@ -195,6 +211,7 @@ void model_close(model *m)
     mem_pages_free(m->memory, m->memory_bytes);
     session_pool_close(&m->pool);
     session_layout_free(&m->sessions);
+    expert_residents_free(&m->residents);
     weights_free(&m->weights);
     config_free(&m->config);
     files_close(&m->files);

@@ -8,6 +8,7 @@
 #include "model/rope.h"
 #include "model/session_state.h"
 #include "model/workspace.h"
+#include "moe/expert_residents.h"
 
 /* What the options come to. */
 typedef struct model_settings {
@@ -31,6 +32,7 @@ typedef struct model {
     const arch *arch;
     model_config config;
     model_weights weights;
+    expert_residents residents; /* biases and scales of experts */
     char format[16];
     const struct mixer *mixers[MIXERS_MAX]; /* those that its layers have, each once; NULL at the end */
     /* after model_load */
@@ -82,8 +84,9 @@ static inline const resident *model_output(const model *m)
 {
     return m->weights.model[W_OUTPUT].info ? &m->weights.model[W_OUTPUT] : &m->weights.model[W_EMBED];
 }
-/* model_shape - what the layers' experts have in common. */
+/* model_shape - what the layers' experts have in common. model_router - the router of a layer with experts. */
 experts_shape model_shape(const model *m);
+router_weights model_router(const model *m, int layer);
 
 /* ---- session_file.c ---- */
 

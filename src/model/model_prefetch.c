@@ -28,7 +28,7 @@ static lookahead_choice route(void *ctx, int moe_layer, int64_t n)
                      .weight = frame[W_FFN_NORM].w.data,
                      .eps = m->config.rms_eps};
     m->compute.op->tokens(&m->compute, &norm, 1, n);
-    router_weights router = {.w = &frame[W_ROUTER].w, .vectors = {.selection_bias = frame[W_SELECTION_BIAS].w.data}};
+    router_weights router = model_router(m, layer);
     routing_choice choice = {.topk = p->topk, .topw = p->topw};
     routing_run(&m->compute, &m->config.router, &router, &p->routing, &p->norm, &choice);
     return (lookahead_choice){p->topk, m->compute.op->read(&m->compute, &p->routing.logits)};

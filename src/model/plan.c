@@ -95,6 +95,8 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     experts_shape shape = model_shape(m);
     compute c = compute_cpu(s->kernels, s->threads);
     odmoe_status status = check_settings(m, s, err);
+    if (!status)
+        status = expert_residents_check(&m->weights.experts, &shape, err);
     if (!status && (status = expert_tensors_check_all(&m->weights.experts, &c, &shape, err)))
         err_context(err, "%s", m->files.path);
     if (status)
@@ -112,7 +114,7 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->threads = s->threads;
     plan->context =
         s->context ? s->context : (m->config.context < CONTEXT_DEFAULT ? m->config.context : CONTEXT_DEFAULT);
-    plan->resident_bytes = m->weights.bytes;
+    plan->resident_bytes = m->weights.bytes + expert_residents_bytes(&m->weights.experts, &shape);
     bool slides;
     status = kv_bytes_of(m, s, plan, &slides, err);
     if (status)

@@ -19,6 +19,8 @@ typedef enum weight_role {
     W_MIXER_NORM = 0,
     W_FFN_NORM,
     W_ROUTER,
+    W_ROUTER_BIAS,    /* added to the router's logits */
+    W_ROUTER_SCALE,   /* [hidden] of the router's own norm */
     W_SELECTION_BIAS, /* added to the scores for choosing only */
     W_SHARED_GATE,
     W_SHARED_UP,
@@ -74,8 +76,9 @@ typedef struct weight_table {
 typedef struct expert_rule {
     odmoe_role role;
     const char *gguf, *gguf_one, *hf, *hf_one; /* all experts in one tensor (experts, rows, cols), or one by one */
-    weight_dim rows, cols;
+    weight_dim rows, cols; /* of PART_BIAS: rows is its length */
     bool in_out, interleaved;
+    expert_part part; /* PART_WEIGHT unless said: a bias or scale is resident, and may be missing */
 } expert_rule;
 
 /* A resident tensor: where it lies on disk, and, once loaded, in memory. */

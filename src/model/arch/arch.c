@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const arch arch_granitemoe, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
+extern const arch arch_gpt_oss, arch_granitemoe, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
 
-static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe};
+static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe, &arch_gpt_oss};
 
 const arch *arch_at(int i)
 {

@@ -42,6 +42,10 @@ extern const expert_rule arch_experts_mlp[];
 
 /* arch_gguf_common - all numbers that the field lists know, positions, and what follows from tensors. */
 odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config *c, odmoe_error *err);
+/* arch_gguf_windows - which layers slide: attention.sliding_window_pattern, a list (true: slides) or a number n (every
+ * n-th layer sees all positions); missing: `period` as n. The window itself has been read into all layers. */
+odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c,
+                               odmoe_error *err);
 /* arch_gguf_int, arch_gguf_float - an optional number PREFIX.key; missing gives fallback. */
 odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char *key, int64_t max, int fallback,
                            int *out, odmoe_error *err);

@@ -126,6 +126,28 @@ static odmoe_status gguf_causal(const model_files *f, const char *prefix, odmoe_
     return status;
 }
 
+odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c, odmoe_error *err)
+{
+    char key[128];
+    gguf_type type;
+    uint64_t n;
+    key_of(key, prefix, "attention.sliding_window_pattern");
+    bool list = gguf_has(f->gguf, key) && !gguf_get_array(f->gguf, key, &type, &n, NULL);
+    odmoe_status status = list ? ODMOE_OK : arch_gguf_int(f, prefix, "attention.sliding_window_pattern",
+                                                          MODEL_LAYERS_MAX, period, &period, err);
+    if (!status && list && n != (uint64_t)c->layers)
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
+                         (unsigned long long)n, c->layers);
+    for (int l = 0; l < c->layers && !status; l++) {
+        int64_t slides = period > 0 && (l + 1) % period != 0;
+        if (list)
+            status = gguf_array_int(f->gguf, key, (uint64_t)l, &slides, err);
+        if (!slides)
+            c->layer[l].window = 0;
+    }
+    return status;
+}
+
 static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_error *err)
 {
     const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");

@@ -48,6 +48,12 @@ const weight_rule attention_qk_norm[] = {
     WEIGHTS_END,
 };
 
+const weight_rule attention_sinks[] = {
+    {ATTENTION_SINKS, IN_ALL_LAYERS, "blk.%d.attn_sinks.weight", "model.layers.%d.self_attn.sinks", DIM_VECTOR,
+     DIM_HEADS, false},
+    WEIGHTS_END,
+};
+
 static int64_t q_dim(const layer_config *l)
 {
     return (int64_t)l->heads * l->key_dim;
@@ -84,6 +90,8 @@ static int64_t dim(const model_config *c, int layer, int which)
         return c->norm_heads ? l->key_dim : q_dim(l);
     case DIM_K_NORM:
         return c->norm_heads ? l->key_dim : k_dim(l);
+    case DIM_HEADS:
+        return l->heads;
     }
     return 0;
 }
@@ -250,6 +258,7 @@ static void forward(const mixer_call *call)
                              .tokens = call->tokens,
                              .window = l->window,
                              .scale = scale > 0 ? scale : 1.0f / sqrtf((float)l->key_dim),
+                             .sinks = call->weights[ATTENTION_SINKS].w.data,
                              .work = &w->attend};
     call->c->op->attention(call->c, &attend, call->n);
     linear_call output = {&call->weights[ATTENTION_O].w, &w->out, call->out, .bias = bias(call, ATTENTION_O_BIAS)};

@@ -16,6 +16,7 @@ typedef enum attention_role {
     ATTENTION_O_BIAS,
     ATTENTION_Q_NORM,
     ATTENTION_K_NORM,
+    ATTENTION_SINKS, /* a logit for each head, with no value */
     ATTENTION_ROLES
 } attention_role;
 
@@ -25,13 +26,15 @@ typedef enum attention_dim {
     DIM_V,
     DIM_ATTENTION_OUT, /* all heads' values side by side */
     DIM_Q_NORM,        /* one head, or all of them: norm_heads */
-    DIM_K_NORM
+    DIM_K_NORM,
+    DIM_HEADS
 } attention_dim;
 
 extern const weight_rule attention_weights[];     /* q, k, v, o; or q, k and v in one */
 extern const weight_rule attention_qkv_biases[];  /* where the configuration allows them */
 extern const weight_rule attention_out_bias[];    /* the same for o */
 extern const weight_rule attention_qk_norm[];
+extern const weight_rule attention_sinks[];
 
 extern const mixer mixer_attention;
 
