@@ -91,7 +91,7 @@ typedef struct backward {
     float *dw;          /* [n, top_k] gradients of the weights */
     float *dlogits;     /* [n, experts] */
     float *dlogits_t;   /* [experts, n] */
-    float *token_loss;    /* [experts] what aux adds to the gradient of each token's probabilities */
+    float *token_loss;  /* [experts] what aux adds to the gradient of each token's probabilities */
     float *probs;       /* [threads, experts] scratch */
     float *x, *dy;      /* [GROUP_PAIRS, hidden] of one expert's pairs; dy times the weight, once d is known */
     float *gate, *up;   /* [GROUP_PAIRS, ffn] products, then their gradients */
@@ -219,7 +219,8 @@ static void run_group(backward *b)
         matrix m = both_ways(b, in[i]);
         product_backward(c, &m, from[i], b->n_pairs, b->dx);
         for (int64_t r = 0; r < b->n_pairs; r++)
-            host_add_scaled(c->kernels, b->g->dx + b->pairs.token[b->pair + r] * b->hidden, b->dx + r * b->hidden, 1, b->hidden);
+            host_add_scaled(c->kernels, b->g->dx + b->pairs.token[b->pair + r] * b->hidden, b->dx + r * b->hidden, 1,
+                            b->hidden);
     }
 }
 
