@@ -39,7 +39,7 @@ typedef struct odmoe_matrix {
 #define ODMOE_MATRICES_MAX 8
 /* An expert that a source lends. */
 typedef struct odmoe_expert {
-    int32_t layer, expert; /* expert < 0: the batch is through */
+    int32_t layer, expert; /* expert < 0: all experts of the batch have been lent */
     int32_t n;
     odmoe_matrix matrix[ODMOE_MATRICES_MAX];
     int64_t own; /* the source's: it gets the struct back in release */
@@ -122,12 +122,12 @@ ODMOE_API uint64_t odmoe_source_floor(const odmoe_source *source);
 ODMOE_API const char *odmoe_source_io(const odmoe_source *source); /* the back end in use */
 
 /* A predictor: sees what the router saw, and guesses what the next layer will ask for. It runs on a thread of its
- * own beside the layer: one that errs, is slow or hangs costs speed, never the result; whoever frees the layer waits
+ * own beside the layer: one that fails, is slow or hangs costs speed, never the result; freeing the layer waits
  * for a call under way. What it names is held against what the next layer then chooses, by rank: ranks that are seldom
  * right (below 60% of what would have to be read) read nothing until they are right again. */
 typedef struct odmoe_observation {
     size_t size;
-    int64_t n;           /* rows, the last of the call, at most 64 */
+    int64_t n;           /* tokens, the last of the call, at most 64 */
     const float *x;      /* [n, hidden] what the router saw */
     const int32_t *topk; /* [n, top_k] what it chose, and the weights */
     const float *topw;
@@ -136,7 +136,7 @@ typedef struct odmoe_observation {
 typedef struct odmoe_predictor {
     size_t size;
     void *ctx;
-    odmoe_status (*observe)(void *ctx, int32_t layer, const odmoe_observation *rows, odmoe_error *err);
+    odmoe_status (*observe)(void *ctx, int32_t layer, const odmoe_observation *tokens, odmoe_error *err);
     /* Up to `capacity` experts of next_layer with scores, any order. Ids that don't exist are skipped. */
     odmoe_status (*predict)(void *ctx, int32_t next_layer, int32_t *experts, float *scores, int32_t capacity,
                             int32_t *n, odmoe_error *err);
@@ -190,9 +190,9 @@ typedef struct odmoe_layer_options {
     size_t size;
     int32_t layers; /* 1 */
     int32_t hidden, ffn, experts, top_k;
-    odmoe_router router;            /* softmax, renormalised, scale 1 */
-    odmoe_glu activation;           /* ODMOE_SWIGLU; gradients exist for this one only */
-    const float *const *weights;    /* [layers] router matrices [experts, hidden]; the matrices are borrowed, and may
+    odmoe_router router;         /* softmax, renormalised, scale 1 */
+    odmoe_glu activation;        /* ODMOE_SWIGLU; gradients exist for this one only */
+    const float *const *weights; /* [layers] router matrices [experts, hidden]; the matrices are borrowed, and may
                                     change between calls */
     /* Each NULL, or [layers] of [experts] or NULL; borrowed, and may change between calls. */
     const float *const *linear_bias;    /* added to the router's logits */
@@ -201,12 +201,12 @@ typedef struct odmoe_layer_options {
     /* Biases of the experts' products, each NULL, or [layers] of arrays or NULL; borrowed as above. */
     const float *const *gate_bias, *const *up_bias; /* [experts, ffn] */
     const float *const *down_bias;                  /* [experts, hidden] */
-    const odmoe_source_ops *source; /* copied; what its ctx is stays borrowed */
-    const odmoe_predictor *predictor; /* NULL, or copied */
-    int32_t prefetch;                 /* experts of the next layer to read ahead, at most; 0: 2 * top_k */
-    int32_t threads;                  /* 0: physical cores */
-    const char *kernels;              /* as in odmoe_options */
-    uint64_t activation_bytes;        /* workspace; more rows than fit go through in chunks; 0: 256 MiB */
+    const odmoe_source_ops *source;                 /* copied; what its ctx is stays borrowed */
+    const odmoe_predictor *predictor;               /* NULL, or copied */
+    int32_t prefetch;                               /* experts of the next layer to read ahead, at most; 0: 2 * top_k */
+    int32_t threads;                                /* 0: physical cores */
+    const char *kernels;                            /* as in odmoe_options */
+    uint64_t activation_bytes; /* workspace; more tokens than fit go through in chunks; 0: 256 MiB */
 } odmoe_layer_options;
 
 typedef struct odmoe_layer odmoe_layer;
@@ -235,12 +235,12 @@ ODMOE_API odmoe_status odmoe_expert_predictor_load(odmoe_expert_predictor *predi
 
 ODMOE_API void odmoe_layer_options_init(odmoe_layer_options *options);
 /* odmoe_layer_create - ERR_RANGE or ERR_ARG names what makes no sense; ERR_BUDGET: activation_bytes is too small for
- * one row, with the figure; ERR_UNSUPPORTED: kernels, activation or types; ERR_MEMORY. */
+ * one token, with the figure; ERR_UNSUPPORTED: kernels, activation or types; ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_layer_create(const odmoe_layer_options *options, odmoe_layer **layer, odmoe_error *err);
 ODMOE_API void odmoe_layer_free(odmoe_layer *layer);
-ODMOE_API int64_t odmoe_layer_chunk(const odmoe_layer *layer); /* rows that go through together */
+ODMOE_API int64_t odmoe_layer_chunk(const odmoe_layer *layer); /* tokens that go through together */
 
-/* How evenly rows went to experts: f_i = slots of expert i / rows, P_i = mean router probability (sigmoid scores are
+/* How evenly tokens went to experts: f_i = choices of expert i / tokens, P_i = mean router probability (scores that are no softmax are
  * divided by their sum). A balance of its own for each layer gives the loss per layer; one balance for all layers gives
  * the loss over concatenated layers, as Hugging Face computes it. */
 typedef struct odmoe_balance odmoe_balance;
@@ -248,7 +248,7 @@ ODMOE_API odmoe_status odmoe_balance_create(int32_t experts, odmoe_balance **bal
 ODMOE_API void odmoe_balance_free(odmoe_balance *balance);
 ODMOE_API void odmoe_balance_reset(odmoe_balance *balance);
 /* odmoe_balance_loss - E * sum_i f_i * P_i: top_k when balanced, E for a collapsed top-1. With mean_normalised divided
- * by the slots a row has: 1 when balanced. 0 without rows. */
+ * by the choices of a token: 1 when balanced. 0 without tokens. */
 ODMOE_API double odmoe_balance_loss(const odmoe_balance *balance, int mean_normalised);
 /* odmoe_balance_update_bias - DeepSeek-V3's balancing without a loss: bias[i] += rate for experts below the mean load,
  * -= rate above it. bias [experts]. */
@@ -261,30 +261,30 @@ typedef struct odmoe_routing {
     float *logits, *probs;  /* [n, experts] */
     int32_t *topk;          /* [n, top_k] by falling score */
     float *topw;            /* [n, top_k] */
-    odmoe_balance *balance; /* this call's rows are added to it */
+    odmoe_balance *balance; /* this call's tokens are added to it */
     double aux, z;          /* out: E * sum f_i P_i, and mean(logsumexp(logits)^2), of this call */
 } odmoe_routing;
 ODMOE_API void odmoe_routing_init(odmoe_routing *routing);
 
 /* odmoe_layer_forward - one layer: y [n, hidden] from x [n, hidden], n >= 1. routing may be NULL. y may not overlap x.
- * Result   a row's depends on that row alone, not on chunks, threads, cache or I/O.
- * Cost     each needed expert is fetched once per chunk. After the router has spoken the predictor is told, and the
- *          next layer's experts are read ahead while this one computes; past the last layer nobody is asked.
+ * Result   a token's depends on that token alone, not on chunks, threads, cache or I/O.
+ * Cost     each needed expert is fetched once per chunk. After routing the predictor is told, and the
+ *          next layer's experts are prefetched while this one computes; after the last layer nothing is.
  * Memory   allocates nothing.
- * Errors   ERR_RANGE; ERR_ARG: y overlaps x; the source's: y is undefined then; the layer may be used again.
+ * Errors   ERR_RANGE, also for a router logit that is not finite (the message names the token); ERR_ARG: y overlaps x; the source's: y is undefined then; the layer may be used again.
  * Threads  any; calls are serialised inside. */
 ODMOE_API odmoe_status odmoe_layer_forward(odmoe_layer *layer, int32_t index, const float *x, int64_t n, float *y,
                                            odmoe_routing *routing, odmoe_error *err);
 /* odmoe_layer_forward_stack - all layers, each added to its input: h = x; h += layer_l(h); y = h. y may not overlap
- * x (ERR_ARG). routing: NULL, or [layers] of pointers, NULL or one layer's. Memory: keeps room for n rows of its own.
+ * x (ERR_ARG). routing: NULL, or [layers] of pointers, NULL or one layer's. Memory: keeps room for n tokens of its own.
  */
 ODMOE_API odmoe_status odmoe_layer_forward_stack(odmoe_layer *layer, const float *x, int64_t n, float *y,
                                                  odmoe_routing *const *routing, odmoe_error *err);
 
 /* Telemetry of one layer, always on. */
 typedef struct odmoe_layer_stats {
-    size_t size; /* set by the caller */
-    uint64_t rows, calls;
+    size_t size;                  /* set by the caller */
+    uint64_t rows, calls;         /* rows: tokens */
     uint64_t selections;          /* rows * top_k */
     double imbalance;             /* 1 + std / mean of the counts over all experts; 1 is perfect */
     double max_violation;         /* max / mean - 1 */

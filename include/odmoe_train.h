@@ -38,8 +38,8 @@ typedef struct odmoe_backward {
     float aux_coef;               /* the loss that is differentiated: ... + aux_coef * aux + z_coef * z */
     float z_coef;                 /* z = mean(logsumexp(logits)^2) */
     int32_t aux_normalised;       /* aux divided by top_k */
-    const odmoe_balance *balance; /* rows over which aux is taken (several calls, or all layers); NULL: this call's */
-    /* Called once for each expert that had rows, ascending: its gradients, f32, in the shapes, orientation and order of
+    const odmoe_balance *balance; /* tokens over which aux is taken (several calls, or all layers); NULL: this call's */
+    /* Called once for each expert that had tokens, ascending: its gradients, f32, in the shapes, orientation and order of
      * its matrices; a flat array's are one flat array in the same order. Valid during the call. Not ODMOE_OK ends
      * backward with that status. NULL: they are not computed. */
     odmoe_status (*on_expert)(void *user, const odmoe_expert *gradient, odmoe_error *err);
@@ -49,8 +49,8 @@ typedef struct odmoe_backward {
 ODMOE_API void odmoe_backward_init(odmoe_backward *backward);
 
 /* odmoe_layer_backward - of the call that the tape recorded with this layer.
- * Cost     fetches each expert that had rows once; about twice forward's arithmetic, three times when it recomputes.
- * Memory   allocates (and frees) one expert's gradients and groups of rows; experts * n * 2 floats for the router.
+ * Cost     fetches each expert that had tokens once; about twice forward's arithmetic, three times when it recomputes.
+ * Memory   allocates (and frees) one expert's gradients and groups of tokens; experts * n * 2 floats for the router.
  * Errors   ERR_STATE: nothing was recorded with this layer; ERR_MEMORY; the source's and on_expert's. */
 ODMOE_API odmoe_status odmoe_layer_backward(odmoe_layer *layer, const odmoe_tape *tape, const odmoe_backward *backward,
                                             odmoe_error *err);

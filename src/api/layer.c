@@ -192,7 +192,7 @@ void odmoe_routing_init(odmoe_routing *routing)
 static odmoe_status check_call(const odmoe_layer *layer, int32_t index, int64_t n, odmoe_error *err)
 {
     odmoe_status status = check_range("layer", index, 0, layer->m.layers - 1, err);
-    return status ? status : check_range("rows", n, 1, INT64_MAX / layer->m.shape.hidden / 8, err);
+    return status ? status : check_range("tokens", n, 1, INT64_MAX / layer->m.shape.hidden / 8, err);
 }
 
 /* y is cleared before x has been read to the end: sharing so much as one number gives nonsense. */

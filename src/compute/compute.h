@@ -63,7 +63,7 @@ static inline dtype_set dtype_bit(dtype t)
  * the buffer is written again. */
 typedef struct buffer {
     int64_t cols;
-    int64_t n; /* tokens that it holds: set by whoever writes it */
+    int64_t n; /* tokens that it holds: set by each write */
     /* the implementation's own */
     float *values;                /* [room, cols] */
     void *format[BUFFER_FORMATS]; /* quantised rows; NULL: no room was asked for */

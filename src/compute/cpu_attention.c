@@ -15,7 +15,7 @@ static_assert(KV_PAGE == ATTEND_BLOCK, "kernels attend page by page");
  * on it. With 4 heads to a key/value head, 32 tokens are the 128 queries that a kernel takes at once. */
 #define TILE_TOKENS 32
 #define TILE_HEADS 64    /* query heads of one key/value head that go together; more go in turns */
-#define TASKS_A_THREAD 4 /* at least so many where there are tokens enough: tiles take unequal time */
+#define TASKS_A_THREAD 4 /* at least, if there are tokens enough: tiles take unequal time */
 
 /* Scratch of one thread; all arrays have a place for each query of a tile. */
 typedef struct tile_scratch {

@@ -7,14 +7,14 @@
 #include "base/mem.h"
 #include "compute/gradient_products.h"
 
-#define GROUP_ROWS 512 /* rows of one expert at a time: bounds the workspace */
+#define GROUP_PAIRS 512 /* pairs of one expert at a time: bounds the workspace */
 
 /* ---- the tape ---- */
 
 odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, int64_t n, layer_outputs *out,
                         odmoe_error *err)
 {
-    size_t rows = (size_t)n, pairs = rows * (size_t)m->router.top_k, ffn = (size_t)m->shape.ffn;
+    size_t tokens = (size_t)n, pairs = tokens * (size_t)m->router.top_k, ffn = (size_t)m->shape.ffn;
     const char *what = "a tape";
     t->n = 0;
     if (m->shape.glu.kind != ODMOE_SWIGLU || m->router.weight_on_input || m->biases)
@@ -22,10 +22,10 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
                        "gradients exist for the activation ODMOE_SWIGLU without biases, with weights on the experts' "
                        "outputs; use odmoe_layer_forward");
     if (n > INT32_MAX / m->router.top_k) /* backward groups all pairs at once, counted in 32 bits */
-        return err_set(err, ODMOE_ERR_RANGE, "%lld rows: a tape takes at most %d", (long long)n,
+        return err_set(err, ODMOE_ERR_RANGE, "%lld tokens: a tape takes at most %d", (long long)n,
                        INT32_MAX / m->router.top_k);
     odmoe_status status =
-        mem_grow((void **)&t->logits, &t->logits_room, rows * (size_t)m->router.experts, sizeof(float), what, err);
+        mem_grow((void **)&t->logits, &t->logits_room, tokens * (size_t)m->router.experts, sizeof(float), what, err);
     if (!status)
         status = mem_grow((void **)&t->topk, &t->topk_room, pairs, sizeof *t->topk, what, err);
     if (!status)
@@ -61,9 +61,9 @@ bool tape_is_of(const layer_tape *t, const moe_layer *m)
 
 void tape_copy(const layer_tape *t, float *logits, int32_t *topk, float *topw)
 {
-    size_t rows = (size_t)t->n, pairs = rows * (size_t)t->m->router.top_k;
+    size_t tokens = (size_t)t->n, pairs = tokens * (size_t)t->m->router.top_k;
     if (logits)
-        memcpy(logits, t->logits, rows * (size_t)t->m->router.experts * sizeof *logits);
+        memcpy(logits, t->logits, tokens * (size_t)t->m->router.experts * sizeof *logits);
     if (topk)
         memcpy(topk, t->topk, pairs * sizeof *topk);
     if (topw)
@@ -91,19 +91,19 @@ typedef struct backward {
     float *dw;          /* [n, top_k] gradients of the weights */
     float *dlogits;     /* [n, experts] */
     float *dlogits_t;   /* [experts, n] */
-    float *row_loss;    /* [experts] what aux adds to each row's probabilities */
+    float *token_loss;  /* [experts] what aux adds to the gradient of each token's probabilities */
     float *probs;       /* [threads, experts] scratch */
-    float *x, *dy;      /* [GROUP_ROWS, hidden] rows of one expert; dy times the weight, once d is known */
-    float *gate, *up;   /* [GROUP_ROWS, ffn] products, then their gradients */
-    float *h, *d;       /* [GROUP_ROWS, ffn] */
-    float *dx;          /* [GROUP_ROWS, hidden] */
-    float *transposed;  /* [GROUP_ROWS * max(hidden, ffn)] */
+    float *x, *dy;      /* [GROUP_PAIRS, hidden] of one expert's pairs; dy times the weight, once d is known */
+    float *gate, *up;   /* [GROUP_PAIRS, ffn] products, then their gradients */
+    float *h, *d;       /* [GROUP_PAIRS, ffn] */
+    float *dx;          /* [GROUP_PAIRS, hidden] */
+    float *transposed;  /* [GROUP_PAIRS * max(hidden, ffn)] */
     float *plain;       /* [hidden * ffn] a quantised matrix in f32 */
     float *gradients;   /* [3 * hidden * ffn] of the expert */
     float *block;       /* [threads][PRODUCT_ROWS, max(hidden, 2 ffn)] */
     const pinned_expert *view;
     expert_weights m_of, grad_of; /* the expert's weights and their gradients */
-    int64_t pair, rows;           /* the group */
+    int64_t pair, n_pairs;        /* the group */
     bool fresh;                   /* the expert's first group: gradients are set, not added to */
 } backward;
 
@@ -116,16 +116,16 @@ static void layout(arena *a, backward *b)
     b->dw = arena_take(a, n * k, f);
     b->dlogits = arena_take(a, n * experts, f);
     b->dlogits_t = arena_take(a, n * experts, f);
-    b->row_loss = arena_take(a, experts, f);
+    b->token_loss = arena_take(a, experts, f);
     b->probs = arena_take(a, threads * experts, 2 * f);
-    b->x = arena_take(a, GROUP_ROWS * hidden, f);
-    b->dy = arena_take(a, GROUP_ROWS * hidden, f);
-    b->gate = arena_take(a, GROUP_ROWS * ffn, f);
-    b->up = arena_take(a, GROUP_ROWS * ffn, f);
-    b->h = arena_take(a, GROUP_ROWS * ffn, f);
-    b->d = arena_take(a, GROUP_ROWS * ffn, f);
-    b->dx = arena_take(a, GROUP_ROWS * hidden, f);
-    b->transposed = arena_take(a, GROUP_ROWS * wide, f);
+    b->x = arena_take(a, GROUP_PAIRS * hidden, f);
+    b->dy = arena_take(a, GROUP_PAIRS * hidden, f);
+    b->gate = arena_take(a, GROUP_PAIRS * ffn, f);
+    b->up = arena_take(a, GROUP_PAIRS * ffn, f);
+    b->h = arena_take(a, GROUP_PAIRS * ffn, f);
+    b->d = arena_take(a, GROUP_PAIRS * ffn, f);
+    b->dx = arena_take(a, GROUP_PAIRS * hidden, f);
+    b->transposed = arena_take(a, GROUP_PAIRS * wide, f);
     b->plain = arena_take(a, hidden * ffn, f);
     b->gradients = b->g->on_expert ? arena_take(a, 3 * hidden * ffn, f) : NULL;
     b->block = arena_take(a, threads * PRODUCT_ROWS, wide * f);
@@ -133,13 +133,13 @@ static void layout(arena *a, backward *b)
 
 /* ---- one expert ---- */
 
-static void gather_rows(const backward *b)
+static void gather_pairs(const backward *b)
 {
-    const int32_t *rows = b->pairs.token + b->pair;
+    const int32_t *tokens = b->pairs.token + b->pair;
     size_t bytes = (size_t)b->hidden * sizeof(float);
-    for (int64_t i = 0; i < b->rows; i++) {
-        memcpy(b->x + i * b->hidden, b->t->x + rows[i] * b->hidden, bytes);
-        memcpy(b->dy + i * b->hidden, b->g->dy + rows[i] * b->hidden, bytes);
+    for (int64_t i = 0; i < b->n_pairs; i++) {
+        memcpy(b->x + i * b->hidden, b->t->x + tokens[i] * b->hidden, bytes);
+        memcpy(b->dy + i * b->hidden, b->g->dy + tokens[i] * b->hidden, bytes);
     }
 }
 
@@ -160,20 +160,20 @@ static void products_again(backward *b)
     const compute *c = &b->m->compute;
     if (b->t->keep) {
         size_t bytes = (size_t)b->ffn * sizeof(float);
-        for (int64_t i = 0; i < b->rows; i++) {
+        for (int64_t i = 0; i < b->n_pairs; i++) {
             memcpy(b->gate + i * b->ffn, b->t->gate + pair_of(b, i) * b->ffn, bytes);
             memcpy(b->up + i * b->ffn, b->t->up + pair_of(b, i) * b->ffn, bytes);
         }
         return;
     }
     matrix gate = both_ways(b, &b->m_of.gate);
-    product_forward(c, &gate, b->x, b->rows, b->gate);
+    product_forward(c, &gate, b->x, b->n_pairs, b->gate);
     matrix up = both_ways(b, &b->m_of.up);
-    product_forward(c, &up, b->x, b->rows, b->up);
+    product_forward(c, &up, b->x, b->n_pairs, b->up);
 }
 
-/* From gate, up and d = W2' dy of one row to dw, h, and in place the gradients of gate and up. dy becomes w dy. */
-static void swiglu_row(void *ctx, int64_t i, int worker)
+/* From gate, up and d = W2' dy of one pair to dw, h, and in place the gradients of gate and up. dy becomes w dy. */
+static void swiglu_pair(void *ctx, int64_t i, int worker)
 {
     const backward *b = ctx;
     float *gate = b->gate + i * b->ffn, *up = b->up + i * b->ffn, *h = b->h + i * b->ffn, *dy = b->dy + i * b->hidden;
@@ -194,20 +194,20 @@ static void swiglu_row(void *ctx, int64_t i, int worker)
         dy[j] *= w;
 }
 
-/* The gradient of one matrix, (outs x ins): sum over the group's rows of out' in. */
+/* The gradient of one matrix, (outs x ins): sum over the group's pairs of out' in. */
 static void add_gradient(backward *b, const matrix *m, const float *out, const float *in)
 {
-    product_gradient(&b->m->compute, m, out, in, b->rows, !b->fresh, b->transposed, b->block);
+    product_gradient(&b->m->compute, m, out, in, b->n_pairs, !b->fresh, b->transposed, b->block);
 }
 
 static void run_group(backward *b)
 {
     const compute *c = &b->m->compute;
-    gather_rows(b);
+    gather_pairs(b);
     products_again(b);
     matrix down = both_ways(b, &b->m_of.down);
-    product_backward(c, &down, b->dy, b->rows, b->d);
-    host_for_tokens(c, b->rows, swiglu_row, b);
+    product_backward(c, &down, b->dy, b->n_pairs, b->d);
+    host_for_tokens(c, b->n_pairs, swiglu_pair, b);
     if (b->g->on_expert) {
         add_gradient(b, &b->grad_of.down, b->dy, b->h);
         add_gradient(b, &b->grad_of.gate, b->gate, b->x);
@@ -217,9 +217,10 @@ static void run_group(backward *b)
     const float *from[] = {b->gate, b->up};
     for (int i = 0; i < 2 && b->g->dx; i++) {
         matrix m = both_ways(b, in[i]);
-        product_backward(c, &m, from[i], b->rows, b->dx);
-        for (int64_t r = 0; r < b->rows; r++)
-            host_add_scaled(c->kernels, b->g->dx + b->pairs.token[b->pair + r] * b->hidden, b->dx + r * b->hidden, 1, b->hidden);
+        product_backward(c, &m, from[i], b->n_pairs, b->dx);
+        for (int64_t r = 0; r < b->n_pairs; r++)
+            host_add_scaled(c->kernels, b->g->dx + b->pairs.token[b->pair + r] * b->hidden, b->dx + r * b->hidden, 1,
+                            b->hidden);
     }
 }
 
@@ -260,8 +261,8 @@ static odmoe_status run_expert(backward *b, odmoe_error *err)
     }
     int64_t last = b->pairs.offsets[expert + 1];
     b->fresh = true;
-    for (b->pair = b->pairs.offsets[expert]; b->pair < last; b->pair += b->rows, b->fresh = false) {
-        b->rows = last - b->pair < GROUP_ROWS ? last - b->pair : GROUP_ROWS;
+    for (b->pair = b->pairs.offsets[expert]; b->pair < last; b->pair += b->n_pairs, b->fresh = false) {
+        b->n_pairs = last - b->pair < GROUP_PAIRS ? last - b->pair : GROUP_PAIRS;
         run_group(b);
     }
     return b->g->on_expert ? b->g->on_expert(b->g->user, of.tensor, &gradients, err) : ODMOE_OK;
@@ -297,12 +298,12 @@ static odmoe_status run_experts(backward *b, odmoe_error *err)
 
 /* ---- the router ---- */
 
-/* Gradient of the scores of one row from those of its weights and of the balance loss. */
-static void score_gradients(const backward *b, int64_t row, const float *scores, float *ds)
+/* The gradient of one token's scores, from those of its weights and of the balance loss. */
+static void score_gradients(const backward *b, int64_t token, const float *scores, float *ds)
 {
     const router_config *r = &b->m->router;
-    const int32_t *topk = b->t->topk + row * r->top_k;
-    const float *dw = b->dw + row * r->top_k;
+    const int32_t *topk = b->t->topk + token * r->top_k;
+    const float *dw = b->dw + token * r->top_k;
     const float *scale = b->m->vectors.expert_scale ? b->m->vectors.expert_scale[b->t->index] : NULL;
     double sum = 0, inner = 0, total = router_score_sum(r, scores);
     for (int k = 0; k < r->top_k; k++) {
@@ -317,9 +318,9 @@ static void score_gradients(const backward *b, int64_t row, const float *scores,
     /* P = s / total: with total the scores' own sum (no softmax), each score moves all probabilities */
     double mean = 0;
     for (int e = 0; e < r->experts && !router_softmax(r) && total > 0; e++)
-        mean += b->row_loss[e] * scores[e] / total;
+        mean += b->token_loss[e] * scores[e] / total;
     for (int e = 0; e < r->experts; e++)
-        ds[e] = total > 0 ? (float)((b->row_loss[e] - mean) / total) : 0.0f;
+        ds[e] = total > 0 ? (float)((b->token_loss[e] - mean) / total) : 0.0f;
     for (int k = 0; k < r->top_k; k++) {
         double d = (scale ? scale[topk[k]] : 1.0) * dw[k];
         if (router_renormalises(r))
@@ -338,16 +339,16 @@ static float score_slope(const router_config *r, float logit, float score)
     return score > 0 ? (logit >= 0 ? 1 / (1 + e) : e / (1 + e)) / (2 * score) : 0; /* of sqrt(softplus) */
 }
 
-static void router_row(void *ctx, int64_t row, int worker)
+static void router_token(void *ctx, int64_t token, int worker)
 {
     backward *b = ctx;
     const router_config *r = &b->m->router;
     int experts = r->experts;
-    const float *logits = b->t->logits + row * experts;
+    const float *logits = b->t->logits + token * experts;
     float *scores = b->probs + (size_t)worker * 2 * (size_t)experts, *ds = scores + experts;
-    float *out = b->dlogits + row * experts;
+    float *out = b->dlogits + token * experts;
     router_scores(r, logits, scores);
-    score_gradients(b, row, scores, ds);
+    score_gradients(b, token, scores, ds);
     double inner = 0, lse = b->g->z_coef != 0 ? loss_logsumexp(logits, experts) : 0;
     for (int e = 0; e < experts; e++)
         inner += (double)ds[e] * scores[e];
@@ -358,28 +359,28 @@ static void router_row(void *ctx, int64_t row, int worker)
             out[e] = ds[e] * score_slope(r, logits[e], scores[e]);
         if (b->g->z_coef != 0) /* z takes the softmax of the logits, whatever the scores are */
             out[e] += (float)(b->g->z_coef * 2 * lse / (double)b->t->n * exp(logits[e] - lse));
-        b->dlogits_t[e * b->t->n + row] = out[e];
+        b->dlogits_t[e * b->t->n + token] = out[e];
     }
 }
 
-static odmoe_status loss_rows(backward *b, odmoe_error *err)
+static odmoe_status loss_gradients(backward *b, odmoe_error *err)
 {
     const layer_gradients *g = b->g;
     const router_config *r = &b->m->router;
     if (g->aux_coef == 0) {
-        memset(b->row_loss, 0, (size_t)r->experts * sizeof(float));
+        memset(b->token_loss, 0, (size_t)r->experts * sizeof(float));
         return ODMOE_OK;
     }
     balance own = {0};
-    if (!g->balance) { /* f only: the gradient takes P's share as it is */
+    if (!g->balance) { /* only f is needed: the gradient with respect to P does not depend on P */
         odmoe_status status = balance_init(&own, r->experts, err);
         if (status)
             return status;
-        own.rows = b->t->n;
+        own.tokens = b->t->n;
         for (int64_t i = 0; i < b->t->n * r->top_k; i++)
-            own.slots[b->t->topk[i]]++;
+            own.choices[b->t->topk[i]]++;
     }
-    balance_gradient(g->balance ? g->balance : &own, g->aux_normalised, g->aux_coef, b->row_loss);
+    balance_gradient(g->balance ? g->balance : &own, g->aux_normalised, g->aux_coef, b->token_loss);
     balance_clear(&own);
     return ODMOE_OK;
 }
@@ -388,7 +389,7 @@ static void run_router(backward *b)
 {
     const compute *c = &b->m->compute;
     int64_t experts = b->m->router.experts, n = b->t->n;
-    host_for_tokens(c, n, router_row, b);
+    host_for_tokens(c, n, router_token, b);
     if (b->g->drouter)
         product_sum(c, b->dlogits_t, experts, n, b->t->x, b->hidden, b->g->drouter);
     for (int64_t e = 0; e < experts && b->g->dlinear_bias; e++) {
@@ -398,10 +399,10 @@ static void run_router(backward *b)
         b->g->dlinear_bias[e] = (float)sum;
     }
     matrix router = {.type = DTYPE_F32, .rows = experts, .cols = b->hidden, .data = b->m->weights[b->t->index]};
-    for (int64_t first = 0; first < n && b->g->dx; first += GROUP_ROWS) {
-        int64_t rows = n - first < GROUP_ROWS ? n - first : GROUP_ROWS;
-        product_backward(c, &router, b->dlogits + first * experts, rows, b->dx);
-        host_add_scaled(c->kernels, b->g->dx + first * b->hidden, b->dx, 1, rows * b->hidden);
+    for (int64_t first = 0; first < n && b->g->dx; first += GROUP_PAIRS) {
+        int64_t tokens = n - first < GROUP_PAIRS ? n - first : GROUP_PAIRS;
+        product_backward(c, &router, b->dlogits + first * experts, tokens, b->dx);
+        host_add_scaled(c->kernels, b->g->dx + first * b->hidden, b->dx, 1, tokens * b->hidden);
     }
 }
 
@@ -422,7 +423,7 @@ odmoe_status layer_backward(const layer_tape *t, const layer_gradients *g, odmoe
         memset(g->dx, 0, (size_t)(t->n * b.hidden) * sizeof *g->dx);
     odmoe_status status = run_experts(&b, err);
     if (!status)
-        status = loss_rows(&b, err);
+        status = loss_gradients(&b, err);
     if (!status)
         run_router(&b);
     mem_pages_free(memory, bytes);

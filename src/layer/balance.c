@@ -12,9 +12,9 @@ odmoe_status balance_init(balance *b, int experts, odmoe_error *err)
     if (experts < 1 || experts > ROUTER_EXPERTS_MAX)
         return err_set(err, ODMOE_ERR_RANGE, "%d experts: 1 to %d are possible", experts, ROUTER_EXPERTS_MAX);
     b->experts = experts;
-    b->slots = mem_calloc((size_t)experts, sizeof *b->slots, "the balance of experts", err);
+    b->choices = mem_calloc((size_t)experts, sizeof *b->choices, "the balance of experts", err);
     b->probs = mem_calloc((size_t)experts, sizeof *b->probs, "the balance of experts", err);
-    if (b->slots && b->probs)
+    if (b->choices && b->probs)
         return ODMOE_OK;
     balance_clear(b);
     return ODMOE_ERR_MEMORY;
@@ -22,24 +22,24 @@ odmoe_status balance_init(balance *b, int experts, odmoe_error *err)
 
 void balance_clear(balance *b)
 {
-    free(b->slots);
+    free(b->choices);
     free(b->probs);
     *b = (balance){0};
 }
 
 void balance_reset(balance *b)
 {
-    b->rows = 0;
-    memset(b->slots, 0, (size_t)b->experts * sizeof *b->slots);
+    b->tokens = 0;
+    memset(b->choices, 0, (size_t)b->experts * sizeof *b->choices);
     memset(b->probs, 0, (size_t)b->experts * sizeof *b->probs);
 }
 
 void balance_add(balance *b, const router_config *c, const float *scores, const int32_t *topk, int64_t n)
 {
-    b->rows += n;
+    b->tokens += n;
     for (int64_t i = 0; i < n * c->top_k; i++)
-        b->slots[topk[i]]++;
-    for (int64_t row = 0; row < n; row++, scores += b->experts) {
+        b->choices[topk[i]]++;
+    for (int64_t token = 0; token < n; token++, scores += b->experts) {
         double by = router_score_sum(c, scores);
         for (int e = 0; e < b->experts && by > 0; e++)
             b->probs[e] += scores[e] / by;
@@ -48,46 +48,46 @@ void balance_add(balance *b, const router_config *c, const float *scores, const 
 
 void balance_merge(balance *b, const balance *from)
 {
-    b->rows += from->rows;
+    b->tokens += from->tokens;
     for (int e = 0; e < b->experts; e++) {
-        b->slots[e] += from->slots[e];
+        b->choices[e] += from->choices[e];
         b->probs[e] += from->probs[e];
     }
 }
 
-static double slots_of_row(const balance *b)
+static double choices_of_token(const balance *b)
 {
-    uint64_t slots = 0;
+    uint64_t choices = 0;
     for (int e = 0; e < b->experts; e++)
-        slots += b->slots[e];
-    return (double)slots / (double)b->rows;
+        choices += b->choices[e];
+    return (double)choices / (double)b->tokens;
 }
 
 double balance_loss(const balance *b, bool normalised)
 {
-    double sum = 0, rows = (double)b->rows;
-    if (!b->rows)
+    double sum = 0, tokens = (double)b->tokens;
+    if (!b->tokens)
         return 0;
     for (int e = 0; e < b->experts; e++)
-        sum += (double)b->slots[e] / rows * (b->probs[e] / rows);
+        sum += (double)b->choices[e] / tokens * (b->probs[e] / tokens);
     sum *= b->experts;
-    return normalised ? sum / slots_of_row(b) : sum;
+    return normalised ? sum / choices_of_token(b) : sum;
 }
 
 void balance_gradient(const balance *b, bool normalised, double coef, float *out)
 {
-    double rows = (double)b->rows;
-    if (normalised && b->rows)
-        coef /= slots_of_row(b);
+    double tokens = (double)b->tokens;
+    if (normalised && b->tokens)
+        coef /= choices_of_token(b);
     for (int e = 0; e < b->experts; e++)
-        out[e] = b->rows ? (float)(coef * b->experts * ((double)b->slots[e] / rows) / rows) : 0.0f;
+        out[e] = b->tokens ? (float)(coef * b->experts * ((double)b->choices[e] / tokens) / tokens) : 0.0f;
 }
 
 void balance_update_bias(const balance *b, float rate, float *bias)
 {
-    double mean = b->rows ? slots_of_row(b) * (double)b->rows / b->experts : 0;
+    double mean = b->tokens ? choices_of_token(b) * (double)b->tokens / b->experts : 0;
     for (int e = 0; e < b->experts; e++) {
-        double load = (double)b->slots[e];
+        double load = (double)b->choices[e];
         bias[e] += load < mean ? rate : load > mean ? -rate : 0.0f;
     }
 }

@@ -31,13 +31,13 @@ static size_t bytes_for(const moe_layer *m, int64_t tokens)
     return a.used;
 }
 
-/* As many rows as the budget holds; entries are counted in 32 bits. */
+/* As many tokens as the budget holds; pairs are counted in 32 bits. */
 static odmoe_status choose_chunk(moe_layer *m, const layer_settings *s, odmoe_error *err)
 {
     int64_t low = 1, high = INT32_MAX / m->router.top_k;
     size_t least = bytes_for(m, 1);
     if (least > s->activation_bytes)
-        return err_set(err, ODMOE_ERR_BUDGET, "%llu bytes for activations: one row needs %llu",
+        return err_set(err, ODMOE_ERR_BUDGET, "%llu bytes for activations: one token needs %llu",
                        (unsigned long long)s->activation_bytes, (unsigned long long)least);
     while (low < high) {
         int64_t middle = low + (high - low + 1) / 2;
@@ -160,13 +160,13 @@ typedef struct forward {
     moe_layer *m;
     int index;
     const layer_outputs *out;
-    int64_t first, n; /* the chunk's rows */
+    int64_t first, n; /* the chunk's tokens */
     const float *x;   /* of the chunk */
     float *logits, *probs, *topw;
     int32_t *topk;
 } forward;
 
-/* Where the chunk's rows of an output lie: in the caller's array, or in the workspace. */
+/* Where the chunk's part of an output lies: in the caller's array, or in the workspace. */
 static void *rows_at(void *all, void *work, int64_t first, int64_t columns)
 {
     return all ? (char *)all + first * columns * 4 : work;
@@ -197,8 +197,8 @@ static odmoe_status route(forward *f, odmoe_error *err)
                        f->index, (long long)(f->first + bad));
     if (out->balance)
         balance_add(out->balance, &m->router, f->probs, f->topk, f->n);
-    for (int64_t row = 0; out->z && row < f->n; row++) {
-        double lse = loss_logsumexp(f->logits + row * experts, (int)experts);
+    for (int64_t token = 0; out->z && token < f->n; token++) {
+        double lse = loss_logsumexp(f->logits + token * experts, (int)experts);
         *out->z += lse * lse;
     }
     return ODMOE_OK;

@@ -1,5 +1,5 @@
 /* layer.h - a Mixture-of-Experts layer by itself, or a stack of them: router, grouped experts, telemetry, and a
- * predictor that reads ahead for the next layer. The same router and experts that a model's pass runs. */
+ * predictor whose experts are prefetched for the next layer. The same router and experts that a model runs. */
 #ifndef ODMOE_LAYER_LAYER_H
 #define ODMOE_LAYER_LAYER_H
 
@@ -36,12 +36,12 @@ typedef struct moe_layer {
     const float *const *weights; /* [layers] of [experts, hidden]; borrowed */
     layer_vectors vectors;
     expert_biases *biases; /* [layers], or NULL where no expert has any */
-    int64_t chunk;         /* rows of the workspace */
+    int64_t chunk;         /* tokens of the workspace */
     layer_work work;
     void *memory; /* behind work */
     size_t memory_bytes;
     telemetry *telemetry;        /* [layers] */
-    predictor_thread *predictor; /* NULL: nothing is read ahead */
+    predictor_thread *predictor; /* NULL: nothing is prefetched */
 } moe_layer;
 
 typedef struct layer_settings {
@@ -60,21 +60,22 @@ typedef struct layer_settings {
 } layer_settings;
 
 /* layer_open - what is borrowed stays so until layer_close. ERR_RANGE, ERR_BUDGET (activation_bytes is too small for
- * one row, with the figure), ERR_MEMORY. layer_close takes a zeroed or failed one. */
+ * one token, with the figure), ERR_MEMORY. layer_close takes a zeroed or failed one. */
 odmoe_status layer_open(const layer_settings *s, moe_layer *out, odmoe_error *err);
 void layer_close(moe_layer *m);
 
-/* What a call leaves besides y; each may be NULL. Arrays are for all n rows. */
+/* What a call leaves besides y; each may be NULL. Arrays are for all n tokens. */
 typedef struct layer_outputs {
     float *logits, *probs; /* [n, experts] */
     int32_t *topk;         /* [n, top_k] */
     float *topw;
-    float *keep_gate, *keep_up; /* [n, top_k, ffn] products before silu, both or none */
-    balance *balance;           /* the rows are added, as far as the call comes */
-    double *z;                  /* sum over rows of logsumexp^2 */
+    float *keep_gate, *keep_up; /* [n, top_k, ffn] products before the activation, both or none */
+    balance *balance;           /* the tokens are added, as far as the call comes */
+    double *z;                  /* sum over tokens of logsumexp^2 */
 } layer_outputs;
 
-/* layer_forward - y [n, hidden] of one layer, in chunks. n >= 1, 0 <= index < layers. Errors: the source's. */
+/* layer_forward - y [n, hidden] of one layer, in chunks. n >= 1, 0 <= index < layers. Errors: the
+ * source's; ERR_RANGE names the first token whose router logits are not finite. */
 odmoe_status layer_forward(moe_layer *m, int index, const float *x, int64_t n, float *y, const layer_outputs *out,
                            odmoe_error *err);
 

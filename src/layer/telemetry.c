@@ -27,9 +27,9 @@ void telemetry_reset(telemetry *t)
     memset(t->counts, 0, (size_t)t->experts * sizeof *t->counts);
 }
 
-void telemetry_add(telemetry *t, int64_t rows, const int32_t *counts)
+void telemetry_add(telemetry *t, int64_t n, const int32_t *counts)
 {
-    t->rows += (uint64_t)rows;
+    t->rows += (uint64_t)n;
     for (int e = 0; e < t->experts; e++)
         t->counts[e] += (uint64_t)counts[e];
 }

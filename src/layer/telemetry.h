@@ -14,8 +14,8 @@ typedef struct telemetry {
 odmoe_status telemetry_init(telemetry *t, int experts, odmoe_error *err);
 void telemetry_clear(telemetry *t); /* zeroed is fine */
 void telemetry_reset(telemetry *t);
-/* telemetry_add - a group of rows; counts [experts] of theirs. A call may come in several groups. */
-void telemetry_add(telemetry *t, int64_t rows, const int32_t *counts);
+/* telemetry_add - a chunk of n tokens, and how many of them chose each expert [experts]. */
+void telemetry_add(telemetry *t, int64_t n, const int32_t *counts);
 
 typedef struct telemetry_figures {
     uint64_t selections;

@@ -4,7 +4,7 @@
  *   tokens, choices, weights  ->  one output a (token, expert) pair
  *
  * Outputs are never summed by an executor in an order of its own: the caller adds a token's outputs in ascending expert
- * id (experts.h), so that the bytes do not depend on who computed what, and when. */
+ * id (experts.h), so that the bytes do not depend on where and when each output was computed. */
 #ifndef ODMOE_MOE_EXECUTOR_H
 #define ODMOE_MOE_EXECUTOR_H
 

@@ -22,7 +22,7 @@ typedef struct expert_source {
     void (*cancel)(void *ctx, int layer, read_priority priority);
     /* As store_missing; NULL where the source cannot tell. */
     bool (*missing)(void *ctx, int layer, int expert);
-    /* (token, expert) pairs for the telemetry; NULL where nobody counts. */
+    /* (token, expert) pairs for the telemetry; NULL where they are not counted. */
     void (*note_uses)(void *ctx, int layer, int expert, uint64_t uses);
 } expert_source;
 

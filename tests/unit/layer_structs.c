@@ -252,8 +252,8 @@ static void numbers_that_make_no_sense_are_refused_by_name(void **state)
     float y[H];
     static const int64_t rows[] = {0, -1, INT64_MIN, INT64_MAX};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        says(&f, odmoe_layer_forward(layer, 0, f.x, rows[i], y, NULL, &f.err), ODMOE_ERR_RANGE, "rows");
-        says(&f, odmoe_layer_forward_stack(layer, f.x, rows[i], y, NULL, &f.err), ODMOE_ERR_RANGE, "rows");
+        says(&f, odmoe_layer_forward(layer, 0, f.x, rows[i], y, NULL, &f.err), ODMOE_ERR_RANGE, "tokens");
+        says(&f, odmoe_layer_forward_stack(layer, f.x, rows[i], y, NULL, &f.err), ODMOE_ERR_RANGE, "tokens");
     }
     static const int32_t indices[] = {-1, 1, INT32_MAX};
     odmoe_layer_stats s = {.size = sizeof s};
