@@ -1,8 +1,10 @@
 #include "store/pace.h"
 #include "store/schedule.h"
 
-void pace_read(read_pace *p, uint64_t bytes, uint64_t ns)
+void pace_read(read_pace *p, uint64_t bytes, uint64_t ns, uint64_t in_flight)
 {
+    if (in_flight < SCHEDULE_PACE_FULL)
+        return;
     p->bytes += bytes;
     p->ns += ns;
     if (p->bytes < SCHEDULE_PACE_BYTES || !p->ns)
@@ -30,8 +32,9 @@ uint64_t pace_window(const read_pace *p)
 {
     if (p->rate <= 0)
         return SCHEDULE_WINDOW_FIRST;
-    double bytes = p->rate * p->gap_ns;
-    return bytes < SCHEDULE_WINDOW_MIN   ? SCHEDULE_WINDOW_MIN
+    double ns = p->gap_ns * SCHEDULE_GAP_SHARE;
+    double bytes = p->rate * (ns > SCHEDULE_TURN_NS ? ns : SCHEDULE_TURN_NS);
+    return bytes < SCHEDULE_PART_BYTES   ? SCHEDULE_PART_BYTES
            : bytes > SCHEDULE_WINDOW_MAX ? SCHEDULE_WINDOW_MAX
                                          : (uint64_t)bytes;
 }

@@ -4,7 +4,7 @@
  *   |--- demands in flight ---|---- gap: computing, attention ----|
  *
  * A speculative read that is in flight when a fetch begins delays the fetch's demands, so no more is in flight than the
- * disk reads in a gap. Times are those of store_now_ns. No lock: the store's. */
+ * disk reads in a part of the gap. Times are those of store_now_ns. No lock: the store's. */
 #ifndef ODMOE_STORE_PACE_H
 #define ODMOE_STORE_PACE_H
 
@@ -12,14 +12,15 @@
 #include <stdint.h>
 
 typedef struct read_pace {
-    double rate;        /* bytes a ns while reads are in flight, a mean of the latest; 0: unknown */
+    double rate;        /* bytes a ns while the disk has enough to do, a mean of the latest; 0: unknown */
     uint64_t bytes, ns; /* of the measurement under way */
     double gap_ns;      /* mean of the latest gaps */
     uint64_t gap_since; /* the gap under way; 0: none */
 } read_pace;
 
-/* pace_read - `bytes` have arrived in `ns` during which reads were in flight. */
-void pace_read(read_pace *p, uint64_t bytes, uint64_t ns);
+/* pace_read - `bytes` have arrived in `ns`, at whose beginning `in_flight` bytes were in flight. Too few say nothing about
+ * the disk, and are left out. */
+void pace_read(read_pace *p, uint64_t bytes, uint64_t ns, uint64_t in_flight);
 /* pace_drained - no demand is queued or in flight any more. pace_fetch - a fetch begins. */
 void pace_drained(read_pace *p, uint64_t now);
 void pace_fetch(read_pace *p, uint64_t now);

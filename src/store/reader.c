@@ -412,8 +412,8 @@ static void exchange(store *s, int n)
     uint64_t bytes = 0, now = store_now_ns();
     for (int i = 0; i < done; i++)
         bytes += request_bytes((const read_request *)s->inbox[i]);
+    pace_read(&s->pace, bytes, now - s->paced, s->bytes_in_flight);
     s->bytes_in_flight -= bytes;
-    pace_read(&s->pace, bytes, now - s->paced);
     s->paced = now;
     for (int i = 0; i < done; i++)
         request_done(s, (read_request *)s->inbox[i]);
