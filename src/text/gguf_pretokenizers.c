@@ -80,7 +80,7 @@ static const gguf_pretokenizer known[] = {
      {"\\d{1,3}(?=(?:\\d{3})*(?!\\w))", CASED_WORDS(CONTRACTIONS "?", "\\p{N}{1,3}")},
      .nfc = false},
     {"tekken", {CASED_WORDS("", "\\p{N}")}, .whole_words = true, .adds_bos = true},
-    {"kimi-k2", {KIMI_PATTERN}, .nfc = false},
+    {"kimi-k2", {KIMI_PATTERN}, .by_id = true},
     {"bailingmoe bailingmoe2 llada-moe",
      {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
       "\\s+(?!\\S)|\\s+"},

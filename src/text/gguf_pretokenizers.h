@@ -11,6 +11,7 @@ typedef struct gguf_pretokenizer {
     bool whole_words;        /* a piece that is a token as a whole is taken without merging */
     bool adds_bos;           /* where the file does not say */
     bool nfc;                /* the model's own tokenizer begins with that; GGUF has no place for it */
+    bool by_id;              /* a file may leave merges out: ids are their ranks */
     bool marks;              /* blanks are U+2581 and texts are as they are, not in GPT-2's alphabet */
 } gguf_pretokenizer;
 

@@ -1,4 +1,4 @@
-/* tokenizer.json of a Hugging Face folder, and the files beside it that say which tokens begin and end a text.
+/* tokenizer.json of a Hugging Face folder.
  *
  *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...], options}
  *   added_tokens   tokenizer_json_added.c
@@ -7,14 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "format/file.h"
+#include "text/tokenizer_folder.h"
 #include "text/tokenizer_json.h"
 
 #define TOKENIZER_JSON_MAX ((size_t)256 << 20) /* bytes; the largest published ones have 35 MB */
-#define CONFIG_JSON_MAX ((size_t)4 << 20)      /* the largest published ones (Gemma's) have 1.2 MB */
 #define IDS_SPARSE_MAX 65536                   /* ids may exceed the number of tokens by so many */
 
 /* ---- tokens ---------------------------------------------------------------------------------------------------- */
@@ -264,91 +263,11 @@ static odmoe_status read_post_processor(const json_reader *r, const json_t *proc
     return st;
 }
 
-/* ---- the files beside it ----------------------------------------------------------------------------------------- */
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
-/* tokenizer_config.json writes a token as its text, or as an object with that in "content"; -1 where it names none. */
-static int32_t named_token(const tokenizer *t, const json_t *config, const char *key)
+static odmoe_status read_root(json_reader *r, json_t *root, const folder_files *files)
 {
-    const json_t *value = json_object_get(config, key);
-    if (json_is_object(value))
-        value = json_object_get(value, "content");
-    return json_is_string(value) ? tokenizer_find(t, json_string_value(value), json_string_length(value)) : -1;
-}
-
-/* eos_token_id: a number or a list of numbers. */
-static void add_end_ids(tokenizer *t, const json_t *config)
-{
-    const json_t *ids = json_object_get(config, "eos_token_id");
-    if (json_is_integer(ids))
-        tokenizer_add_end(t, json_integer_value(ids));
-    for (size_t i = 0; i < json_array_size(ids); i++)
-        if (json_is_integer(json_array_get(ids, i)))
-            tokenizer_add_end(t, json_integer_value(json_array_get(ids, i)));
-}
-
-static void apply_bos(tokenizer *t, const json_t *tokenizer_config, const json_t *config)
-{
-    const json_t *id = json_object_get(config, "bos_token_id"),
-                 *add = json_object_get(tokenizer_config, "add_bos_token");
-    t->bos = named_token(t, tokenizer_config, "bos_token");
-    if (t->bos < 0 && json_is_integer(id) && json_integer_value(id) >= 0 &&
-        json_integer_value(id) < t->model.vocab.count)
-        t->bos = (int32_t)json_integer_value(id);
-    if (json_is_false(add))
-        t->start_count = 0;
-    if (json_is_true(add) && t->bos >= 0 && !t->start_count)
-        t->starts[t->start_count++] = t->bos;
-    if (t->bos < 0 && t->start_count)
-        t->bos = t->starts[0];
-}
-
-/* The files beside tokenizer.json; NULL where there is none. */
-typedef struct neighbours {
-    json_t *tokenizer_config, *config, *generation, *added_tokens;
-} neighbours;
-
-static odmoe_status neighbours_read(const char *folder, neighbours *n, odmoe_error *err)
-{
-    odmoe_status st = config_read(folder, "tokenizer_config.json", CONFIG_JSON_MAX, true, &n->tokenizer_config, err);
-    if (!st)
-        st = config_read(folder, "config.json", CONFIG_JSON_MAX, true, &n->config, err);
-    if (!st)
-        st = config_read(folder, "generation_config.json", CONFIG_JSON_MAX, true, &n->generation, err);
-    if (!st)
-        st = config_read(folder, "added_tokens.json", CONFIG_JSON_MAX, true, &n->added_tokens, err);
-    return st;
-}
-
-static void neighbours_free(neighbours *n)
-{
-    json_decref(n->tokenizer_config);
-    json_decref(n->config);
-    json_decref(n->generation);
-    json_decref(n->added_tokens);
-}
-
-static void apply_neighbours(tokenizer *t, const neighbours *n)
-{
-    apply_bos(t, n->tokenizer_config, n->config);
-    tokenizer_add_end(t, named_token(t, n->tokenizer_config, "eos_token"));
-    add_end_ids(t, n->config);
-    add_end_ids(t, n->generation);
-}
-
-/* An eos_token that names no token does no harm where another token ends a text; without one no text would ever end. */
-static odmoe_status check_end(const json_reader *r, const neighbours *n)
-{
-    const json_t *value = json_object_get(n->tokenizer_config, "eos_token");
-    const char *name = json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
-    if (!name || !*name || r->t->end_count)
-        return ODMOE_OK;
-    return err_set(r->err, ODMOE_ERR_FORMAT, "tokenizer_config.json: eos_token \"%.60s\" is no token of %s", name,
-                   r->file);
-}
-
-static odmoe_status read_root(json_reader *r, json_t *root, const neighbours *n)
-{
-    odmoe_status st = json_added_merge(r, root, n->tokenizer_config, n->added_tokens);
+    odmoe_status st = json_added_merge(r, root, files->tokenizer_config, files->added_tokens);
     if (!st)
         st = json_steps_read(r, root);
     if (!st)
@@ -358,55 +277,17 @@ static odmoe_status read_root(json_reader *r, json_t *root, const neighbours *n)
     return st ? st : read_post_processor(r, json_object_get(root, "post_processor"));
 }
 
-static bool holds(const char *folder, const char *name)
-{
-    char path[4096];
-    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, name) < sizeof path && !access(path, F_OK);
-}
-
-/* A folder without tokenizer.json; what stands there instead is named. */
-static odmoe_status no_tokenizer_json(const char *folder, odmoe_error *err)
-{
-    static const char *const others[] = {"tokenizer.model", "vocab.json", "spiece.model", "vocab.txt"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (holds(folder, others[i]))
-            return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                           "%s: has no tokenizer.json; %s alone is not read: save the tokenizer with transformers, which "
-                           "writes tokenizer.json",
-                           file_label(folder), others[i]);
-    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (no tokenizer.json)", file_label(folder));
-}
-
-odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
+odmoe_status tokenizer_json_read(const char *folder, const folder_files *files, tokenizer *t, odmoe_error *err)
 {
     json_t *root = NULL;
-    neighbours n = {0};
-    if (!holds(folder, "tokenizer.json"))
-        return no_tokenizer_json(folder, err);
     char *path = file_join(folder, "tokenizer.json", err);
     if (!path)
         return ODMOE_ERR_MEMORY;
-    json_reader r = {.file = file_label(path), .err = err};
+    json_reader r = {.t = t, .file = file_label(path), .err = err};
     odmoe_status st = config_read_nul(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, r.nul, err);
     if (!st)
-        st = neighbours_read(folder, &n, err);
-    if (!st && !(r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err)))
-        st = ODMOE_ERR_MEMORY;
-    if (!st) {
-        r.t->bos = r.t->model.unknown = -1;
-        st = read_root(&r, root, &n);
-    }
-    if (!st) {
-        apply_neighbours(r.t, &n);
-        tokenizer_finish(r.t);
-        st = check_end(&r, &n);
-    }
+        st = read_root(&r, root, files);
     json_decref(root);
-    neighbours_free(&n);
     free(path);
-    if (st)
-        tokenizer_free(r.t);
-    else
-        *out = r.t;
     return st;
 }

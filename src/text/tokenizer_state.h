@@ -55,7 +55,7 @@ bool tokenizer_ends_turn(const char *text, size_t length);
 /* tokenizer_finish - the last step of opening: sets are sealed, known end-of-turn tokens noted, figures computed. */
 void tokenizer_finish(tokenizer *t);
 
-/* tokenizer_from_folder - tokenizer.json and its neighbours. */
+/* tokenizer_from_folder - tokenizer.json or tiktoken.model, and the files beside it. */
 odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err);
 
 #endif

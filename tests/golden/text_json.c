@@ -164,6 +164,7 @@ int main(void)
         KIND("normalized-specials"),
         KIND("metaspace-unknown"),
         KIND("metaspace-fused"),
+        KIND("kimi"),
         cmocka_unit_test(the_demo_models_two_forms_agree_on_composed_texts),
     };
     texts = load("texts.json");

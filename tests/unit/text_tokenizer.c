@@ -60,6 +60,19 @@ static void scored_pieces_go_by_score_and_unknown_text_falls_to_bytes(void **sta
     tokenizer_free(t);
 }
 
+static void kimi_may_leave_merges_out(void **state)
+{
+    vocab_spec spec = spec_bpe();
+    spec.pre = "kimi-k2";
+    spec.merges = NULL;
+    spec.merge_count = 0;
+    tokenizer *t = open_spec(&spec);
+    CHECK(t, "hello hell", 0, IDS(259, ' ', 258)); /* ids are ranks */
+    CHECK(t, "lll", 0, IDS(257, 'l'));
+    CHECK(t, "<|end|>", 0, IDS('<', '|', 'e', 'n', 'd', '|', '>'));
+    tokenizer_free(t);
+}
+
 static void a_text_outside_of_the_alphabet_hides_no_word(void **state)
 {
     static const char *tokens[512];
@@ -439,6 +452,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merges_go_by_rank_then_from_the_left),
         cmocka_unit_test(scored_pieces_go_by_score_and_unknown_text_falls_to_bytes),
+        cmocka_unit_test(kimi_may_leave_merges_out),
         cmocka_unit_test(a_text_outside_of_the_alphabet_hides_no_word),
         cmocka_unit_test(special_tokens_are_recognised_only_when_asked_for),
         cmocka_unit_test(text_of_a_plain_part_never_gives_a_special_token),
