@@ -9,6 +9,7 @@
 #include "text/bpe_merge.h"
 #include "text/normalize.h"
 #include "text/pretokenize.h"
+#include "text/unigram.h"
 
 #define NORMALIZE_STEPS_MAX 16
 #define START_TOKENS_MAX 8
@@ -16,6 +17,7 @@
 
 struct tokenizer {
     merge_model model;
+    unigram_model unigram;      /* scores is NULL where model merges */
     added_set added;            /* looked for in the text as given */
     added_set added_normalized; /* looked for in the normalised text */
     normalize_step normalize[NORMALIZE_STEPS_MAX];

@@ -173,6 +173,39 @@ static void a_git_lfs_pointer_is_told_so(void **state)
     check_refused(ODMOE_ERR_FORMAT, "tokenizer.json", "Git LFS pointer");
 }
 
+#define UNIGRAM(vocab, more) "{\"model\":{\"type\":\"Unigram\",\"vocab\":" vocab more "}}"
+
+static void unigram_takes_the_best_way_through_a_word(void **state)
+{
+    put_file("tokenizer.json",
+             UNIGRAM("[[\"?\",0],[\"a\",-1],[\"ab\",-1.5],[\"b\",-2],[\"bc\",-0.25],[\"abc\",-3]]", ",\"unk_id\":0"));
+    tokenizer *t = open_folder();
+    check_ids(t, "abc", 0, IDS(1, 4)); /* -1.25; abc alone has -3 */
+    check_ids(t, "ab", 0, IDS(2));
+    check_ids(t, "xya", 0, IDS(0, 1)); /* unknown neighbours are one */
+    tokenizer_free(t);
+    put_file("tokenizer.json", UNIGRAM("[[\"a\",-1]]", ""));
+    t = open_folder();
+    check_ids(t, "axa", 0, IDS(0, 0)); /* no unknown token: left out */
+    tokenizer_free(t);
+}
+
+static void unigram_with_faults_is_refused(void **state)
+{
+    static const struct {
+        const char *text, *word;
+    } cases[] = {{UNIGRAM("[]", ""), "model.vocab"},
+                 {UNIGRAM("{\"a\":0}", ""), "model.vocab"},
+                 {UNIGRAM("[[\"a\"]]", ""), "model.vocab: 0"},
+                 {UNIGRAM("[[\"a\",0],[\"b\",\"c\"]]", ""), "model.vocab: 1"},
+                 {UNIGRAM("[[\"a\",NaN]]", ""), "model.vocab: 0"},
+                 {UNIGRAM("[[\"a\",0]]", ",\"unk_id\":1"), "unk_id"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_file("tokenizer.json", cases[i].text);
+        check_refused(ODMOE_ERR_FORMAT, "tokenizer.json", cases[i].word);
+    }
+}
+
 #define KIMI(more) "{\"tokenizer_class\":\"TikTokenTokenizer\"" more "}"
 
 static void a_tiktoken_model_merges_by_rank(void **state)
@@ -373,7 +406,7 @@ static void broken_files_are_refused_by_field(void **state)
 static void kinds_that_are_not_known_are_named(void **state)
 {
     static const char *const cases[][2] = {
-        {"{\"model\":{\"type\":\"Unigram\"}}", "\"Unigram\""},
+        {"{\"model\":{\"type\":\"WordPiece\"}}", "\"WordPiece\""},
         {"{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\"}}", "end_of_word_suffix"},
         {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", "dropout"},
         {"{\"normalizer\":{\"type\":\"Lowercase\"}}", "\"Lowercase\""},
@@ -593,6 +626,8 @@ int main(void)
         IN_FOLDER(a_git_lfs_pointer_is_told_so),
         IN_FOLDER(a_tiktoken_model_merges_by_rank),
         IN_FOLDER(a_tiktoken_model_with_faults_is_refused),
+        IN_FOLDER(unigram_takes_the_best_way_through_a_word),
+        IN_FOLDER(unigram_with_faults_is_refused),
         IN_FOLDER(end_tokens_are_known_by_name),
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),
