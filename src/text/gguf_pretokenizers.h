@@ -11,6 +11,7 @@ typedef struct gguf_pretokenizer {
     bool whole_words;        /* a piece that is a token as a whole is taken without merging */
     bool adds_bos;           /* where the file does not say */
     bool nfc;                /* the model's own tokenizer begins with that; GGUF has no place for it */
+    bool by_id;              /* a file may leave merges out: ids are their ranks */
     bool marks;              /* blanks are U+2581 and texts are as they are, not in GPT-2's alphabet */
 } gguf_pretokenizer;
 
@@ -19,6 +20,9 @@ const gguf_pretokenizer *gguf_pretokenizer_find(const char *name, size_t length)
 
 /* GPT-2's published pattern. ByteLevel of a tokenizer.json cuts by it too, then with "|\\s+" behind it. */
 #define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"
+
+/* What the pre-tokenizer Digits cuts by: Unicode 17's numbers, where \p{N} of a pattern is Unicode 16's. */
+#define DIGIT_PATTERN "[\\p{N}\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}]"
 
 /* The pattern of Kimi's models, whose tiktoken.model has no place for it. Written there as a class without \p{Han}. */
 #define KIMI_PATTERN                                                                              \

@@ -84,6 +84,20 @@ static odmoe_status add_words(bool negated, bool in_class, text_buffer *b, odmoe
     return st;
 }
 
+/* \b and \B: is the character on one side alone of a word, or on both or neither? */
+static odmoe_status add_boundary(bool negated, text_buffer *b, odmoe_error *err)
+{
+    static const char *const parts[2][5] = {{"(?:(?<=", ")(?!", ")|(?<!", ")(?=", "))"},
+                                            {"(?:(?<=", ")(?=", ")|(?<!", ")(?!", "))"}};
+    odmoe_status st = ODMOE_OK;
+    for (int i = 0; !st && i < 5; i++) {
+        st = add(b, parts[negated][i], err);
+        if (!st && i < 4)
+            st = add_words(false, false, b, err);
+    }
+    return st;
+}
+
 /* Append the translation of \p{name}, \p{^name} or \P{name} at text[0] == '\' and set *used to its length. Characters that
  * are newer than this PCRE2 are named one by one; a negated property in a class can't leave them out. */
 static odmoe_status translate_property(const char *text, size_t left, bool in_class, const char *where, text_buffer *b,
@@ -120,8 +134,7 @@ static odmoe_status translate_escape(const char *text, size_t left, bool in_clas
 {
     char kind = left > 1 ? text[1] : 0, next = left > 2 ? text[2] : 0;
     *used = left > 1 ? 2 : 1;
-    if ((kind && strchr("hHGX", kind)) || (!in_class && (kind == 'b' || kind == 'B')) || (in_class && kind == 'W') ||
-        ((kind == 'p' || kind == 'P') && next != '{'))
+    if ((kind && strchr("hHGX", kind)) || (in_class && kind == 'W') || ((kind == 'p' || kind == 'P') && next != '{'))
         return refuse(text, 2, where, err);
     if (kind == 'u' && left >= 6 && is_hex(text + 2, 4)) {
         const char code[] = {'\\', 'x', '{', text[2], text[3], text[4], text[5], '}', 0};
@@ -130,6 +143,8 @@ static odmoe_status translate_escape(const char *text, size_t left, bool in_clas
     }
     if (kind == 'w' || kind == 'W')
         return add_words(kind == 'W', in_class, b, err);
+    if (!in_class && (kind == 'b' || kind == 'B'))
+        return add_boundary(kind == 'B', b, err);
     if (kind == 'p' || kind == 'P')
         return translate_property(text, left, in_class, where, b, used, err);
     if (kind == 'S' && in_class)
@@ -192,20 +207,30 @@ static odmoe_status check_member(const char *text, size_t left, const char *wher
     return left > 1 && text[0] == '&' && text[1] == '&' ? refuse("\"&&\" in a class", 15, where, err) : ODMOE_OK;
 }
 
-static odmoe_status translate(const char *text, size_t length, const char *where, text_buffer *b, odmoe_error *err)
+/* The length of the class that text[0] == '[' begins, classes in it included; 0 where it has no end. *and_at: the place of
+ * the first "&&" that is the class's own, or 0. */
+static size_t class_length(const char *text, size_t left, size_t *and_at)
+{
+    size_t depth = 1, at = class_head(text, left);
+    *and_at = 0;
+    for (; at < left && depth; at++) {
+        if (text[at] == '\\')
+            at++;
+        else if (text[at] == '[')
+            depth++;
+        else if (text[at] == ']')
+            depth--;
+        else if (depth == 1 && !*and_at && text[at] == '&' && at + 1 < left && text[at + 1] == '&')
+            *and_at = at;
+    }
+    return depth ? 0 : at;
+}
+
+static odmoe_status translate_plain(const char *text, size_t length, const char *where, text_buffer *b,
+                                    odmoe_error *err)
 {
     odmoe_status st = ODMOE_OK;
     bool in_class = false;
-    /* Split by `\s+$`, which takes quadratic time on a long run of white space: the leftmost match begins where the run
-     * does, so saying that changes nothing else. */
-    if (length == 4 && !memcmp(text, "\\s+$", 4)) {
-        st = add(b, "(?<!", err);
-        size_t used;
-        if (!st)
-            st = translate_escape(text, 2, false, where, b, &used, err);
-        if (!st)
-            st = add(b, ")", err);
-    }
     for (size_t at = 0, used; !st && at < length; at += used) {
         const char *p = text + at;
         used = 1;
@@ -222,12 +247,73 @@ static odmoe_status translate(const char *text, size_t length, const char *where
         } else if (*p == '{') {
             st = check_count(p, length - at, where, err);
         } else if (*p == '(') {
-            st = check_group(p, length - at, at == 0, where, err);
+            st = check_group(p, length - at, b->length == 0, where, err);
         }
         if (!st)
             st = text_append(b, p, used, err);
     }
     return st;
+}
+
+/* [members&&[others]]: a character of both, which PCRE2 says with a look ahead. The class has `length` bytes, its && is
+ * at and_at; a negated one, and more than one &&, are refused. */
+static odmoe_status translate_both(const char *text, size_t length, size_t and_at, const char *where, text_buffer *b,
+                                   odmoe_error *err)
+{
+    const char *right = text + and_at + 2;
+    size_t n = length - and_at - 3, nested = 0;
+    bool class = n && right[0] == '[' && class_length(right, n, &nested) == n;
+    if (text[1] == '^' || and_at == 1 || !class || nested)
+        return refuse("\"&&\" in a class, but for [members&&[others]],", 45, where, err);
+    odmoe_status st = add(b, "(?:(?=", err);
+    if (!st)
+        st = translate_plain(right, n, where, b, err);
+    if (!st)
+        st = add(b, ")", err);
+    text_buffer left = {0}; /* with a bracket of its own */
+    if (!st)
+        st = text_append(&left, text, and_at, err);
+    if (!st)
+        st = add(&left, "]", err);
+    if (!st)
+        st = translate_plain(left.at, left.length, where, b, err);
+    free(left.at);
+    return st ? st : add(b, ")", err);
+}
+
+static odmoe_status translate(const char *text, size_t length, const char *where, text_buffer *b, odmoe_error *err)
+{
+    odmoe_status st = ODMOE_OK;
+    /* Split by `\s+$`, which takes quadratic time on a long run of white space: the leftmost match begins where the run
+     * does, so saying that changes nothing else. */
+    if (length == 4 && !memcmp(text, "\\s+$", 4)) {
+        st = add(b, "(?<!", err);
+        size_t used;
+        if (!st)
+            st = translate_escape(text, 2, false, where, b, &used, err);
+        if (!st)
+            st = add(b, ")", err);
+    }
+    size_t done = 0, and_at;
+    for (size_t at = 0; !st && at < length; at++) {
+        if (text[at] == '\\') {
+            at++;
+            continue;
+        }
+        if (text[at] != '[')
+            continue;
+        size_t n = class_length(text + at, length - at, &and_at);
+        if (!n)
+            break; /* PCRE2 says so */
+        if (and_at) {
+            st = translate_plain(text + done, at - done, where, b, err);
+            if (!st)
+                st = translate_both(text + at, n, and_at, where, b, err);
+            done = at + n;
+        }
+        at += n - 1;
+    }
+    return st ? st : translate_plain(text + done, length - done, where, b, err);
 }
 
 static odmoe_status compile(const text_buffer *b, bool literal, const char *where, pattern *p, odmoe_error *err)

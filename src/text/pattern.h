@@ -2,7 +2,7 @@
  *
  * They are written for other engines (Oniguruma, Rust's regex). Compiling translates what differs: \s is exactly
  * Unicode's White_Space, \w are letters, marks, digits and connectors, . is all but \n, ^ and $ hold at every line;
- * constructs that would silently mean something else here (nested classes, [:alpha:], \b...) are refused. Matching runs
+ * constructs that would silently mean something else here (nested classes, [:alpha:], \h...) are refused. Matching runs
  * only over valid UTF-8 and under limits of steps and memory. */
 #ifndef ODMOE_TEXT_PATTERN_H
 #define ODMOE_TEXT_PATTERN_H

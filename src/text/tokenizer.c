@@ -33,6 +33,7 @@ void tokenizer_free(tokenizer *t)
     if (!t)
         return;
     vocab_free(&t->model.vocab);
+    unigram_free(&t->unigram);
     added_free(&t->added);
     added_free(&t->added_normalized);
     for (size_t i = 0; i < t->normalize_count; i++)
@@ -51,6 +52,7 @@ typedef struct encoder {
     bool parts; /* the ranges come from tokenizer_encode_parts */
     split_scratch split;
     merge_scratch merge;
+    unigram_scratch unigram;
     normal_scratch normal;
     token_list *out;
     odmoe_error *err;
@@ -59,6 +61,10 @@ typedef struct encoder {
 static odmoe_status encode_piece(void *ctx, const char *piece, size_t length, odmoe_error *err)
 {
     encoder *e = ctx;
+    const merge_model *m = &e->t->model;
+    const unigram_unknown unknown = {m->byte_fallback ? m->bytes : NULL, m->unknown};
+    if (e->t->unigram.scores)
+        return unigram_piece(&e->t->unigram, &m->vocab, &unknown, &e->unigram, piece, length, e->out, err);
     return merge_piece(&e->t->model, &e->merge, piece, length, e->out, err);
 }
 
@@ -127,6 +133,7 @@ static odmoe_status encode(encoder *e, const char *text, size_t length, unsigned
         st = encode_text(e, text, length);
     split_scratch_free(&e->split);
     merge_scratch_free(&e->merge);
+    unigram_scratch_free(&e->unigram);
     normal_scratch_free(&e->normal);
     return st;
 }
@@ -251,8 +258,8 @@ bool tokenizer_strips_space(const tokenizer *t)
 
 size_t tokenizer_bytes(const tokenizer *t)
 {
-    size_t bytes =
-        sizeof *t + vocab_bytes(&t->model.vocab) + added_bytes(&t->added) + added_bytes(&t->added_normalized);
+    size_t bytes = sizeof *t + vocab_bytes(&t->model.vocab) + unigram_bytes(&t->unigram, &t->model.vocab) +
+                   added_bytes(&t->added) + added_bytes(&t->added_normalized);
     for (size_t i = 0; i < t->normalize_count; i++)
         bytes += t->normalize[i].length + (t->normalize[i].pattern ? pattern_bytes(t->normalize[i].pattern) : 0);
     for (size_t i = 0; i < t->split_count; i++)

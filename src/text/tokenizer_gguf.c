@@ -267,7 +267,8 @@ static odmoe_status read_bpe(const reader *r, const gguf_pretokenizer *pre)
     merge_model *m = &r->t->model;
     bool byte_level = !pre->marks;
     odmoe_status st = read_tokens(r, byte_level);
-    if (!st)
+    m->by_id = pre->by_id && !gguf_has(r->g, KEY("merges"));
+    if (!st && !m->by_id)
         st = read_merges(r, byte_level);
     if (!st && pre->marks)
         st = add_marks(r, false);

@@ -1,20 +1,21 @@
-/* tokenizer.json of a Hugging Face folder, and the files beside it that say which tokens begin and end a text.
+/* tokenizer.json of a Hugging Face folder.
  *
  *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...], options}
+ *                  or {"type": "Unigram", "vocab": [[text, score]...], "unk_id": id, options}
  *   added_tokens   tokenizer_json_added.c
  *   normalizer, pre_tokenizer, decoder: tokenizer_json_steps.c
  *   post_processor {"type": "TemplateProcessing"...}: what stands before the text */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "format/file.h"
+#include "text/tokenizer_folder.h"
 #include "text/tokenizer_json.h"
 
 #define TOKENIZER_JSON_MAX ((size_t)256 << 20) /* bytes; the largest published ones have 35 MB */
-#define CONFIG_JSON_MAX ((size_t)4 << 20)      /* the largest published ones (Gemma's) have 1.2 MB */
 #define IDS_SPARSE_MAX 65536                   /* ids may exceed the number of tokens by so many */
 
 /* ---- tokens ---------------------------------------------------------------------------------------------------- */
@@ -22,7 +23,8 @@
 /* The token of one id, while the table is put together. Texts are the JSON's. */
 typedef struct slot {
     const json_t *text; /* of an added token, else NULL */
-    const char *word;   /* of the model's vocabulary, else NULL; U+0000 as json_reader.nul */
+    const char *word;   /* of the model's vocabulary, else NULL; in a key U+0000 is json_reader.nul */
+    size_t word_length;
     bool special;
 } slot;
 
@@ -34,34 +36,52 @@ static odmoe_status read_id(const json_reader *r, const json_t *value, size_t li
     return ODMOE_OK;
 }
 
-/* The slots of all ids; *count is one more than the highest. */
-static odmoe_status collect_tokens(const json_reader *r, const json_t *words, const json_t *added, slot **out,
-                                   size_t *count)
+/* model.vocab of BPE: {text: id}. */
+static odmoe_status collect_words(const json_reader *r, const json_t *words, slot *slots, size_t limit, size_t *count)
 {
-    size_t limit = json_object_size(words) + json_array_size(added) + IDS_SPARSE_MAX, id = 0;
-    slot *slots = mem_calloc(limit, sizeof *slots, "tokens", r->err);
-    odmoe_status st = slots ? ODMOE_OK : ODMOE_ERR_MEMORY;
-    *out = slots;
-    *count = 0;
     const char *word;
     json_t *value;
     json_object_foreach((json_t *)words, word, value)
     {
-        if (!st)
-            st = read_id(r, value, limit, "a token of model.vocab", &id);
+        size_t id = 0;
+        odmoe_status st = read_id(r, value, limit, "a token of model.vocab", &id);
         if (!st && slots[id].word)
             st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: two tokens of model.vocab have the id %zu", r->file, id);
         if (st)
             return st;
         slots[id].word = word;
+        slots[id].word_length = strlen(word);
         *count = id + 1 > *count ? id + 1 : *count;
     }
+    return ODMOE_OK;
+}
+
+/* model.vocab of Unigram: [[text, score]], by id. */
+static odmoe_status collect_pieces(const json_reader *r, const json_t *pieces, slot *slots, size_t *count)
+{
+    size_t id;
+    json_t *pair;
+    json_array_foreach((json_t *)pieces, id, pair)
+    {
+        const json_t *text = json_array_get(pair, 0);
+        if (!json_is_string(text) || !json_is_number(json_array_get(pair, 1)))
+            return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.vocab: %zu is no text and its score", r->file, id);
+        slots[id].word = json_string_value(text);
+        slots[id].word_length = json_string_length(text);
+    }
+    *count = json_array_size(pieces);
+    return ODMOE_OK;
+}
+
+static odmoe_status collect_added(const json_reader *r, const json_t *added, slot *slots, size_t limit, size_t *count)
+{
     size_t i;
+    json_t *value;
     json_array_foreach(added, i, value)
     {
         const json_t *text = json_object_get(value, "content");
-        if (!st)
-            st = read_id(r, json_object_get(value, "id"), limit, "a token of added_tokens", &id);
+        size_t id = 0;
+        odmoe_status st = read_id(r, json_object_get(value, "id"), limit, "a token of added_tokens", &id);
         if (!st && !json_is_string(text))
             st = err_set(r->err, ODMOE_ERR_FORMAT, "%s: added_tokens: %zu has no content", r->file, id);
         if (!st)
@@ -74,14 +94,29 @@ static odmoe_status collect_tokens(const json_reader *r, const json_t *words, co
         slots[id].text = text;
         *count = id + 1 > *count ? id + 1 : *count;
     }
-    return st;
+    return ODMOE_OK;
+}
+
+/* The slots of all ids; *count is one more than the highest. */
+static odmoe_status collect_tokens(const json_reader *r, const json_t *words, const json_t *added, slot **out,
+                                   size_t *count)
+{
+    bool pieces = json_is_array(words);
+    size_t listed = pieces ? json_array_size(words) : json_object_size(words);
+    size_t limit = listed + json_array_size(added) + IDS_SPARSE_MAX;
+    *out = mem_calloc(limit, sizeof **out, "tokens", r->err);
+    *count = 0;
+    odmoe_status st = *out ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    if (!st)
+        st = pieces ? collect_pieces(r, words, *out, count) : collect_words(r, words, *out, limit, count);
+    return st ? st : collect_added(r, added, *out, limit, count);
 }
 
 /* What an id is. added_tokens may list a token of the vocabulary again; one that is a byte stays one, because without it
  * the byte would vanish from every text. */
 static token_kind kind_of(const json_reader *r, const slot *s)
 {
-    size_t length = s->word ? strlen(s->word) : 0;
+    size_t length = s->word_length;
     if (length && r->t->model.byte_fallback && vocab_byte_token(s->word, length) >= 0)
         return TOKEN_BYTE;
     if (length && r->byte_level && vocab_is_byte_sign(s->word, length))
@@ -93,16 +128,17 @@ static token_kind kind_of(const json_reader *r, const slot *s)
     return length ? TOKEN_WORD : TOKEN_MISSING;
 }
 
-/* The next token, whose text is a key. */
-static odmoe_status add_word(const json_reader *r, const char *word, token_kind kind)
+/* The next token, of the model's vocabulary. */
+static odmoe_status add_word(const json_reader *r, const slot *s, token_kind kind)
 {
     vocab *v = &r->t->model.vocab;
+    const char *word = s->word ? s->word : "";
     if (!*r->nul || !strstr(word, r->nul))
-        return vocab_add(v, word, strlen(word), kind, r->byte_level, r->file, r->err);
-    char *text = mem_strdup(word, strlen(word), r->err);
+        return vocab_add(v, word, s->word_length, kind, r->byte_level, r->file, r->err);
+    char *text = mem_strdup(word, s->word_length, r->err);
     if (!text)
         return ODMOE_ERR_MEMORY;
-    size_t length = config_restore_nul(text, strlen(word), r->nul);
+    size_t length = config_restore_nul(text, s->word_length, r->nul);
     odmoe_status st = vocab_add(v, text, length, kind, r->byte_level, r->file, r->err);
     free(text);
     return st;
@@ -119,7 +155,7 @@ static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t c
             st = vocab_add(v, json_string_value(s->text), json_string_length(s->text), kind, r->byte_level, r->file,
                            r->err);
         else
-            st = add_word(r, s->word ? s->word : "", kind);
+            st = add_word(r, s, kind);
     }
     return st ? st : vocab_seal(v, r->err);
 }
@@ -127,8 +163,10 @@ static odmoe_status add_tokens(const json_reader *r, const slot *slots, size_t c
 static odmoe_status read_tokens(const json_reader *r, const json_t *root, const json_t *model)
 {
     const json_t *words = json_object_get(model, "vocab"), *added = json_object_get(root, "added_tokens");
-    if (!json_is_object(words) || !json_object_size(words))
-        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.vocab is no object, or is empty", r->file);
+    bool listed = r->unigram ? json_array_size(words) > 0 : json_object_size(words) > 0;
+    if (!listed)
+        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.vocab is no %s, or is empty", r->file,
+                       r->unigram ? "list" : "object");
     slot *slots = NULL;
     size_t count;
     odmoe_status st = collect_tokens(r, words, added, &slots, &count);
@@ -170,14 +208,9 @@ static odmoe_status read_merges(const json_reader *r, const json_t *model)
 /* ---- the model -------------------------------------------------------------------------------------------------- */
 
 /* Options that change what merging gives and that no published model of ours uses. */
-static odmoe_status check_model(const json_reader *r, const json_t *model)
+static odmoe_status check_bpe(const json_reader *r, const json_t *model)
 {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    if (!json_is_object(model))
-        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: has no model", r->file);
-    const char *type = step_type(model); /* old files leave it out */
-    if (strcmp(type, "BPE") != 0 && (*type || !json_object_get(model, "merges")))
-        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: the model \"%s\" is not supported; BPE is", r->file, type);
     for (int i = 0; i < 2; i++) {
         const char *affix = json_string_value(json_object_get(model, affixes[i]));
         if (affix && *affix)
@@ -188,14 +221,11 @@ static odmoe_status check_model(const json_reader *r, const json_t *model)
     return ODMOE_OK;
 }
 
-static odmoe_status read_model(json_reader *r, const json_t *root)
+static odmoe_status read_bpe(json_reader *r, const json_t *root, const json_t *model)
 {
-    const json_t *model = json_object_get(root, "model");
     merge_model *m = &r->t->model;
     config_object c = {model, r->file};
-    odmoe_status st = check_model(r, model);
-    if (!st)
-        st = config_bool(c, "byte_fallback", false, false, &m->byte_fallback, r->err);
+    odmoe_status st = check_bpe(r, model);
     if (!st)
         st = config_bool(c, "ignore_merges", false, false, &m->whole_words, r->err);
     if (!st)
@@ -210,9 +240,90 @@ static odmoe_status read_model(json_reader *r, const json_t *root)
     tokenizer_find_bytes(r->t, r->byte_level);
     const char *unknown = json_string_value(json_object_get(model, "unk_token"));
     const json_t *id = unknown ? json_object_get(json_object_get(model, "vocab"), unknown) : NULL;
-    if (json_is_integer(id)) /* an id of vocab: checked by collect_tokens */
+    if (json_is_integer(id)) /* an id of vocab: checked by collect_words */
         m->unknown = (int32_t)json_integer_value(id);
     return r->byte_level ? ODMOE_OK : tokenizer_split_at_marks(r->t, r->err);
+}
+
+/* The score that tokenizers reads where the file says x: the shortest digits of x as one number, divided by a power of
+ * ten, each step rounded (serde_json). The last bit decides between ways that are equally good, as "-" "--" and "--" "-". */
+static double score_as_read(double x)
+{
+    char text[40], power[16];
+    for (int digits = 15; digits <= 17; digits++) { /* 15 are always exact enough to be shown */
+        snprintf(text, sizeof text, "%.*e", digits - 1, x);
+        if (strtod(text, NULL) == x)
+            break;
+    }
+    uint64_t significand = 0, whole = 0;
+    int behind = -1, kept = 0;
+    char *at = text;
+    for (; *at && *at != 'e'; at++) {
+        if (*at < '0' || *at > '9')
+            continue; /* the sign, and the point of whichever locale */
+        whole = whole * 10 + (uint64_t)(*at - '0');
+        behind++;
+        if (*at != '0') {
+            significand = whole;
+            kept = behind;
+        }
+    }
+    int exponent = (int)strtol(*at ? at + 1 : at, NULL, 10) - kept;
+    snprintf(power, sizeof power, "1e%d", abs(exponent));
+    double value = exponent < 0 ? (double)significand / strtod(power, NULL) : (double)significand * strtod(power, NULL);
+    return x < 0 ? -value : value;
+}
+
+static odmoe_status read_scores(const json_reader *r, const json_t *pieces)
+{
+    const vocab *v = &r->t->model.vocab;
+    double *scores = mem_calloc(v->count, sizeof *scores, "token scores", r->err); /* added tokens have none */
+    if (!scores)
+        return ODMOE_ERR_MEMORY;
+    r->t->unigram.scores = scores;
+    for (size_t i = 0; i < json_array_size(pieces); i++) {
+        scores[i] = json_number_value(json_array_get(json_array_get(pieces, i), 1));
+        if (!isfinite(scores[i]))
+            return err_set(r->err, ODMOE_ERR_FORMAT, "%s: model.vocab: the score of %zu is no number", r->file, i);
+        scores[i] = score_as_read(scores[i]);
+    }
+    return unigram_seal(&r->t->unigram, v, r->file, r->err);
+}
+
+static odmoe_status read_unigram(json_reader *r, const json_t *root, const json_t *model)
+{
+    const json_t *pieces = json_object_get(model, "vocab"), *unknown = json_object_get(model, "unk_id");
+    size_t id = 0;
+    odmoe_status st = ODMOE_OK;
+    if (r->byte_level)
+        st = err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: the model Unigram behind ByteLevel is not supported", r->file);
+    if (!st)
+        st = read_tokens(r, root, model);
+    if (!st)
+        st = read_scores(r, pieces);
+    if (!st && unknown && !json_is_null(unknown)) {
+        st = read_id(r, unknown, json_array_size(pieces), "model.unk_id", &id);
+        r->t->model.unknown = (int32_t)id;
+    }
+    tokenizer_find_bytes(r->t, false);
+    return st;
+}
+
+static odmoe_status read_model(json_reader *r, const json_t *root)
+{
+    const json_t *model = json_object_get(root, "model");
+    if (!json_is_object(model))
+        return err_set(r->err, ODMOE_ERR_FORMAT, "%s: has no model", r->file);
+    const char *type = step_type(model); /* old files leave it out */
+    r->unigram = !strcmp(type, "Unigram");
+    if (!r->unigram && strcmp(type, "BPE") != 0 && (*type || !json_object_get(model, "merges")))
+        return err_set(r->err, ODMOE_ERR_UNSUPPORTED, "%s: the model \"%s\" is not supported; BPE and Unigram are",
+                       r->file, type);
+    odmoe_status st =
+        config_bool((config_object){model, r->file}, "byte_fallback", false, false, &r->t->model.byte_fallback, r->err);
+    if (st)
+        return st;
+    return r->unigram ? read_unigram(r, root, model) : read_bpe(r, root, model);
 }
 
 /* ---- what stands before a text ---------------------------------------------------------------------------------- */
@@ -264,91 +375,11 @@ static odmoe_status read_post_processor(const json_reader *r, const json_t *proc
     return st;
 }
 
-/* ---- the files beside it ----------------------------------------------------------------------------------------- */
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
-/* tokenizer_config.json writes a token as its text, or as an object with that in "content"; -1 where it names none. */
-static int32_t named_token(const tokenizer *t, const json_t *config, const char *key)
+static odmoe_status read_root(json_reader *r, json_t *root, const folder_files *files)
 {
-    const json_t *value = json_object_get(config, key);
-    if (json_is_object(value))
-        value = json_object_get(value, "content");
-    return json_is_string(value) ? tokenizer_find(t, json_string_value(value), json_string_length(value)) : -1;
-}
-
-/* eos_token_id: a number or a list of numbers. */
-static void add_end_ids(tokenizer *t, const json_t *config)
-{
-    const json_t *ids = json_object_get(config, "eos_token_id");
-    if (json_is_integer(ids))
-        tokenizer_add_end(t, json_integer_value(ids));
-    for (size_t i = 0; i < json_array_size(ids); i++)
-        if (json_is_integer(json_array_get(ids, i)))
-            tokenizer_add_end(t, json_integer_value(json_array_get(ids, i)));
-}
-
-static void apply_bos(tokenizer *t, const json_t *tokenizer_config, const json_t *config)
-{
-    const json_t *id = json_object_get(config, "bos_token_id"),
-                 *add = json_object_get(tokenizer_config, "add_bos_token");
-    t->bos = named_token(t, tokenizer_config, "bos_token");
-    if (t->bos < 0 && json_is_integer(id) && json_integer_value(id) >= 0 &&
-        json_integer_value(id) < t->model.vocab.count)
-        t->bos = (int32_t)json_integer_value(id);
-    if (json_is_false(add))
-        t->start_count = 0;
-    if (json_is_true(add) && t->bos >= 0 && !t->start_count)
-        t->starts[t->start_count++] = t->bos;
-    if (t->bos < 0 && t->start_count)
-        t->bos = t->starts[0];
-}
-
-/* The files beside tokenizer.json; NULL where there is none. */
-typedef struct neighbours {
-    json_t *tokenizer_config, *config, *generation, *added_tokens;
-} neighbours;
-
-static odmoe_status neighbours_read(const char *folder, neighbours *n, odmoe_error *err)
-{
-    odmoe_status st = config_read(folder, "tokenizer_config.json", CONFIG_JSON_MAX, true, &n->tokenizer_config, err);
-    if (!st)
-        st = config_read(folder, "config.json", CONFIG_JSON_MAX, true, &n->config, err);
-    if (!st)
-        st = config_read(folder, "generation_config.json", CONFIG_JSON_MAX, true, &n->generation, err);
-    if (!st)
-        st = config_read(folder, "added_tokens.json", CONFIG_JSON_MAX, true, &n->added_tokens, err);
-    return st;
-}
-
-static void neighbours_free(neighbours *n)
-{
-    json_decref(n->tokenizer_config);
-    json_decref(n->config);
-    json_decref(n->generation);
-    json_decref(n->added_tokens);
-}
-
-static void apply_neighbours(tokenizer *t, const neighbours *n)
-{
-    apply_bos(t, n->tokenizer_config, n->config);
-    tokenizer_add_end(t, named_token(t, n->tokenizer_config, "eos_token"));
-    add_end_ids(t, n->config);
-    add_end_ids(t, n->generation);
-}
-
-/* An eos_token that names no token does no harm where another token ends a text; without one no text would ever end. */
-static odmoe_status check_end(const json_reader *r, const neighbours *n)
-{
-    const json_t *value = json_object_get(n->tokenizer_config, "eos_token");
-    const char *name = json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
-    if (!name || !*name || r->t->end_count)
-        return ODMOE_OK;
-    return err_set(r->err, ODMOE_ERR_FORMAT, "tokenizer_config.json: eos_token \"%.60s\" is no token of %s", name,
-                   r->file);
-}
-
-static odmoe_status read_root(json_reader *r, json_t *root, const neighbours *n)
-{
-    odmoe_status st = json_added_merge(r, root, n->tokenizer_config, n->added_tokens);
+    odmoe_status st = json_added_merge(r, root, files->tokenizer_config, files->added_tokens);
     if (!st)
         st = json_steps_read(r, root);
     if (!st)
@@ -358,55 +389,17 @@ static odmoe_status read_root(json_reader *r, json_t *root, const neighbours *n)
     return st ? st : read_post_processor(r, json_object_get(root, "post_processor"));
 }
 
-static bool holds(const char *folder, const char *name)
-{
-    char path[4096];
-    return (size_t)snprintf(path, sizeof path, "%s/%s", folder, name) < sizeof path && !access(path, F_OK);
-}
-
-/* A folder without tokenizer.json; what stands there instead is named. */
-static odmoe_status no_tokenizer_json(const char *folder, odmoe_error *err)
-{
-    static const char *const others[] = {"tokenizer.model", "vocab.json", "spiece.model", "vocab.txt"};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (holds(folder, others[i]))
-            return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                           "%s: has no tokenizer.json; %s alone is not read: save the tokenizer with transformers, which "
-                           "writes tokenizer.json",
-                           file_label(folder), others[i]);
-    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: has no tokenizer (no tokenizer.json)", file_label(folder));
-}
-
-odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err)
+odmoe_status tokenizer_json_read(const char *folder, const folder_files *files, tokenizer *t, odmoe_error *err)
 {
     json_t *root = NULL;
-    neighbours n = {0};
-    if (!holds(folder, "tokenizer.json"))
-        return no_tokenizer_json(folder, err);
     char *path = file_join(folder, "tokenizer.json", err);
     if (!path)
         return ODMOE_ERR_MEMORY;
-    json_reader r = {.file = file_label(path), .err = err};
+    json_reader r = {.t = t, .file = file_label(path), .err = err};
     odmoe_status st = config_read_nul(folder, "tokenizer.json", TOKENIZER_JSON_MAX, false, &root, r.nul, err);
     if (!st)
-        st = neighbours_read(folder, &n, err);
-    if (!st && !(r.t = mem_calloc(1, sizeof *r.t, "a tokenizer", err)))
-        st = ODMOE_ERR_MEMORY;
-    if (!st) {
-        r.t->bos = r.t->model.unknown = -1;
-        st = read_root(&r, root, &n);
-    }
-    if (!st) {
-        apply_neighbours(r.t, &n);
-        tokenizer_finish(r.t);
-        st = check_end(&r, &n);
-    }
+        st = read_root(&r, root, files);
     json_decref(root);
-    neighbours_free(&n);
     free(path);
-    if (st)
-        tokenizer_free(r.t);
-    else
-        *out = r.t;
     return st;
 }

@@ -9,6 +9,7 @@ typedef struct json_reader {
     tokenizer *t;
     const char *file; /* for messages: folder/tokenizer.json */
     bool byte_level;  /* the pre-tokenizer ends with ByteLevel: texts are in GPT-2's alphabet */
+    bool unigram;     /* the model is Unigram, else BPE */
     size_t own_added; /* of added_tokens, as many are tokenizer.json's own; the files beside it list the others */
     char nul[4];      /* stands for U+0000 in keys of the file; "" where it has none */
     odmoe_error *err;

@@ -200,7 +200,7 @@ static odmoe_status read_pre_tokenizer(json_reader *r, const json_t *step, const
     if (strcmp(type, "Digits") != 0)
         return unsupported(r, "the pre-tokenizer", type);
     odmoe_status st = read_option(r, step, "individual_digits", false, &individual);
-    return st ? st : tokenizer_add_pattern(r->t, individual ? "\\p{N}" : "\\p{N}+", r->file, r->err);
+    return st ? st : tokenizer_add_pattern(r->t, individual ? DIGIT_PATTERN : DIGIT_PATTERN "+", r->file, r->err);
 }
 
 /* ---- decoder ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 #include "text/bpe_merge.h"
 #include "text/normalize.h"
 #include "text/pretokenize.h"
+#include "text/unigram.h"
 
 #define NORMALIZE_STEPS_MAX 16
 #define START_TOKENS_MAX 8
@@ -16,6 +17,7 @@
 
 struct tokenizer {
     merge_model model;
+    unigram_model unigram;      /* scores is NULL where model merges */
     added_set added;            /* looked for in the text as given */
     added_set added_normalized; /* looked for in the normalised text */
     normalize_step normalize[NORMALIZE_STEPS_MAX];
@@ -55,7 +57,7 @@ bool tokenizer_ends_turn(const char *text, size_t length);
 /* tokenizer_finish - the last step of opening: sets are sealed, known end-of-turn tokens noted, figures computed. */
 void tokenizer_finish(tokenizer *t);
 
-/* tokenizer_from_folder - tokenizer.json and its neighbours. */
+/* tokenizer_from_folder - tokenizer.json or tiktoken.model, and the files beside it. */
 odmoe_status tokenizer_from_folder(const char *folder, tokenizer **out, odmoe_error *err);
 
 #endif

@@ -1,7 +1,9 @@
 #include "fuzz_text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fuzz.h"
 #include "text/bpe_merge.h"
@@ -27,7 +29,8 @@ static void decode(const tokenizer *t, const token_list *ids)
 
 void fuzz_use_tokenizer(const tokenizer *t)
 {
-    static const char text[] = "hello <s>, ab 12\n\n \xE2\x96\x81word e\xCC\x81\xFF <|end|></s>";
+    static const char text[] =
+        "hello <s>, ab 12\n\n \xE2\x96\x81word e\xCC\x81\xFF <|end|></s> \xE4\xB8\xAD\xE3\x80\x82'S 1234";
     const text_part parts[] = {{text, 20, true}, {text + 20, sizeof text - 20, false}};
     odmoe_error err = {0};
     const int32_t *ids;
@@ -51,4 +54,61 @@ void fuzz_use_tokenizer(const tokenizer *t)
         if (!tokenizer_is_end(t, ids[i]) || ids[i] >= tokenizer_size(t))
             abort();
     fuzz_touch(text, tokenizer_bytes(t) % sizeof text);
+}
+
+/* ---- a folder ---- */
+
+#define INPUT_FD 900 /* the inputs' files are links to it */
+
+static char folder[256], paths[8][512];
+static size_t path_count;
+
+static void remove_folder(void)
+{
+    for (size_t i = 0; i < path_count; i++)
+        unlink(paths[i]);
+    rmdir(folder);
+}
+
+static const char *next_path(const char *name)
+{
+    if (path_count == sizeof paths / sizeof *paths)
+        abort();
+    snprintf(paths[path_count], sizeof paths[0], "%s/%s", folder, name);
+    return paths[path_count++];
+}
+
+static void make_folder(const char *const *inputs, const fuzz_fixed_file *fixed)
+{
+    const char *base = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/odmoe-fuzz-XXXXXX", base ? base : "/tmp");
+    if (!mkdtemp(folder) || atexit(remove_folder))
+        abort();
+    for (; *inputs; inputs++)
+        if (symlink("/proc/self/fd/900", next_path(*inputs)))
+            abort();
+    for (; fixed->name; fixed++) {
+        FILE *f = fopen(next_path(fixed->name), "w");
+        if (!f || fputs(fixed->text, f) < 0 || fclose(f))
+            abort();
+    }
+}
+
+void fuzz_use_folder(const uint8_t *data, size_t size, const char *const *inputs, const fuzz_fixed_file *fixed)
+{
+    odmoe_error err = {0};
+    tokenizer *t;
+    if (!folder[0])
+        make_folder(inputs, fixed);
+    int fd = fuzz_file(data, size);
+    if (dup2(fd, INPUT_FD) < 0)
+        abort();
+    close(fd);
+    int status = tokenizer_open(folder, &t, &err);
+    fuzz_check_error(status, &err);
+    if (!status) {
+        fuzz_use_tokenizer(t);
+        tokenizer_free(t);
+    }
+    close(INPUT_FD);
 }

@@ -90,6 +90,8 @@ static void ids_and_texts_are_those_of_the_package(void **state)
     assert_true(json_array_size(texts) > 300);
     for (size_t i = 0; i < json_array_size(texts); i++) {
         const json_t *plain = json_array_get(json_object_get(expected, "plain"), i);
+        if (json_is_null(plain)) /* the package differs, on purpose: make_json.py says why */
+            continue;
         check_ids(kind, t, i, 0, plain);
         check_ids(kind, t, i, TOKENIZER_SPECIAL | TOKENIZER_START,
                   json_array_get(json_object_get(expected, "special"), i));
@@ -164,6 +166,9 @@ int main(void)
         KIND("normalized-specials"),
         KIND("metaspace-unknown"),
         KIND("metaspace-fused"),
+        KIND("kimi"),
+        KIND("unigram"),
+        KIND("unigram-bytes"),
         cmocka_unit_test(the_demo_models_two_forms_agree_on_composed_texts),
     };
     texts = load("texts.json");

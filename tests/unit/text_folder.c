@@ -41,7 +41,8 @@ static void put_file(const char *name, const char *text)
 static int clean(void **state)
 {
     static const char *const names[] = {"tokenizer.json",         "tokenizer_config.json", "config.json",
-                                        "generation_config.json", "added_tokens.json",     "chat_template.jinja"};
+                                        "generation_config.json", "added_tokens.json",     "tiktoken.model",
+                                        "chat_template.jinja"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         put_file(names[i], NULL);
     return rmdir(folder());
@@ -170,6 +171,82 @@ static void a_git_lfs_pointer_is_told_so(void **state)
 {
     put_file("tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n");
     check_refused(ODMOE_ERR_FORMAT, "tokenizer.json", "Git LFS pointer");
+}
+
+#define UNIGRAM(vocab, more) "{\"model\":{\"type\":\"Unigram\",\"vocab\":" vocab more "}}"
+
+static void unigram_takes_the_best_way_through_a_word(void **state)
+{
+    put_file("tokenizer.json",
+             UNIGRAM("[[\"?\",0],[\"a\",-1],[\"ab\",-1.5],[\"b\",-2],[\"bc\",-0.25],[\"abc\",-3]]", ",\"unk_id\":0"));
+    tokenizer *t = open_folder();
+    check_ids(t, "abc", 0, IDS(1, 4)); /* -1.25; abc alone has -3 */
+    check_ids(t, "ab", 0, IDS(2));
+    check_ids(t, "xya", 0, IDS(0, 1)); /* unknown neighbours are one */
+    tokenizer_free(t);
+    put_file("tokenizer.json", UNIGRAM("[[\"a\",-1]]", ""));
+    t = open_folder();
+    check_ids(t, "axa", 0, IDS(0, 0)); /* no unknown token: left out */
+    tokenizer_free(t);
+}
+
+static void unigram_with_faults_is_refused(void **state)
+{
+    static const struct {
+        const char *text, *word;
+    } cases[] = {{UNIGRAM("[]", ""), "model.vocab"},
+                 {UNIGRAM("{\"a\":0}", ""), "model.vocab"},
+                 {UNIGRAM("[[\"a\"]]", ""), "model.vocab: 0"},
+                 {UNIGRAM("[[\"a\",0],[\"b\",\"c\"]]", ""), "model.vocab: 1"},
+                 {UNIGRAM("[[\"a\",NaN]]", ""), "model.vocab: 0"},
+                 {UNIGRAM("[[\"a\",0]]", ",\"unk_id\":1"), "unk_id"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_file("tokenizer.json", cases[i].text);
+        check_refused(ODMOE_ERR_FORMAT, "tokenizer.json", cases[i].word);
+    }
+}
+
+#define KIMI(more) "{\"tokenizer_class\":\"TikTokenTokenizer\"" more "}"
+
+static void a_tiktoken_model_merges_by_rank(void **state)
+{
+    put_file("tokenizer_config.json",
+             KIMI(",\"eos_token\":\"<e>\",\"added_tokens_decoder\":{\"5\":{\"content\":\"<e>\"},"
+                  "\"6\":{\"content\":\"<t>\",\"special\":false}}"));
+    put_file("tiktoken.model", "YWI= 3\r\nYQ== 0\nYg== 1\nYmE= 2\n"); /* ab 3, a 0, b 1, ba 2; c is missing */
+    tokenizer *t = open_folder();
+    assert_int_equal(tokenizer_size(t), 4 + 256);
+    check_ids(t, "aba", 0, IDS(0, 2)); /* the lower rank goes first */
+    check_ids(t, "ab", 0, IDS(3));
+    check_ids(t, "<t>a<e>", TOKENIZER_SPECIAL, IDS(6, 0, 5));
+    check_ids(t, "<t>a<e>", 0, IDS(6, 0));
+    check_ids(t, "<|reserved_token_4|>", TOKENIZER_SPECIAL, IDS(4));
+    assert_true(tokenizer_is_end(t, 5));
+    tokenizer_free(t);
+}
+
+static void a_tiktoken_model_with_faults_is_refused(void **state)
+{
+    static const struct {
+        const char *text, *word;
+    } cases[] = {{"", "no tokens"},       {"YQ== 0\nYQ== 0\n", "line 2"},
+                 {"YQ== 1\n", "below 1"}, {"YQ== x\n", "line 1"},
+                 {"YQ 0\n", "line 1"},    {" 0\n", "line 1"},
+                 {"YQ==\n", "line 1"},    {"YQ== 0 1\n", "line 1"},
+                 {"Y*== 0\n", "line 1"},  {"YQ== 0\n\nYg== 1", "line 2"},
+                 {"==== 0\n", "line 1"}};
+    put_file("tokenizer_config.json", KIMI(""));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_file("tiktoken.model", cases[i].text);
+        check_refused(ODMOE_ERR_FORMAT, "tiktoken.model", cases[i].word);
+    }
+    put_file("tiktoken.model", "YQ== 0\n");
+    put_file("tokenizer_config.json", KIMI(",\"added_tokens_decoder\":{\"0\":{\"content\":\"<e>\"}}"));
+    check_refused(ODMOE_ERR_FORMAT, "added_tokens_decoder", "1 to 256");
+    put_file("tokenizer_config.json", "{\"tokenizer_class\":\"OtherTokenizer\"}");
+    check_refused(ODMOE_ERR_UNSUPPORTED, "tiktoken.model", "OtherTokenizer");
+    put_file("tokenizer_config.json", NULL);
+    check_refused(ODMOE_ERR_UNSUPPORTED, "tiktoken.model", "tokenizer_class");
 }
 
 static void end_tokens_are_known_by_name(void **state)
@@ -329,7 +406,7 @@ static void broken_files_are_refused_by_field(void **state)
 static void kinds_that_are_not_known_are_named(void **state)
 {
     static const char *const cases[][2] = {
-        {"{\"model\":{\"type\":\"Unigram\"}}", "\"Unigram\""},
+        {"{\"model\":{\"type\":\"WordPiece\"}}", "\"WordPiece\""},
         {"{\"model\":{\"type\":\"BPE\",\"end_of_word_suffix\":\"</w>\"}}", "end_of_word_suffix"},
         {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", "dropout"},
         {"{\"normalizer\":{\"type\":\"Lowercase\"}}", "\"Lowercase\""},
@@ -547,6 +624,10 @@ int main(void)
         IN_FOLDER(a_byte_token_that_added_tokens_lists_again_stays_one),
         IN_FOLDER(texts_may_hold_the_character_0),
         IN_FOLDER(a_git_lfs_pointer_is_told_so),
+        IN_FOLDER(a_tiktoken_model_merges_by_rank),
+        IN_FOLDER(a_tiktoken_model_with_faults_is_refused),
+        IN_FOLDER(unigram_takes_the_best_way_through_a_word),
+        IN_FOLDER(unigram_with_faults_is_refused),
         IN_FOLDER(end_tokens_are_known_by_name),
         IN_FOLDER(end_tokens_come_from_all_files),
         IN_FOLDER(start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise),

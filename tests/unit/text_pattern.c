@@ -72,6 +72,9 @@ static void words_are_onigurumas(void **state)
           "e\xCC\x81_\xE2\x80\xBF\xD9\xA3|\xE2\x85\xA7|\xE2\x92\xB6|");
     check("\\W+", "a\xC2\xBD-b", "-|"); /* one half, which is none in a class */
     check("[\\w]+", "a\xC2\xBD-b", "a|b|");
+    check("\\b.", "ab \u4E2D\u00BD-", "a| |\u4E2D|-|");
+    check("\\B.", "ab-- ", "b|-| |");
+    check("\\d{1,3}(?=(?:\\d{3})*\\b)", "1234567 12x", "1|234|567|");
     check("[\\w']+", "it's so", "it's|so|");
     check("[^\\w\\s]+", "a-+ b", "-+|");
 }
@@ -125,10 +128,10 @@ static void a_literal_is_no_expression(void **state)
 
 static void what_would_mean_something_else_is_refused(void **state)
 {
-    static const char *const bad[] = {"[a[bc]]",  "[a-z&&[^b]]", "\\p{N}{1,3}+", "a{2}+b",      "\\h+",  "[\\H]",
-                                      "\\bx",     "x\\B",        "[\\W]",        "[[:alpha:]]", "x{,3}", "\\pL",
-                                      "\\P",      "\\Gx",        "\\X",          "(?m:.)",      "(?s).", "(?x: a)",
-                                      "a(?i)b|c", "(*COMMIT)a",  "(?-s:.)"};
+    static const char *const bad[] = {
+        "[a[bc]]", "[^a-z&&[^b]]", "[a-z&&b]", "[a&&[b]c]",   "[a&&[b&&[c]]]", "[&&[b]]",    "\\p{N}{1,3}+", "a{2}+b",
+        "\\h+",    "[\\H]",        "[\\W]",    "[[:alpha:]]", "x{,3}",         "\\pL",       "\\P",          "\\Gx",
+        "\\X",     "(?m:.)",       "(?s).",    "(?x: a)",     "a(?i)b|c",      "(*COMMIT)a", "(?-s:.)"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         pattern *p = NULL;
         odmoe_status st = pattern_compile(bad[i], strlen(bad[i]), false, "file.json: here", &p, &err);
@@ -136,6 +139,8 @@ static void what_would_mean_something_else_is_refused(void **state)
     }
     check("[a-b]+|[]x]|[^]x]", "ab]-", "ab|]|-|"); /* but these mean the same everywhere */
     check("(?i)A|b", "aB", "a|B|");
+    check("x[a-z&&[^b]]+[&]", "xabxac&", "xac&|"); /* a class without another's members */
+    check("[\\p{Lu}\\]&&[^\\p{Han}A]]+", "BA]\u4E2D&", "B|]|");
     check("(?i:A)(?:b)(?=c)(?!d)(?<x>c)(?<=c)(?<!d)", "abc", "abc|");
     check("a{,}|[\\b]", "a{,}\b", "a{,}|\b|");
     check("a{2}b|\\{1}+", "aab{1}}", "aab|{1}}|");

@@ -60,6 +60,36 @@ static void scored_pieces_go_by_score_and_unknown_text_falls_to_bytes(void **sta
     tokenizer_free(t);
 }
 
+static void kimi_may_leave_merges_out(void **state)
+{
+    vocab_spec spec = spec_bpe();
+    spec.pre = "kimi-k2";
+    spec.merges = NULL;
+    spec.merge_count = 0;
+    tokenizer *t = open_spec(&spec);
+    CHECK(t, "hello hell", 0, IDS(259, ' ', 258)); /* ids are ranks */
+    CHECK(t, "lll", 0, IDS(257, 'l'));
+    CHECK(t, "<|end|>", 0, IDS('<', '|', 'e', 'n', 'd', '|', '>'));
+    tokenizer_free(t);
+}
+
+static void a_text_outside_of_the_alphabet_hides_no_word(void **state)
+{
+    static const char *tokens[512];
+    vocab_spec spec = spec_bpe();
+    memcpy(tokens, spec.tokens, spec.token_count * sizeof *tokens);
+    tokens[256] = "\u200D";             /* as itself: no merge makes it */
+    tokens[257] = "\u00E2\u0122\u012F"; /* its bytes E2 80 8D, as Command-R has both */
+    static const char *const merges[] = {"\u00E2 \u0122", "\u00E2\u0122 \u012F"};
+    tokens[258] = "\u00E2\u0122";
+    spec.tokens = tokens;
+    spec.merges = merges;
+    spec.merge_count = 2;
+    tokenizer *t = open_spec(&spec);
+    CHECK(t, "\u200D", 0, IDS(257));
+    tokenizer_free(t);
+}
+
 static void special_tokens_are_recognised_only_when_asked_for(void **state)
 {
     vocab_spec spec = spec_bpe();
@@ -422,6 +452,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merges_go_by_rank_then_from_the_left),
         cmocka_unit_test(scored_pieces_go_by_score_and_unknown_text_falls_to_bytes),
+        cmocka_unit_test(kimi_may_leave_merges_out),
+        cmocka_unit_test(a_text_outside_of_the_alphabet_hides_no_word),
         cmocka_unit_test(special_tokens_are_recognised_only_when_asked_for),
         cmocka_unit_test(text_of_a_plain_part_never_gives_a_special_token),
         cmocka_unit_test(any_bytes_come_back),

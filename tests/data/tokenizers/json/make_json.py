@@ -75,7 +75,8 @@ def write(kind, model, adds, normalizer=None, pre=None, post=None, decoder=None,
     expect(kind, f"{HERE}/{kind}/tokenizer.json")
 
 
-def expect(kind, path):
+def expect(kind, path, without=None):
+    """The ids of all texts; null for those that hold `without`."""
     t = Tokenizer.from_file(path)
     rows = dict(plain=[], special=[], text=[])
     for text in TEXTS:
@@ -85,10 +86,13 @@ def expect(kind, path):
         rows["plain"].append(plain)
         rows["special"].append(t.encode(text, add_special_tokens=True).ids)
         rows["text"].append(t.decode(plain, skip_special_tokens=False))
+        if without and without in text:
+            for row in rows.values():
+                row[-1] = None
     os.makedirs(f"{HERE}/{kind}", exist_ok=True)
     with open(f"{HERE}/{kind}/expected.json", "w", encoding="utf8") as f:
         json.dump(rows, f, ensure_ascii=False, separators=(",", ":"))
-    print(kind, t.get_vocab_size(), sum(map(len, rows["plain"])))
+    print(kind, t.get_vocab_size(), sum(len(ids or []) for ids in rows["plain"]))
 
 
 def template(*ids):
@@ -187,3 +191,29 @@ plain = dict(vocab={"<unk>": 0, **{w: i + 1 for w, i in sp_vocab.items()}}, merg
 write("metaspace-unknown", plain, [added("<unk>")], pre=pre_tokenizers.Metaspace(prepend_scheme="always"), decoder=decoders.Metaspace(prepend_scheme="always"))
 write("metaspace-fused", dict(plain, fuse_unk=True), [added("<unk>")], normalizer=normalizers.NFD(), pre=pre_tokenizers.Metaspace(prepend_scheme="never", split=False), decoder=decoders.Metaspace(prepend_scheme="never"))
 write("characters", dict(plain, unk_token=None), [], normalizer=normalizers.Replace(Regex(r"\s+"), " "), pre=pre_tokenizers.Sequence([]), decoder=decoders.Fuse())
+
+
+def unigram(kind, adds, fallback, **steps):
+    """A Unigram model, trained behind Metaspace; with `fallback` the bytes are tokens too, and unknown characters fall to them.
+
+    The package makes control tokens of the vocabulary, and bytes, from their plain texts ("<s>", "<0x0A>"); odmoe never does. So the
+    control tokens are none of the vocabulary here, the unknown token has a name that no text has, and no text with "<0x0A>" is compared."""
+    t = Tokenizer(models.Unigram())
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    lines = [line for f in sorted(glob.glob(HERE + "/../../heldout/*.txt")) for line in open(f, encoding="utf8")][::7]
+    t.train_from_iterator(lines, trainers.UnigramTrainer(vocab_size=700, unk_token="<unknown>", special_tokens=["<unknown>"], show_progress=False))
+    vocab = json.loads(t.to_str())["model"]["vocab"]
+    if fallback:
+        vocab = vocab[:1] + [[f"<0x{i:02X}>", 0.0] for i in range(256)] + vocab[1:]
+    ids = {piece: i for i, (piece, _) in enumerate(vocab)}
+    rows = [dict(id=ids.get(a["content"], len(ids) + n), **a) for n, a in enumerate(adds)]
+    state = lambda x: json.loads(x.__getstate__()) if x is not None else None
+    root = dict(version="1.0", truncation=None, padding=None, added_tokens=rows, normalizer=state(steps.get("normalizer")), pre_tokenizer=state(steps.get("pre")), post_processor=None, decoder=state(steps["decoder"]), model=dict(type="Unigram", unk_id=0, vocab=vocab, byte_fallback=fallback))
+    os.makedirs(f"{HERE}/{kind}", exist_ok=True)
+    with open(f"{HERE}/{kind}/tokenizer.json", "w", encoding="utf8") as f:
+        json.dump(root, f, ensure_ascii=False, separators=(",", ":"))
+    expect(kind, f"{HERE}/{kind}/tokenizer.json", "<0x0A>" if fallback else None)
+
+
+unigram("unigram", [added("<s>"), added("</s>")], False, pre=pre_tokenizers.Metaspace(prepend_scheme="always"), decoder=decoders.Metaspace(prepend_scheme="always"))
+unigram("unigram-bytes", [added("<s>"), added("</s>"), added("word", special=False)], True, normalizer=prepend, decoder=sp_decoder)
