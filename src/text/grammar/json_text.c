@@ -228,14 +228,13 @@ static expr_id literal_string(json_text *t, const char *text, size_t length)
 static expr_id literal_number(json_text *t, const json_t *value)
 {
     grammar_rules *g = t->g;
-    char *text = json_dumps(value, JSON_ENCODE_ANY);
-    if (!text)
+    char text[64]; /* 17 digits, sign, point, exponent */
+    size_t n = json_dumpb(value, text, sizeof text, JSON_ENCODE_ANY);
+    if (!n || n > sizeof text)
         return rules_fail(g, ODMOE_ERR_MEMORY, "no memory for a number");
-    size_t n = strlen(text);
     expr_id e = expr_text(g, text, n);
-    if (json_is_real(value) && n > 2 && !strcmp(text + n - 2, ".0")) /* 3.0 and 3 are one number */
+    if (json_is_real(value) && n > 2 && !memcmp(text + n - 2, ".0", 2)) /* 3.0 and 3 are one number */
         e = ALT(g, e, expr_text(g, text, n - 2));
-    free(text);
     return e;
 }
 

@@ -364,7 +364,9 @@ void schema_read(grammar_rules *g, const char *text, size_t length)
     }
     json_t *root = json_loadb(text, length, JSON_DECODE_ANY, &fault);
     s.root = root;
-    if (!root) {
+    if (!root && json_error_code(&fault) == json_error_out_of_memory) {
+        rules_fail(g, ODMOE_ERR_MEMORY, "no memory for a schema of %zu bytes", length);
+    } else if (!root) {
         g->fault->offset = (size_t)(fault.position > 0 ? fault.position : 0);
         g->fault->line = (uint32_t)(fault.line > 0 ? fault.line : 1);
         g->fault->column = (uint32_t)(fault.column > 0 ? fault.column : 1);

@@ -1,0 +1,11 @@
+/* fuzz_grammar.h - what the targets that compile a grammar do with it. */
+#ifndef ODMOE_TESTS_FUZZ_GRAMMAR_H
+#define ODMOE_TESTS_FUZZ_GRAMMAR_H
+
+#include "text/grammar/grammar.h"
+
+/* fuzz_use_grammar - compile the source, with and without triggers; go some tokens along, all of those in the mask being
+ * accepted and, where the mask is small, no other; print it and compile that. Ends the process where any of it fails. */
+void fuzz_use_grammar(grammar_kind kind, const char *source, size_t size);
+
+#endif
