@@ -5,6 +5,7 @@
 
 #include "api/handles.h"
 #include "bench.h"
+#include "kernels/kernels.h"
 #include "odmoe_layer.h"
 
 enum { PIECE = 512, KINDS = 8, SPAN = 4 };

@@ -12,7 +12,8 @@
  *   oracle  the recorded choices are the candidates: each of them is right
  *   liar    the candidates are experts that are not chosen; the trial decides
  *
- * Prints a JSON object a line: the mode, tok/s, the median of a token's time, and counters. --accuracy: then how often
+ * Prints a JSON object a line: the mode, tok/s, the median of a token's time, counters, and how much of what a token
+ * chooses the token before chose (reuse). --accuracy: then how often
  * candidates were right, by distance and rank. */
 #include "api/handles.h"
 #include "bench.h"
@@ -29,6 +30,7 @@ typedef struct bench {
     int32_t *tokens; /* [n] */
     int layers, top_k, experts;
     int32_t *chosen; /* [n, layers, top_k] */
+    double reuse;    /* share of a token's experts that the token before chose as well */
     int token;       /* being decoded */
     bool lies;
     int32_t lie[64];
@@ -159,12 +161,13 @@ static void run(bench *b, const char *mode, int round)
     for (int i = 0; i < b->n; i++)
         sum += seconds[i];
     qsort(seconds, (size_t)b->n, sizeof *seconds, ascending);
-    printf(
-        "{\"mode\": \"%s\", \"round\": %d, \"tps\": %.3f, \"median_ms\": %.2f, \"stall_ms\": %.2f, \"read_ms\": %.2f, "
-        "\"compute_ms\": %.2f, \"mb_read\": %.1f, \"mb_ahead\": %.1f, \"mb_ahead_used\": %.1f, \"hits\": %.4f}\n",
-        mode, round, b->n / sum, 1e3 * seconds[b->n / 2], 1e3 * s.stall_seconds / b->n, 1e3 * s.read_seconds / b->n,
-        1e3 * s.compute_seconds / b->n, 1e-6 * (double)s.bytes_read / b->n, 1e-6 * (double)s.prefetch_bytes_read / b->n,
-        1e-6 * (double)s.prefetch_bytes_used / b->n, (double)s.cache_hits / (double)(s.cache_hits + s.cache_misses));
+    printf("{\"mode\": \"%s\", \"round\": %d, \"gen_tps\": %.3f, \"median_ms\": %.2f, \"stall_ms\": %.2f, ", mode,
+           round, b->n / sum, 1e3 * seconds[b->n / 2], 1e3 * s.stall_seconds / b->n);
+    printf("\"read_ms\": %.2f, \"compute_ms\": %.2f, \"mb_read\": %.1f, ", 1e3 * s.read_seconds / b->n,
+           1e3 * s.compute_seconds / b->n, 1e-6 * (double)s.bytes_read / b->n);
+    printf("\"mb_ahead\": %.1f, \"mb_ahead_used\": %.1f, \"hits\": %.4f, \"reuse\": %.4f}\n",
+           1e-6 * (double)s.prefetch_bytes_read / b->n, 1e-6 * (double)s.prefetch_bytes_used / b->n,
+           (double)s.cache_hits / (double)(s.cache_hits + s.cache_misses), b->reuse);
     if (b->accuracy && strcmp(mode, "off"))
         print_accuracy(p);
     if (b->accuracy && p->possible && !foretold)
@@ -197,6 +200,17 @@ static void take_tokens(bench *b, const odmoe_model *handle)
     free(text);
 }
 
+static void measure_reuse(bench *b)
+{
+    int64_t again = 0, row = (int64_t)b->layers * b->top_k, pairs = (b->n - 1) * row;
+    for (int64_t i = row; i < b->n * row; i++) {
+        const int32_t *before = b->chosen + (i - row) / b->top_k * b->top_k;
+        for (int k = 0; k < b->top_k; k++)
+            again += before[k] == b->chosen[i];
+    }
+    b->reuse = pairs > 0 ? (double)again / (double)pairs : 0;
+}
+
 static void record(bench *b)
 {
     odmoe_model *handle = open_model(b, "off");
@@ -210,6 +224,7 @@ static void record(bench *b)
     b->chosen = calloc((size_t)b->n * (size_t)b->layers * (size_t)b->top_k, sizeof *b->chosen);
     double *ignored = calloc((size_t)b->n, sizeof *ignored);
     decode(b, handle, true, ignored);
+    measure_reuse(b);
     free(ignored);
     odmoe_model_close(handle);
 }

@@ -89,6 +89,11 @@ def rows_of(runs, models):
                        samples=[s["tps"] for s in samples], peer=median(case.get("llama.cpp", []), f"{phase}_tps"),
                        peer_samples=[r and r.get(f"{phase}_tps") for r in case.get("llama.cpp", [])])
             row["ratio"] = row["tps"] / row["peer"] if row["peer"] else None
+            row["off"] = median(case.get("off", []), "gen_tps") if phase == "gen" else None
+            row["oracle"] = median(case.get("oracle", []), "gen_tps") if phase == "gen" else None
+            row["reuse"] = median(case.get("oracle", []), "reuse")
+            row["hits"] = statistics.median([r["cache_hits"] / max(r["cache_hits"] + r["cache_misses"], 1)
+                                             for r in case["odmoe"] if r])
             if phase == "prompt" and not capped:
                 resident.setdefault(case["model"], row["tps"])
             rows.append(row)
@@ -120,11 +125,12 @@ def bursts(row):
 
 def table(machine, rows, about):
     out = [machine_line(machine, about), "",
-           "| case | tokens | odmoe tok/s | llama.cpp tok/s | ratio | bound | reached | queue full | bursts | GB read | read s | "
-           "stall s | compute s |", "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+           "| case | tokens | odmoe tok/s | prefetch off | perfect | hits | reuse | llama.cpp tok/s | ratio | bound | reached | "
+           "queue full | bursts | GB read | read s | stall s | compute s |", "|---" * 17 + "|"]
     for r in rows:
         peer = "failed" if r["peer"] is None and r["peer_samples"] else number(r["peer"])
-        cells = [f"{r['case']}, {r['phase']}", f"{r['tokens']:.0f}", number(r["tps"]), peer,
+        cells = [f"{r['case']}, {r['phase']}", f"{r['tokens']:.0f}", number(r["tps"]), number(r["off"]), number(r["oracle"]),
+                 percent(r["hits"]), percent(r["reuse"]), peer,
                  "–" if r["ratio"] is None else number(r["ratio"]) + " x", r["bound"], percent(r["reached"]),
                  percent(r["reached_stream"]), bursts(r), number(r["bytes_read"] / 1e9)]
         cells += [number(r[k]) for k in ("read_seconds", "stall_seconds", "compute_seconds")]

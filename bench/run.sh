@@ -22,22 +22,24 @@ Cases under a cap need root and a memory control group: the page cache counts, a
 TEXT
 }
 
-# name           model        cap  --ram    prompt decode peer  more options of odmoe
+# name           model            cap  --ram    prompt decode peer  more options of odmoe
+# A model is a preset and a routing of make_big_gguf.py: as texts route, or uniformly, the worst case for a cache.
 # Both programs get the same counts. Decoding under a cap starts from nothing, which also leaves the prompt out of the
 # time split. --ram is less than the cap by what the process needs besides (code, page tables, the kernel's share).
 cases='
-mid              mid          max  6GiB     512    64     peer
-mid-1G           mid          1G   800MiB   0      24     peer
-mid-2G           mid          2G   1700MiB  0      48     peer
-mid-1G-prompt    mid          1G   800MiB   512    0      peer
-big              qwen3moe30b  max  18GiB    256    32     peer
-big-8G           qwen3moe30b  8G   7600MiB  0      24     peer
-big-4G           qwen3moe30b  4G   3700MiB  0      8      peer
-big-4G-prompt    qwen3moe30b  4G   3700MiB  256    0      peer
-mid-1G-4k        mid          1G   800MiB   4096   0      alone
-mid-8k           mid          max  6GiB     8192   64     alone
-mid-8k-q8        mid          max  6GiB     8192   64     alone --kv q8_0
-mid-32k          mid          max  3GiB     32768  0      alone
+mid              mid-text         max  6GiB     512    64     peer
+mid-1G           mid-text         1G   800MiB   0      48     peer
+mid-1G-uniform   mid-uniform      1G   800MiB   0      48     peer
+mid-2G           mid-text         2G   1700MiB  0      48     peer
+mid-1G-prompt    mid-text         1G   800MiB   512    0      peer
+big              qwen3moe30b-text max  18GiB    256    32     peer
+big-8G           qwen3moe30b-text 8G   7600MiB  0      24     peer
+big-4G           qwen3moe30b-text 4G   3700MiB  0      24     peer
+big-4G-prompt    qwen3moe30b-text 4G   3700MiB  256    0      peer
+mid-1G-4k        mid-text         1G   800MiB   4096   0      alone
+mid-8k           mid-text         max  6GiB     8192   64     alone
+mid-8k-q8        mid-text         max  6GiB     8192   64     alone --kv q8_0
+mid-32k          mid-text         max  3GiB     32768  0      alone
 '
 
 say() { echo "run.sh: $*" >&2; }
@@ -123,7 +125,7 @@ done <<<"$cases"
 [ -n "$plan" ] || die "no case is left to run"
 
 [ -f "$build/build.ninja" ] || make -C "$root" BUILD="$build" "$build/build.ninja" >&2
-ninja -C "$build" odmoe bench/machine bench/slow_disk.so >&2
+ninja -C "$build" odmoe bench/machine bench/bench_prefetch bench/slow_disk.so >&2
 odmoe=$build/odmoe
 out=$here/out
 mkdir -p "$dir" "$out"
@@ -134,7 +136,7 @@ for model in $(awk '{ print $2 }' <<<"$plan" | sort -u); do
     if [ ! -f "$file" ]; then
         [[ " $missing " != *" gguf "* && " $missing " != *" numpy "* ]] || die "$file is missing, and making it needs gguf and numpy"
         say "making $file"
-        "$python" "$here/make_big_gguf.py" "$file.part" --preset "$model"
+        "$python" "$here/make_big_gguf.py" "$file.part" --preset "${model%-*}" --routing "${model##*-}"
         mv "$file.part" "$file"
     fi
     "$odmoe" inspect "$file" --json >"$out/model-$model.json"
@@ -196,6 +198,14 @@ for round in $(seq "$runs"); do
             burst=$(burst_of "$model")
             # shellcheck disable=SC2086  # two numbers
             [ -z "$burst" ] || measure "$name" "$model" max disk "$round" "$build/bench/machine" "$file" --burst $burst
+        fi
+        # Decoding under a cap: what prefetching is worth here, and what perfect prediction would give.
+        if [ "$cap" != max ] && [ "$prompt" = 0 ]; then
+            # shellcheck disable=SC2086
+            measure "$name" "$model" "$cap" off "$round" "$odmoe" bench -m "$file" --ram "$ram" -p 0 -n "$decode" -t "$threads" \
+                --kernels "$kernels" ${disk:+--io pread} --prefetch off $more --json
+            measure "$name" "$model" "$cap" oracle "$round" "$build/bench/bench_prefetch" -n "$decode" -r 1 --ram "$ram" -t "$threads" \
+                ${disk:+--io pread} --modes oracle "$file"
         fi
         [ "$with" = peer ] || continue
         # Repacked weights are a copy in memory, which a cap doesn't leave room for.

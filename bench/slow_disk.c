@@ -1,9 +1,9 @@
-/* slow_disk.c - LD_PRELOAD: a disk of SLOW_DISK_GBPS for a program that reads with pread or preadv (odmoe --io pread,
- * bench/machine). Shows what a program does where computing is fast compared with the disk, on a machine where it
+/* slow_disk.c - LD_PRELOAD: a disk of SLOW_DISK_GBPS, and SLOW_DISK_MS of latency, for a program that reads with pread or
+ * preadv (odmoe --io pread, bench/machine). Shows what a program does where computing is fast compared with the disk, on a machine where it
  * isn't.
  *
- * Reads of 16 KiB and more queue up on one clock: each takes bytes / rate once those before it are done. The real read
- * is made meanwhile; who is back from it too early sleeps. So bursts, queues and idle times are those of such a disk,
+ * Reads of 16 KiB and more queue up on one clock: each takes bytes / rate once those before it are done, and comes back
+ * the latency later, while the next ones are served already. The real read is made meanwhile; who is back from it too early sleeps. So bursts, queues and idle times are those of such a disk,
  * as long as the real one is faster. */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -19,12 +19,14 @@
 #define SMALLEST (16 * 1024)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static double rate, free_at; /* bytes a second; when the disk has done all that was asked so far */
+static double rate, latency, free_at; /* bytes a second, seconds; when the disk has done all that was asked so far */
 
 __attribute__((constructor)) static void start(void)
 {
     const char *gbps = getenv("SLOW_DISK_GBPS");
+    const char *ms = getenv("SLOW_DISK_MS");
     rate = gbps ? 1e9 * atof(gbps) : 0;
+    latency = ms ? 1e-3 * atof(ms) : 0;
     prctl(PR_SET_TIMERSLACK, 1); /* threads inherit it */
 }
 
@@ -36,7 +38,7 @@ static double done_at(size_t bytes)
     pthread_mutex_lock(&lock);
     double t = now();
     free_at = (free_at > t ? free_at : t) + (double)bytes / rate;
-    t = free_at;
+    t = free_at + latency;
     pthread_mutex_unlock(&lock);
     return t;
 }

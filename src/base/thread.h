@@ -9,4 +9,9 @@
  * the like) and SIGPROF stay as they are. attr may be NULL. An errno, or 0. */
 int thread_start(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
 
+/* thread_short_slices - the calling thread runs for microseconds at a time and sleeps in between: ask the scheduler for
+ * short slices, so that it runs at once when it wakes, also where threads that compute have all processors. Needs no
+ * rights; kernels before Linux 6.12 take no notice. */
+void thread_short_slices(void);
+
 #endif

@@ -410,6 +410,8 @@ static void run_chunk(chunk_run *r)
                       .factor = m->config.embedding_scale};
     compute_tokens(r, &embed, 1);
     angles(r);
+    if (model_prefetch_wanted(&r->w->prefetch, r->n))
+        model_prefetch_next(m, -1, &r->w->x, r->n);
     for (r->layer = 0; r->layer < m->config.layers; r->layer++) {
         look_for_cancels(r);
         if (!r->n)

@@ -4,7 +4,7 @@
  * forward.c calls, for each chunk:
  *   model_prefetch_begins   a layer's router has chosen and its reads have begun
  *   model_prefetch_wanted   then, in decoding: are candidates wanted for n tokens?
- *   model_prefetch_next     if so: look at later layers' routers
+ *   model_prefetch_next     if so: look at later layers' routers; also once before the first layer, on the embedding
  *   model_prefetch_settle   the chunk is over: does prefetching pay?
  */
 #ifndef ODMOE_MODEL_MODEL_PREFETCH_H
@@ -43,8 +43,8 @@ void model_prefetch_init(struct model *m);
 /* model_prefetch_wanted - shall candidates be looked for, for n tokens now. */
 bool model_prefetch_wanted(const model_prefetch *p, int64_t n);
 
-/* model_prefetch_next - MoE layer `moe_layer` has begun to fetch its experts: have likely experts of later layers read,
- * for the n tokens of the residual stream x. */
+/* model_prefetch_next - MoE layer `moe_layer` has begun to fetch its experts (-1: the first layer has not begun): have
+ * likely experts of later layers read, for the n tokens of the residual stream x. */
 void model_prefetch_next(struct model *m, int moe_layer, const buffer *x, int64_t n);
 
 /* model_prefetch_begins - MoE layer `moe_layer` has chosen topk [n, top_k] and has begun to fetch: judge its candidates,

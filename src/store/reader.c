@@ -423,6 +423,7 @@ static void exchange(store *s, int n)
 static void *reader_main(void *ctx)
 {
     store *s = ctx;
+    thread_short_slices();
     pthread_mutex_lock(&s->lock);
     for (;;) {
         int n = pump(s);
