@@ -28,7 +28,7 @@ for source in src/base/*.c src/kernels/*.c src/kernels/ref/*.c; do
     $cc $flags -c "$source" -o "$out/rest/$(echo "$source" | tr / -).o"
 done
 wait $tables
-for program in tests/kernels/test_tables.c tests/kernels/test_attend.c tests/kernels/arm/list_tables.c; do
+for program in tests/kernels/test_tables.c tests/kernels/test_attend.c tests/kernels/test_scaled.c tests/kernels/arm/list_tables.c; do
     $cc $flags -Itests/kernels/arm $program "$out"/rest/*.o "$out/neon.o" "$out/neon_dot.o" -static -lm \
         -o "$out/$(basename $program .c)"
 done
@@ -40,7 +40,8 @@ run() { # CPU TABLES: whether these tables, no others, are there on this process
         echo "tables are $tables, not $2"
         return 1
     }
-    qemu-aarch64 -cpu "$1" "$out/test_tables" && qemu-aarch64 -cpu "$1" "$out/test_attend"
+    qemu-aarch64 -cpu "$1" "$out/test_tables" && qemu-aarch64 -cpu "$1" "$out/test_attend" &&
+        qemu-aarch64 -cpu "$1" "$out/test_scaled"
 }
 
 run max "neon-dot neon ref" >"$out/max.log" 2>&1 &

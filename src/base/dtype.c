@@ -13,10 +13,32 @@ const dtype_traits *dtype_info(dtype t)
     return &traits[t];
 }
 
+dtype_scale_shape dtype_scales(dtype t)
+{
+    switch (t) {
+    case DTYPE_F8_E4M3:
+        return (dtype_scale_shape){128, 128, 4};
+    case DTYPE_NVFP4_SPLIT:
+        return (dtype_scale_shape){1, 16, 1};
+    case DTYPE_MXFP4_SPLIT:
+        return (dtype_scale_shape){1, 32, 1};
+    case DTYPE_INT4_SPLIT:
+        return (dtype_scale_shape){1, 32, 2};
+    default:
+        return (dtype_scale_shape){0};
+    }
+}
+
+uint64_t dtype_scale_bytes(dtype t, uint64_t rows, uint64_t cols)
+{
+    dtype_scale_shape s = dtype_scales(t);
+    return s.bytes ? (rows + s.rows - 1) / s.rows * ((cols + s.cols - 1) / s.cols) * s.bytes : 0;
+}
+
 int dtype_from_gguf(uint32_t number, dtype *out)
 {
     for (int t = 0; t < DTYPE_COUNT; t++)
-        if (traits[t].gguf == number) {
+        if (traits[t].gguf == number && number != DTYPE_NOT_IN_GGUF) {
             *out = (dtype)t;
             return 1;
         }

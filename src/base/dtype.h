@@ -1,13 +1,19 @@
 /* dtype.h - the element types of tensors: block length and bytes per block, shared by readers and kernels.
- * Names and numbers are GGUF's (ggml_type); safetensors' F32, F16, BF16 map onto the same three. */
+ * Names and numbers are GGUF's (ggml_type); safetensors' F32, F16, BF16 map onto the same three.
+ *
+ * The types below DTYPE_SCALED_LIST are numbers of few bits times a scale of their block, as float weights are computed
+ * with: NVFP4 has its scales in the blocks. For the others they are a second tensor (DTYPE_SPLIT_LIST), as publishers
+ * write them in safetensors. Elements of four bits lie two in a byte, the lower bits first. */
 #ifndef ODMOE_BASE_DTYPE_H
 #define ODMOE_BASE_DTYPE_H
 
 #include <stdint.h>
 #include <string.h>
 
+#define DTYPE_NOT_IN_GGUF UINT32_MAX
+
 /* X(NAME, name, number in a GGUF file, weights per block, bytes per block) */
-#define DTYPE_LIST(X)                  \
+#define DTYPE_PLAIN_LIST(X)            \
     X(F32, "f32", 0, 1, 4)             \
     X(F16, "f16", 1, 1, 2)             \
     X(Q4_0, "q4_0", 2, 32, 18)         \
@@ -33,6 +39,17 @@
     X(TQ1_0, "tq1_0", 34, 256, 54)     \
     X(TQ2_0, "tq2_0", 35, 256, 66)     \
     X(MXFP4, "mxfp4", 39, 32, 17)
+#define DTYPE_SPLIT_LIST(X)                                  \
+    X(F8_E4M3, "f8_e4m3", DTYPE_NOT_IN_GGUF, 1, 1)           \
+    X(NVFP4_SPLIT, "nvfp4_split", DTYPE_NOT_IN_GGUF, 16, 8)  \
+    X(MXFP4_SPLIT, "mxfp4_split", DTYPE_NOT_IN_GGUF, 32, 16) \
+    X(INT4_SPLIT, "int4_split", DTYPE_NOT_IN_GGUF, 32, 16)
+#define DTYPE_SCALED_LIST(X)      \
+    X(NVFP4, "nvfp4", 40, 64, 36) \
+    DTYPE_SPLIT_LIST(X)
+#define DTYPE_LIST(X)   \
+    DTYPE_PLAIN_LIST(X) \
+    DTYPE_SCALED_LIST(X)
 
 typedef enum dtype {
 #define DTYPE_ENUM(NAME, name, number, block, bytes) DTYPE_##NAME,
@@ -50,6 +67,18 @@ typedef struct dtype_traits {
 
 /* dtype_info - the traits of a type; `t` must be below DTYPE_COUNT. */
 const dtype_traits *dtype_info(dtype t);
+
+/* What shares a scale in a tensor of scales: a block of rows x cols weights (a block at the end of a row or column may be
+ * smaller); `bytes` of a stored scale: F32 (F8_E4M3), F8_E4M3 (NVFP4_SPLIT), E8M0 (MXFP4_SPLIT), BF16 (INT4_SPLIT). All 0:
+ * the type has no tensor of scales. */
+typedef struct dtype_scale_shape {
+    uint32_t rows, cols, bytes;
+} dtype_scale_shape;
+
+dtype_scale_shape dtype_scales(dtype t);
+
+/* dtype_scale_bytes - bytes of the tensor of scales for a matrix; 0 where there is none. */
+uint64_t dtype_scale_bytes(dtype t, uint64_t rows, uint64_t cols);
 
 /* dtype_from_gguf, dtype_from_name - find by file number or by name (any case); 0 when unknown, else 1 and *out. */
 int dtype_from_gguf(uint32_t number, dtype *out);
@@ -76,6 +105,19 @@ static inline uint16_t dtype_f32_to_bf16(float f)
     if ((u & 0x7fffffff) > 0x7f800000) /* NaN stays NaN */
         return (uint16_t)((u >> 16) | 0x40);
     return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+/* E4M3 without infinities: sign, 4 bits of exponent with bias 7, 3 bits of mantissa; 0x7f and 0xff are NaN. */
+static inline float dtype_f8_to_f32(uint8_t b)
+{
+    uint32_t exponent = b >> 3 & 15, mantissa = b & 7, u;
+    float f = (float)mantissa * 0x1p-9f; /* zero or subnormal */
+    if (exponent) {
+        u = (exponent + 120) << 23 | mantissa << 20;
+        if ((b & 0x7f) == 0x7f)
+            u = 0x7fc00000;
+        memcpy(&f, &u, 4);
+    }
+    return b & 0x80 ? -f : f;
 }
 float dtype_f16_to_f32(uint16_t h);
 uint16_t dtype_f32_to_f16(float f);

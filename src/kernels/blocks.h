@@ -39,4 +39,10 @@ static inline float block_e8m0_half(uint8_t e)
     return f;
 }
 
+/* block_nvfp4_half_scale - half of a scale of GGUF's NVFP4: E4M3 without its sign; 0x7f is zero there. */
+static inline float block_nvfp4_half_scale(uint8_t b)
+{
+    return b == 0x7f ? 0 : b == 0xff ? 240 : dtype_f8_to_f32(b & 0x7f) * 0.5f;
+}
+
 #endif

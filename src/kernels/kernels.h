@@ -6,7 +6,7 @@
  *
  *   quantised weights  for each block, ascending: y = fma(d * a.d, S, y), then, for types with a minimum,
  *                      y = fma(-m * a.d, M, y); S and M are exact integer sums over the block
- *   float weights      y = fma(w, x, y), columns (in matmul_kn: rows) ascending
+ *   float and scaled   y = fma(w, x, y), columns (in matmul_kn: rows) ascending
  *   ref                y = y + w * x, columns ascending, w dequantised, x not quantised
  *
  * The tail of a vector goes through the same functions as its body. Everything is compiled with -ffp-contract=off.
@@ -32,15 +32,24 @@ typedef enum activation {
     ACT_COUNT
 } activation;
 
-typedef struct kernel_ops {
-    activation act; /* the format of activations that `matmul` takes */
+/* Rows of weights of a type of DTYPE_SCALED_LIST. A weight is its element times fl(scale * factor), rounded once. */
+typedef struct scaled_weights {
+    const void *data;
+    int64_t row_bytes;
+    const void *scales;      /* one row of scales for dtype_scales(t).rows rows of weights; NULL: NVFP4 */
+    int64_t scale_row_bytes; /* from one row of scales to the next */
+    float factor;            /* of the whole tensor */
+} scaled_weights;
 
-    /* n weights (whole blocks) to float, bit for bit what gguf-py gives. */
+typedef struct kernel_ops {
+    activation act; /* the format of activations that products take */
+
+    /* n weights (whole blocks) to float, bit for bit what gguf-py gives. NULL for types with a tensor of scales. */
     void (*dequantise)(const void *weights, float *out, int64_t n);
 
     /* y[t * ldy + r] = sum over c of w[r][c] * x[t][c], for r in [0, rows), t in [0, n). Weights (out, in): row r starts
      * at weights + r * row_bytes. Activations: row t at act + t * act_row. Many tokens share the unpacking of a block;
-     * one token is a matrix-vector product at the speed of memory. */
+     * one token is a matrix-vector product at the speed of memory. NULL for the types of DTYPE_SCALED_LIST. */
     void (*matmul)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act, int64_t act_row,
                    int64_t n, float *y, int64_t ldy);
 
@@ -49,6 +58,11 @@ typedef struct kernel_ops {
      * Row r starts at weights + r * row_bytes; a caller splits columns over threads by offsetting weights and y. */
     void (*matmul_kn)(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x, int64_t ldx,
                       int64_t n, float *y, int64_t ldy);
+
+    /* matmul for the types of DTYPE_SCALED_LIST, NULL for the others: rows [first, first + rows) of w, to y[0 .. rows).
+     * No byte beyond the last one of a row of data or of scales is read. */
+    void (*matmul_scaled)(const scaled_weights *w, int64_t first, int64_t rows, int64_t cols, const void *act,
+                          int64_t act_row, int64_t n, float *y, int64_t ldy);
 } kernel_ops;
 
 #define ATTEND_BLOCK 64      /* positions of a page of keys or values */

@@ -62,26 +62,73 @@ static const char *const quantised[] = {"Q4_0",  "Q4_1",   "Q5_0",    "Q5_1",   
                                         "IQ2_S", "IQ4_XS", "IQ1_M",   "TQ1_0",  "TQ2_0",   "MXFP4"};
 enum { QUANTISED = sizeof quantised / sizeof *quantised };
 
+static void check_dequantised(const golden *g, const kernel_table *table, const char *name)
+{
+    dtype t;
+    int64_t n = 0, bytes, n2, length = 0;
+    assert_true(dtype_from_name(name, &t));
+    const void *blocks = golden_tensor(g, name, "blocks", &n, &bytes);
+    const void *values = golden_tensor(g, name, "values", &n2, &length);
+    assert_non_null(blocks);
+    assert_int_equal(bytes, dtype_info(t)->block_bytes);
+    assert_int_equal(length, dtype_info(t)->block);
+    float *out = malloc((size_t)(n * length) * sizeof *out);
+    table->ops[t].dequantise(blocks, out, n * length);
+    if (memcmp(out, values, (size_t)(n * length) * sizeof *out))
+        fail_msg("%s, %s: values differ", table->name, name);
+    free(out);
+}
+
 static void every_table_dequantises_as_gguf_py(void **state)
 {
-    golden g = golden_read("dequant/dequant.safetensors");
+    golden g = golden_read("dequant/dequant.safetensors"), scaled = golden_read("scaled/scaled.safetensors");
+    const kernel_table *table;
+    for (int k = 0; (table = kernel_table_at(k)); k++) {
+        for (int i = 0; i < QUANTISED; i++)
+            check_dequantised(&g, table, quantised[i]);
+        check_dequantised(&scaled, table, "NVFP4");
+    }
+    golden_free(&g);
+    golden_free(&scaled);
+}
+
+/* Weights show as the products with the rows of an identity matrix. */
+static void check_scaled(const golden *g, const kernel_table *table, const char *name)
+{
+    dtype t;
+    int64_t rows, row_bytes, scale_rows, scale_row_bytes, one, n, cols;
+    assert_true(dtype_from_name(name, &t));
+    scaled_weights w = {.data = golden_tensor(g, name, "data", &rows, &row_bytes),
+                        .scales = golden_tensor(g, name, "scales", &scale_rows, &scale_row_bytes),
+                        .factor = *(const float *)golden_tensor(g, name, "factor", &one, &one)};
+    const int32_t *row = golden_tensor(g, name, "rows", &one, &n);
+    const float *values = golden_tensor(g, name, "values", &n, &cols);
+    w.row_bytes = row_bytes;
+    w.scale_row_bytes = scale_row_bytes;
+    assert_int_equal(dtype_bytes(t, (uint64_t)(rows * cols)), rows * row_bytes);
+    assert_int_equal(dtype_scale_bytes(t, (uint64_t)rows, (uint64_t)cols), scale_rows * scale_row_bytes);
+    float *x = calloc((size_t)(cols * cols), sizeof *x), *y = malloc((size_t)cols * sizeof *y);
+    for (int64_t c = 0; c < cols; c++)
+        x[c * cols + c] = 1;
+    for (int64_t r = 0; r < n; r++) {
+        table->ops[t].matmul_scaled(&w, row[r], 1, cols, x, cols * (int64_t)sizeof *x, cols, y, 1);
+        for (int64_t c = 0; c < cols; c++)
+            if (y[c] != values[r * cols + c])
+                fail_msg("%s, %s: row %d, column %d is %a instead of %a", table->name, name, row[r], (int)c,
+                         (double)y[c], (double)values[r * cols + c]);
+    }
+    free(x);
+    free(y);
+}
+
+static void every_table_reads_published_weights_with_scales_apart(void **state)
+{
+    static const char *const names[] = {"F8_E4M3", "NVFP4_SPLIT", "MXFP4_SPLIT", "INT4_SPLIT"};
+    golden g = golden_read("scaled/scaled.safetensors");
     const kernel_table *table;
     for (int k = 0; (table = kernel_table_at(k)); k++)
-        for (int i = 0; i < QUANTISED; i++) {
-            dtype t;
-            int64_t n = 0, bytes, n2, length = 0;
-            assert_true(dtype_from_name(quantised[i], &t));
-            const void *blocks = golden_tensor(&g, quantised[i], "blocks", &n, &bytes);
-            const void *values = golden_tensor(&g, quantised[i], "values", &n2, &length);
-            assert_non_null(blocks);
-            assert_int_equal(bytes, dtype_info(t)->block_bytes);
-            assert_int_equal(length, dtype_info(t)->block);
-            float *out = malloc((size_t)(n * length) * sizeof *out);
-            table->ops[t].dequantise(blocks, out, n * length);
-            if (memcmp(out, values, (size_t)(n * length) * sizeof *out))
-                fail_msg("%s, %s: values differ", table->name, quantised[i]);
-            free(out);
-        }
+        for (int i = 0; i < 4; i++)
+            check_scaled(&g, table, names[i]);
     golden_free(&g);
 }
 
@@ -128,6 +175,8 @@ static void ref_products_are_sums_over_dequantised_weights(void **state)
 {
     const kernel_table *ref = kernel_table_find("ref");
     for (dtype t = 0; t < DTYPE_COUNT; t++) {
+        if (!ref->ops[t].matmul)
+            continue;
         enum { ROWS = 11, TOKENS = 3 };
         int64_t cols = dtype_info(t)->block == 1 ? 277 : 512;
         size_t bytes = dtype_bytes(t, (uint64_t)cols);
@@ -173,7 +222,7 @@ static void ref_matmul_kn_is_the_transposed_product(void **state)
     ref->ops[DTYPE_F32].matmul(wt, sizeof *wt, COLS, ROWS, x, sizeof *x, TOKENS, &yt[0][0], COLS);
     assert_memory_equal(y, yt, sizeof y);
     for (dtype t = 0; t < DTYPE_COUNT; t++)
-        assert_true((ref->ops[t].matmul_kn != NULL) == (dtype_info(t)->block == 1));
+        assert_true((ref->ops[t].matmul_kn != NULL) == (t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16));
 }
 
 /* What attend promises, in double precision: the softmax of scaled and capped scores and of the sink, times values. */
@@ -277,6 +326,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_table_dequantises_as_gguf_py),
+        cmocka_unit_test(every_table_reads_published_weights_with_scales_apart),
         cmocka_unit_test(floats_of_every_bit_pattern_are_read_exactly),
         cmocka_unit_test(ref_products_are_sums_over_dequantised_weights),
         cmocka_unit_test(ref_matmul_kn_is_the_transposed_product),

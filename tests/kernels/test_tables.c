@@ -187,7 +187,7 @@ static void products_follow_the_promised_order_exactly(void **state)
                                    {3, 2048, 25, 1}, {31, 256, 64, 0}, {53, 512, 1, 6}};
     const kernel_table *table;
     for (int i = 0; (table = vector_table(i)); i++)
-        for (dtype t = 0; t < DTYPE_COUNT; t++)
+        for (dtype t = 0; t < DTYPE_COUNT && table->ops[t].matmul; t++)
             for (int kind = 0; kind < KINDS; kind++)
                 for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
                     shape one = shapes[s];
@@ -201,7 +201,7 @@ static void rows_of_any_length_in_blocks_are_served(void **state)
 {
     const kernel_table *table;
     for (int i = 0; (table = vector_table(i)); i++)
-        for (dtype t = 0; t < DTYPE_COUNT; t++) {
+        for (dtype t = 0; t < DTYPE_COUNT && table->ops[t].matmul; t++) {
             int64_t block = dtype_info(t)->block;
             for (int64_t cols = block; cols <= (block == 1 ? 37 : 9 * block); cols += block)
                 for (int64_t tokens = 1; tokens <= 10; tokens += 3)
@@ -217,7 +217,7 @@ static void products_are_near_refs(void **state)
     static uint8_t act[TOKENS * COLS * 4], w[ROWS * COLS * 4];
     const kernel_table *ref = kernel_table_find("ref"), *table;
     for (int i = 0; (table = vector_table(i)); i++)
-        for (dtype t = 0; t < DTYPE_COUNT; t++) {
+        for (dtype t = 0; t < DTYPE_COUNT && table->ops[t].matmul; t++) {
             const kernel_ops *ops = &table->ops[t];
             int64_t row_bytes = (int64_t)dtype_bytes(t, COLS), act_row = (int64_t)act_bytes(ops->act, COLS);
             int64_t block = ops->act == ACT_Q8 ? 32 : 256;

@@ -120,12 +120,35 @@ ALWAYS_INLINE f32x16 f32x16_from_bf16(const void *p)
     }
     return v;
 }
-ALWAYS_INLINE f32x16 f32x16_from_i8(const void *p)
+ALWAYS_INLINE f32x16 bytes_to_float(int8x16_t b)
 {
-    int8x16_t b = vld1q_s8(p);
     int16x8_t low = vmovl_s8(vget_low_s8(b)), high = vmovl_s8(vget_high_s8(b));
     return (f32x16){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
                      vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
+ALWAYS_INLINE f32x16 f32x16_from_i8(const void *p)
+{
+    return bytes_to_float(vld1q_s8(p));
+}
+/* Shifted so that exponent and mantissa are a half's, the number is 2^-8 of what it should be: subnormals as well. */
+ALWAYS_INLINE f32x16 f32x16_from_f8(const void *p)
+{
+    int8x16_t b = vld1q_s8(p);
+    uint8x16_t nan = vceqq_s8(vandq_s8(b, vdupq_n_s8(0x7f)), vdupq_n_s8(0x7f));
+    uint16x8_t half[2];
+    for (int i = 0; i < 2; i++) {
+        int16x8_t w = vmovl_s8(i ? vget_high_s8(b) : vget_low_s8(b));
+        int16x8_t n = vmovl_s8(vreinterpret_s8_u8(i ? vget_high_u8(nan) : vget_low_u8(nan)));
+        half[i] = vandq_u16(vreinterpretq_u16_s16(vshlq_n_s16(w, 7)), vdupq_n_u16(0xbfff));
+        half[i] = vorrq_u16(half[i], vreinterpretq_u16_s16(n));
+    }
+    return f32x16_mul(halves_to_float(half[0], half[1]), f32x16_set1(0x1p8f));
+}
+ALWAYS_INLINE f32x16 f32x16_from_nibbles(const void *p, const int8_t table[16], bool apart)
+{
+    uint8x8_t v = vld1_u8(p), low = vand_u8(v, vdup_n_u8(15)), high = vshr_n_u8(v, 4);
+    uint8x16_t q = apart ? vcombine_u8(low, high) : vcombine_u8(vzip1_u8(low, high), vzip2_u8(low, high));
+    return bytes_to_float(vqtbl1q_s8(vld1q_s8(table), q));
 }
 ALWAYS_INLINE void f32x16_part_f16(f32x16 v, f32x16 *even, f32x16 *odd)
 {

@@ -7,8 +7,16 @@
 /* weights.c: ref_dequantise_Q4_K and so on. */
 #define REF_DEQUANTISE(NAME, name, number, block, bytes) \
     void ref_dequantise_##NAME(const void *weights, float *out, int64_t n);
-DTYPE_LIST(REF_DEQUANTISE)
+DTYPE_PLAIN_LIST(REF_DEQUANTISE)
 #undef REF_DEQUANTISE
+
+/* scaled.c: ref_matmul_F8_E4M3 and so on; NVFP4 to float as gguf-py does it. */
+#define REF_MATMUL_SCALED(NAME, name, number, block, bytes)                                                     \
+    void ref_matmul_##NAME(const scaled_weights *w, int64_t first, int64_t rows, int64_t cols, const void *act, \
+                           int64_t act_row, int64_t n, float *y, int64_t ldy);
+DTYPE_SCALED_LIST(REF_MATMUL_SCALED)
+#undef REF_MATMUL_SCALED
+void ref_dequantise_nvfp4(const void *weights, float *out, int64_t n);
 
 /* elementwise.c */
 void ref_rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n);

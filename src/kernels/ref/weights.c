@@ -107,7 +107,7 @@ static inline void matmul_kn(dtype t, const void *weights, int64_t row_bytes, in
     {                                                                                                              \
         matmul(DTYPE_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);                             \
     }
-DTYPE_LIST(WEIGHT_FUNCTIONS)
+DTYPE_PLAIN_LIST(WEIGHT_FUNCTIONS)
 
 static void matmul_kn_f32(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const float *x,
                           int64_t ldx, int64_t n, float *y, int64_t ldy)
@@ -132,11 +132,14 @@ static void matmul_kn_bf16(const void *weights, int64_t row_bytes, int64_t rows,
      : DTYPE_##NAME == DTYPE_BF16 ? matmul_kn_bf16 \
                                   : NULL)
 #define WEIGHT_OPS(NAME, name, number, block, bytes) \
-    [DTYPE_##NAME] = {ACT_F32, ref_dequantise_##NAME, matmul_##NAME, matmul_kn_of(NAME)},
+    [DTYPE_##NAME] = {ACT_F32, ref_dequantise_##NAME, matmul_##NAME, matmul_kn_of(NAME), NULL},
+#define SCALED_OPS(NAME, name, number, block, bytes) \
+    [DTYPE_##                                        \
+        NAME] = {ACT_F32, DTYPE_##NAME == DTYPE_NVFP4 ? ref_dequantise_nvfp4 : NULL, NULL, NULL, ref_matmul_##NAME},
 
 const kernel_table kernel_table_ref = {
     .name = "ref",
-    .ops = {DTYPE_LIST(WEIGHT_OPS)},
+    .ops = {DTYPE_PLAIN_LIST(WEIGHT_OPS) DTYPE_SCALED_LIST(SCALED_OPS)},
     .quantise = {[ACT_F32] = ref_quantise_f32, [ACT_Q8] = ref_quantise_q8, [ACT_Q8K] = ref_quantise_q8k},
     .rms_norm = ref_rms_norm,
     .softmax = ref_softmax,

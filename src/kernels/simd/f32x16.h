@@ -7,6 +7,9 @@
  *   load_part(p, n), store_part(p, v, n)     only n in [0, 16] floats are touched; the others read as 0
  *   half(h)                                  one half-precision number to float
  *   from_f16(p), from_bf16(p), from_i8(p)    sixteen stored numbers to float; no more bytes than those are read
+ *   from_f8(p)                               the same for E4M3 (base/dtype.h), NaN included
+ *   from_nibbles(p, table, apart)            sixteen numbers of four bits, in 8 bytes, looked up among 16 int8, to float;
+ *                                            the lower bits of a byte first, or (apart) those of all bytes first
  *   to_f16(p, v)                             sixteen halves, rounded to nearest even
  *   add, sub, mul, div, max, min             lane by lane; max and min give the second operand for a NaN in either
  *   abs(v), fma(a, b, c) = a * b + c, rounded once
@@ -33,6 +36,7 @@
 #ifndef ODMOE_KERNELS_F32X16_H
 #define ODMOE_KERNELS_F32X16_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 

@@ -6,6 +6,7 @@
 #include "kernels/ref/ref.h"
 #include "kernels/simd/attend.h"
 #include "kernels/simd/gemm_float.h"
+#include "kernels/simd/gemm_scaled.h"
 #include "kernels/simd/elementwise.h"
 #include "kernels/tables.h"
 
@@ -39,17 +40,28 @@ FLOAT_FUNCTIONS(F32)
 FLOAT_FUNCTIONS(F16)
 FLOAT_FUNCTIONS(BF16)
 QUANTISED_TYPES(QUANT_FUNCTIONS)
+#define SCALED_FUNCTIONS(NAME, name, number, block, bytes)                                                         \
+    static void matmul_##NAME(const scaled_weights *w, int64_t first, int64_t rows, int64_t cols, const void *act, \
+                              int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
+    {                                                                                                              \
+        scaled_matmul(DTYPE_##NAME, w, first, rows, cols, act, act_row, n, y, ldy);                                \
+    }
+DTYPE_SCALED_LIST(SCALED_FUNCTIONS)
 
-#define FLOAT_OPS(NAME) [DTYPE_##NAME] = {ACT_F32, dequantise_##NAME, matmul_##NAME, matmul_kn_##NAME}
-#define QUANT_OPS(NAME, activation) [DTYPE_##NAME] = {activation, ref_dequantise_##NAME, matmul_##NAME, NULL},
+#define FLOAT_OPS(NAME) [DTYPE_##NAME] = {ACT_F32, dequantise_##NAME, matmul_##NAME, matmul_kn_##NAME, NULL}
+#define QUANT_OPS(NAME, activation) [DTYPE_##NAME] = {activation, ref_dequantise_##NAME, matmul_##NAME, NULL, NULL},
+#define SCALED_OPS(NAME, name, number, block, bytes) \
+    [DTYPE_##NAME] = {ACT_F32, DTYPE_##NAME == DTYPE_NVFP4 ? ref_dequantise_nvfp4 : NULL, NULL, NULL, matmul_##NAME},
 
-#define VECTOR_TABLE(table_name)                                                                                  \
-    {                                                                                                             \
-        .name = table_name, .ops = {FLOAT_OPS(F32), FLOAT_OPS(F16), FLOAT_OPS(BF16), QUANTISED_TYPES(QUANT_OPS)}, \
-        .quantise = {[ACT_F32] = quantise_f32, [ACT_Q8] = quantise_q8, [ACT_Q8K] = quantise_q8k},                 \
-        .rms_norm = rms_norm, .softmax = softmax, .silu_mul = silu_mul, .silu_mul_clamped = silu_mul_clamped,     \
-        .gelu_mul = gelu_mul, .relu_squared = relu_squared, .add_scaled = add_scaled, .kv_store = kv_store,       \
-        .key_store = key_store, .attend = attend                                                                  \
+#define VECTOR_TABLE(table_name)                                                                              \
+    {                                                                                                         \
+        .name = table_name,                                                                                   \
+        .ops = {FLOAT_OPS(F32), FLOAT_OPS(F16), FLOAT_OPS(BF16),                                              \
+                QUANTISED_TYPES(QUANT_OPS) DTYPE_SCALED_LIST(SCALED_OPS)},                                    \
+        .quantise = {[ACT_F32] = quantise_f32, [ACT_Q8] = quantise_q8, [ACT_Q8K] = quantise_q8k},             \
+        .rms_norm = rms_norm, .softmax = softmax, .silu_mul = silu_mul, .silu_mul_clamped = silu_mul_clamped, \
+        .gelu_mul = gelu_mul, .relu_squared = relu_squared, .add_scaled = add_scaled, .kv_store = kv_store,   \
+        .key_store = key_store, .attend = attend                                                              \
     }
 
 #endif

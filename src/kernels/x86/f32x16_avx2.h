@@ -2,7 +2,7 @@
 #ifndef ODMOE_KERNELS_F32X16_AVX2_H
 #define ODMOE_KERNELS_F32X16_AVX2_H
 
-#include <immintrin.h>
+#include "kernels/x86/small_floats.h"
 
 enum { TILE_VECTORS = 1, TILE_TOKENS = 6 }; /* 12 of 16 registers hold sums */
 
@@ -58,6 +58,19 @@ ALWAYS_INLINE f32x16 f32x16_from_bf16(const void *p)
 ALWAYS_INLINE f32x16 f32x16_from_i8(const void *p)
 {
     __m128i v = _mm_loadu_si128(p);
+    return (f32x16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
+                    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
+}
+ALWAYS_INLINE f32x16 f32x16_from_f8(const void *p)
+{
+    __m256i half = halves_from_f8(p);
+    __m256 factor = _mm256_set1_ps(0x1p8f);
+    return (f32x16){_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(half)), factor),
+                    _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)), factor)};
+}
+ALWAYS_INLINE f32x16 f32x16_from_nibbles(const void *p, const int8_t table[16], bool apart)
+{
+    __m128i v = bytes_from_nibbles(p, table, apart);
     return (f32x16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
                     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
 }

@@ -2,7 +2,7 @@
 #ifndef ODMOE_KERNELS_F32X16_AVX512_H
 #define ODMOE_KERNELS_F32X16_AVX512_H
 
-#include <immintrin.h>
+#include "kernels/x86/small_floats.h"
 
 enum { TILE_VECTORS = 2, TILE_TOKENS = 12 }; /* 24 of 32 registers hold sums */
 
@@ -47,6 +47,14 @@ ALWAYS_INLINE f32x16 f32x16_from_bf16(const void *p)
 ALWAYS_INLINE f32x16 f32x16_from_i8(const void *p)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
+ALWAYS_INLINE f32x16 f32x16_from_f8(const void *p)
+{
+    return _mm512_mul_ps(_mm512_cvtph_ps(halves_from_f8(p)), _mm512_set1_ps(0x1p8f));
+}
+ALWAYS_INLINE f32x16 f32x16_from_nibbles(const void *p, const int8_t table[16], bool apart)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes_from_nibbles(p, table, apart)));
 }
 ALWAYS_INLINE void f32x16_part_f16(f32x16 v, f32x16 *even, f32x16 *odd)
 {
