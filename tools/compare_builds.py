@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare what two builds compute: `odmoe logits --layers` on every model of a data folder, byte for byte.
 
-    tools/compare_builds.py OLD/build/odmoe build/odmoe [tests/data] [--kernels auto,ref]
+    tools/compare_builds.py OLD/build/odmoe build/odmoe [build/tests/data/tree] [--kernels auto,ref]
 
 For changes that must not change a bit. A model that the old build cannot open is named and skipped."""
 import argparse
@@ -34,7 +34,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("old")
     parser.add_argument("new")
-    parser.add_argument("data", nargs="?", default="tests/data")
+    parser.add_argument("data", nargs="?", default="build/tests/data/tree")
     parser.add_argument("--kernels", default="auto,ref")
     options = parser.parse_args()
     same = differ = skipped = 0

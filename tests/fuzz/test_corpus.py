@@ -8,6 +8,8 @@ import tempfile
 import unittest
 
 TOOL = sys.argv.pop(1)
+sys.path.insert(0, os.path.dirname(TOOL))
+import corpus  # the tool's own functions, where starting it each time would take long
 DRIVER = os.environ["FUZZER"]  # a fuzz target that was linked with driver.c
 
 
@@ -79,8 +81,9 @@ class Corpus(unittest.TestCase):
         for n in range(len(whole)):
             if n not in ends:
                 self.corpus.write_bytes(whole[:n])
-                self.assertIn("t.corpus", self.tool("list", self.corpus, status=1))
+                self.assertRaisesRegex(ValueError, "t.corpus", corpus.load, self.corpus)
                 self.assertEqual(self.driver(self.corpus, 0).returncode, 2, n)
+        self.assertIn("t.corpus", self.tool("list", self.corpus, status=1))
         self.assertEqual(self.driver(self.folder, 0).returncode, 2)
         self.assertEqual(self.driver(self.folder / "nothing", 0).returncode, 2)
 

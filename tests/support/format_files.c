@@ -103,9 +103,9 @@ const char *temp_path(const char *name)
 
 const char *data_path(const char *name)
 {
-    const char *base = getenv("ODMOE_TEST_DATA");
+    const char *base = getenv(name[0] == '/' ? "ODMOE_SOURCE" : "ODMOE_TEST_DATA");
     if (!base)
-        fail_msg("ODMOE_TEST_DATA is not set: run through meson test");
+        fail_msg("ODMOE_TEST_DATA and ODMOE_SOURCE are not set: run through meson test");
     return join(base, name);
 }
 

@@ -32,7 +32,7 @@ const char *temp_path(const char *name);
 void save(const char *path, const bytes *b);
 void save_text(const char *path, const char *text);
 
-/* data_path - a path in the tests' data; as temp_path. */
+/* data_path - a path in the tests' data, or in the source folder where it begins with "/"; as temp_path. */
 const char *data_path(const char *name);
 
 /* An error's message is one line, its code is `status` and it holds each of the words. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Logits of the models in ../models under other configurations: the weights stay, members of config.json change.
+"""Logits of the models in TREE/models under other configurations: the weights stay, members of config.json change.
 
-usage: make_configs.py    (in this folder; all cases of cases.json, or those named)
+usage: make_configs.py TREE [CASE ...]    TREE: the test data with its models made, build/tests/data/tree; all cases of cases.json, or those named
 
 Needs torch, transformers 5.24, safetensors. NAME.safetensors: input_ids [n] int32, logits [vocab] float32 of the last token.
 A member that cases.json sets to null is removed.
@@ -15,14 +15,14 @@ here = os.path.dirname(os.path.abspath(__file__))
 
 
 def changed_folder(case, folder):
-    original = os.path.join(here, "..", "models", case["model"])
+    original = os.path.join(sys.argv[1], "models", case["model"])
     config = {**json.load(open(os.path.join(original, "config.json"))), **case["members"]}
     os.symlink(os.path.realpath(os.path.join(original, "model.safetensors")), os.path.join(folder, "model.safetensors"))
     json.dump({k: v for k, v in config.items() if v is not None}, open(os.path.join(folder, "config.json"), "w"))
 
 
 for name, case in json.load(open(os.path.join(here, "cases.json"))).items():
-    if len(sys.argv) > 1 and name not in sys.argv[1:]:
+    if len(sys.argv) > 2 and name not in sys.argv[2:]:
         continue
     with tempfile.TemporaryDirectory() as folder:
         changed_folder(case, folder)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write what gguf-py (and json, for safetensors) sees in some of the model files: gguf.txt and safetensors.txt.
 
-usage: make_listing.py TESTS_DATA_DIR     (needs gguf 0.19)
+usage: make_listing.py TREE     (needs gguf 0.19; TREE: the test data with its models made, build/tests/data/tree)
 
   file PATH                                    what follows is about this file
   tensor NAME TYPE SHAPE LENGTH CRC32          shape outermost first, "-" for a scalar; crc32 of the tensor's bytes
@@ -15,10 +15,11 @@ from gguf import GGUFValueType as V
 INTS = {V.UINT8: "<B", V.INT8: "<b", V.UINT16: "<H", V.INT16: "<h", V.UINT32: "<I", V.INT32: "<i", V.UINT64: "<Q", V.INT64: "<q"}
 FLOATS = {V.FLOAT32: "<f", V.FLOAT64: "<d"}
 GGUF = ["gguf/llama-Q4_K_M.gguf", "gguf/qwen2moe-Q4_K_M.gguf", "gguf/qwen3moe-IQ2_XXS.gguf", "gguf/qwen3moe-Q5_K_M.gguf",
-        "gguf/qwen3moe-MXFP4.gguf", "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf", "../../models/demo.gguf"]
+        "gguf/qwen3moe-MXFP4.gguf", "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf", "/models/demo.gguf"]
 SAFETENSORS = ["models/mixtral/model.safetensors", "models/qwen3_moe_f16/model.safetensors",
                "models/olmoe_f32/model.safetensors", "models/qwen2_moe/model.safetensors", "layer/tiny.safetensors"]
 FOLDER = "models/qwen3_moe"
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # of paths that begin with "/"
 
 
 def crc(data):
@@ -33,7 +34,7 @@ def gguf_lines(root, path):
     yield f"file {path}"
     parts = [path] if "00001-of-" not in path else [path, path.replace("00001-of", "00002-of")]
     for i, part in enumerate(parts):
-        r = gguf.GGUFReader(os.path.join(root, part))
+        r = gguf.GGUFReader(SOURCE + part if part[0] == "/" else os.path.join(root, part))
         for t in r.tensors:
             yield f"tensor {t.name} {t.tensor_type.name.lower()} {shape(t.shape[::-1])} {t.n_bytes} {crc(t.data.tobytes())}"
         for f in r.fields.values() if i == 0 else ():
