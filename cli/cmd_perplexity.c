@@ -140,12 +140,9 @@ static int score_text(const perplexity_options *o, odmoe_model *model, const id_
         }
         sum += s.sum;
         scored += s.rows;
-        if (isatty(STDERR_FILENO))
-            fprintf(stderr, "\r%lld of %lld chunks: %.4f\033[K", (long long)c + 1, (long long)chunks,
-                    exp(sum / (double)scored));
+        progress_draw("%lld of %lld chunks: %.4f", (long long)c + 1, (long long)chunks, exp(sum / (double)scored));
     }
-    if (isatty(STDERR_FILENO))
-        fputs("\r\033[K", stderr);
+    progress_clear();
     if (o->model.json)
         json_print(json_pack("{s:f,s:I,s:I,s:i}", "ppl", exp(sum / (double)scored), "tokens", (json_int_t)scored,
                              "chunks", (json_int_t)chunks, "context", n),

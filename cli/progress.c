@@ -1,7 +1,9 @@
 #include "progress.h"
 
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -37,24 +39,43 @@ void progress_clear(void)
     line.drawn = false;
 }
 
+/* Can the terminal clear a line, so that progress may be drawn over itself? */
+static bool redraws(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && term && *term && strcmp(term, "dumb");
+}
+
+void progress_draw(const char *format, ...)
+{
+    va_list arguments;
+    if (!redraws())
+        return;
+    line.drawn = true;
+    fputs("\r", stderr);
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputs("\033[K", stderr);
+    fflush(stderr);
+}
+
 int progress_step(void *user, odmoe_stage stage, uint64_t done, uint64_t total)
 {
     if (interrupted())
         return 1;
     double now = now_seconds();
-    if (now < line.next || total == 0 || (stage == ODMOE_STAGE_FORWARD && !line.prompt) || !isatty(STDERR_FILENO))
+    if (now < line.next || total == 0 || (stage == ODMOE_STAGE_FORWARD && !line.prompt))
         return 0;
     line.next = now + 0.1;
-    line.drawn = true;
     int percent = (int)((double)done / (double)total * 100);
     if (stage == ODMOE_STAGE_OPEN) {
         char have[ODMOE_SIZE_TEXT_MAX], all[ODMOE_SIZE_TEXT_MAX];
-        fprintf(stderr, "\rloading the resident weights: %d%% (%s of %s)\033[K", percent, odmoe_size_format(done, have),
-                odmoe_size_format(total, all));
+        progress_draw("loading the resident weights: %d%% (%s of %s)", percent, odmoe_size_format(done, have),
+                      odmoe_size_format(total, all));
     } else {
-        fprintf(stderr, "\rreading the prompt: %d%%\033[K", percent);
+        progress_draw("reading the prompt: %d%%", percent);
     }
-    fflush(stderr);
     return 0;
 }
 

@@ -12,6 +12,9 @@ int progress_step(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
 void progress_prompt(bool on);
 /* progress_clear - remove the line, if one is drawn. */
 void progress_clear(void);
+/* progress_draw - a line of progress, over the last one; nothing where standard error is no terminal, or one that cannot
+ * clear a line (TERM=dumb). */
+void progress_draw(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* talkative - whether summaries are shown: stderr is a terminal, or `--verbose` asked for them. */
 bool talkative(void);

@@ -13,6 +13,7 @@
  *   The library's own threads take no signals that are sent to the process: their handlers stay with the program's.
  *   Arrays are row-major; a shape [n, vocab] has vocab contiguous.
  *   Strings are UTF-8.
+ *   A thread needs 80 KiB of stack to call any function.
  */
 #ifndef ODMOE_H
 #define ODMOE_H
@@ -196,7 +197,8 @@ ODMOE_API odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t 
  * no regular file is refused). odmoe_session_load - read it back: ERR_FORMAT when the file is damaged, made by an older
  * version, or with another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for; the
  * session is unchanged on error, and empty after an ERR_IO that says so: the file changed between being checked and
- * being read. */
+ * being read. The model's files must not change while a model is open: saving looks at their size, inode and time of
+ * change, and refuses with ERR_STATE where one is another than at opening. */
 ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
 

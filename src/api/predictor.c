@@ -156,7 +156,7 @@ odmoe_status odmoe_expert_predictor_save(odmoe_expert_predictor *s, const char *
 static odmoe_status read_numbers(const odmoe_tensor_file *file, const char *path, const odmoe_tensor *t, float *out,
                                  odmoe_error *err)
 {
-    float piece[4096];
+    float piece[1024];
     const int64_t all = t->shape[0] * t->shape[1] * t->shape[2], most = (int64_t)(sizeof piece / sizeof *piece);
     odmoe_status status = ODMOE_OK;
     for (int64_t first = 0; first < all && !status; first += most) {

@@ -5,9 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Longest path that is followed: those of control groups are far below it, and the stack of a caller's thread may be
+ * small. A mount or group with a longer one counts as not there. */
+#define GROUP_PATH 1024
+
 bool read_text(const char *dir, const char *name, char *text, size_t size)
 {
-    char path[PATH_MAX];
+    char path[GROUP_PATH];
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
         return false;
     FILE *f = fopen(path, "re");
@@ -64,7 +68,7 @@ static bool has_word(const char *list, size_t length, const char *word)
  * /proc/self/cgroup: lines "number:controllers:path", "0::path" for v2. */
 static bool own_path(const char *root, const char *controller, char *path, size_t size)
 {
-    char file[PATH_MAX], line[PATH_MAX + 256];
+    char file[GROUP_PATH], line[GROUP_PATH + 256];
     snprintf(file, sizeof file, "%s/proc/self/cgroup", root);
     FILE *f = fopen(file, "re");
     if (!f)
@@ -105,7 +109,7 @@ static const char *below(const char *path, const char *mount_root)
 }
 
 typedef struct mount_point {
-    char root[PATH_MAX], at[PATH_MAX]; /* "" for "/" */
+    char root[GROUP_PATH], at[GROUP_PATH]; /* "" for "/" */
 } mount_point;
 
 /* The mount of a hierarchy that shows `path`, from /proc/self/mountinfo: "id parent dev ROOT MOUNT options ... - TYPE
@@ -113,7 +117,7 @@ typedef struct mount_point {
  * one from the tree's top, or else the first. */
 static bool find_mount(const char *root, const char *controller, const char *path, mount_point *out)
 {
-    char file[PATH_MAX], line[2 * PATH_MAX + 512];
+    char file[GROUP_PATH], line[2 * GROUP_PATH + 512];
     snprintf(file, sizeof file, "%s/proc/self/mountinfo", root);
     FILE *f = fopen(file, "re");
     if (!f)
@@ -123,11 +127,13 @@ static bool find_mount(const char *root, const char *controller, const char *pat
         mount_point m;
         char type[64], super[512];
         const char *rest = strstr(line, " - ");
-        if (!rest || sscanf(line, "%*s %*s %*s %4095s %4095s", m.root, m.at) != 2 ||
+        if (!rest || sscanf(line, "%*s %*s %*s %1023s %1023s", m.root, m.at) != 2 ||
             sscanf(rest, " - %63s %*s %511s", type, super) != 2)
             continue;
         if (controller ? strcmp(type, "cgroup") || !has_word(super, strlen(super), controller)
                        : strcmp(type, "cgroup2"))
+            continue;
+        if (strlen(m.root) == GROUP_PATH - 1 || strlen(m.at) == GROUP_PATH - 1)
             continue;
         unescape(m.root);
         unescape(m.at);
@@ -147,7 +153,7 @@ static bool find_mount(const char *root, const char *controller, const char *pat
 static void walk_hierarchy(const char *root, const char *controller, void (*visit)(const char *dir, bool v2, void *ctx),
                            void *ctx)
 {
-    char path[PATH_MAX], dir[3 * PATH_MAX];
+    char path[GROUP_PATH], dir[3 * GROUP_PATH];
     mount_point mount;
     if (!own_path(root, controller, path, sizeof path) || !find_mount(root, controller, path, &mount))
         return;

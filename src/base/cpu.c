@@ -93,7 +93,7 @@ int cpu_allowed(void)
 /* Is `cpu` the first allowed one among its core's hyperthreads? The list reads "0,64", "0-1" or "3". */
 static bool first_of_core(const char *root, int cpu, const cpu_set_t *allowed, size_t bytes)
 {
-    char dir[PATH_MAX], list[256];
+    char dir[512], list[256];
     snprintf(dir, sizeof dir, "%s/sys/devices/system/cpu/cpu%d/topology", root, cpu);
     if (!read_text(dir, "thread_siblings_list", list, sizeof list))
         return true; /* no topology known: every processor is a core */

@@ -47,7 +47,7 @@ static void visit_memory(const char *dir, bool v2, void *ctx)
 
 odmoe_status sysmem_available(const char *root, uint64_t *bytes, odmoe_error *err)
 {
-    char dir[PATH_MAX], text[STAT_TEXT];
+    char dir[512], text[STAT_TEXT];
     uint64_t kib;
     snprintf(dir, sizeof dir, "%s/proc", root);
     if (!read_text(dir, "meminfo", text, sizeof text) || !text_field(text, "MemAvailable:", &kib))
@@ -62,7 +62,7 @@ uint64_t sysmem_anonymous(const char *root)
 {
     /* statm is formatted faster than status: pages of size, resident, and resident with a file or shared memory behind
      * them; the rest is RssAnon. */
-    char dir[PATH_MAX], text[256];
+    char dir[512], text[256];
     unsigned long long resident, shared;
     snprintf(dir, sizeof dir, "%s/proc/self", root);
     if (!read_text(dir, "statm", text, sizeof text) || sscanf(text, "%*u %llu %llu", &resident, &shared) != 2)
@@ -72,7 +72,7 @@ uint64_t sysmem_anonymous(const char *root)
 
 uint64_t sysmem_peak_rss(const char *root)
 {
-    char dir[PATH_MAX], text[STAT_TEXT];
+    char dir[512], text[STAT_TEXT];
     uint64_t kib = 0;
     snprintf(dir, sizeof dir, "%s/proc/self", root);
     if (read_text(dir, "status", text, sizeof text))

@@ -182,9 +182,9 @@ static odmoe_status add_entry(void *ctx, const safetensors_entry *e, odmoe_error
     adding *a = ctx;
     tensor_info info = {.name = e->name, .dims = e->dims, .offset = e->offset, .length = e->length};
     if (strcmp(e->type, "F32") && strcmp(e->type, "F16") && strcmp(e->type, "BF16"))
-        return ODMOE_OK;
+        return tensor_index_add_unread(a->index, e->name, e->type, err);
     if (e->dims > TENSOR_DIMS_MAX)
-        return ODMOE_OK;
+        return tensor_index_add_unread(a->index, e->name, "an array of more than 4 dimensions", err);
     dtype_from_name(e->type, &info.type);
     memcpy(info.shape, e->shape, sizeof info.shape);
     odmoe_status status = add_file_once(a, err);
@@ -234,17 +234,21 @@ static int by_shard(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* A file directly in the folder: no separators, no dots that climb, nothing unprintable. */
+/* A file in the folder, or in a folder below it: a relative path of names that do not begin with a dot (so that none
+ * climbs out), nothing unprintable. */
 static bool shard_name_ok(const char *name)
 {
     size_t length = strlen(name);
     const char *ending = ".safetensors";
     if (length <= strlen(ending) || length > 255 || strcmp(name + length - strlen(ending), ending))
         return false;
-    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
-        if (*c < 0x20 || *c == 0x7f || *c == '/' || *c == '\\')
+    bool begins = true; /* a name of the path */
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++) {
+        if (*c < 0x20 || *c == 0x7f || *c == '\\' || (begins && (*c == '.' || *c == '/')))
             return false;
-    return name[0] != '.';
+        begins = *c == '/';
+    }
+    return true;
 }
 
 static odmoe_status read_weight_map(json_walk *w, shard_list *list, const char *path, odmoe_error *err)
@@ -260,7 +264,7 @@ static odmoe_status read_weight_map(json_walk *w, shard_list *list, const char *
                            tensor);
         if (!shard_name_ok(shard))
             return err_set(err, ODMOE_ERR_FORMAT,
-                           "%s: weight_map: '%.100s' is in '%.100s', which is not a .safetensors file in this folder",
+                           "%s: weight_map: '%.100s' is in '%.100s', which is not a .safetensors file in this folder or below",
                            file_label(path), tensor, shard);
         odmoe_status status = mem_grow((void **)&list->tensors, &list->capacity, list->count + 1, sizeof(listed),
                                        "the list of shards", err);

@@ -27,9 +27,15 @@ typedef struct name_block {
     char text[];
 } name_block;
 
+typedef struct unread_tensor {
+    const char *name, *type;
+} unread_tensor;
+
 struct tensor_index {
     tensor_info *tensors; /* by name once sealed */
     size_t count, capacity;
+    unread_tensor *unread;
+    size_t unread_count, unread_capacity;
     file *files;
     size_t file_count, file_capacity;
     name_block *names;
@@ -51,6 +57,7 @@ void tensor_index_free(tensor_index *index)
         free(b);
     }
     free(index->files);
+    free(index->unread);
     free(index->tensors);
     free(index);
 }
@@ -161,6 +168,40 @@ odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmo
     index->tensors[index->count] = *info;
     index->tensors[index->count++].name = name;
     return ODMOE_OK;
+}
+
+odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, odmoe_error *err)
+{
+    if (!name_ok(name))
+        return err_set(err, ODMOE_ERR_FORMAT, "tensor '%.100s': its name is empty, no UTF-8 or holds control characters",
+                       name);
+    odmoe_status status = mem_grow((void **)&index->unread, &index->unread_capacity, index->unread_count + 1,
+                                   sizeof(unread_tensor), "the tensor index", err);
+    if (status)
+        return status;
+    const char *kept = keep_name(index, name, strlen(name), err);
+    const char *why = kept ? keep_name(index, type, strlen(type), err) : NULL;
+    if (!why)
+        return ODMOE_ERR_MEMORY;
+    index->unread[index->unread_count++] = (unread_tensor){kept, why};
+    return ODMOE_OK;
+}
+
+bool tensor_index_unread(const tensor_index *index, size_t i, const char **name, const char **type)
+{
+    if (i >= index->unread_count)
+        return false;
+    *name = index->unread[i].name;
+    *type = index->unread[i].type;
+    return true;
+}
+
+const char *tensor_index_why_unread(const tensor_index *index, const char *name)
+{
+    for (size_t i = 0; i < index->unread_count; i++)
+        if (!strcmp(index->unread[i].name, name))
+            return index->unread[i].type;
+    return NULL;
 }
 
 static int by_name(const void *a, const void *b)

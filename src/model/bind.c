@@ -82,11 +82,32 @@ static odmoe_status use(binder *b, const tensor_info *t)
     return status;
 }
 
+static odmoe_status unread(binder *b, const char *name, const char *type)
+{
+    return err_set(b->err, ODMOE_ERR_UNSUPPORTED, "%s: tensor %s is of type %s, which is not read%s", b->files->path,
+                   name, type, b->files->gguf ? "" : " (F32, F16 and BF16 are)");
+}
+
+/* Is one of the names there, but of a type that is not read? Leaving it out would change the result. */
+static odmoe_status refuse_unread(binder *b, const char *patterns, int layer, int expert)
+{
+    while (patterns && *patterns) {
+        char name[NAME_MAX_LENGTH];
+        patterns = make_name(name, patterns, layer, expert);
+        const char *type = tensor_index_why_unread(b->files->tensors, name);
+        if (type)
+            return unread(b, name, type);
+    }
+    return ODMOE_OK;
+}
+
+/* patterns: of one expert where they have an expert's number. */
 static odmoe_status missing(binder *b, const char *patterns, int layer)
 {
     char name[NAME_MAX_LENGTH];
     make_name(name, patterns ? patterns : "(none)", layer, 0);
-    return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s is missing", b->files->path, name);
+    odmoe_status status = refuse_unread(b, patterns, layer, 0);
+    return status ? status : err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s is missing", b->files->path, name);
 }
 
 /* rows x cols, where leading dimensions of 1 don't count: GGUF writes some one-row matrices as vectors. */
@@ -182,13 +203,14 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
                        t->name, fused->name);
     if (fused)
         return bind_fused(b, s, fused);
-    if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
+    if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied &&
+        !tensor_index_why_unread(b->files->tensors, names))
         return err_set(b->err, ODMOE_ERR_FORMAT,
                        "%s: tensor %s is missing, and the configuration says that it is not the embedding "
                        "(tie_word_embeddings)",
                        b->files->path, names);
     if (!t)
-        return rule->optional ? ODMOE_OK : missing(b, names, s->layer);
+        return rule->optional ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
     int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
     int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
     if (!has_shape(t, rows, cols))
@@ -326,6 +348,16 @@ static odmoe_status refuse_unknown(binder *b)
     return ODMOE_OK;
 }
 
+/* Tensors that cannot be read, whatever they are for: those that rules ask for have been refused by name before. */
+static odmoe_status refuse_unread_unknown(binder *b)
+{
+    const char *name, *type;
+    for (size_t i = 0; tensor_index_unread(b->files->tensors, i, &name, &type); i++)
+        if (!ignored(b, name))
+            return unread(b, name, type);
+    return ODMOE_OK;
+}
+
 odmoe_status weights_bind(const model_files *files, const model_config *config, const weight_names *names,
                           model_weights *out, odmoe_error *err)
 {
@@ -341,6 +373,8 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
             status = bind_resident(&b, table, rule);
     if (!status)
         status = bind_experts(&b, names->experts);
+    if (!status)
+        status = refuse_unread_unknown(&b);
     if (!status)
         status = refuse_unknown(&b);
 done:

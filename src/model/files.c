@@ -57,6 +57,46 @@ static odmoe_status open_folder(model_files *f, odmoe_error *err)
     return status;
 }
 
+/* What tells a file from another, and from itself after a change. */
+struct file_stamp {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec changed;
+    bool there;
+};
+
+static struct file_stamp stamp_of(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return (struct file_stamp){.there = false};
+    return (struct file_stamp){st.st_dev, st.st_ino, st.st_size, st.st_mtim, true};
+}
+
+static odmoe_status stamp_files(model_files *f, odmoe_error *err)
+{
+    int n = tensor_index_files(f->tensors);
+    f->stamps = mem_calloc((size_t)n + 1, sizeof *f->stamps, "the list of files", err);
+    for (int i = 0; f->stamps && i < n; i++)
+        f->stamps[i] = stamp_of(tensor_index_path(f->tensors, i));
+    return f->stamps ? ODMOE_OK : ODMOE_ERR_MEMORY;
+}
+
+odmoe_status files_unchanged(const model_files *f, odmoe_error *err)
+{
+    for (int i = 0; i < tensor_index_files(f->tensors); i++) {
+        const char *path = tensor_index_path(f->tensors, i);
+        const struct file_stamp *was = &f->stamps[i], is = stamp_of(path);
+        bool same = is.device == was->device && is.inode == was->inode && is.size == was->size &&
+                    is.changed.tv_sec == was->changed.tv_sec && is.changed.tv_nsec == was->changed.tv_nsec;
+        if (is.there && was->there && !same)
+            return err_set(err, ODMOE_ERR_STATE,
+                           "%s: the file has changed since the model was opened: open the model again", path);
+    }
+    return ODMOE_OK;
+}
+
 odmoe_status files_open(const char *path, model_files *out, odmoe_error *err)
 {
     *out = (model_files){.path = mem_strdup(path, strlen(path), err)};
@@ -73,6 +113,8 @@ odmoe_status files_open(const char *path, model_files *out, odmoe_error *err)
         if (!status)
             out->tensors = gguf_tensors(out->gguf);
     }
+    if (!status)
+        status = stamp_files(out, err);
     if (status)
         files_close(out);
     return status;
@@ -94,5 +136,6 @@ void files_close(model_files *f)
     gguf_free(f->gguf);
     json_decref(f->config);
     free(f->path);
+    free(f->stamps);
     memset(f, 0, sizeof *f);
 }

@@ -200,6 +200,8 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
                                       &m->work.experts);
     if (!status) /* now, as the files may be elsewhere when a session is saved */
         status = model_fingerprint(m, &m->fingerprint, err);
+    if (!status)
+        status = files_unchanged(&m->files, err);
     m->peak_anon = sysmem_anonymous("");
     return status;
 }

@@ -115,7 +115,9 @@ odmoe_status session_save(const model *m, const session_state *s, const char *pa
 {
     atomic_file r;
     save_header h = make_header(m, s);
-    odmoe_status status = atomic_file_begin(path, &r, err);
+    odmoe_status status = files_unchanged(&m->files, err); /* else no model fits what was computed */
+    if (!status)
+        status = atomic_file_begin(path, &r, err);
     if (status)
         return status;
     errno = 0;

@@ -57,6 +57,22 @@ static odmoe_status read_gguf(const model_files *f, const arch **out, model_conf
     return unknown(f, name.at, (int)(name.length > 64 ? 64 : name.length), err);
 }
 
+/* Weights that are quantised in a way of their own are told apart by quantization_config; no tensor is looked for. */
+static odmoe_status check_quantisation(const model_files *f, config_object json, odmoe_error *err)
+{
+    config_object part;
+    const char *method;
+    odmoe_status status = config_part(json, "quantization_config", &part, err);
+    if (!status)
+        status = config_text(part, "quant_method", false, "unnamed", &method, err);
+    if (status || !part.object)
+        return status;
+    return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: its weights are quantised (quantization_config: quant_method %.32s), which is not read from "
+                   "safetensors; use a GGUF file, or the folder before it was quantised",
+                   f->path, method);
+}
+
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
 {
     config_object json = {f->config, "config.json"};
@@ -70,7 +86,9 @@ static odmoe_status read_hf(const model_files *f, const arch **out, model_config
             continue;
         *out = a;
         config->family = a->family;
-        status = arch_hf_common(json, a, config, err);
+        status = check_quantisation(f, json, err);
+        if (!status)
+            status = arch_hf_common(json, a, config, err);
         return status || !a->from_hf ? status : a->from_hf(json, config, err);
     }
     static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
