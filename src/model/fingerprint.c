@@ -103,8 +103,9 @@ odmoe_status model_fingerprint(const model *m, uint64_t *out, odmoe_error *err)
     const model_config *c = &m->config;
     uint64_t sum = fnv_number(FNV_START, m->settings.kv);
     fields_visit(c, add_field, &sum);
-    double kinds[] = {c->router.score,           c->router.group_score, c->router.sum_add,     c->router.sum_floor,
-                      c->router.weight_on_input, c->router.own_norm,    c->router.input_scale, c->glu.kind};
+    const router_config *r = &c->router;
+    double kinds[] = {r->score,    r->group_score, r->sum_add,  r->sum_floor, r->weight_on_input, r->own_norm,
+                      r->norm_eps, r->input_scale, c->glu.kind, c->glu.alpha, c->glu.limit,       c->glu.offset};
     sum = fnv(sum, kinds, sizeof kinds);
     sum = fnv_shape(sum, c);
     sum = fnv_text(sum, c->family);
