@@ -1,4 +1,4 @@
-/* How much may be in flight ahead of a fetch: what the disk reads in a gap between two fetches. */
+/* How much may be in flight ahead of a fetch: what the disk reads in half the gap between two fetches. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
