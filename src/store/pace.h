@@ -26,5 +26,7 @@ void pace_drained(read_pace *p, uint64_t now);
 void pace_fetch(read_pace *p, uint64_t now);
 /* pace_window - bytes that may be in flight, of any priority, when a part of a speculative read is requested. */
 uint64_t pace_window(const read_pace *p);
+/* pace_certain - bytes of experts that may be in flight as certain reads. */
+uint64_t pace_certain(const read_pace *p);
 
 #endif

@@ -54,6 +54,18 @@ static void a_slow_disk_gets_one_part_and_a_long_gap_no_flood(void **state)
     assert_int_equal(pace_window(&p), 16 * MiB);
 }
 
+static void certain_reads_delay_a_demand_by_ten_milliseconds(void **state)
+{
+    read_pace p = {0};
+    assert_int_equal(pace_certain(&p), 32 * MiB); /* the disk is unknown */
+    p = learned(1000, 3000);
+    assert_int_equal(pace_certain(&p), 10000000);
+    p = learned(200, 3000);
+    assert_int_equal(pace_certain(&p), 4 * MiB);
+    p = learned(7000, 3000);
+    assert_int_equal(pace_certain(&p), 32 * MiB);
+}
+
 static void a_pause_between_calls_is_no_gap(void **state)
 {
     read_pace p = learned(2000, 3000);
@@ -78,6 +90,7 @@ int main(void)
         cmocka_unit_test(the_window_is_what_the_disk_reads_in_half_a_gap),
         cmocka_unit_test(what_is_read_with_little_in_flight_says_nothing_about_the_disk),
         cmocka_unit_test(a_slow_disk_gets_one_part_and_a_long_gap_no_flood),
+        cmocka_unit_test(certain_reads_delay_a_demand_by_ten_milliseconds),
         cmocka_unit_test(a_pause_between_calls_is_no_gap),
         cmocka_unit_test(a_fetch_that_begins_while_demands_are_read_has_no_gap),
     };
