@@ -3,7 +3,11 @@
 
 void pace_read(read_pace *p, uint64_t bytes, uint64_t ns, uint64_t in_flight)
 {
-    if (in_flight < SCHEDULE_PACE_FULL)
+    bool full = in_flight >= SCHEDULE_PACE_FULL;
+    if (full && !p->full) /* what was measured with less is of no use any more */
+        *p = (read_pace){.gap_ns = p->gap_ns, .gap_since = p->gap_since};
+    p->full |= full;
+    if (full != p->full)
         return;
     p->bytes += bytes;
     p->ns += ns;
@@ -38,7 +42,7 @@ uint64_t pace_window(const read_pace *p)
     if (p->rate <= 0)
         return SCHEDULE_WINDOW_FIRST;
     double ns = p->gap_ns * SCHEDULE_GAP_SHARE;
-    return within(p->rate * (ns > SCHEDULE_TURN_NS ? ns : SCHEDULE_TURN_NS), SCHEDULE_PART_BYTES, SCHEDULE_WINDOW_MAX);
+    return within(p->rate * (ns > SCHEDULE_TURN_NS ? ns : SCHEDULE_TURN_NS), SCHEDULE_WINDOW_MIN, SCHEDULE_WINDOW_MAX);
 }
 
 uint64_t pace_certain(const read_pace *p)

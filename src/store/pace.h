@@ -13,13 +13,13 @@
 
 typedef struct read_pace {
     double rate;        /* bytes a ns while the disk has enough to do, a mean of the latest; 0: unknown */
+    bool full;          /* the rate was measured with SCHEDULE_PACE_FULL bytes in flight */
     uint64_t bytes, ns; /* of the measurement under way */
     double gap_ns;      /* mean of the latest gaps */
     uint64_t gap_since; /* the gap under way; 0: none */
 } read_pace;
 
-/* pace_read - `bytes` have arrived in `ns`, at whose beginning `in_flight` bytes were in flight. Too few say nothing about
- * the disk, and are left out. */
+/* pace_read - `bytes` have arrived in `ns`, at whose beginning `in_flight` bytes were in flight. */
 void pace_read(read_pace *p, uint64_t bytes, uint64_t ns, uint64_t in_flight);
 /* pace_drained - no demand is queued or in flight any more. pace_fetch - a fetch begins. */
 void pace_drained(read_pace *p, uint64_t now);
