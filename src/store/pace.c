@@ -3,7 +3,11 @@
 
 void pace_read(read_pace *p, uint64_t bytes, uint64_t ns, uint64_t in_flight)
 {
-    if (in_flight < SCHEDULE_PACE_FULL)
+    bool full = in_flight >= SCHEDULE_PACE_FULL;
+    if (full && !p->full) /* what was measured with less is of no use any more */
+        *p = (read_pace){.gap_ns = p->gap_ns, .gap_since = p->gap_since};
+    p->full |= full;
+    if (full != p->full)
         return;
     p->bytes += bytes;
     p->ns += ns;
@@ -28,13 +32,21 @@ void pace_fetch(read_pace *p, uint64_t now)
         p->gap_ns += (gap - p->gap_ns) * SCHEDULE_PACE_NEWEST;
 }
 
+static uint64_t within(double bytes, uint64_t least, uint64_t most)
+{
+    return bytes < (double)least ? least : bytes > (double)most ? most : (uint64_t)bytes;
+}
+
 uint64_t pace_window(const read_pace *p)
 {
     if (p->rate <= 0)
         return SCHEDULE_WINDOW_FIRST;
     double ns = p->gap_ns * SCHEDULE_GAP_SHARE;
-    double bytes = p->rate * (ns > SCHEDULE_TURN_NS ? ns : SCHEDULE_TURN_NS);
-    return bytes < SCHEDULE_PART_BYTES   ? SCHEDULE_PART_BYTES
-           : bytes > SCHEDULE_WINDOW_MAX ? SCHEDULE_WINDOW_MAX
-                                         : (uint64_t)bytes;
+    return within(p->rate * (ns > SCHEDULE_TURN_NS ? ns : SCHEDULE_TURN_NS), SCHEDULE_WINDOW_MIN, SCHEDULE_WINDOW_MAX);
+}
+
+uint64_t pace_certain(const read_pace *p)
+{
+    return p->rate <= 0 ? SCHEDULE_CERTAIN_MAX
+                        : within(p->rate * SCHEDULE_CERTAIN_NS, SCHEDULE_CERTAIN_MIN, SCHEDULE_CERTAIN_MAX);
 }

@@ -20,27 +20,32 @@
 /* ---- prefetching ---- */
 
 /* Parts of a speculative read are requested only while fewer bytes (of any priority) are in flight than the disk reads in
- * this share of the gap between two fetches (pace.h): the disk does not idle in the gap even when the I/O thread gets no
- * core at once, and the next fetch's demands soon find it free. FIRST until the disk's speed is known; never more than
- * MAX. Never less than the disk reads in TURN_NS, about the time
- * from a request until the I/O thread has seen its result and sent the next, on a busy machine: with less in flight the
- * disk idles (measured: 1 GB/s with 1 MiB, 2.8 GB/s with 2 MiB). */
+ * GAP_SHARE of the gap between two fetches (pace.h): the disk does not idle in the gap even when the I/O thread gets no
+ * core at once, and the next fetch's demands soon find it free. Never less than the disk reads in TURN_NS, about the time
+ * from a request until the I/O thread has seen its result and sent the next: with less in flight the disk idles between
+ * results. Within MIN, two parts of small experts, and MAX; FIRST until the disk's speed is known. One part is requested in
+ * any case when nothing is in flight. */
 #define SCHEDULE_GAP_SHARE 0.5
+#define SCHEDULE_TURN_NS 5e5
+#define SCHEDULE_WINDOW_MIN (64u << 10)
 #define SCHEDULE_WINDOW_FIRST (2u << 20)
 #define SCHEDULE_WINDOW_MAX (16u << 20)
-#define SCHEDULE_TURN_NS 1e6
 
-/* The disk's speed is measured while at least PACE_FULL bytes are in flight, over PACE_BYTES each time; of the means of
- * speed and gap, the latest value has the share PACE_NEWEST. Longer gaps than GAP_MAX_NS are pauses between tokens or
+/* The disk's speed is measured over PACE_BYTES each time, while at least PACE_FULL bytes are in flight; with less the disk
+ * may idle, and such a span counts only as long as there has been none with more (a model of small experts). Of the means
+ * of speed and gap, the latest value has the share PACE_NEWEST. Longer gaps than GAP_MAX_NS are pauses between tokens or
  * calls, and do not count. */
 #define SCHEDULE_PACE_FULL (2u << 20)
 #define SCHEDULE_PACE_BYTES (8u << 20)
 #define SCHEDULE_PACE_NEWEST 0.125
 #define SCHEDULE_GAP_MAX_NS 1e8
 
-/* Bytes of experts that may be in flight as certain reads: a demand waits some 20 ms behind them at worst, and they are
- * needed anyway. */
-#define SCHEDULE_CERTAIN_FLIGHT (32u << 20)
+/* Bytes of experts that may be in flight as certain reads: what the disk reads in CERTAIN_NS, so that a demand waits no
+ * longer behind them (they are needed anyway); at least MIN, which keeps any disk busy, at most MAX, also while the disk's
+ * speed is unknown. */
+#define SCHEDULE_CERTAIN_NS 1e7
+#define SCHEDULE_CERTAIN_MIN (4u << 20)
+#define SCHEDULE_CERTAIN_MAX (32u << 20)
 
 /* Share of the cache that experts may take which are queued, in flight, or read and not used yet: one part in ... */
 #define SCHEDULE_CERTAIN_SHARE 2

@@ -152,7 +152,7 @@ void store_kick_queued(store *s)
 
 uint64_t store_flight_cap(const store *s, read_priority priority)
 {
-    return priority == READ_CERTAIN ? SCHEDULE_CERTAIN_FLIGHT : s->cache_bytes; /* of speculative reads: pace_window */
+    return priority == READ_CERTAIN ? pace_certain(&s->pace) : s->cache_bytes; /* of speculative reads: pace_window */
 }
 
 uint64_t store_unused_cap(const store *s, read_priority priority)

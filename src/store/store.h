@@ -123,8 +123,8 @@ bool store_missing(store *s, int layer, int expert);
  * ones go when their last pin does. */
 void store_invalidate(store *s, int layer, int expert);
 
-/* store_disk_speed - bytes a second that the disk gives while it has enough to do, a mean of the latest; 0: not known yet
- * (as long as no more than SCHEDULE_PACE_FULL bytes are in flight at a time). Any thread. */
+/* store_disk_speed - bytes a second that the disk gives while it has enough to do, a mean of the latest; 0: not known yet.
+ * A model of small experts may never give the disk enough; then it is what its reads got. Any thread. */
 uint64_t store_disk_speed(store *s);
 
 /* store_wait_idle - sleep until no read is in flight and none can begin. For tests and benchmarks. */

@@ -222,7 +222,7 @@ static void an_error_in_a_merged_read_meets_the_one_expert_only(void **state)
     world_free(&w);
 }
 
-static void a_demand_repeats_the_speculation_that_failed(void **state)
+static void a_demand_repeats_the_speculative_read_that_failed(void **state)
 {
     world w;
     odmoe_error err = {0};
@@ -270,7 +270,7 @@ static void a_demand_repeats_the_abandoned_read_that_failed(void **state)
     world_free(&w);
 }
 
-static void a_speculation_that_fails_for_nobody_is_forgotten(void **state)
+static void a_failed_speculative_read_without_waiters_is_forgotten(void **state)
 {
     world w;
     world_make(&w, &small, 32);
@@ -395,9 +395,9 @@ int main(void)
         cmocka_unit_test(a_file_that_was_cut_is_an_error_not_a_loop),
         cmocka_unit_test(neighbours_merge_into_one_request),
         cmocka_unit_test(an_error_in_a_merged_read_meets_the_one_expert_only),
-        cmocka_unit_test(a_demand_repeats_the_speculation_that_failed),
+        cmocka_unit_test(a_demand_repeats_the_speculative_read_that_failed),
         cmocka_unit_test(a_demand_repeats_the_abandoned_read_that_failed),
-        cmocka_unit_test(a_speculation_that_fails_for_nobody_is_forgotten),
+        cmocka_unit_test(a_failed_speculative_read_without_waiters_is_forgotten),
         cmocka_unit_test(ending_a_fetch_abandons_its_reads),
         cmocka_unit_test(what_two_fetches_share_is_read_once_and_fails_for_both_and_both_can_retry),
         cmocka_unit_test(a_cancelled_fetch_returns_while_the_disk_hangs),

@@ -116,7 +116,7 @@ static void what_the_floor_promises_holds_with_pins_of_other_sizes(void **state)
         }
         fetch(&w, 0, all, E, FETCH_LISTED);
         for (int i = 0; i < 3; i++) {
-            assert_true(fixture_view_is_right(&w.model, &view[i])); /* nobody touched them */
+            assert_true(fixture_view_is_right(&w.model, &view[i])); /* no eviction has touched them */
             store_fetch_release(pinned[i], &view[i]);
             store_fetch_end(pinned[i]);
         }
@@ -172,14 +172,14 @@ static void what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted(v
     world_free(&w);
 }
 
-static void hits_late_in_a_list_leave_room_to_read_ahead(void **state)
+static void hits_late_in_a_list_leave_room_to_read_one_earlier(void **state)
 {
     world w;
     world_make_room(&w, 4);
     fetch(&w, 0, (int32_t[]){4, 5, 6, 7}, 4, FETCH_LISTED); /* the cache is full of hits to come */
     fake_hold(&w.fake, true);
     store_fetch *b = begin(&w, 0, all, E, FETCH_LISTED);
-    fake_await_submitted(&w.fake, (4 + 1) * READS); /* nobody waits yet, still 0 is on its way */
+    fake_await_submitted(&w.fake, (4 + 1) * READS); /* no caller sleeps yet, still 0 is on its way */
     fake_hold(&w.fake, false);
     for (int i = 0; i < E; i++) {
         pinned_expert view = next(&w, b);
@@ -396,7 +396,7 @@ int main(void)
         cmocka_unit_test(pins_survive_pressure),
         cmocka_unit_test(a_cache_full_of_own_pins_is_an_error_not_a_hang),
         cmocka_unit_test(what_was_cached_at_the_beginning_is_given_out_before_it_is_evicted),
-        cmocka_unit_test(hits_late_in_a_list_leave_room_to_read_ahead),
+        cmocka_unit_test(hits_late_in_a_list_leave_room_to_read_one_earlier),
         cmocka_unit_test(a_miss_begins_when_the_hit_before_it_has_been_given_out),
         cmocka_unit_test(two_open_fetches_of_one_thread_both_get_through_with_room_for_one),
         cmocka_unit_test(lru_keeps_the_recently_used_and_evicts_the_oldest),

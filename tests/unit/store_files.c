@@ -12,7 +12,7 @@ static const fixture_sizes mixed = {
 static const fixture_sizes touching = {
     .layers = 2, .experts = 8, .halves = {{2000, 3000, 4000}, {2000, 3000, 4000}}, .jitter = 0, .gap = 0};
 
-/* Every expert of every layer, twice, in batches of five with up to two pins, in both orders. */
+/* Every expert of every layer, twice, in fetches of five with up to two pins, in both orders. */
 static void fetch_everything(store *s, const model_fixture *m)
 {
     for (int round = 0; round < 2; round++)

@@ -1,4 +1,4 @@
-/* How much may be in flight ahead of a fetch: what the disk reads in a gap between two fetches. */
+/* How much may be in flight ahead of a fetch: what the disk reads in half the gap between two fetches. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,7 +37,7 @@ static void the_window_is_what_the_disk_reads_in_half_a_gap(void **state)
     assert_in_range(pace_window(&p), 2950000, 3000000);
 }
 
-static void what_is_read_with_little_in_flight_says_nothing_about_the_disk(void **state)
+static void what_is_read_with_little_in_flight_says_nothing_about_a_disk_that_has_had_enough_to_do(void **state)
 {
     read_pace p = learned(2000, 3000);
     uint64_t before = pace_window(&p);
@@ -46,12 +46,37 @@ static void what_is_read_with_little_in_flight_says_nothing_about_the_disk(void 
     assert_int_equal(pace_window(&p), before);
 }
 
-static void a_slow_disk_gets_one_part_and_a_long_gap_no_flood(void **state)
+static void small_experts_tell_as_much_as_they_can(void **state)
 {
-    read_pace p = learned(200, 1000);
-    assert_int_equal(pace_window(&p), MiB);
+    read_pace p = {.gap_ns = 3000000};
+    for (int i = 0; i < 100; i++)
+        pace_read(&p, 200000, 1000000, MiB);
+    assert_in_range(pace_window(&p), 295000, 305000); /* half a gap of 0.2 GB/s */
+    for (int i = 0; i < 20; i++)
+        pace_read(&p, 2000000, 1000000, 4 * MiB);
+    assert_in_range(pace_window(&p), 2990000, 3010000); /* the first rate was too low, and is forgotten */
+}
+
+static void a_short_gap_lets_little_through_and_a_long_one_no_flood(void **state)
+{
+    read_pace p = learned(200, 100);
+    assert_int_equal(pace_window(&p), 100000); /* what the disk reads while a result is on its way */
+    p = learned(50, 100);
+    assert_int_equal(pace_window(&p), 64 << 10);
     p = learned(7000, 50000);
     assert_int_equal(pace_window(&p), 16 * MiB);
+}
+
+static void certain_reads_delay_a_demand_by_ten_milliseconds(void **state)
+{
+    read_pace p = {0};
+    assert_int_equal(pace_certain(&p), 32 * MiB); /* the disk is unknown */
+    p = learned(1000, 3000);
+    assert_int_equal(pace_certain(&p), 10000000);
+    p = learned(200, 3000);
+    assert_int_equal(pace_certain(&p), 4 * MiB);
+    p = learned(7000, 3000);
+    assert_int_equal(pace_certain(&p), 32 * MiB);
 }
 
 static void a_pause_between_calls_is_no_gap(void **state)
@@ -68,7 +93,7 @@ static void a_fetch_that_begins_while_demands_are_read_has_no_gap(void **state)
     read_pace p = learned(2000, 3000);
     for (int i = 0; i < 100; i++)
         pace_fetch(&p, (uint64_t)i);
-    assert_int_equal(pace_window(&p), 2000000); /* what the disk reads while a result is on its way */
+    assert_int_equal(pace_window(&p), 1000000);
 }
 
 int main(void)
@@ -76,8 +101,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(before_the_rate_is_known_two_parts_may_be_in_flight),
         cmocka_unit_test(the_window_is_what_the_disk_reads_in_half_a_gap),
-        cmocka_unit_test(what_is_read_with_little_in_flight_says_nothing_about_the_disk),
-        cmocka_unit_test(a_slow_disk_gets_one_part_and_a_long_gap_no_flood),
+        cmocka_unit_test(what_is_read_with_little_in_flight_says_nothing_about_a_disk_that_has_had_enough_to_do),
+        cmocka_unit_test(small_experts_tell_as_much_as_they_can),
+        cmocka_unit_test(a_short_gap_lets_little_through_and_a_long_one_no_flood),
+        cmocka_unit_test(certain_reads_delay_a_demand_by_ten_milliseconds),
         cmocka_unit_test(a_pause_between_calls_is_no_gap),
         cmocka_unit_test(a_fetch_that_begins_while_demands_are_read_has_no_gap),
     };

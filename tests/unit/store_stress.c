@@ -1,4 +1,4 @@
-/* Several threads with fetches, pins, reads ahead, cancels, invalidations and errors at the same time. Run it under
+/* Several threads with fetches, pins, prefetches, cancels, invalidations and errors at the same time. Run it under
  * ThreadSanitizer and in a debug build, where every transition checks the whole cache. */
 #include "store_fake_io.h"
 

@@ -1,4 +1,4 @@
-/* Reads ahead: what they may hold, what goes before them, when they are given up. */
+/* Prefetching: how much it may hold, what is read before it, when it is given up. */
 #include "store_world.h"
 
 /* So many experts have arrived (all of this world's are of one size). */
@@ -8,7 +8,7 @@ static void await_read(const world *w, uint64_t experts)
         ;
 }
 
-static void a_read_ahead_is_a_hit_later(void **state)
+static void a_prefetch_is_a_hit_later(void **state)
 {
     world w;
     world_make_room(&w, 8);
@@ -21,7 +21,7 @@ static void a_read_ahead_is_a_hit_later(void **state)
     world_free(&w);
 }
 
-/* Two experts of layer 1 read ahead, the oldest in a cache of four, then six others one by one: how many hits when
+/* Two experts of layer 1 prefetched, the oldest in a cache of four, then six others one by one: how many hits when
  * their layer comes? */
 static uint64_t hits_after_pressure(read_priority priority)
 {
@@ -40,7 +40,7 @@ static uint64_t hits_after_pressure(read_priority priority)
     return hits;
 }
 
-static void what_is_read_ahead_stays_until_its_layer_comes(void **state)
+static void what_is_prefetched_stays_until_its_layer_comes(void **state)
 {
     assert_int_equal(hits_after_pressure(READ_CERTAIN), 2);
     assert_int_equal(hits_after_pressure(READ_SPECULATIVE), 2);
@@ -65,7 +65,7 @@ static void what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room(voi
     world_free(&w);
 }
 
-static void a_read_ahead_returns_while_reads_are_blocked(void **state)
+static void a_prefetch_returns_while_reads_are_blocked(void **state)
 {
     world w;
     world_make_room(&w, 8);
@@ -77,7 +77,7 @@ static void a_read_ahead_returns_while_reads_are_blocked(void **state)
     world_free(&w);
 }
 
-static void reads_ahead_stay_within_the_cap_of_their_class(void **state)
+static void prefetches_stay_within_the_cap_of_their_priority(void **state)
 {
     world w;
     world_make_room(&w, 16);
@@ -91,7 +91,7 @@ static void reads_ahead_stay_within_the_cap_of_their_class(void **state)
     fetch(&w, 0, all, 4, FETCH_ARRIVAL);
     assert_int_equal(totals_of(&w).sum.misses, 4);
     assert_int_equal(fake_submitted(&w.fake), (2 + 8 + 4) * READS);
-    /* layer 1 has come and gone: its guesses give their allowance back, right or wrong */
+    /* layer 1 has come and gone: its prefetches no longer count, right or wrong */
     fetch(&w, 1, all, 1, FETCH_ARRIVAL);
     store_totals t = totals_of(&w);
     assert_int_equal(t.sum.hits, 1);
@@ -101,7 +101,7 @@ static void reads_ahead_stay_within_the_cap_of_their_class(void **state)
     world_free(&w);
 }
 
-static void a_demand_goes_before_queued_speculations_and_joins_what_is_under_way(void **state)
+static void a_demand_goes_before_queued_speculative_reads_and_joins_one_under_way(void **state)
 {
     world w;
     world_make_room(&w, 16);
@@ -123,9 +123,9 @@ static void a_demand_goes_before_queued_speculations_and_joins_what_is_under_way
     world_free(&w);
 }
 
-/* Experts of six parts of 0.7 MB: a guess is asked for bit by bit. Three parts of one of layer 1 are in flight when a
+/* Experts of six parts of 0.7 MB: a speculative read is requested part by part. Three parts of one of layer 1 are in flight when a
  * demand comes, whose six parts go first. */
-static store_fetch *begin_in_the_middle_of_a_guess(world *w)
+static store_fetch *begin_amid_a_speculative_read(world *w)
 {
     static const fixture_sizes large = {
         .layers = 2, .experts = E, .halves = {{700000, 700000, 700000}, {700000, 700000, 700000}}, .gap = 20000};
@@ -134,7 +134,7 @@ static store_fetch *begin_in_the_middle_of_a_guess(world *w)
     w->s = fake_store(&w->fake, store_bytes_for(w->model.index, 16), "lru");
     w->fake.hold = true;
     store_prefetch(w->s, 1, all, 1, READ_SPECULATIVE);
-    fake_await_submitted(&w->fake, 3); /* 2 MiB are in flight: enough for a guess */
+    fake_await_submitted(&w->fake, 3); /* 2 MiB are in flight: the window is full */
     store_fetch *b = begin(w, 0, all, 1, FETCH_ARRIVAL);
     fake_await_submitted(&w->fake, 3 + 6);
     return b;
@@ -147,10 +147,10 @@ static void end_with_one(world *w, store_fetch *b)
     store_fetch_end(b);
 }
 
-static void a_guess_that_is_half_asked_for_gives_way_to_a_demand_and_goes_on_afterwards(void **state)
+static void a_speculative_read_gives_way_to_a_demand_and_goes_on_afterwards(void **state)
 {
     world w;
-    store_fetch *b = begin_in_the_middle_of_a_guess(&w);
+    store_fetch *b = begin_amid_a_speculative_read(&w);
     fake_hold(&w.fake, false);
     end_with_one(&w, b);
     await_read(&w, 2);
@@ -162,11 +162,11 @@ static void a_guess_that_is_half_asked_for_gives_way_to_a_demand_and_goes_on_aft
     world_free(&w);
 }
 
-static void a_guess_that_gave_way_and_is_cancelled_meanwhile_is_not_read_to_the_end(void **state)
+static void a_suspended_read_that_is_cancelled_is_not_read_to_the_end(void **state)
 {
     for (int replaced = 0; replaced < 2; replaced++) {
         world w;
-        store_fetch *b = begin_in_the_middle_of_a_guess(&w);
+        store_fetch *b = begin_amid_a_speculative_read(&w);
         if (replaced)
             store_prefetch(w.s, 1, all + 1, 1, READ_SPECULATIVE); /* a better list, without it */
         else
@@ -183,10 +183,10 @@ static void a_guess_that_gave_way_and_is_cancelled_meanwhile_is_not_read_to_the_
     }
 }
 
-static void a_guess_that_gave_way_goes_on_at_once_when_its_layer_asks_for_it(void **state)
+static void a_suspended_read_goes_on_at_once_when_its_layer_asks_for_it(void **state)
 {
     world w;
-    store_fetch *b = begin_in_the_middle_of_a_guess(&w), *of_it = begin(&w, 1, all, 1, FETCH_ARRIVAL);
+    store_fetch *b = begin_amid_a_speculative_read(&w), *of_it = begin(&w, 1, all, 1, FETCH_ARRIVAL);
     fake_await_submitted(&w.fake, 6 + 6);
     fake_hold(&w.fake, false);
     end_with_one(&w, of_it);
@@ -211,13 +211,13 @@ static void the_layer_that_comes_next_is_read_first_and_later_ones_give_way(void
     world w;
     fixture_make(&w.model, &equal, false);
     fake_init(&w.fake, &w.model);
-    store_options options = {.cache_bytes = store_bytes_for(w.model.index, 16), /* two guesses */
+    store_options options = {.cache_bytes = store_bytes_for(w.model.index, 16), /* two speculative experts */
                              .policy = "lru",
                              .io_override = &w.fake.io,
                              .io_depth = READS};
     assert_int_equal(store_open(w.model.index, w.model.tensors, &options, &w.s, NULL), ODMOE_OK);
     w.fake.hold = true;
-    store_fetch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL); /* the back end is full: guesses stay queued */
+    store_fetch *b = begin(&w, 0, all, 1, FETCH_ARRIVAL); /* the back end is full: speculative reads stay queued */
     fake_await_in_flight(&w.fake, READS);
     store_prefetch(w.s, 2, all, 2, READ_SPECULATIVE);
     assert_int_equal(known(&w, 2), 3);
@@ -234,8 +234,8 @@ static void the_layer_that_comes_next_is_read_first_and_later_ones_give_way(void
     world_free(&w);
 }
 
-/* All slots are pinned or wanted, a read ahead waits for room: it begins when a pin goes, not when its layer comes. */
-static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **state)
+/* All slots are pinned or waited for, a prefetch has no room: it begins when a pin is released, not when its layer comes. */
+static void a_prefetch_that_found_no_room_begins_when_there_is_some(void **state)
 {
     for (read_priority priority = READ_CERTAIN; priority < READ_PRIORITY_COUNT; priority++) {
         world w;
@@ -255,7 +255,7 @@ static void a_read_ahead_that_found_no_room_begins_when_there_is_some(void **sta
 }
 
 /* The same where nothing is pinned by a fetch that ends, but all is wanted. */
-static void a_read_ahead_begins_when_a_fetch_ends_that_wanted_all(void **state)
+static void a_prefetch_begins_when_a_fetch_ends_that_waited_for_all(void **state)
 {
     world w;
     world_make_room(&w, E);
@@ -269,9 +269,9 @@ static void a_read_ahead_begins_when_a_fetch_ends_that_wanted_all(void **state)
     world_free(&w);
 }
 
-/* Half of the room is kept for layer 1, the rest is pinned: a guess begins when layer 1 does, and needs little of it.
+/* Half of the room is protected for layer 1, the rest is pinned: a speculative read begins when layer 1 does, which needs little.
  */
-static void a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it(void **state)
+static void a_prefetch_begins_when_a_layer_does_not_need_what_was_protected_for_it(void **state)
 {
     world w;
     world_make_room(&w, E);
@@ -324,7 +324,7 @@ static void cancelling_takes_back_what_is_queued(void **state)
 }
 
 /* Pins leave no room for a large expert and some for a small one, which waits behind it. */
-static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
+static void what_waits_behind_a_cancelled_prefetch_begins(void **state)
 {
     static const fixture_sizes two = {
         .layers = 2, .experts = E, .halves = {{90000, 90000, 90000}, {3000, 3000, 3000}}, .gap = 20000};
@@ -351,21 +351,21 @@ static void what_waits_behind_a_cancelled_read_ahead_begins(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_read_ahead_is_a_hit_later),
-        cmocka_unit_test(what_is_read_ahead_stays_until_its_layer_comes),
+        cmocka_unit_test(a_prefetch_is_a_hit_later),
+        cmocka_unit_test(what_is_prefetched_stays_until_its_layer_comes),
         cmocka_unit_test(what_will_be_needed_goes_where_pins_leave_a_demand_no_other_room),
-        cmocka_unit_test(a_read_ahead_returns_while_reads_are_blocked),
-        cmocka_unit_test(reads_ahead_stay_within_the_cap_of_their_class),
-        cmocka_unit_test(a_guess_that_is_half_asked_for_gives_way_to_a_demand_and_goes_on_afterwards),
-        cmocka_unit_test(a_guess_that_gave_way_and_is_cancelled_meanwhile_is_not_read_to_the_end),
-        cmocka_unit_test(a_guess_that_gave_way_goes_on_at_once_when_its_layer_asks_for_it),
+        cmocka_unit_test(a_prefetch_returns_while_reads_are_blocked),
+        cmocka_unit_test(prefetches_stay_within_the_cap_of_their_priority),
+        cmocka_unit_test(a_speculative_read_gives_way_to_a_demand_and_goes_on_afterwards),
+        cmocka_unit_test(a_suspended_read_that_is_cancelled_is_not_read_to_the_end),
+        cmocka_unit_test(a_suspended_read_goes_on_at_once_when_its_layer_asks_for_it),
         cmocka_unit_test(the_layer_that_comes_next_is_read_first_and_later_ones_give_way),
-        cmocka_unit_test(a_demand_goes_before_queued_speculations_and_joins_what_is_under_way),
-        cmocka_unit_test(a_read_ahead_that_found_no_room_begins_when_there_is_some),
-        cmocka_unit_test(a_read_ahead_begins_when_a_fetch_ends_that_wanted_all),
-        cmocka_unit_test(a_read_ahead_begins_when_a_layer_does_not_need_what_was_kept_for_it),
+        cmocka_unit_test(a_demand_goes_before_queued_speculative_reads_and_joins_one_under_way),
+        cmocka_unit_test(a_prefetch_that_found_no_room_begins_when_there_is_some),
+        cmocka_unit_test(a_prefetch_begins_when_a_fetch_ends_that_waited_for_all),
+        cmocka_unit_test(a_prefetch_begins_when_a_layer_does_not_need_what_was_protected_for_it),
         cmocka_unit_test(cancelling_takes_back_what_is_queued),
-        cmocka_unit_test(what_waits_behind_a_cancelled_read_ahead_begins),
+        cmocka_unit_test(what_waits_behind_a_cancelled_prefetch_begins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
