@@ -177,7 +177,7 @@ odmoe_status tokenizer_tiktoken_read(const char *folder, const folder_files *fil
     reader r = {file_label(path), t, json_object_get(files->tokenizer_config, "added_tokens_decoder"), err};
     odmoe_status st = ODMOE_OK;
     if (!class || strcmp(class, TOKENIZER_CLASS) != 0)
-        st = err_set(err, ODMOE_ERR_UNSUPPORTED,
+        st = err_set(err, class ? ODMOE_ERR_UNSUPPORTED : ODMOE_ERR_FORMAT,
                      "%s: tokenizer_config.json must name the tokenizer_class " TOKENIZER_CLASS
                      " (Kimi's): the file does not say how a text is cut, and of \"%.40s\" it is not known",
                      r.file, class ? class : "");
