@@ -366,6 +366,8 @@ static const struct {
 
 bool tokenizer_ends_turn(const char *text, size_t length)
 {
+    if (!length || !memchr("<_[", text[0], 3)) /* asked of each token of a file */
+        return false;
     for (size_t i = 0; i < ENDS; i++)
         if (ends[i].kind == END_CONTROL && strlen(ends[i].text) == length && !memcmp(ends[i].text, text, length))
             return true;
