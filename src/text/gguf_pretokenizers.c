@@ -1,5 +1,5 @@
-/* The published patterns, by the name in tokenizer.ggml.pre. The expressions define the formats (they stand in the models'
- * tokenizer.json): data, not code. Names are llama.cpp's. */
+/* The published patterns, by the name in tokenizer.ggml.pre. The expressions define the formats (they stand in the
+ * models' tokenizer.json): data, not code. Names are llama.cpp's. */
 #include "text/gguf_pretokenizers.h"
 
 #include <string.h>

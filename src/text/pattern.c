@@ -98,8 +98,8 @@ static odmoe_status add_boundary(bool negated, text_buffer *b, odmoe_error *err)
     return st;
 }
 
-/* Append the translation of \p{name}, \p{^name} or \P{name} at text[0] == '\' and set *used to its length. Characters that
- * are newer than this PCRE2 are named one by one; a negated property in a class can't leave them out. */
+/* Append the translation of \p{name}, \p{^name} or \P{name} at text[0] == '\' and set *used to its length. Characters
+ * that are newer than this PCRE2 are named one by one; a negated property in a class can't leave them out. */
 static odmoe_status translate_property(const char *text, size_t left, bool in_class, const char *where, text_buffer *b,
                                        size_t *used, odmoe_error *err)
 {
@@ -207,8 +207,8 @@ static odmoe_status check_member(const char *text, size_t left, const char *wher
     return left > 1 && text[0] == '&' && text[1] == '&' ? refuse("\"&&\" in a class", 15, where, err) : ODMOE_OK;
 }
 
-/* The length of the class that text[0] == '[' begins, classes in it included; 0 where it has no end. *and_at: the place of
- * the first "&&" that is the class's own, or 0. */
+/* The length of the class that text[0] == '[' begins, classes in it included; 0 where it has no end. *and_at: the place
+ * of the first "&&" that is the class's own, or 0. */
 static size_t class_length(const char *text, size_t left, size_t *and_at)
 {
     size_t depth = 1, at = class_head(text, left);

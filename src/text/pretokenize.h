@@ -1,4 +1,5 @@
-/* pretokenize.h - a text into the pieces that are merged on their own: the pre-tokenizer's steps, one inside the other. */
+/* pretokenize.h - a text into the pieces that are merged on their own: the pre-tokenizer's steps, one inside the
+ * other. */
 #ifndef ODMOE_TEXT_PRETOKENIZE_H
 #define ODMOE_TEXT_PRETOKENIZE_H
 
@@ -44,8 +45,8 @@ typedef struct pretokenize_scratch {
 /* Called for each piece, in order; a status other than OK ends the splitting and is returned. */
 typedef odmoe_status (*pretokenize_fn)(void *ctx, const char *piece, size_t length, odmoe_error *err);
 
-/* pretokenize_text - text[0, length) through all steps (at most SPLIT_STEPS_MAX). Bytes that are no UTF-8 are pieces of their
- * own. `first`: the text's first byte is the first of what the user gave. */
+/* pretokenize_text - text[0, length) through all steps (at most SPLIT_STEPS_MAX). Bytes that are no UTF-8 are pieces of
+ * their own. `first`: the text's first byte is the first of what the user gave. */
 odmoe_status pretokenize_text(const pretokenize_step *steps, size_t count, pretokenize_scratch *s, const char *text,
                               size_t length, bool first, pretokenize_fn fn, void *ctx, odmoe_error *err);
 

@@ -73,8 +73,8 @@ static odmoe_status encode_words(encoder *e, const char *text, size_t length, bo
     return pretokenize_text(e->t->split, e->t->split_count, &e->split, text, length, first, encode_piece, e, e->err);
 }
 
-/* A stretch without added tokens: normalise, then look for the tokens that are written as the normaliser writes them. In
- * tokenizer_encode_parts no special token is looked for here: positions no longer say which part they are from. */
+/* A stretch without added tokens: normalise, then look for the tokens that are written as the normaliser writes them.
+ * In tokenizer_encode_parts no special token is looked for here: positions no longer say which part they are from. */
 static odmoe_status encode_stretch(encoder *e, const char *text, size_t length, bool first)
 {
     const char *normal;
@@ -319,9 +319,10 @@ void tokenizer_find_bytes(tokenizer *t, bool byte_level)
             t->model.bytes[(unsigned char)v->texts[v->starts[id]]] = (int32_t)id;
 }
 
-/* Tokens that end a text wherever they are in use, by name: many files forget to list them. END_CONTROL: the name is the
- * model's control even where a file calls it a word. END_SPECIAL: only where the file calls it special. END_ADDED: what a model writes behind a completion where
- * the next file would begin (fill-in-the-middle); llama.cpp ends there too. */
+/* Tokens that end a text wherever they are in use, by name: many files forget to list them. END_CONTROL: the name is
+ * the model's control even where a file calls it a word. END_SPECIAL: only where the file calls it special. END_ADDED:
+ * what a model writes behind a completion where the next file would begin (fill-in-the-middle); llama.cpp ends there
+ * too. */
 typedef enum end_kind { END_CONTROL, END_SPECIAL, END_ADDED } end_kind;
 
 static const struct {

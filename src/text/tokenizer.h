@@ -16,8 +16,9 @@ typedef struct tokenizer tokenizer;
 
 /* tokenizer_open - read the tokenizer of `path`: a .gguf file (any architecture, tensors not needed; the first part of
  * a split one) or a Hugging Face folder (tokenizer.json or Kimi's tiktoken.model, and beside it tokenizer_config.json,
- * added_tokens.json, config.json and generation_config.json where present). What was parsed is freed again and given back to the system.
- * Errors: ERR_IO, ERR_MEMORY, ERR_FORMAT (names file and field), ERR_UNSUPPORTED (names the kind that is not known). */
+ * added_tokens.json, config.json and generation_config.json where present). What was parsed is freed again and given
+ * back to the system. Errors: ERR_IO, ERR_MEMORY, ERR_FORMAT (names file and field), ERR_UNSUPPORTED (names the kind
+ * that is not known). */
 odmoe_status tokenizer_open(const char *path, tokenizer **out, odmoe_error *err);
 
 /* tokenizer_from_gguf - the same from metadata that is open already; `path` is for messages. Borrows nothing of `g`. */

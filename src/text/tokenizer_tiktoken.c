@@ -2,8 +2,9 @@
  *
  *   aGVsbG8= 15339
  *
- * Behind the ranked tokens come SPECIAL_COUNT special ones; tokenizer_config.json names them in "added_tokens_decoder", and
- * the others are <|reserved_token_ID|>. The pattern that cuts a text stands in the model's program, not in a file. */
+ * Behind the ranked tokens come SPECIAL_COUNT special ones; tokenizer_config.json names them in "added_tokens_decoder",
+ * and the others are <|reserved_token_ID|>. The pattern that cuts a text stands in the model's program, not in a
+ * file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
