@@ -81,11 +81,8 @@ static void on_logits(void *user, int32_t sequence, int32_t token, const float *
 static odmoe_status forward(odmoe_model *model, odmoe_session *session, score *s, int32_t from, int32_t to,
                             odmoe_logits_wanted want, odmoe_error *err)
 {
-    odmoe_sequence part = {.session = session,
-                           .tokens = s->ids + from,
-                           .n = to - from,
-                           .phase = ODMOE_PHASE_PROMPT,
-                           .want_logits = want};
+    odmoe_sequence part = {
+        .session = session, .tokens = s->ids + from, .n = to - from, .phase = ODMOE_PHASE_PROMPT, .want_logits = want};
     odmoe_batch batch;
     odmoe_batch_init(&batch);
     batch.sequences = &part;
@@ -177,7 +174,8 @@ int command_perplexity(int argc, char **argv)
         if (!tokenizer)
             complain_no_tokenizer(model);
         else if (tokenize_all(tokenizer, "", 0, ODMOE_TOKENIZE_START, &starts) &&
-                 tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL | ODMOE_TOKENIZE_START, &ids))
+                 tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL | ODMOE_TOKENIZE_START, &ids) &&
+                 ids_fit(model, o.model.path, &ids))
             status = score_text(&o, model, &ids, &starts);
         free(ids.ids);
         free(starts.ids);

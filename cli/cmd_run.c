@@ -131,7 +131,7 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
         bool done = tokenize_all(tokenizer, text, length, ODMOE_TOKENIZE_SPECIAL | ODMOE_TOKENIZE_START, ids);
         if (done)
             check_start(tokenizer, ids);
-        return done;
+        return done && ids_fit(model, o->model.path, ids);
     }
     odmoe_message message = {"user", text};
     return chat_ids(model, &message, 1, ids);

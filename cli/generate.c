@@ -143,6 +143,20 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
     return status;
 }
 
+bool ids_fit(const odmoe_model *model, const char *path, const id_list *ids)
+{
+    odmoe_info info = {.size = sizeof info};
+    odmoe_model_info(model, &info);
+    for (size_t i = 0; i < ids->n; i++)
+        if (ids->ids[i] >= info.vocab) {
+            complain("%s: the tokenizer makes token %d of this text, but the embedding has %d rows: they do not belong "
+                     "together",
+                     path, ids->ids[i], info.vocab);
+            return false;
+        }
+    return true;
+}
+
 void complain_no_tokenizer(const odmoe_model *model)
 {
     complain("%s; odmoe logits and odmoe bench work without a tokenizer", odmoe_model_no_tokenizer(model));

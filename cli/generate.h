@@ -36,6 +36,9 @@ odmoe_status generator_new_sampler(generator *g, const odmoe_sampler_options *op
 odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, odmoe_error *err);
 void generator_free(generator *g);
 
+/* ids_fit - does the embedding of the model at `path` have a row for each of the tokens? Complains where it does not. */
+bool ids_fit(const odmoe_model *model, const char *path, const id_list *ids);
+
 /* complain_no_tokenizer - say why the model can neither read nor write text. */
 void complain_no_tokenizer(const odmoe_model *model);
 /* complain_room - `what` has more tokens than the context holds: says which -c would do, or the most the model takes.

@@ -281,9 +281,10 @@ ODMOE_API odmoe_status odmoe_eval(odmoe_session *session, const int32_t *tokens,
 typedef struct odmoe_tokenizer odmoe_tokenizer;
 
 /* odmoe_tokenizer_open - the tokenizer alone: a GGUF file of any architecture, also without tensors, or a folder with
- * tokenizer.json. odmoe_model_tokenizer - the open model's own; owned by the model.
- * A model whose tokenizer is missing, or of a kind that is not known, opens; the pointer is then NULL, and
- * odmoe_model_no_tokenizer says why (NULL where there is one; lives as long as the model). */
+ * tokenizer.json, or with tiktoken.model as Kimi's have it.
+ * odmoe_model_tokenizer - the open model's own; owned by the model. A model whose tokenizer is missing, or of a kind that
+ * is not known, opens; the pointer is then NULL, and odmoe_model_no_tokenizer says why (NULL where there is one; lives as
+ * long as the model). */
 ODMOE_API odmoe_status odmoe_tokenizer_open(const char *path, odmoe_tokenizer **tokenizer, odmoe_error *err);
 ODMOE_API void odmoe_tokenizer_close(odmoe_tokenizer *tokenizer);
 ODMOE_API const odmoe_tokenizer *odmoe_model_tokenizer(const odmoe_model *model);

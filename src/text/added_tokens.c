@@ -38,8 +38,8 @@ static int by_text(const void *a, const void *b)
     return c ? c : x->id < y->id ? -1 : x->id > y->id;
 }
 
-/* Can `token` never be found, because `kept` tokens of the same text come before it? The first one counts, outside of
- * tokenizer_encode_parts the first that isn't only for that. */
+/* Is `token` never found because `kept`, with the same text, comes first? A search takes the first token of a text; one
+ * outside of tokenizer_encode_parts passes over those that are only for parts. */
 static bool is_hidden(const added_token *kept, const added_token *token)
 {
     return kept->length == token->length && !memcmp(kept->text, token->text, kept->length) &&

@@ -39,9 +39,9 @@ typedef struct added_range {
     size_t from, to;
 } added_range;
 
-/* What was found: text[start, end) becomes `id`, white space that the token takes along included. `start` may lie before
- * the end of the match before, whose white space holds the token, and the text that is left begins at `end` even where
- * the match before ended later: tokenizers (Hugging Face) does the same. */
+/* What was found: text[start, end) becomes `id`, white space that the token takes along included. `start` may lie
+ * before the end of the match before, whose white space holds the token, and the text that is left begins at `end` even
+ * where the match before ended later: tokenizers (Hugging Face) does the same. */
 typedef struct added_match {
     size_t start, end;
     int32_t id;

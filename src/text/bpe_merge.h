@@ -1,4 +1,5 @@
-/* bpe_merge.h - one piece of text into tokens by merging neighbours: ranked pairs (BPE) or scored texts (SentencePiece). */
+/* bpe_merge.h - one piece of text into tokens by merging neighbours: ranked pairs (BPE) or scored texts
+ * (SentencePiece). */
 #ifndef ODMOE_TEXT_BPE_MERGE_H
 #define ODMOE_TEXT_BPE_MERGE_H
 

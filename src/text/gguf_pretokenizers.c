@@ -1,10 +1,9 @@
-/* The published patterns, by the name in tokenizer.ggml.pre. The expressions define the formats (they stand in the models'
- * tokenizer.json): data, not code. Names are llama.cpp's. */
+/* The published patterns, by the name in tokenizer.ggml.pre. The expressions define the formats (they stand in the
+ * models' tokenizer.json): data, not code. Names are llama.cpp's. */
 #include "text/gguf_pretokenizers.h"
 
 #include <string.h>
 
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define PUNCTUATION " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
 #define BLANKS "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define WORDS_DIGITS(digits) CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "|" PUNCTUATION "|" BLANKS
@@ -72,15 +71,17 @@ static const gguf_pretokenizer known[] = {
     {"youtu",
      {"[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}\\x{2019}\\x{2014}"
       "\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+|[\\x{3105}-\\x{312F}]+|" CJK_WORDS,
-      CASED_WORDS(CONTRACTIONS "?", "\\p{N}")},
+      CASED_WORDS("(?:" CONTRACTIONS ")?", "\\p{N}")},
      .whole_words = true},
-    {"gpt-4o llama4 kanana2 talkie minimax-m2", {CASED_WORDS(CONTRACTIONS "?", "\\p{N}{1,3}")}, .nfc = false},
-    {"tiny_aya cohere2moe", {"\\d{1,3}(?=(?:\\d{3})*\\b)", CASED_WORDS(CONTRACTIONS "?", "\\p{N}{1,3}")}, .nfc = false},
+    {"gpt-4o llama4 kanana2 talkie minimax-m2", {CASED_WORDS("(?:" CONTRACTIONS ")?", "\\p{N}{1,3}")}, .nfc = false},
+    {"tiny_aya cohere2moe",
+     {"\\d{1,3}(?=(?:\\d{3})*\\b)", CASED_WORDS("(?:" CONTRACTIONS ")?", "\\p{N}{1,3}")},
+     .nfc = false},
     {"tekken", {CASED_WORDS("", "\\p{N}")}, .whole_words = true, .adds_bos = true},
     {"kimi-k2", {KIMI_PATTERN}, .by_id = true},
     {"bailingmoe bailingmoe2 llada-moe",
-     {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
-      "\\s+(?!\\S)|\\s+"},
+     {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
+                   "\\s+(?!\\S)|\\s+"},
      .nfc = false},
     {"seed-coder",
      {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" BLANKS},

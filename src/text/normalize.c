@@ -117,14 +117,15 @@ static odmoe_status normal_form(normalize_kind kind, const char *text, size_t le
     return st;
 }
 
-/* Characters below U+0300 (bytes below 0xCC) are as they should be in NFC. ASCII is in every form. */
-static bool is_normal(normalize_kind kind, const char *text, size_t length)
+/* The bytes at the front that are as they should be: characters below U+0300 (bytes below 0xCC) in NFC, ASCII in every
+ * form. None of them changes with the character before it. */
+static size_t normal_front(normalize_kind kind, const char *text, size_t length)
 {
     unsigned char limit = kind == NORMALIZE_NFC ? 0xCC : 0x80;
-    for (size_t i = 0; i < length; i++)
-        if ((unsigned char)text[i] >= limit)
-            return false;
-    return true;
+    size_t n = 0;
+    while (n < length && (unsigned char)text[n] < limit)
+        n++;
+    return n;
 }
 
 /* The length of the front of valid UTF-8 without a plain character; *plain: the bytes of the one behind it, or 0. */
@@ -156,12 +157,33 @@ static odmoe_status apply_between(normalize_kind kind, const char *text, size_t 
     return st;
 }
 
+/* Valid UTF-8, most of which may be as it should be: only the rest is normalised, with the character before it. */
+static odmoe_status apply_valid(normalize_kind kind, const char *text, size_t length, text_buffer *out,
+                                odmoe_error *err)
+{
+    odmoe_status st = ODMOE_OK;
+    for (size_t at = 0; !st && at < length;) {
+        size_t front = normal_front(kind, text + at, length - at), end = at + front, last = end;
+        if (end < length && front)
+            do
+                last--;
+            while (((unsigned char)text[last] & 0xC0) == 0x80);
+        st = text_append(out, text + at, last - at, err);
+        while (end < length && !normal_front(kind, text + end, 1))
+            end += (size_t)utf8_char(text + end, length - end);
+        if (!st)
+            st = apply_between(kind, text + last, end - last, out, err);
+        at = end;
+    }
+    return st;
+}
+
 static odmoe_status apply_form(normalize_kind kind, const char *text, size_t length, text_buffer *out, odmoe_error *err)
 {
     odmoe_status st = ODMOE_OK;
     for (size_t at = 0; !st && at < length;) {
         size_t valid = utf8_run(text + at, length - at);
-        st = apply_between(kind, text + at, valid, out, err);
+        st = apply_valid(kind, text + at, valid, out, err);
         size_t junk = utf8_junk(text + at + valid, length - at - valid);
         if (!st)
             st = text_append(out, text + at + valid, junk, err);
@@ -213,7 +235,7 @@ odmoe_status normalize(const normalize_step *steps, size_t count, normal_scratch
                 st = text_append(b, text, length, err);
         } else if (step->kind == NORMALIZE_REPLACE) {
             st = apply_replace(step, s->patterns, text, length, b, err);
-        } else if (is_normal(step->kind, text, length)) {
+        } else if (normal_front(step->kind, text, length) == length) {
             continue;
         } else {
             st = apply_form(step->kind, text, length, b, err);

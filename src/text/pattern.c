@@ -53,8 +53,8 @@ static odmoe_status add(text_buffer *b, const char *text, odmoe_error *err)
     return text_append(b, text, strlen(text), err);
 }
 
-/* What would silently mean something else here, or other places than the first (PCRE2 knows it, match_in_windows not).
- */
+/* Refuse a construct that PCRE2 would read otherwise without a word, or whose match depends on where the search began:
+ * match_in_windows begins it anew. */
 static odmoe_status refuse(const char *what, size_t length, const char *where, odmoe_error *err)
 {
     return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %.*s is not supported in a pattern", where, (int)length, what);
@@ -98,8 +98,8 @@ static odmoe_status add_boundary(bool negated, text_buffer *b, odmoe_error *err)
     return st;
 }
 
-/* Append the translation of \p{name}, \p{^name} or \P{name} at text[0] == '\' and set *used to its length. Characters that
- * are newer than this PCRE2 are named one by one; a negated property in a class can't leave them out. */
+/* Append the translation of \p{name}, \p{^name} or \P{name} at text[0] == '\' and set *used to its length. Characters
+ * that are newer than this PCRE2 are named one by one; a negated property in a class can't leave them out. */
 static odmoe_status translate_property(const char *text, size_t left, bool in_class, const char *where, text_buffer *b,
                                        size_t *used, odmoe_error *err)
 {
@@ -179,8 +179,8 @@ static odmoe_status check_count(const char *text, size_t left, const char *where
     return n + 1 < left && text[n + 1] == '+' ? refuse("\"}+\"", 4, where, err) : ODMOE_OK;
 }
 
-/* At text[0] == '(': verbs, and options other than i, mean something else or nothing elsewhere. (?i) up to the end of
- * the group takes the alternatives behind it along in another way, but not where it stands first. */
+/* At text[0] == '(': Oniguruma has no verbs, and reads options other than i differently. (?i) that holds to the end of
+ * the group covers other alternatives there, unless it stands first in the pattern. */
 static odmoe_status check_group(const char *text, size_t left, bool first, const char *where, odmoe_error *err)
 {
     size_t n = 2;
@@ -207,8 +207,8 @@ static odmoe_status check_member(const char *text, size_t left, const char *wher
     return left > 1 && text[0] == '&' && text[1] == '&' ? refuse("\"&&\" in a class", 15, where, err) : ODMOE_OK;
 }
 
-/* The length of the class that text[0] == '[' begins, classes in it included; 0 where it has no end. *and_at: the place of
- * the first "&&" that is the class's own, or 0. */
+/* The length of the class that text[0] == '[' begins, classes in it included; 0 where it has no end. *and_at: the place
+ * of the first "&&" that is the class's own, or 0. */
 static size_t class_length(const char *text, size_t left, size_t *and_at)
 {
     size_t depth = 1, at = class_head(text, left);
@@ -443,8 +443,8 @@ static int match_counted(const pattern *p, pattern_scratch *s, const char *text,
     return rc;
 }
 
-/* The same as a match from `at` on, for a text where that takes more steps at some place than are free: the places are
- * tried in windows, which shrink to that place, and only it is counted. */
+/* As a match from `at` on, for a text in which some place takes more steps than are free: places are tried in windows
+ * that shrink to the costly place, and only its steps are counted. */
 static int match_in_windows(const pattern *p, pattern_scratch *s, const char *text, size_t length, size_t at)
 {
     for (size_t width = 1; at <= length;) {

@@ -7,29 +7,29 @@
 
 /* Each step hands its pieces to the next one before it makes another: no list of pieces is ever held. */
 typedef struct splitter {
-    const split_step *steps;
+    const pretokenize_step *steps;
     size_t count;
-    split_scratch *scratch;
-    split_fn fn;
+    pretokenize_scratch *scratch;
+    pretokenize_fn fn;
     void *ctx;
     odmoe_error *err;
 } splitter;
 
 static odmoe_status run(const splitter *s, size_t step, const char *text, size_t length, bool first);
 
-void split_step_free(split_step *step)
+void pretokenize_step_free(pretokenize_step *step)
 {
     pattern_free(step->pattern);
     free(step->text);
-    *step = (split_step){0};
+    *step = (pretokenize_step){0};
 }
 
-void split_scratch_free(split_scratch *s)
+void pretokenize_scratch_free(pretokenize_scratch *s)
 {
     pattern_scratch_free(s->patterns);
     for (size_t i = 0; i < SPLIT_STEPS_MAX; i++)
         free(s->buffers[i].at);
-    *s = (split_scratch){0};
+    *s = (pretokenize_scratch){0};
 }
 
 /* Pieces on their way out of a step: one is held back, because the next may have to be joined to it. */
@@ -38,7 +38,7 @@ typedef struct joiner {
     size_t step;
     const char *text;
     bool first;
-    split_matches matches;
+    pretokenize_matches matches;
     size_t start, end; /* the piece held back; start == end: none */
     bool is_match;
 } joiner;
@@ -77,7 +77,7 @@ static odmoe_status joiner_add(joiner *j, size_t start, size_t end, bool is_matc
 
 static odmoe_status by_pattern(const splitter *s, size_t step, const char *text, size_t length, bool first)
 {
-    const split_step *p = &s->steps[step];
+    const pretokenize_step *p = &s->steps[step];
     joiner j = {.splitter = s, .step = step, .text = text, .first = first, .matches = p->matches};
     pattern_walk walk = PATTERN_WALK_START;
     size_t done = 0;
@@ -137,7 +137,7 @@ static odmoe_status cut_before(const splitter *s, size_t step, const char *text,
 
 static odmoe_status by_meta(const splitter *s, size_t step, const char *text, size_t length, bool first)
 {
-    const split_step *p = &s->steps[step];
+    const pretokenize_step *p = &s->steps[step];
     text_buffer *b = &s->scratch->buffers[step];
     b->length = 0;
     odmoe_status st = ODMOE_OK;
@@ -164,7 +164,7 @@ static odmoe_status run(const splitter *s, size_t step, const char *text, size_t
         return ODMOE_OK;
     if (step == s->count)
         return s->fn(s->ctx, text, length, s->err);
-    const split_step *p = &s->steps[step];
+    const pretokenize_step *p = &s->steps[step];
     switch (p->kind) {
     case SPLIT_PATTERN:
         return by_pattern(s, step, text, length, first);
@@ -177,8 +177,9 @@ static odmoe_status run(const splitter *s, size_t step, const char *text, size_t
     }
 }
 
-odmoe_status split_text(const split_step *steps, size_t count, split_scratch *scratch, const char *text, size_t length,
-                        bool first, split_fn fn, void *ctx, odmoe_error *err)
+odmoe_status pretokenize_text(const pretokenize_step *steps, size_t count, pretokenize_scratch *scratch,
+                              const char *text, size_t length, bool first, pretokenize_fn fn, void *ctx,
+                              odmoe_error *err)
 {
     splitter s = {steps, count, scratch, fn, ctx, err};
     odmoe_status st = ODMOE_OK;

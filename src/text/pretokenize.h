@@ -1,4 +1,5 @@
-/* pretokenize.h - a text into the pieces that are merged on their own: the pre-tokenizer's steps, one inside the other. */
+/* pretokenize.h - a text into the pieces that are merged on their own: the pre-tokenizer's steps, one inside the
+ * other. */
 #ifndef ODMOE_TEXT_PRETOKENIZE_H
 #define ODMOE_TEXT_PRETOKENIZE_H
 
@@ -6,50 +7,50 @@
 
 #define SPLIT_STEPS_MAX 16
 
-typedef enum split_kind {
+typedef enum pretokenize_kind {
     SPLIT_PATTERN, /* by the matches of a pattern */
     SPLIT_PREFIX,  /* a blank before each piece that does not begin with one (ByteLevel's add_prefix_space) */
     SPLIT_META,    /* blanks become `text`, which is put before a piece as well (Metaspace) */
     SPLIT_RUNS     /* before each run of `text`; only where no token has `text` behind another character */
-} split_kind;
+} pretokenize_kind;
 
 /* What becomes of the matches of a pattern. */
-typedef enum split_matches {
+typedef enum pretokenize_matches {
     SPLIT_ISOLATED,
     SPLIT_REMOVED,
     SPLIT_WITH_PREVIOUS,
     SPLIT_WITH_NEXT,
     SPLIT_CONTIGUOUS
-} split_matches;
+} pretokenize_matches;
 
-typedef enum split_prepend { SPLIT_PREPEND_NEVER, SPLIT_PREPEND_FIRST, SPLIT_PREPEND_ALWAYS } split_prepend;
+typedef enum pretokenize_prepend { SPLIT_PREPEND_NEVER, SPLIT_PREPEND_FIRST, SPLIT_PREPEND_ALWAYS } pretokenize_prepend;
 
-typedef struct split_step {
-    split_kind kind;
+typedef struct pretokenize_step {
+    pretokenize_kind kind;
     pattern *pattern; /* owned */
-    split_matches matches;
+    pretokenize_matches matches;
     bool invert; /* the gaps are the matches */
     char *text;  /* owned; META and RUNS */
     size_t length;
-    split_prepend prepend; /* META */
-    bool cut;              /* META: a piece begins at each `text` */
-} split_step;
+    pretokenize_prepend prepend; /* META */
+    bool cut;                    /* META: a piece begins at each `text` */
+} pretokenize_step;
 
 /* Working memory of one text; zero-initialise, patterns as created. */
-typedef struct split_scratch {
+typedef struct pretokenize_scratch {
     pattern_scratch *patterns;
     text_buffer buffers[SPLIT_STEPS_MAX]; /* the text as changed by a step */
-} split_scratch;
+} pretokenize_scratch;
 
 /* Called for each piece, in order; a status other than OK ends the splitting and is returned. */
-typedef odmoe_status (*split_fn)(void *ctx, const char *piece, size_t length, odmoe_error *err);
+typedef odmoe_status (*pretokenize_fn)(void *ctx, const char *piece, size_t length, odmoe_error *err);
 
-/* split_text - text[0, length) through all steps (at most SPLIT_STEPS_MAX). Bytes that are no UTF-8 are pieces of their
- * own. `first`: the text's first byte is the first of what the user gave. */
-odmoe_status split_text(const split_step *steps, size_t count, split_scratch *s, const char *text, size_t length,
-                        bool first, split_fn fn, void *ctx, odmoe_error *err);
+/* pretokenize_text - text[0, length) through all steps (at most SPLIT_STEPS_MAX). Bytes that are no UTF-8 are pieces of
+ * their own. `first`: the text's first byte is the first of what the user gave. */
+odmoe_status pretokenize_text(const pretokenize_step *steps, size_t count, pretokenize_scratch *s, const char *text,
+                              size_t length, bool first, pretokenize_fn fn, void *ctx, odmoe_error *err);
 
-void split_scratch_free(split_scratch *s); /* patterns too */
-void split_step_free(split_step *step);    /* what it holds */
+void pretokenize_scratch_free(pretokenize_scratch *s); /* patterns too */
+void pretokenize_step_free(pretokenize_step *step);    /* what it holds */
 
 #endif

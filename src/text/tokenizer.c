@@ -39,7 +39,7 @@ void tokenizer_free(tokenizer *t)
     for (size_t i = 0; i < t->normalize_count; i++)
         normalize_step_free(&t->normalize[i]);
     for (size_t i = 0; i < t->split_count; i++)
-        split_step_free(&t->split[i]);
+        pretokenize_step_free(&t->split[i]);
     free(t);
 }
 
@@ -50,7 +50,7 @@ typedef struct encoder {
     const added_range *ranges; /* where special tokens count, in the text as given */
     size_t range_count;
     bool parts; /* the ranges come from tokenizer_encode_parts */
-    split_scratch split;
+    pretokenize_scratch split;
     merge_scratch merge;
     unigram_scratch unigram;
     normal_scratch normal;
@@ -70,11 +70,11 @@ static odmoe_status encode_piece(void *ctx, const char *piece, size_t length, od
 
 static odmoe_status encode_words(encoder *e, const char *text, size_t length, bool first)
 {
-    return split_text(e->t->split, e->t->split_count, &e->split, text, length, first, encode_piece, e, e->err);
+    return pretokenize_text(e->t->split, e->t->split_count, &e->split, text, length, first, encode_piece, e, e->err);
 }
 
-/* A stretch without added tokens: normalise, then look for the tokens that are written as the normaliser writes them. In
- * tokenizer_encode_parts no special token is looked for here: positions no longer say which part they are from. */
+/* A stretch without added tokens: normalise, then look for the tokens that are written as the normaliser writes them.
+ * In tokenizer_encode_parts no special token is looked for here: positions no longer say which part they are from. */
 static odmoe_status encode_stretch(encoder *e, const char *text, size_t length, bool first)
 {
     const char *normal;
@@ -131,7 +131,7 @@ static odmoe_status encode(encoder *e, const char *text, size_t length, unsigned
         st = token_list_add(e->out, e->t->starts[i], err);
     if (!st)
         st = encode_text(e, text, length);
-    split_scratch_free(&e->split);
+    pretokenize_scratch_free(&e->split);
     merge_scratch_free(&e->merge);
     unigram_scratch_free(&e->unigram);
     normal_scratch_free(&e->normal);
@@ -279,7 +279,7 @@ odmoe_status tokenizer_add_pattern(tokenizer *t, const char *expression, const c
 {
     if (t->split_count == SPLIT_STEPS_MAX)
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: more than %d steps", where, SPLIT_STEPS_MAX);
-    split_step *step = &t->split[t->split_count];
+    pretokenize_step *step = &t->split[t->split_count];
     odmoe_status st = pattern_compile(expression, strlen(expression), false, where, &step->pattern, err);
     t->split_count += !st;
     return st;
@@ -300,7 +300,7 @@ odmoe_status tokenizer_split_at_marks(tokenizer *t, odmoe_error *err)
         if (memmem(text + at, length - at, BLANK_MARK, 3))
             return ODMOE_OK;
     }
-    split_step step = {.kind = SPLIT_RUNS, .text = mem_strdup(BLANK_MARK, 3, err), .length = 3};
+    pretokenize_step step = {.kind = SPLIT_RUNS, .text = mem_strdup(BLANK_MARK, 3, err), .length = 3};
     if (!step.text)
         return ODMOE_ERR_MEMORY;
     t->split[t->split_count++] = step;
@@ -319,9 +319,10 @@ void tokenizer_find_bytes(tokenizer *t, bool byte_level)
             t->model.bytes[(unsigned char)v->texts[v->starts[id]]] = (int32_t)id;
 }
 
-/* Tokens that end a text wherever they are in use, by name: many files forget to list them. END_CONTROL: the name is the
- * model's control even where a file calls it a word. END_SPECIAL: only where the file calls it special. END_ADDED: what a model writes behind a completion where
- * the next file would begin (fill-in-the-middle); llama.cpp ends there too. */
+/* Tokens that end a text wherever they are in use, by name: many files forget to list them. END_CONTROL: the name is
+ * the model's control even where a file calls it a word. END_SPECIAL: only where the file calls it special. END_ADDED:
+ * what a model writes behind a completion where the next file would begin (fill-in-the-middle); llama.cpp ends there
+ * too. */
 typedef enum end_kind { END_CONTROL, END_SPECIAL, END_ADDED } end_kind;
 
 static const struct {
@@ -366,6 +367,8 @@ static const struct {
 
 bool tokenizer_ends_turn(const char *text, size_t length)
 {
+    if (!length || !memchr("<_[", text[0], 3)) /* asked of each token of a file */
+        return false;
     for (size_t i = 0; i < ENDS; i++)
         if (ends[i].kind == END_CONTROL && strlen(ends[i].text) == length && !memcmp(ends[i].text, text, length))
             return true;

@@ -1,4 +1,4 @@
-/* tokenizer.h - text to token ids and back, for the vocabularies of GGUF files and of tokenizer.json.
+/* tokenizer.h - text to token ids and back, for the vocabularies of GGUF files, tokenizer.json and tiktoken.model.
  *
  * A tokenizer is immutable once opened: any number of threads may use one at the same time. Text is bytes with a
  * length; it is meant to be UTF-8, but any byte string tokenises and comes back unchanged where the vocabulary has byte
@@ -15,9 +15,10 @@
 typedef struct tokenizer tokenizer;
 
 /* tokenizer_open - read the tokenizer of `path`: a .gguf file (any architecture, tensors not needed; the first part of
- * a split one) or a Hugging Face folder (tokenizer.json, and beside it tokenizer_config.json, config.json and
- * generation_config.json where present). What was parsed is freed again and given back to the system.
- * Errors: ERR_IO, ERR_MEMORY, ERR_FORMAT (names file and field), ERR_UNSUPPORTED (names the kind that is not known). */
+ * a split one) or a Hugging Face folder (tokenizer.json or Kimi's tiktoken.model, and beside it tokenizer_config.json,
+ * added_tokens.json, config.json and generation_config.json where present). What was parsed is freed again and given
+ * back to the system. Errors: ERR_IO, ERR_MEMORY, ERR_FORMAT (names file and field), ERR_UNSUPPORTED (names the kind
+ * that is not known). */
 odmoe_status tokenizer_open(const char *path, tokenizer **out, odmoe_error *err);
 
 /* tokenizer_from_gguf - the same from metadata that is open already; `path` is for messages. Borrows nothing of `g`. */

@@ -1,5 +1,5 @@
-/* The tokenizer of a Hugging Face folder: tokenizer.json or tiktoken.model, and the files beside it that say which tokens
- * begin and end a text. */
+/* The tokenizer of a Hugging Face folder: tokenizer.json or tiktoken.model, and the files beside it that say which
+ * tokens begin and end a text. */
 #include "text/tokenizer_folder.h"
 
 #include <stdio.h>

@@ -96,6 +96,31 @@ static token_kind kind_of(int64_t type, gguf_text text, bool byte_level)
     }
 }
 
+/* GGUF has no place for "takes white space along", which Phi-3's tokens do: the names llama.cpp goes by. */
+static odmoe_status is_phi3(const reader *r, bool *out)
+{
+    gguf_text name;
+    odmoe_status st = read_text(r, "general.name", &name);
+    *out = false;
+    for (size_t i = 0; !st && i + 4 <= name.length; i++)
+        *out |= !strncasecmp(name.at + i, "phi3", 4) || (i + 5 <= name.length && !strncasecmp(name.at + i, "phi-3", 5));
+    return st;
+}
+
+/* Look for the token in the text as it stands, where it is the user's or the model's control. */
+static odmoe_status add_named(const reader *r, uint32_t id, gguf_text text, token_kind kind, int64_t type, bool phi3)
+{
+    added_token token = {.id = (int32_t)id,
+                         .special = kind == TOKEN_SPECIAL || type == TYPE_CONTROL || type == TYPE_UNKNOWN,
+                         .strip_right = phi3 && !names_contain("<unk> <s> <|endoftext|>", text)};
+    if (!token.special && type != TYPE_USER)
+        return ODMOE_OK;
+    odmoe_status st = added_add(&r->t->added, &token, text.at, text.length, r->err);
+    if (st)
+        err_context(r->err, "%s: %s", r->path, KEY("tokens"));
+    return st;
+}
+
 static odmoe_status read_tokens(const reader *r, bool byte_level)
 {
     vocab *v = &r->t->model.vocab;
@@ -107,6 +132,9 @@ static odmoe_status read_tokens(const reader *r, bool byte_level)
     bool typed = gguf_has(r->g, KEY("token_type"));
     if (!st && typed)
         st = check_array(r, KEY("token_type"), count);
+    bool phi3 = false;
+    if (!st)
+        st = is_phi3(r, &phi3);
     char where[ODMOE_ERROR_MESSAGE_MAX / 2];
     snprintf(where, sizeof where, "%s: %s", r->path, KEY("tokens"));
     for (uint64_t i = 0; !st && i < count; i++) {
@@ -121,6 +149,8 @@ static odmoe_status read_tokens(const reader *r, bool byte_level)
         if (byte_level && kind == TOKEN_NAME && !vocab_spells_text(text.at, text.length))
             kind = TOKEN_ADDED;
         st = vocab_add(v, text.at, text.length, kind, byte_level, where, r->err);
+        if (!st)
+            st = add_named(r, (uint32_t)i, text, kind, number, phi3);
     }
     return st ? st : vocab_seal(v, r->err);
 }
@@ -163,52 +193,6 @@ static odmoe_status read_merges(const reader *r, bool byte_level)
                              r->err);
     }
     return st ? st : vocab_seal_merges(&r->t->model.vocab, r->err);
-}
-
-/* GGUF has no place for "takes white space along", which Phi-3's tokens do: the names llama.cpp goes by. */
-static odmoe_status is_phi3(const reader *r, bool *out)
-{
-    gguf_text name;
-    odmoe_status st = read_text(r, "general.name", &name);
-    *out = false;
-    for (size_t i = 0; !st && i + 4 <= name.length; i++)
-        *out |= !strncasecmp(name.at + i, "phi3", 4) || (i + 5 <= name.length && !strncasecmp(name.at + i, "phi-3", 5));
-    return st;
-}
-
-/* Is token `id` looked for in the text as it stands? Those of the user and of the model's control are. */
-static odmoe_status is_added(const reader *r, uint32_t id, bool *added, bool *special)
-{
-    int64_t type = TYPE_NORMAL;
-    odmoe_status st = ODMOE_OK;
-    if (gguf_has(r->g, KEY("token_type")))
-        st = gguf_array_int(r->g, KEY("token_type"), id, &type, r->err);
-    *special = r->t->model.vocab.kinds[id] == TOKEN_SPECIAL || type == TYPE_CONTROL || type == TYPE_UNKNOWN;
-    *added = *special || type == TYPE_USER;
-    return st;
-}
-
-static odmoe_status read_added(const reader *r)
-{
-    const vocab *v = &r->t->model.vocab;
-    bool phi3;
-    odmoe_status st = is_phi3(r, &phi3);
-    for (uint32_t id = 0; !st && id < v->count; id++) {
-        bool added, special;
-        gguf_text text;
-        st = is_added(r, id, &added, &special);
-        if (!st && added)
-            st = gguf_array_text(r->g, KEY("tokens"), id, &text, r->err);
-        if (st || !added)
-            continue;
-        added_token token = {.id = (int32_t)id,
-                             .special = special,
-                             .strip_right = phi3 && !names_contain("<unk> <s> <|endoftext|>", text)};
-        st = added_add(&r->t->added, &token, text.at, text.length, r->err);
-        if (st)
-            err_context(r->err, "%s: %s", r->path, KEY("tokens"));
-    }
-    return st;
 }
 
 static odmoe_status read_special_ids(const reader *r, bool scored, bool adds_bos)
@@ -341,8 +325,6 @@ odmoe_status tokenizer_from_gguf(const gguf *g, const char *path, tokenizer **ou
     else if (!st)
         st = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s \"%.*s\" is not known; gpt2, llama and gemma4 are", r.path,
                      KEY("model"), (int)(model.length < 100 ? model.length : 100), model.at);
-    if (!st)
-        st = read_added(&r);
     if (st) {
         tokenizer_free(t);
         return st;

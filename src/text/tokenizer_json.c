@@ -1,6 +1,7 @@
 /* tokenizer.json of a Hugging Face folder.
  *
- *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...], options}
+ *   model          {"type": "BPE", "vocab": {text: id...}, "merges": ["left right"...] or [["left", "right"]...],
+ *                  options}
  *                  or {"type": "Unigram", "vocab": [[text, score]...], "unk_id": id, options}
  *   added_tokens   tokenizer_json_added.c
  *   normalizer, pre_tokenizer, decoder: tokenizer_json_steps.c
@@ -112,8 +113,8 @@ static odmoe_status collect_tokens(const json_reader *r, const json_t *words, co
     return st ? st : collect_added(r, added, *out, limit, count);
 }
 
-/* What an id is. added_tokens may list a token of the vocabulary again; one that is a byte stays one, because without it
- * the byte would vanish from every text. */
+/* What an id is. added_tokens may list a token of the vocabulary again; one that is a byte stays one, because without
+ * it the byte would vanish from every text. */
 static token_kind kind_of(const json_reader *r, const slot *s)
 {
     size_t length = s->word_length;
@@ -246,7 +247,8 @@ static odmoe_status read_bpe(json_reader *r, const json_t *root, const json_t *m
 }
 
 /* The score that tokenizers reads where the file says x: the shortest digits of x as one number, divided by a power of
- * ten, each step rounded (serde_json). The last bit decides between ways that are equally good, as "-" "--" and "--" "-". */
+ * ten, each step rounded (serde_json). The last bit decides between ways that are equally good, as "-" "--" and "--"
+ * "-". */
 static double score_as_read(double x)
 {
     char text[40], power[16];

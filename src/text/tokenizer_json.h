@@ -19,8 +19,8 @@ typedef struct json_reader {
  * ERR_UNSUPPORTED names a type or option that is not known. */
 odmoe_status json_steps_read(json_reader *r, const json_t *root);
 
-/* json_added_merge - append to root.added_tokens what only `added_tokens_decoder` of tokenizer_config.json lists, or where
- * that has none, `pairs` of added_tokens.json. Either may be NULL. ERR_FORMAT, ERR_MEMORY.
+/* json_added_merge - append to root.added_tokens what only `added_tokens_decoder` of tokenizer_config.json lists, or
+ * where that has none, `pairs` of added_tokens.json. Either may be NULL. ERR_FORMAT, ERR_MEMORY.
  * json_added_read - the tokens of root.added_tokens into r->t, whose vocabulary and normalizers are there. */
 odmoe_status json_added_merge(json_reader *r, json_t *root, const json_t *tokenizer_config, json_t *pairs);
 odmoe_status json_added_read(const json_reader *r, const json_t *root);

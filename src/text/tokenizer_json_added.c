@@ -1,6 +1,7 @@
 /* The added tokens of a Hugging Face folder: those of tokenizer.json, and what only the files beside it list.
  *
- *   tokenizer.json         "added_tokens": [{"id", "content", "special", "lstrip", "rstrip", "normalized", "single_word"}...]
+ *   tokenizer.json         "added_tokens": [{"id", "content", "special", "lstrip", "rstrip", "normalized",
+ *                          "single_word"}...]
  *   tokenizer_config.json  "added_tokens_decoder": {id: the same members without "id"}
  *   added_tokens.json      {content: id}, of folders whose tokenizer_config.json has no "added_tokens_decoder" */
 #include <errno.h>

@@ -93,7 +93,7 @@ static odmoe_status read_normalizer(json_reader *r, const json_t *step, const ch
 
 /* ---- pre_tokenizer ----------------------------------------------------------------------------------------------- */
 
-static odmoe_status new_split(json_reader *r, split_kind kind, split_step **out)
+static odmoe_status new_split(json_reader *r, pretokenize_kind kind, pretokenize_step **out)
 {
     tokenizer *t = r->t;
     if (t->split_count == SPLIT_STEPS_MAX)
@@ -119,11 +119,11 @@ static odmoe_status read_split(json_reader *r, const json_t *step)
         behavior++;
     if (behavior == count)
         return unsupported(r, "the behavior", name);
-    split_step *out = NULL;
+    pretokenize_step *out = NULL;
     st = new_split(r, SPLIT_PATTERN, &out);
     if (st)
         return st;
-    out->matches = (split_matches)behavior;
+    out->matches = (pretokenize_matches)behavior;
     st = read_option(r, step, "invert", false, &out->invert);
     return st ? st : read_pattern(r, step, &out->pattern);
 }
@@ -140,7 +140,7 @@ static odmoe_status check_mark(const json_reader *r, const json_t *step, const j
 }
 
 /* prepend_scheme, or add_prefix_space of older files. */
-static odmoe_status read_prepend(const json_reader *r, const json_t *step, split_prepend *out)
+static odmoe_status read_prepend(const json_reader *r, const json_t *step, pretokenize_prepend *out)
 {
     const char *scheme;
     bool prefix;
@@ -159,7 +159,7 @@ static odmoe_status read_prepend(const json_reader *r, const json_t *step, split
 
 static odmoe_status read_metaspace(json_reader *r, const json_t *step)
 {
-    split_step *out = NULL;
+    pretokenize_step *out = NULL;
     odmoe_status st = check_mark(r, step, step, "replacement");
     if (!st)
         st = new_split(r, SPLIT_META, &out);
@@ -173,7 +173,7 @@ static odmoe_status read_metaspace(json_reader *r, const json_t *step)
 static odmoe_status read_byte_level(json_reader *r, const json_t *step)
 {
     bool prefix, regex;
-    split_step *out = NULL;
+    pretokenize_step *out = NULL;
     r->byte_level = true;
     odmoe_status st = read_option(r, step, "add_prefix_space", true, &prefix);
     if (!st)
@@ -212,7 +212,7 @@ static odmoe_status read_decoder(json_reader *r, const json_t *step, const char 
     if (!strcmp(type, "ByteLevel") || !strcmp(type, "ByteFallback") || !strcmp(type, "Fuse"))
         return ODMOE_OK; /* what the vocabulary says already */
     if (!strcmp(type, "Metaspace")) {
-        split_prepend prepend = SPLIT_PREPEND_NEVER;
+        pretokenize_prepend prepend = SPLIT_PREPEND_NEVER;
         odmoe_status st = check_mark(r, step, step, "replacement");
         if (!st)
             st = read_prepend(r, step, &prepend);

@@ -22,7 +22,7 @@ struct tokenizer {
     added_set added_normalized; /* looked for in the normalised text */
     normalize_step normalize[NORMALIZE_STEPS_MAX];
     size_t normalize_count;
-    split_step split[SPLIT_STEPS_MAX];
+    pretokenize_step split[SPLIT_STEPS_MAX];
     size_t split_count;
     bool marks_are_blanks; /* U+2581 in a word's text stands for a blank */
     bool strips_space;     /* decoding drops the blank that encoding put first */

@@ -2,8 +2,9 @@
  *
  *   aGVsbG8= 15339
  *
- * Behind the ranked tokens come SPECIAL_COUNT special ones; tokenizer_config.json names them in "added_tokens_decoder", and
- * the others are <|reserved_token_ID|>. The pattern that cuts a text stands in the model's program, not in a file. */
+ * Behind the ranked tokens come SPECIAL_COUNT special ones; tokenizer_config.json names them in "added_tokens_decoder",
+ * and the others are <|reserved_token_ID|>. The pattern that cuts a text stands in the model's program, not in a
+ * file. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,7 +178,7 @@ odmoe_status tokenizer_tiktoken_read(const char *folder, const folder_files *fil
     reader r = {file_label(path), t, json_object_get(files->tokenizer_config, "added_tokens_decoder"), err};
     odmoe_status st = ODMOE_OK;
     if (!class || strcmp(class, TOKENIZER_CLASS) != 0)
-        st = err_set(err, ODMOE_ERR_UNSUPPORTED,
+        st = err_set(err, class ? ODMOE_ERR_UNSUPPORTED : ODMOE_ERR_FORMAT,
                      "%s: tokenizer_config.json must name the tokenizer_class " TOKENIZER_CLASS
                      " (Kimi's): the file does not say how a text is cut, and of \"%.40s\" it is not known",
                      r.file, class ? class : "");

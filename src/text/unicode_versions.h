@@ -23,8 +23,8 @@ bool unicode_find(const char *text, size_t length, unicode_property *out);
 /* unicode_newer - the same characters for a name of PCRE2. */
 const char *unicode_newer(const char *name);
 
-/* unicode_is_plain - does normalising leave this character as it is, and mark no order or composition across it? True of
- * those whose decomposition or combining class came after Unicode 9. */
+/* unicode_is_plain - does normalising leave this character as it is, and mark no order or composition across it? True
+ * of those whose decomposition or combining class came after Unicode 9. */
 bool unicode_is_plain(uint32_t c);
 
 #endif

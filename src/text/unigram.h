@@ -15,8 +15,8 @@ typedef struct unigram_model {
     size_t sorted_count;
 } unigram_model;
 
-/* unigram_seal - the vocabulary is sealed and m->scores filled: compute the rest. ERR_MEMORY, ERR_FORMAT (a token longer than
- * UNIGRAM_TEXT_MAX). unigram_free - what it holds. */
+/* unigram_seal - the vocabulary is sealed and m->scores filled: compute the rest. ERR_MEMORY, ERR_FORMAT (a token
+ * longer than UNIGRAM_TEXT_MAX). unigram_free - what it holds. */
 odmoe_status unigram_seal(unigram_model *m, const vocab *v, const char *where, odmoe_error *err);
 size_t unigram_bytes(const unigram_model *m, const vocab *v);
 void unigram_free(unigram_model *m);

@@ -46,14 +46,16 @@ typedef struct vocab {
 } vocab;
 
 /* vocab_add - append the next token. byte_level: the text of a word or name is written in GPT-2's visible alphabet, one
- * character a byte, and is stored as these bytes (a text with other characters in it is stored as it is, as TOKEN_ADDED:
- * merging can't make it). TOKEN_BYTE's text must be <0xNN>, the byte alone is stored. `where` names file and field in messages. ERR_FORMAT, ERR_MEMORY. */
+ * character a byte, and is stored as these bytes (a text with other characters in it is stored as it is, as
+ * TOKEN_ADDED: merging can't make it). TOKEN_BYTE's text must be <0xNN>, the byte alone is stored. `where` names file
+ * and field in messages. ERR_FORMAT, ERR_MEMORY. */
 odmoe_status vocab_add(vocab *v, const char *text, size_t length, token_kind kind, bool byte_level, const char *where,
                        odmoe_error *err);
 
-/* vocab_is_byte_sign - is the text one character of GPT-2's visible alphabet? Such a token of a byte-level vocabulary is
- * a byte, which texts need, whatever else a file says of it. vocab_spells_text - is it one in that alphabet whose bytes
- * are valid UTF-8? vocab_byte_token - the byte of a text "<0xNN>", else -1: the same for vocabularies of pieces. */
+/* vocab_is_byte_sign - is the text one character of GPT-2's visible alphabet? Such a token of a byte-level vocabulary
+ * is a byte, which texts need, whatever else a file says of it. vocab_spells_text - is it one in that alphabet whose
+ * bytes are valid UTF-8? vocab_byte_token - the byte of a text "<0xNN>", else -1: the same for vocabularies of
+ * pieces. */
 bool vocab_is_byte_sign(const char *text, size_t length);
 bool vocab_spells_text(const char *text, size_t length);
 int vocab_byte_token(const char *text, size_t length);

@@ -273,6 +273,12 @@ class Inputs(CliTest):
             for command in ["run", "-p", "a"], ["chat"], ["perplexity", "-c", "32", "-f", __file__], ["tokenize", "a"]:
                 self.check_error(run(command[0], "-m", model, *command[1:]), 1, model, reason)
 
+    def test_a_tokenizer_of_another_model_is_told_so(self):
+        shutil.copytree(DATA / "models" / "qwen3_moe", self.folder / "model")
+        shutil.copy(DATA / "demo-hf" / "tokenizer.json", self.folder / "model")
+        self.check_error(run("run", "-m", self.folder / "model", "-p", "righteousness and wilderness"), 1,
+                         self.folder / "model", "512 rows")
+
     def test_a_folder_with_a_tokenizer_of_another_kind_is_told_so(self):
         shutil.copytree(DATA / "models" / "qwen3_moe", self.folder / "model")
         (self.folder / "model" / "tokenizer.model").write_bytes(b"\n\x05")

@@ -45,17 +45,36 @@ static void opening_vocabularies(void **state)
     fail_open(&spec);
 }
 
-static void opening_a_folder(void **state)
+static const char UNIGRAM_JSON[] = "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1],[\"\\u0000\",-2]]}}";
+static const char NUL_JSON[] = "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"\\u0000\":1},\"merges\":[]}}";
+static const char CONFIG[] =
+    "{\"tokenizer_class\":\"TikTokenTokenizer\",\"added_tokens_decoder\":{\"2\":{\"content\":\"<x>\"}}}";
+
+static void opening_folders(void **state)
 {
-    char folder[1024], file[1100];
+    static const struct {
+        const char *name, *text;
+        int least; /* allocations */
+    } cases[] = {{"tokenizer.json", SMALL_JSON, 100},
+                 {"tokenizer.json", UNIGRAM_JSON, 60},
+                 {"tokenizer.json", NUL_JSON, 60},
+                 {"tiktoken.model", "YQ== 0\nYWE= 1\n", 60}};
+    char folder[1024], file[1100], config[1100];
     snprintf(folder, sizeof folder, "%s", temp_path("model"));
-    snprintf(file, sizeof file, "%s/tokenizer.json", folder);
-    assert_int_equal(mkdir(folder, 0700), 0);
-    save_text(file, SMALL_JSON);
+    snprintf(config, sizeof config, "%s/tokenizer_config.json", folder);
     json_set_alloc_funcs(__wrap_malloc, __wrap_free);
-    fail_each(open_path, folder, 100, ODMOE_ERR_FORMAT); /* jansson's own failures look like syntax errors */
-    unlink(file);
-    rmdir(folder);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(mkdir(folder, 0700), 0);
+        snprintf(file, sizeof file, "%s/%s", folder, cases[i].name);
+        save_text(file, cases[i].text);
+        if (cases[i].text != SMALL_JSON)
+            save_text(config, CONFIG);
+        fail_each(open_path, folder, cases[i].least,
+                  ODMOE_ERR_FORMAT); /* jansson's own failures look like syntax errors */
+        unlink(file);
+        unlink(config);
+        assert_int_equal(rmdir(folder), 0);
+    }
 }
 
 static odmoe_status encode(const void *t, odmoe_error *err)
@@ -136,7 +155,7 @@ static void sampling(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(opening_vocabularies),   cmocka_unit_test(opening_a_folder), cmocka_unit_test(encoding),
+        cmocka_unit_test(opening_vocabularies),   cmocka_unit_test(opening_folders), cmocka_unit_test(encoding),
         cmocka_unit_test(chatting_and_streaming), cmocka_unit_test(sampling),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

@@ -1,5 +1,5 @@
-/* The input is a text: what small vocabularies (pieces with scores, and bytes under several patterns) make of it must give it back, in one
- * piece and in parts, and never a special token. */
+/* The input is a text: what small vocabularies (pieces with scores, and bytes under several patterns) make of it must
+ * give it back, in one piece and in parts, and never a special token. */
 #include "fuzz.h"
 
 #include <stdio.h>

@@ -118,7 +118,8 @@ static token_list encode_composed(const tokenizer *t, size_t i, unsigned flags)
     return ids;
 }
 
-/* The demo model's own tokenizer.json has no normalizer; its GGUF file says "qwen2", which Qwen's models begin with NFC. */
+/* The demo model's own tokenizer.json has no normalizer; its GGUF file says "qwen2", which Qwen's models begin with
+ * NFC. */
 static void the_demo_models_two_forms_agree_on_composed_texts(void **state)
 {
     tokenizer *folder = open_at("ODMOE_TEST_DATA", "demo-hf"), *file = open_at("ODMOE_SOURCE", "models/demo.gguf");

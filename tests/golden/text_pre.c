@@ -1,5 +1,5 @@
-/* Every name that tokenizer.ggml.pre may have for a family of models, against what the `tokenizers` package makes of the
- * patterns that the models publish (tests/data/tokenizers/make_pre.py). */
+/* Every name that tokenizer.ggml.pre may have for a family of models, against what the `tokenizers` package makes of
+ * the patterns that the models publish (tests/data/tokenizers/make_pre.py). */
 #include "vocab_files.h"
 
 #include <jansson.h>

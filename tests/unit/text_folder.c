@@ -246,7 +246,7 @@ static void a_tiktoken_model_with_faults_is_refused(void **state)
     put_file("tokenizer_config.json", "{\"tokenizer_class\":\"OtherTokenizer\"}");
     check_refused(ODMOE_ERR_UNSUPPORTED, "tiktoken.model", "OtherTokenizer");
     put_file("tokenizer_config.json", NULL);
-    check_refused(ODMOE_ERR_UNSUPPORTED, "tiktoken.model", "tokenizer_class");
+    check_refused(ODMOE_ERR_FORMAT, "tiktoken.model", "tokenizer_class");
 }
 
 static void end_tokens_are_known_by_name(void **state)
