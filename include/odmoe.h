@@ -396,6 +396,13 @@ typedef enum odmoe_grammar_kind {
     ODMOE_GRAMMAR_SCHEMA /* a JSON Schema; the text is a JSON value that meets it */
 } odmoe_grammar_kind;
 
+/* A JSON Schema that a GBNF grammar refers to like a rule: the arguments of a tool inside its family's form of a call. */
+typedef struct odmoe_grammar_schema {
+    const char *name; /* letters, digits and "-" */
+    const char *text; /* [length] */
+    size_t length;
+} odmoe_grammar_schema;
+
 typedef struct odmoe_grammar_options {
     size_t size;
     /* The grammar begins behind the first of these texts ("</think>"); until then all tokens are allowed, end tokens too.
@@ -404,6 +411,8 @@ typedef struct odmoe_grammar_options {
     size_t trigger_count;
     int again;       /* not 0: behind the grammar's end the text is free again, up to the next trigger */
     uint64_t memory; /* working memory in bytes, at least 256 KiB; 0: 8 MiB */
+    const odmoe_grammar_schema *schemas; /* [schema_count], at most 256; for GBNF alone. Borrowed for the call */
+    size_t schema_count;
 } odmoe_grammar_options;
 ODMOE_API void odmoe_grammar_options_init(odmoe_grammar_options *options);
 
@@ -413,6 +422,7 @@ typedef struct odmoe_grammar_fault {
     size_t offset;    /* bytes before the place */
     int line, column; /* 1 and up; 0 where there is none: a schema that is JSON has a path */
     char path[256];   /* "properties.price.multipleOf" */
+    int schema;       /* which of options.schemas it is in, from 1; 0: the text itself */
 } odmoe_grammar_fault;
 
 /* odmoe_grammar_compile - from GBNF or JSON Schema (docs/cli.md says what is enforced). vocab: outlives the grammar; NULL:

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,9 +65,14 @@ static size_t list_triggers(const odmoe_grammar_options *o, const tokenizer *t, 
     return n;
 }
 
+static_assert(sizeof(grammar_schema) == sizeof(odmoe_grammar_schema) &&
+                  offsetof(grammar_schema, length) == offsetof(odmoe_grammar_schema, length),
+              "the public struct is the internal one");
+
 static void give_fault(odmoe_grammar_fault *to, const grammar_fault *from)
 {
-    odmoe_grammar_fault all = {.offset = from->offset, .line = (int)from->line, .column = (int)from->column};
+    odmoe_grammar_fault all = {
+        .offset = from->offset, .line = (int)from->line, .column = (int)from->column, .schema = (int)from->schema};
     snprintf(all.path, sizeof all.path, "%s", from->path);
     copy_out(to, &all, sizeof all);
 }
@@ -93,7 +99,9 @@ odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_gramm
                            .again = o.again,
                            .memory = (size_t)o.memory,
                            .lookup = t ? find_token : NULL,
-                           .user = t};
+                           .user = t,
+                           .schemas = (const grammar_schema *)o.schemas,
+                           .schema_count = o.schema_count};
     grammar_fault place;
     grammar *g;
     st = grammar_compile(kind == ODMOE_GRAMMAR_GBNF ? GRAMMAR_GBNF : GRAMMAR_SCHEMA, text, length,

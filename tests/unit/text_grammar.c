@@ -636,8 +636,8 @@ static void free_text_goes_on_until_a_trigger(void **state)
     odmoe_error err;
     const grammar_trigger triggers[] = {{"</think>", 8, -1}, {NULL, 0, TOKEN_THINK}};
     for (int by_token = 0; by_token < 2; by_token++) {
-        grammar *g =
-            compile(GRAMMAR_GBNF, "root ::= \"{\" [a-z]+", &v, &(grammar_options){triggers, 2, false, 0, NULL, NULL});
+        grammar *g = compile(GRAMMAR_GBNF, "root ::= \"{\" [a-z]+", &v,
+                             &(grammar_options){.triggers = triggers, .trigger_count = 2});
         grammar_state *s = begin(g);
         assert_true(grammar_may_end(s));
         assert_int_equal(grammar_accept_text(s, "<</thi", 6, NULL, &err), ODMOE_OK);
@@ -665,8 +665,8 @@ static void a_token_may_end_a_trigger_only_where_its_rest_is_allowed(void **stat
     uint32_t mask[16];
     odmoe_error err;
     const grammar_trigger trigger = {"</think>", 8, -1};
-    grammar *g =
-        compile(GRAMMAR_GBNF, "root ::= \"{\" [a-z]+", &v, &(grammar_options){&trigger, 1, false, 0, NULL, NULL});
+    grammar *g = compile(GRAMMAR_GBNF, "root ::= \"{\" [a-z]+", &v,
+                         &(grammar_options){.triggers = &trigger, .trigger_count = 1});
     grammar_state *s = begin(g);
     assert_int_equal(grammar_mask(s, mask, 16, &err), ODMOE_OK);
     assert_true(bit(mask, BYTES + 27));  /* </think> */
@@ -682,8 +682,8 @@ static void behind_the_grammar_the_text_may_be_free_again(void **state)
     odmoe_error err;
     size_t taken;
     const grammar_trigger trigger = {"<<", 2, -1};
-    grammar *g =
-        compile(GRAMMAR_GBNF, "root ::= \"x\" [0-9] \">\"", &v, &(grammar_options){&trigger, 1, true, 0, NULL, NULL});
+    grammar *g = compile(GRAMMAR_GBNF, "root ::= \"x\" [0-9] \">\"", &v,
+                         &(grammar_options){.triggers = &trigger, .trigger_count = 1, .again = true});
     grammar_state *s = begin(g);
     assert_int_equal(grammar_accept_text(s, "any < <<x1> more <<x2><<x", 25, &taken, &err), ODMOE_OK);
     assert_false(grammar_may_end(s));
@@ -694,6 +694,45 @@ static void behind_the_grammar_the_text_may_be_free_again(void **state)
     grammar_state_free(s);
     grammar_free(g);
     vocab_tree_free(&v);
+}
+
+static void a_grammar_may_refer_to_schemas(void **state)
+{
+    static const char source[] =
+        "root ::= \"<call>\" (\"{\\\"name\\\": \\\"f\\\", \\\"arguments\\\": \" args-f | \"g:\" args-g) \"}</call>\"";
+    static const char f[] = "{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"]}",
+                      list_of_texts[] = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}";
+    const grammar_schema schemas[] = {{"args-f", f, strlen(f)}, {"args-g", list_of_texts, strlen(list_of_texts)}};
+    grammar_options o = {.schemas = schemas, .schema_count = 2};
+    odmoe_error err;
+    grammar_fault fault;
+    grammar *g = compile(GRAMMAR_GBNF, source, NULL, &o), *again;
+    char *printed = grammar_print(g, &err);
+    assert_non_null(printed);
+    again = compile(GRAMMAR_GBNF, printed, NULL, NULL);
+    grammar *both[2] = {g, again};
+    for (int i = 0; i < 2; i++) {
+        static const char good[] = "<call>{\"name\": \"f\", \"arguments\": {\"n\": 3, \"m\": \"x\"}}</call>",
+                          list[] = "<call>g:[\"a\"]}</call>", bad[] = "<call>g:[1]}</call>";
+        assert_int_equal(taken_by(both[i], good, strlen(good)), -1);
+        assert_int_equal(taken_by(both[i], list, strlen(list)), -1);
+        assert_int_equal(taken_by(both[i], bad, strlen(bad)), 9);
+    }
+    grammar_free(again);
+    grammar_free(g);
+    free(printed);
+    const grammar_schema wrong[] = {schemas[0], {"b", "{\"not\":{}}", 10}}, twice[] = {schemas[0], schemas[0]},
+                         name[] = {{"a b", "{}", 2}};
+    o.schemas = wrong;
+    assert_int_equal(grammar_compile(GRAMMAR_GBNF, source, strlen(source), NULL, &o, &g, &fault, &err),
+                     ODMOE_ERR_UNSUPPORTED);
+    assert_int_equal(fault.schema, 2);
+    assert_string_equal(fault.path, "not");
+    o.schemas = twice;
+    assert_int_equal(grammar_compile(GRAMMAR_GBNF, source, strlen(source), NULL, &o, &g, &fault, &err), ODMOE_ERR_ARG);
+    o.schemas = name;
+    o.schema_count = 1;
+    assert_int_equal(grammar_compile(GRAMMAR_GBNF, source, strlen(source), NULL, &o, &g, &fault, &err), ODMOE_ERR_ARG);
 }
 
 /* ---- what goes wrong later ------------------------------------------------------------------------------------------------------ */
@@ -777,6 +816,7 @@ int main(void)
         cmocka_unit_test(a_copy_goes_its_own_way),
         cmocka_unit_test(masks_do_not_depend_on_what_the_cache_holds),
         cmocka_unit_test(a_grammar_may_name_tokens),
+        cmocka_unit_test(a_grammar_may_refer_to_schemas),
         cmocka_unit_test(free_text_goes_on_until_a_trigger),
         cmocka_unit_test(a_token_may_end_a_trigger_only_where_its_rest_is_allowed),
         cmocka_unit_test(behind_the_grammar_the_text_may_be_free_again),

@@ -68,7 +68,9 @@ static bool grow(automaton *a, void *array, size_t *capacity, size_t need, size_
         want *= 2;
     size_t more = (want - *capacity) * size;
     if (a->bytes + more > a->limit)
-        return fail(a, ODMOE_ERR_BUDGET, "the grammar's working memory is full");
+        return fail(
+            a, ODMOE_ERR_BUDGET,
+            "the grammar wants more working memory than it may use for one step: x{0,9} takes less than x? x? x?");
     if (mem_grow((void **)array, capacity, want, size, "a grammar's automaton", &a->error)) {
         a->status = ODMOE_ERR_MEMORY;
         return false;
@@ -91,7 +93,8 @@ static uint32_t *larger_slots(automaton *a, size_t count)
 {
     size_t bytes = count * sizeof(uint32_t);
     if (a->bytes + bytes > a->limit) {
-        fail(a, ODMOE_ERR_BUDGET, "the grammar's working memory is full");
+        fail(a, ODMOE_ERR_BUDGET,
+             "the grammar wants more working memory than it may use for one step: x{0,9} takes less than x? x? x?");
         return NULL;
     }
     uint32_t *slots = mem_calloc(count, sizeof *slots, "a grammar's automaton", &a->error);
@@ -159,7 +162,9 @@ static bool grow_seen(automaton *a)
 {
     size_t count = a->seen_count ? 2 * a->seen_count : 1024, bytes = count * sizeof *a->seen;
     if (a->bytes + bytes > a->limit)
-        return fail(a, ODMOE_ERR_BUDGET, "the grammar's working memory is full");
+        return fail(
+            a, ODMOE_ERR_BUDGET,
+            "the grammar wants more working memory than it may use for one step: x{0,9} takes less than x? x? x?");
     seen *table = mem_calloc(count, sizeof *table, "a grammar's automaton", &a->error);
     if (!table) {
         a->status = ODMOE_ERR_MEMORY;

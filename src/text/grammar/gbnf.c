@@ -445,7 +445,19 @@ static void find_root(reader *r)
     malformed(r, r->length, "there is no rule named root, with which a text begins");
 }
 
-void gbnf_read(grammar_rules *g, const char *text, size_t length, token_lookup *lookup, const void *user, int32_t vocab)
+/* Put the rules that are there already under their names. */
+static void add_known(reader *r, const gbnf_known *known, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t at = hash(known[i].name, strlen(known[i].name)) & r->mask;
+        while (r->slots[at])
+            at = (at + 1) & r->mask;
+        r->slots[at] = known[i].rule + 1;
+    }
+}
+
+void gbnf_read(grammar_rules *g, const char *text, size_t length, const gbnf_known *known, size_t known_count,
+               token_lookup *lookup, const void *user, int32_t vocab)
 {
     reader r = {.g = g, .text = text, .length = length, .lookup = lookup, .user = user, .vocab = vocab};
     r.mask = 2 * GRAMMAR_RULES_MAX - 1;
@@ -458,6 +470,7 @@ void gbnf_read(grammar_rules *g, const char *text, size_t length, token_lookup *
         g->status = ODMOE_ERR_MEMORY;
         return;
     }
+    add_known(&r, known, known_count);
     skip(&r, true);
     while (!g->status && r.at < length) {
         rule(&r);

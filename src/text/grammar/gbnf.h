@@ -13,11 +13,17 @@
 /* The id of the token with this text ("<think>"), or -1. */
 typedef int32_t token_lookup(const void *user, const char *text, size_t length);
 
-/* gbnf_read - text[0, length) into an empty grammar; `root` becomes its root. `lookup` may be NULL: then tokens by name
+/* A rule that is there already, under a name that the grammar may use. */
+typedef struct gbnf_known {
+    const char *name;
+    uint32_t rule;
+} gbnf_known;
+
+/* gbnf_read - text[0, length) into a grammar that has the rules known[0, known_count); `root` becomes its root. `lookup` may be NULL: then tokens by name
  * are refused; ids from `vocab` on are refused where vocab > 0. Errors are kept in g: ERR_FORMAT and ERR_RANGE with line
  * and column in the message and in g->fault. */
-void gbnf_read(grammar_rules *g, const char *text, size_t length, token_lookup *lookup, const void *user,
-               int32_t vocab);
+void gbnf_read(grammar_rules *g, const char *text, size_t length, const gbnf_known *known, size_t known_count,
+               token_lookup *lookup, const void *user, int32_t vocab);
 
 /* gbnf_position - "line 3, column 5" of a byte of the source: fills offset, line and column. */
 void gbnf_position(const char *text, size_t length, size_t offset, grammar_fault *fault);

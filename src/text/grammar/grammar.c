@@ -31,12 +31,47 @@ struct grammar_state {
 
 /* ---- compiling --------------------------------------------------------------------------------------------------- */
 
+static bool is_name(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-";
+    size_t n = strspn(name, letters);
+    return n > 0 && n <= 64 && !name[n];
+}
+
+/* The schemas beside a grammar, as rules. */
+static void read_schemas(grammar *g, json_text *t, const grammar_options *o, gbnf_known *known)
+{
+    if (o->schema_count > GRAMMAR_SCHEMAS_MAX)
+        rules_fail(&g->rules, ODMOE_ERR_RANGE, "%zu schemas; at most %d are possible", o->schema_count,
+                   GRAMMAR_SCHEMAS_MAX);
+    for (size_t i = 0; i < o->schema_count && !g->rules.status; i++) {
+        const grammar_schema *s = &o->schemas[i];
+        g->rules.fault->schema = i + 1;
+        bool taken = false;
+        for (size_t k = 0; k < i; k++)
+            taken |= !strcmp(o->schemas[k].name, s->name);
+        if (!is_name(s->name) || taken)
+            rules_fail(&g->rules, ODMOE_ERR_ARG, "a schema's name is wanted: letters, digits and -, once, not '%.64s'",
+                       s->name);
+        else
+            known[i] = (gbnf_known){s->name, schema_read(t, s->name, s->text, s->length)};
+    }
+    if (!g->rules.status)
+        g->rules.fault->schema = 0;
+}
+
 static void read_source(grammar *g, grammar_kind kind, const char *text, size_t length, const grammar_options *o)
 {
-    if (kind == GRAMMAR_GBNF)
-        gbnf_read(&g->rules, text, length, o->lookup, o->user, g->vocab ? g->vocab->count : 0);
-    else
-        schema_read(&g->rules, text, length);
+    json_text t;
+    gbnf_known known[GRAMMAR_SCHEMAS_MAX];
+    text_init(&t, &g->rules);
+    if (kind == GRAMMAR_SCHEMA) {
+        g->rules.root = schema_read(&t, "root", text, length);
+        return;
+    }
+    read_schemas(g, &t, o, known);
+    if (!g->rules.status)
+        gbnf_read(&g->rules, text, length, known, o->schema_count, o->lookup, o->user, g->vocab ? g->vocab->count : 0);
 }
 
 static odmoe_status compile(grammar *g, grammar_kind kind, const char *text, size_t length, const grammar_options *o,

@@ -20,6 +20,15 @@ typedef struct grammar_state grammar_state;
 
 typedef enum grammar_kind { GRAMMAR_GBNF, GRAMMAR_SCHEMA } grammar_kind;
 
+/* A JSON Schema that a GBNF grammar refers to like a rule of this name. */
+typedef struct grammar_schema {
+    const char *name; /* letters, digits and "-" */
+    const char *text; /* [length] */
+    size_t length;
+} grammar_schema;
+
+#define GRAMMAR_SCHEMAS_MAX 256
+
 typedef struct grammar_options {
     const grammar_trigger *triggers; /* [trigger_count], borrowed for the call */
     size_t trigger_count;
@@ -28,6 +37,8 @@ typedef struct grammar_options {
     /* The id of the token with this text, for GBNF's <token>; may be NULL. */
     int32_t (*lookup)(const void *user, const char *text, size_t length);
     const void *user;
+    const grammar_schema *schemas; /* [schema_count], borrowed for the call; for GBNF alone */
+    size_t schema_count;
 } grammar_options;
 
 /* grammar_compile - text[0, length). `vocab` may be NULL: then only texts can be checked, not tokens; else it outlives

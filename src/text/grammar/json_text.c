@@ -5,7 +5,7 @@
 
 #include "base/utf8.h"
 
-void json_text_init(json_text *t, grammar_rules *g)
+void text_init(json_text *t, grammar_rules *g)
 {
     *t = (json_text){g,         RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE,
                      RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE};
@@ -22,7 +22,7 @@ static bool fresh(json_text *t, uint32_t *rule, const char *name)
 
 expr_id text_blank(json_text *t)
 {
-    if (fresh(t, &t->blank, "blank"))
+    if (fresh(t, &t->blank, "json-blank"))
         rules_define(t->g, t->blank, expr_repeat(t->g, TEXT(t->g, " "), 0, 1));
     return expr_rule(t->g, t->blank);
 }
@@ -146,7 +146,7 @@ static expr_id escapes_of(json_text *t, const charset *set)
 
 static expr_id all_escapes(json_text *t)
 {
-    if (fresh(t, &t->escaped, "escaped")) {
+    if (fresh(t, &t->escaped, "json-escaped")) {
         char_range all[] = {{0, 0xD7FF}, {0xE000, CHAR_MAX_CODE}};
         rules_define(t->g, t->escaped, escapes_of(t, &(charset){all, 2, 2}));
     }
@@ -171,7 +171,7 @@ expr_id text_character_of(json_text *t, const charset *set)
 expr_id text_character(json_text *t)
 {
     grammar_rules *g = t->g;
-    if (fresh(t, &t->character, "character")) {
+    if (fresh(t, &t->character, "json-character")) {
         char_range plain[] = {{0x20, 0x21}, {0x23, 0x5B}, {0x5D, 0xD7FF}, {0xE000, CHAR_MAX_CODE}};
         rules_define(
             g, t->character,
@@ -184,7 +184,7 @@ expr_id text_string(json_text *t, uint32_t least, uint32_t most)
 {
     grammar_rules *g = t->g;
     bool any = least == 0 && most == REPEAT_UNBOUNDED;
-    if (any && !fresh(t, &t->string, "string"))
+    if (any && !fresh(t, &t->string, "json-string"))
         return expr_rule(g, t->string);
     expr_id e = SEQ(g, TEXT(g, "\""), expr_repeat(g, text_character(t), least, most), TEXT(g, "\""));
     if (!any)
@@ -304,7 +304,7 @@ static expr_id any_list(json_text *t, const char *open, const char *close, expr_
 expr_id text_any_object(json_text *t)
 {
     grammar_rules *g = t->g;
-    if (fresh(t, &t->object, "object")) {
+    if (fresh(t, &t->object, "json-object")) {
         expr_id member = SEQ(g, text_string(t, 0, REPEAT_UNBOUNDED), text_colon(t), text_any_value(t));
         rules_define(g, t->object, any_list(t, "{", "}", member));
     }
@@ -313,7 +313,7 @@ expr_id text_any_object(json_text *t)
 
 expr_id text_any_array(json_text *t)
 {
-    if (fresh(t, &t->array, "array"))
+    if (fresh(t, &t->array, "json-array"))
         rules_define(t->g, t->array, any_list(t, "[", "]", text_any_value(t)));
     return expr_rule(t->g, t->array);
 }
@@ -321,7 +321,7 @@ expr_id text_any_array(json_text *t)
 expr_id text_any_value(json_text *t)
 {
     grammar_rules *g = t->g;
-    if (fresh(t, &t->value, "value"))
+    if (fresh(t, &t->value, "json-value"))
         rules_define(g, t->value,
                      ALT(g, text_any_object(t), text_any_array(t), text_string(t, 0, REPEAT_UNBOUNDED),
                          text_any_number(t), TEXT(g, "true"), TEXT(g, "false"), TEXT(g, "null")));

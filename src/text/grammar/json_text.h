@@ -21,7 +21,7 @@ typedef struct json_text {
     uint32_t blank, character, escaped, string, number, integer, value, object, array;
 } json_text;
 
-void json_text_init(json_text *t, grammar_rules *g);
+void text_init(json_text *t, grammar_rules *g);
 
 expr_id text_blank(json_text *t);                            /* the blank that may stand between two tokens of JSON */
 expr_id text_character(json_text *t);                        /* any character of a string */

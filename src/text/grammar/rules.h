@@ -47,6 +47,7 @@ typedef struct grammar_fault {
     size_t offset; /* bytes before the place */
     uint32_t line, column;
     char path[256]; /* "properties.price.multipleOf"; "" for the whole */
+    size_t schema;  /* which of the schemas beside a grammar, from 1; 0: the source itself */
 } grammar_fault;
 
 typedef struct grammar_rules {

@@ -134,12 +134,13 @@ void parts_add(schema_reader *s, part_list *list, const json_t *schema, uint32_t
 
 /* ---- rules ------------------------------------------------------------------------------------------------------------- */
 
-/* A name from the path, made unique by the rule's number. */
+/* A name from the path, made unique by the rule's number; the first rule has the schema's own. */
 static uint32_t named_rule(schema_reader *s, uint32_t path)
 {
     char name[280];
-    if (!s->g->rules_count) {
-        memcpy(name, "root", 5);
+    if (s->name) {
+        snprintf(name, sizeof name, "%s", s->name);
+        s->name = NULL;
     } else {
         char full[200];
         write_path(s, path, NULL, full, sizeof full);
@@ -217,7 +218,7 @@ expr_id schema_value(schema_reader *s, const part_list *list)
     if (s->g->status || list->never)
         return EXPR_NEVER;
     if (!list->count)
-        return text_any_value(&s->t);
+        return text_any_value(s->t);
     uint32_t path = list->items[0].path;
     if (s->paths[path].depth > SCHEMA_DEPTH_MAX)
         return schema_fail(s, path, NULL, ODMOE_ERR_RANGE, "nested deeper than %d", SCHEMA_DEPTH_MAX);
@@ -330,7 +331,7 @@ static bool too_deep(const json_t *v, int room)
     return false;
 }
 
-static void read_root(schema_reader *s)
+static uint32_t read_root(schema_reader *s)
 {
     part_list all = {.count = 0};
     add_path(s, (path_node){0}, 0);
@@ -338,29 +339,31 @@ static void read_root(schema_reader *s)
         schema_fail(s, 0, NULL, ODMOE_ERR_RANGE, "JSON nested deeper than %d", JSON_NESTING_MAX - 8);
     parts_add(s, &all, s->root, 0);
     if (s->g->status)
-        return;
+        return 0;
     if (all.never) {
         schema_fail(s, 0, NULL, ODMOE_ERR_FORMAT, "no value meets `false`");
-        return;
+        return 0;
     }
+    uint32_t rule = (uint32_t)s->g->rules_count; /* the next one that is made */
     if (!all.count) {
-        uint32_t rule = rules_add(s->g, "root", 4, 0);
-        rules_define(s->g, rule, text_any_value(&s->t));
+        rule = named_rule(s, 0);
+        rules_define(s->g, rule, text_any_value(s->t));
     } else {
         schema_value(s, &all);
     }
     run_jobs(s);
-    s->g->root = 0;
+    return rule;
 }
 
-void schema_read(grammar_rules *g, const char *text, size_t length)
+uint32_t schema_read(json_text *t, const char *name, const char *text, size_t length)
 {
-    schema_reader s = {.g = g};
+    grammar_rules *g = t->g;
+    schema_reader s = {.g = g, .t = t, .name = name};
     json_error_t fault;
-    json_text_init(&s.t, g);
+    uint32_t rule = 0;
     if (length > GRAMMAR_SOURCE_MAX) {
         schema_fail(&s, 0, NULL, ODMOE_ERR_RANGE, "more than 64 KiB of text");
-        return;
+        return 0;
     }
     json_t *root = json_loadb(text, length, JSON_DECODE_ANY, &fault);
     s.root = root;
@@ -373,11 +376,12 @@ void schema_read(grammar_rules *g, const char *text, size_t length)
         rules_fail(g, ODMOE_ERR_FORMAT, "schema: line %u, column %u: %.150s", g->fault->line, g->fault->column,
                    fault.text);
     } else {
-        read_root(&s);
+        rule = read_root(&s);
     }
     json_decref(root);
     free(s.paths);
     free(s.parts);
     free(s.jobs);
     free(s.slots);
+    return rule;
 }

@@ -10,12 +10,13 @@
 #ifndef ODMOE_TEXT_GRAMMAR_SCHEMA_H
 #define ODMOE_TEXT_GRAMMAR_SCHEMA_H
 
-#include "text/grammar/rules.h"
+#include "text/grammar/json_text.h"
 
 #define SCHEMA_DEPTH_MAX 64 /* schemas in schemas */
 
-/* schema_read - text[0, length) into an empty grammar. Errors are kept in g, with the path in g->fault: ERR_FORMAT (no
- * JSON, or no schema), ERR_RANGE (a limit), ERR_UNSUPPORTED (cannot be enforced), ERR_MEMORY. */
-void schema_read(grammar_rules *g, const char *text, size_t length);
+/* schema_read - text[0, length) as rules of t->g; the result is the rule for the whole, which gets the name. Errors are
+ * kept in g, with the path in g->fault: ERR_FORMAT (no JSON, or no schema), ERR_RANGE (a limit), ERR_UNSUPPORTED (cannot
+ * be enforced), ERR_MEMORY. */
+uint32_t schema_read(json_text *t, const char *name, const char *text, size_t length);
 
 #endif

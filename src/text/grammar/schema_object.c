@@ -46,7 +46,7 @@ static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at
         char_range r = {c, c};
         g->status = charset_add(&next, c, c, g->err);
         expr_list_add(g, &choices,
-                      SEQ(g, text_character_of(&s->t, &(charset){&r, 1, 1}),
+                      SEQ(g, text_character_of(s->t, &(charset){&r, 1, 1}),
                           other_rest(s, keys + i, end - i, at + (size_t)length)));
         i = end;
     }
@@ -55,7 +55,7 @@ static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at
     if (!g->status)
         g->status = charset_negate(&next, g->err);
     expr_list_add(g, &choices,
-                  SEQ(g, text_character_of(&s->t, &next), expr_repeat(g, text_character(&s->t), 0, REPEAT_UNBOUNDED)));
+                  SEQ(g, text_character_of(s->t, &next), expr_repeat(g, text_character(s->t), 0, REPEAT_UNBOUNDED)));
     expr_id e = g->status ? EXPR_NEVER : expr_alt(g, choices.items, choices.count);
     free(choices.items);
     charset_free(&next);
@@ -128,7 +128,7 @@ static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n
     qsort(keys, count, sizeof *keys, by_bytes);
     expr_id e = value == EXPR_NEVER || g->status
                     ? EXPR_NEVER
-                    : SEQ(g, TEXT(g, "\""), other_rest(s, keys, count, 0), TEXT(g, "\""), text_colon(&s->t), value);
+                    : SEQ(g, TEXT(g, "\""), other_rest(s, keys, count, 0), TEXT(g, "\""), text_colon(s->t), value);
     free(keys);
     return e;
 }
@@ -152,8 +152,8 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
         if (g->status)
             return false;
         if (value != EXPR_NEVER) {
-            expr_id whole = SEQ(g, TEXT(g, "\""), text_literal_text(&s->t, name, strlen(name)), TEXT(g, "\""),
-                                text_colon(&s->t), value);
+            expr_id whole = SEQ(g, TEXT(g, "\""), text_literal_text(s->t, name, strlen(name)), TEXT(g, "\""),
+                                text_colon(s->t), value);
             out[(*count)++] = (member){whole, json_is_true(required)};
         } else if (json_is_true(required)) {
             char what[112];
@@ -169,7 +169,7 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
 static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id other)
 {
     grammar_rules *g = s->g;
-    expr_id comma = text_comma(&s->t), first = n;
+    expr_id comma = text_comma(s->t), first = n;
     /* tail: what may follow when something stands before; head: what may stand first */
     expr_id tail = expr_repeat(g, SEQ(g, comma, other), 0, REPEAT_UNBOUNDED);
     expr_id head = SEQ(g, other, tail);
@@ -197,7 +197,7 @@ expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
         any &= !json_object_get(parts[i].schema, "properties") && !json_object_get(parts[i].schema, "required") &&
                !additional(parts[i].schema);
     if (any)
-        return text_any_object(&s->t);
+        return text_any_object(s->t);
     json_t *names = names_of(s, parts, n);
     member *members = mem_calloc(json_object_size(names), sizeof *members, "a schema's members", g->err);
     size_t count = 0;
@@ -207,8 +207,8 @@ expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
     if (!g->status && collect(s, parts, n, names, members, &count)) {
         for (size_t i = 0; i < count; i++)
             needed |= members[i].required;
-        expr_id inside = SEQ(g, chain(s, members, count, other_member(s, parts, n, names)), text_blank(&s->t));
-        e = SEQ(g, TEXT(g, "{"), text_blank(&s->t), needed ? inside : expr_repeat(g, inside, 0, 1), TEXT(g, "}"));
+        expr_id inside = SEQ(g, chain(s, members, count, other_member(s, parts, n, names)), text_blank(s->t));
+        e = SEQ(g, TEXT(g, "{"), text_blank(s->t), needed ? inside : expr_repeat(g, inside, 0, 1), TEXT(g, "}"));
     }
     free(members);
     json_decref(names);

@@ -38,7 +38,8 @@ typedef struct schema_job {
 
 typedef struct schema_reader {
     grammar_rules *g;
-    json_text t;
+    json_text *t;     /* parts of JSON that several schemas share */
+    const char *name; /* of the first rule, until that is made */
     const json_t *root;
     path_node *paths;
     schema_part *parts; /* of all jobs */

@@ -56,9 +56,9 @@ expr_id schema_number(schema_reader *s, const schema_part *parts, size_t n, bool
 {
     number_bound low, high;
     number_bounds(parts, n, &low, &high);
-    expr_id e = integer               ? text_integer(&s->t, low, high)
-                : low.set || high.set ? text_number(&s->t, low, high)
-                                      : text_any_number(&s->t);
+    expr_id e = integer               ? text_integer(s->t, low, high)
+                : low.set || high.set ? text_number(s->t, low, high)
+                                      : text_any_number(s->t);
     return e == EXPR_NEVER ? schema_unmet(s, parts[0].path, "minimum", "no number is between the bounds") : e;
 }
 
@@ -149,9 +149,9 @@ expr_id schema_enum(schema_reader *s, const schema_part *parts, size_t n, bool *
         return EXPR_NEVER;
     expr_list values = {0};
     if (only && all_allow(s, parts, n, only))
-        expr_list_add(s->g, &values, text_literal(&s->t, only));
+        expr_list_add(s->g, &values, text_literal(s->t, only));
     json_array_foreach(list, i, one) if (!only && all_allow(s, parts, n, one))
-        expr_list_add(s->g, &values, text_literal(&s->t, one));
+        expr_list_add(s->g, &values, text_literal(s->t, one));
     expr_id e = s->g->status ? EXPR_NEVER : expr_alt(s->g, values.items, values.count);
     free(values.items);
     if (e == EXPR_NEVER)
@@ -216,7 +216,7 @@ static expr_id patterned(schema_reader *s, const char *pattern, const char *word
     grammar_rules *g = s->g;
     odmoe_error *outer = g->err, inner;
     g->err = &inner; /* the message gets the path in front */
-    regex_part p = regex_read(&s->t, pattern, strlen(pattern));
+    regex_part p = regex_read(s->t, pattern, strlen(pattern));
     odmoe_status st = g->status;
     g->err = outer;
     if (st) {
@@ -236,7 +236,7 @@ expr_id schema_string(schema_reader *s, const schema_part *parts, size_t n)
     counts(parts, n, "minLength", "maxLength", &lo, &hi);
     if (lo > hi)
         return schema_unmet(s, parts[0].path, "minLength", "more than maxLength");
-    return pattern ? patterned(s, pattern, word, path, lo, hi) : text_string(&s->t, lo, hi);
+    return pattern ? patterned(s, pattern, word, path, lo, hi) : text_string(s->t, lo, hi);
 }
 
 /* ---- arrays ------------------------------------------------------------------------------------------------------------------- */
@@ -274,13 +274,13 @@ static expr_id items_from(schema_reader *s, const schema_part *parts, size_t n, 
     if (hi > prefix) {
         expr_id rest = item(s, parts, n, prefix);
         uint32_t from = prefix ? prefix : 1; /* without a prefix the first item stands before all commas */
-        tail = expr_repeat(g, SEQ(g, text_comma(&s->t), rest), minus(lo, from), minus(hi, from));
+        tail = expr_repeat(g, SEQ(g, text_comma(s->t), rest), minus(lo, from), minus(hi, from));
         if (!prefix)
             return SEQ(g, rest, tail);
     }
     for (uint32_t i = last; i-- > 0 && !g->status;) {
         expr_id one = item(s, parts, n, i);
-        tail = i ? SEQ(g, text_comma(&s->t), one, tail) : SEQ(g, one, tail);
+        tail = i ? SEQ(g, text_comma(s->t), one, tail) : SEQ(g, one, tail);
         if (i >= lo && i)
             tail = expr_repeat(g, tail, 0, 1);
         if (i % CHAIN_STRETCH == CHAIN_STRETCH - 1)
@@ -301,12 +301,12 @@ expr_id schema_array(schema_reader *s, const schema_part *parts, size_t n)
         any &= !own && !json_object_get(parts[i].schema, "items");
     }
     if (any)
-        return text_any_array(&s->t);
+        return text_any_array(s->t);
     for (uint32_t i = 0; i <= prefix && i < hi && !g->status; i++) /* the first item that cannot be ends the array */
         if (item(s, parts, n, i) == EXPR_NEVER)
             hi = i;
     if (lo > hi)
         return schema_unmet(s, parts[0].path, "minItems", "more items than there can be");
-    expr_id items = hi ? SEQ(g, items_from(s, parts, n, prefix, lo, hi), text_blank(&s->t)) : EXPR_EMPTY;
-    return SEQ(g, TEXT(g, "["), text_blank(&s->t), lo ? items : expr_repeat(g, items, 0, 1), TEXT(g, "]"));
+    expr_id items = hi ? SEQ(g, items_from(s, parts, n, prefix, lo, hi), text_blank(s->t)) : EXPR_EMPTY;
+    return SEQ(g, TEXT(g, "["), text_blank(s->t), lo ? items : expr_repeat(g, items, 0, 1), TEXT(g, "]"));
 }
