@@ -19,9 +19,9 @@ enum { COLS = 2048, BYTES = 256 << 20, TOKENS = 512, ROWS = 1024 };
 
 typedef struct work {
     const kernel_ops *ops;
-    const uint8_t *weights;
+    const uint8_t *weights, *scales;
     const void *act;
-    int64_t row_bytes, rows, act_row, tokens;
+    int64_t row_bytes, scale_row_bytes, rows, act_row, tokens;
     float *y;
     int tasks;
 } work;
@@ -30,8 +30,12 @@ static void multiply(void *ctx, int64_t task, int worker)
 {
     const work *w = ctx;
     int64_t share = w->rows / w->tasks, first = task * share;
-    w->ops->matmul(w->weights + first * w->row_bytes, w->row_bytes, share, COLS, w->act, w->act_row, w->tokens,
-                   w->y + first, w->rows);
+    if (w->ops->matmul_scaled)
+        w->ops->matmul_scaled(&(scaled_weights){w->weights, w->row_bytes, w->scales, w->scale_row_bytes, 1}, first,
+                              share, COLS, w->act, w->act_row, w->tokens, w->y + first, w->rows);
+    else
+        w->ops->matmul(w->weights + first * w->row_bytes, w->row_bytes, share, COLS, w->act, w->act_row, w->tokens,
+                       w->y + first, w->rows);
 }
 
 /* seconds of a product; the best of several */
@@ -52,7 +56,7 @@ static double seconds(pool *p, work *w, int passes)
 static void fill(dtype t, uint8_t *weights)
 {
     uint32_t bits = 1;
-    size_t bytes = dtype_info(t)->block == 1 ? dtype_info(t)->block_bytes : 1;
+    size_t bytes = t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16 ? dtype_info(t)->block_bytes : 1;
     for (size_t i = 0; i < BYTES; i += bytes) {
         bits = bits * 1664525u + 1013904223u;
         float f = ((float)(bits >> 8) * 0x1p-24f - 0.5f) * 0.1f;
@@ -83,8 +87,24 @@ static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *wei
         table->quantise[ops->act](x[i], act + i * act_row, COLS);
     }
     fill(t, weights);
-    work w = {ops, weights, act, row_bytes, rows, act_row, 1, y, pool_threads(p) * 16};
-    double rate = (double)(rows * row_bytes) / seconds(p, &w, 3) / 1e9;
+    size_t scale_bytes = dtype_scale_bytes(t, (uint64_t)rows, COLS);
+    uint8_t *scales = scale_bytes ? malloc(scale_bytes) : NULL;
+    if (scale_bytes && !scales)
+        stop("bench_kernels", "out of memory");
+    if (scales)
+        memset(scales, 0x3c, scale_bytes); /* 1.5 as FP8, 0.01 as bf16 and f32, 2^-67 as a power of 2 */
+    work w = {.ops = ops,
+              .weights = weights,
+              .scales = scales,
+              .act = act,
+              .row_bytes = row_bytes,
+              .scale_row_bytes = (int64_t)dtype_scale_bytes(t, 1, COLS),
+              .rows = rows,
+              .act_row = act_row,
+              .tokens = 1,
+              .y = y,
+              .tasks = pool_threads(p) * 16};
+    double rate = (double)((size_t)(rows * row_bytes) + scale_bytes) / seconds(p, &w, 3) / 1e9;
     printf("%-8s %-8s %7.1f GB/s %4.0f%%  ", table->name, dtype_info(t)->name, rate, 100 * rate / gbps);
     w.rows = ROWS;
     w.tasks = pool_threads(p);
@@ -96,6 +116,7 @@ static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *wei
     }
     printf("\n");
     fflush(stdout);
+    free(scales);
     free(act);
     free(y);
 }

@@ -162,7 +162,7 @@ void compute_stop(compute *c)
 bool compute_takes(const compute *c, dtype type, bool in_out)
 {
     const kernel_ops *ops = &c->kernels->ops[type];
-    return in_out ? ops->matmul_kn != NULL : ops->matmul != NULL;
+    return in_out ? ops->matmul_kn != NULL : ops->matmul || ops->matmul_scaled;
 }
 
 void compute_floats(dtype type, const void *from, float *to, int64_t n)

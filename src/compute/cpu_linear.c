@@ -21,6 +21,16 @@ int64_t cpu_task_rows(const compute *c, int64_t total, int64_t n)
     return rows > TASK_ROWS_LEAST ? rows : TASK_ROWS_LEAST;
 }
 
+static scaled_weights scaled(const matrix *w)
+{
+    int64_t scale_row_bytes = (int64_t)dtype_scale_bytes(w->type, 1, (uint64_t)w->cols);
+    return (scaled_weights){.data = w->data,
+                            .row_bytes = cpu_row_bytes(w),
+                            .scales = w->scales,
+                            .scale_row_bytes = w->scale_row_bytes ? w->scale_row_bytes : scale_row_bytes,
+                            .factor = w->factor != 0 ? w->factor : 1};
+}
+
 void cpu_matmul(const compute *c, const matrix *w, int64_t first, int64_t count, const buffer *x, int64_t token,
                 int64_t n, float *y, int64_t ldy)
 {
@@ -30,7 +40,11 @@ void cpu_matmul(const compute *c, const matrix *w, int64_t first, int64_t count,
     if (w->in_out) /* a float type: blocks of one weight */
         ops->matmul_kn(at + first * (int64_t)dtype_info(w->type)->block_bytes, row_bytes, w->cols, count,
                        cpu_values(x, token), x->cols, n, y, ldy);
-    else
+    else if (ops->matmul_scaled) {
+        scaled_weights s = scaled(w);
+        ops->matmul_scaled(&s, first, count, w->cols, cpu_rows(x, ops->act, token),
+                           (int64_t)act_bytes(ops->act, x->cols), n, y, ldy);
+    } else
         ops->matmul(at + first * row_bytes, row_bytes, count, w->cols, cpu_rows(x, ops->act, token),
                     (int64_t)act_bytes(ops->act, x->cols), n, y, ldy);
 }
