@@ -16,6 +16,7 @@ static const struct {
     {"tokenize", "text to token ids", command_tokenize},
     {"detokenize", "token ids to text", command_detokenize},
     {"grammar", "what a grammar or JSON Schema allows", command_grammar},
+    {"template", "what a conversation becomes in a chat template", command_template},
     {"logits", "logits and hidden states into a safetensors file", command_logits},
     {"perplexity", "how well a model predicts a text", command_perplexity},
     {"bench", "measure the speed on random tokens", command_bench},
