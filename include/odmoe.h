@@ -382,6 +382,39 @@ ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_template *t, const odmoe_
                                            const odmoe_chat *chat, int32_t *ids, size_t capacity, size_t *n,
                                            odmoe_error *err);
 
+/* ---- a model's output ---- */
+
+/* A model's text taken apart as it comes: reasoning, answer and calls of tools. Text may be fed in any pieces; the deltas
+ * add up to the same message. Text is never an error: what is no call and no reasoning is content. */
+typedef struct odmoe_output odmoe_output;
+
+enum { ODMOE_DELTA_CONTENT, ODMOE_DELTA_REASONING, ODMOE_DELTA_CALL };
+typedef struct odmoe_delta {
+    size_t size;
+    int32_t kind;
+    const char *text; /* [length], valid during the call; of a call its arguments, JSON */
+    size_t length;
+    size_t call;      /* which call, from 0 */
+    const char *name; /* of a call */
+    const char *id;   /* of a call, as the model wrote it; or NULL */
+} odmoe_delta;
+
+/* odmoe_output_format_at - the names of the formats ("hermes", "harmony" ...), then NULL. odmoe_template_output - the
+ * format that models of this template write; a static string. */
+ODMOE_API const char *odmoe_output_format_at(int i);
+ODMOE_API const char *odmoe_template_output(const odmoe_template *t);
+
+/* odmoe_output_create - format: one of those names. prompt: the text that the output continues (its end is enough: it
+ * may have opened the reasoning), or NULL. tools: JSON as in odmoe_chat; NULL: no calls are looked for. All copied.
+ * on_delta is called by feed and end. Errors: ERR_ARG (format, tools), ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *prompt, const char *tools,
+                                           void (*on_delta)(void *user, const odmoe_delta *delta), void *user,
+                                           odmoe_output **out, odmoe_error *err);
+ODMOE_API void odmoe_output_free(odmoe_output *output);
+/* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
+ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);
+
 /* ---- sampling --------------------------------------------------------------------------------------------- */
 
 typedef struct odmoe_logit_bias {

@@ -1,4 +1,4 @@
-"""Chat templates on the command line: `template`, one conversation and in batches."""
+"""Chat templates and models' outputs on the command line: `template` and `parse`, one by one and in batches."""
 import json
 import unittest
 
@@ -49,6 +49,25 @@ class Template(CliTest):
         self.assertEqual([o.get("error") for o in out], [None, "value", "syntax", "raise", "type", None, "value"])
         self.assertEqual((out[3]["message"], out[3]["line"]), ("No!", 2))
         self.assertEqual(out[5]["text"], "02.01.2026")
+
+
+class Parse(CliTest):
+    def test_a_batch_gives_the_message_of_each_text_whole_or_in_pieces(self):
+        with open(DATA / "templates" / "outputs.json", encoding="utf8") as file:
+            data = json.load(file)
+        row = next(r for r in data["rows"] if r["format"] == "qwen3.5" and r["name"] == "reasoning, text, call")
+        rows = [{"format": "qwen3.5", "prompt": row["prompt"], "tools": data["tools"], "text": row["text"], "cut": cut} for cut in (None, 1, 2, 3)]
+        result, out = lines("parse", rows)
+        self.assertEqual(result.status, 0)
+        for o in out:
+            self.assertEqual((o["content"].strip(), o["reasoning_content"].strip(), o["finish"]), ("I look.", "Hm.", "tool_calls"))
+            self.assertEqual([(c["name"], json.loads(c["arguments"])) for c in o["tool_calls"]], [("get_weather", {"city": "Bern"})])
+
+    def test_a_format_that_is_not_known_is_an_error_of_its_line(self):
+        result, out = lines("parse", [{"format": "morse", "text": "..."}, {"format": "think", "text": "a"}])
+        self.assertEqual(result.status, 0)
+        self.assertEqual((out[0]["error"], out[1]["content"]), ("value", "a"))
+        self.check_error(run("parse"), 2, "--batch")
 
 
 if __name__ == "__main__":
