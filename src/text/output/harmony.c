@@ -76,6 +76,11 @@ static bool step_header(output *o)
     scanned begins = begins_header(o);
     bool too_long = message > HEADER_MAX && (message != SIZE_MAX || o->n >= HEADER_MAX + strlen(sign));
     if (begins == SCAN_BAD || too_long) {
+        if (too_long) { /* its first sign may be one that ends a text: pass it */
+            size_t n = scan_blanks(o->text, o->n) + 1;
+            output_give(o, DELTA_CONTENT, o->text, n);
+            output_drop(o, n);
+        }
         o->channel = CHANNEL_FINAL;
         o->stage = STAGE_BODY;
         return true;
