@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "support/template_data.h"
+#include "text/template/conversation.h"
 
 static int differences;
 
@@ -252,6 +253,84 @@ static void control_tokens_of_a_conversation_are_marked_as_foreign(void **state)
     assert_int_equal(differences, 0);
 }
 
+/* ---- around the template ---- */
+
+static void reasoning_has_the_names_that_transformers_gives_it(void **state)
+{
+    static const char source[] =
+        "{% for m in messages %}{{ m.thinking | tojson if m.thinking is defined }}|{{ m.reasoning_content | tojson if "
+        "m.reasoning_content is defined }};{% endfor %}";
+    json_t *all = templates_json("apply"), *row;
+    const template_caps caps = {.system = true, .later_system = true, .tools = true};
+    template_fault fault = {0};
+    chat_program *t = template_compile(source, strlen(source), &fault);
+    assert_non_null(t);
+    size_t i;
+    json_array_foreach(json_object_get(all, "alias"), i, row)
+    {
+        template_text got = {0}, expected = {0};
+        char *given = json_dumps(json_object_get(row, "given"), 0), *seen = json_dumps(json_object_get(row, "seen"), 0);
+        const template_variable v = {.name = "messages", .json = seen, .length = strlen(seen)};
+        assert_int_equal(conversation_render(t, &caps, &(conversation){.messages = given}, NULL, &got, &fault),
+                         TEMPLATE_OK);
+        assert_int_equal(template_render(t, &v, 1, 0, NULL, &expected, &fault), TEMPLATE_OK);
+        assert_string_equal(got.text, expected.text);
+        template_text_free(&got);
+        template_text_free(&expected);
+        free(given);
+        free(seen);
+    }
+    assert_int_equal(i, 8);
+    template_free(t);
+    json_decref(all);
+}
+
+/* The conversations that are the same here and there: transformers refuses parts, goes on with a user's text and with
+ * reasoning, and takes an empty answer for one to go on with. */
+static bool goes_on(const char *name)
+{
+    static const char *const names[] = {"content",          "content-blank", "content-lines",
+                                        "content-reasoned", "content-think", "after-result"};
+    bool is = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        is |= !strcmp(name, names[i]);
+    return is;
+}
+
+static void answers_are_gone_on_with_as_under_transformers(void **state)
+{
+    json_t *all = templates_json("apply"), *row;
+    size_t i, n = 0;
+    differences = 0;
+    json_array_foreach(json_object_get(all, "continue"), i, row)
+    {
+        const char *name = json_string_value(json_object_get(row, "template")),
+                   *at = json_string_value(json_object_get(row, "case"));
+        const json_t *text = json_object_get(row, "text");
+        if (!json_is_string(text) || !goes_on(at))
+            continue;
+        template_fault fault = {0};
+        template_text out = {0};
+        char *source = templates_source(name),
+             *messages = json_dumps(json_object_get(json_object_get(all, "talks"), at), 0);
+        chat_program *t = template_compile(source, strlen(source), &fault);
+        template_caps caps = template_probe(t);
+        const conversation c = {
+            .messages = messages, .bos = "<BOS>", .eos = "<EOS>", .go_on = true, .now = TEMPLATE_TEST_NOW};
+        if (conversation_render(t, &caps, &c, NULL, &out, &fault) || !is_text(text, &out))
+            differs(name, at, json_string_value(text), out.text ? out.text : fault.message);
+        template_text_free(&out);
+        template_fault_free(&fault);
+        template_free(t);
+        free(source);
+        free(messages);
+        n++;
+    }
+    json_decref(all);
+    assert_true(n > 200);
+    assert_int_equal(differences, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +338,8 @@ int main(void)
         cmocka_unit_test(published_templates_render_as_under_transformers),
         cmocka_unit_test(older_templates_render_as_under_jinja2),
         cmocka_unit_test(control_tokens_of_a_conversation_are_marked_as_foreign),
+        cmocka_unit_test(reasoning_has_the_names_that_transformers_gives_it),
+        cmocka_unit_test(answers_are_gone_on_with_as_under_transformers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -406,6 +406,14 @@ static void prepare(tpl_state *s, void *user)
     tpl_run_set(s, "messages", 8, messages);
 }
 
+static bool is_foreign(const template_text *out, size_t from, size_t to)
+{
+    size_t i = 0;
+    while (i < out->n && out->foreign[i].to < to)
+        i++;
+    return i < out->n && out->foreign[i].from <= from;
+}
+
 /* Cut the text behind the last message's content, which may have lost its outer white space. */
 static bool cut_behind(template_text *out, const char *content, size_t length)
 {
@@ -415,11 +423,13 @@ static bool cut_behind(template_text *out, const char *content, size_t length)
     while (to > from && strchr(" \t\r\n\f\v", content[to - 1]))
         to--;
     for (size_t at = out->length - (to - from) + 1; out->length >= to - from && at-- > 0;) {
-        if (memcmp(out->text + at, content + from, to - from) != 0)
+        if (memcmp(out->text + at, content + from, to - from) != 0 ||
+            !is_foreign(out, at + to - from - 1, at + to - from))
             continue;
         size_t end = at + to - from, blanks = length - to;
-        if (out->length - end >= blanks && !memcmp(out->text + end, content + to, blanks))
-            end += blanks;
+        if (out->length - end >= blanks && !memcmp(out->text + end, content + to, blanks) &&
+            is_foreign(out, end - 1, end + blanks))
+            end += blanks; /* the message's own, not the template's */
         out->length = end;
         out->text[end] = 0;
         while (out->n && out->foreign[out->n - 1].from >= end)
