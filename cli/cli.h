@@ -20,6 +20,8 @@ int command_replay(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_detokenize(int argc, char **argv);
 int command_grammar(int argc, char **argv);
+int command_template(int argc, char **argv);
+int command_parse(int argc, char **argv);
 int command_logits(int argc, char **argv);
 int command_perplexity(int argc, char **argv);
 int command_bench(int argc, char **argv);

@@ -6,6 +6,7 @@
 #include "line_input.h"
 #include "options.h"
 #include "progress.h"
+#include "template_options.h"
 
 enum { KEY_SYSTEM = KEY_COMMAND };
 enum { STATUS_INTERRUPTED = 130 }; /* what shells make of SIGINT: 128 + its number */
@@ -13,6 +14,7 @@ enum { STATUS_INTERRUPTED = 130 }; /* what shells make of SIGINT: 128 + its numb
 typedef struct chat_options {
     model_options model;
     odmoe_sampler_options sampler;
+    template_options template;
     const char *system;
     int64_t limit;
 } chat_options;
@@ -23,7 +25,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->sampler;
-        state->child_inputs[1] = &o->model;
+        state->child_inputs[1] = &o->template;
+        state->child_inputs[2] = &o->model;
         return 0;
     case KEY_SYSTEM:
         o->system = arg;
@@ -51,38 +54,29 @@ static const struct argp chat_argp = {
         "Talk to a model, with its own chat template. A line that ends with \\ goes on in the next; \"\"\" opens and "
         "closes a block of lines. Ctrl-C stops the answer, Ctrl-D ends the program.\v"
         "Example: odmoe chat -m models/demo.gguf --ram 16MiB --system \"You are a dictionary.\"",
-    .children =
-        (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&chat_model_argp, 0, "Model:", 3}, {0}},
+    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2},
+                                            {&template_argp, 0, "Chat template:", 3},
+                                            {&chat_model_argp, 0, "Model:", 4},
+                                            {0}},
 };
 
-/* The messages so far; contents are owned. */
+/* The messages so far. */
 typedef struct conversation {
-    odmoe_message *messages;
-    size_t n;
+    json_t *messages;
+    chat_template template;
     size_t system; /* messages that every conversation begins with: 0 or 1 */
     bool failed;   /* a message got no answer, or half of one; not by Ctrl-C */
 } conversation;
 
-static void add_message(conversation *c, const char *role, char *content)
+static size_t message_count(const conversation *c)
 {
-    c->messages = must_realloc(c->messages, c->n + 1, sizeof *c->messages);
-    c->messages[c->n++] = (odmoe_message){role, content};
+    return json_array_size(c->messages);
 }
 
 static void drop_messages(conversation *c, size_t keep)
 {
-    while (c->n > keep)
-        free((char *)c->messages[--c->n].content);
-}
-
-static char *copy_text(const char *text)
-{
-    char *copy = strdup(text);
-    if (!copy) {
-        complain("no memory for the text");
-        exit(STATUS_FAILED);
-    }
-    return copy;
+    while (message_count(c) > keep)
+        json_array_remove(c->messages, message_count(c) - 1);
 }
 
 /* The answer goes to the terminal and into the conversation. */
@@ -122,16 +116,16 @@ static bool answer_last(const generator *g, conversation *c)
     generate_end end = END_TOKEN;
     measure m;
     answer *a = g->user;
-    if (!chat_ids(g->model, c->messages, c->n, &ids))
+    if (!chat_ids(&c->template, odmoe_model_tokenizer(g->model), c->messages, &ids))
         return false;
     int32_t room = odmoe_session_context(g->session);
     if (ids.n >= (size_t)room) {
-        if (c->n > c->system + 1)
+        if (message_count(c) > c->system + 1)
             complain("the conversation has %zu tokens, the context has room for %d; /reset starts a new one", ids.n,
                      room);
         else
             complain_room("the message", ids.n, g);
-        drop_messages(c, c->n - 1);
+        drop_messages(c, message_count(c) - 1);
         c->failed = true;
         free(ids.ids);
         return true;
@@ -150,9 +144,9 @@ static bool answer_last(const generator *g, conversation *c)
         c->failed = true;
     }
     if (status == ODMOE_ERR_CANCELLED || (status && a->length == 0)) {
-        drop_messages(c, c->n - 1); /* never answered */
+        drop_messages(c, message_count(c) - 1); /* never answered */
     } else {
-        add_message(c, "assistant", copy_text(a->text ? a->text : ""));
+        add_message(c->messages, "assistant", a->text ? a->text : "");
         if (talkative())
             measure_summary(&m, false, stderr);
     }
@@ -190,14 +184,23 @@ static bool command_line(const char *text, conversation *c, generator *g, const 
     return true;
 }
 
+/* What an empty question would become: says why there is no template to use, before a message is typed. */
+static bool probe_ids(const generator *g, const conversation *c, id_list *ids)
+{
+    json_t *probe = json_copy(c->messages);
+    add_message(probe, "user", "");
+    bool done = chat_ids(&c->template, odmoe_model_tokenizer(g->model), probe, ids);
+    json_decref(probe);
+    return done;
+}
+
 /* The text that every conversation begins with; it must leave room for a question. false: complained. */
 static bool add_system(const generator *g, conversation *c, const char *text)
 {
-    add_message(c, "system", copy_text(text));
-    c->system = 1;
-    odmoe_message probe[] = {c->messages[0], {"user", ""}};
     id_list ids;
-    if (!chat_ids(g->model, probe, 2, &ids))
+    add_message(c->messages, "system", text);
+    c->system = 1;
+    if (!probe_ids(g, c, &ids))
         return false;
     free(ids.ids);
     if (ids.n < (size_t)odmoe_session_context(g->session))
@@ -235,7 +238,8 @@ static int talk(generator *g, const odmoe_sampler_options *sampler, conversation
                 return end_status(MESSAGE_END, c);
             continue;
         }
-        add_message(c, "user", text);
+        add_message(c->messages, "user", text);
+        free(text);
         if (!answer_last(g, c))
             return flush_output() ? STATUS_FAILED : STATUS_DONE;
     }
@@ -244,17 +248,16 @@ static int talk(generator *g, const odmoe_sampler_options *sampler, conversation
 static int converse(const chat_options *o, odmoe_model *model)
 {
     answer a = {0};
-    generator g = {.limit = o->limit, .show = show, .user = &a};
-    conversation c = {0};
+    generator g = {.limit = o->limit, .show = show, .user = &a, .model = model};
+    conversation c = {.messages = json_array()};
     line_input *in = NULL;
     int status = STATUS_FAILED;
     id_list ids;
-    odmoe_message probe = {"user", ""};
     if (!odmoe_model_tokenizer(model)) {
         complain_no_tokenizer(model);
         goto done;
     }
-    if (!chat_ids(model, &probe, 1, &ids)) /* says why there is no template to use, before anybody types */
+    if (!chat_template_of(&o->template, model, &c.template) || !probe_ids(&g, &c, &ids))
         goto done;
     free(ids.ids);
     if (!generator_prepare(&g, model, &o->sampler, &status))
@@ -268,8 +271,8 @@ static int converse(const chat_options *o, odmoe_model *model)
     status = talk(&g, &o->sampler, &c, in);
 done:
     line_input_close(in);
-    drop_messages(&c, 0);
-    free(c.messages);
+    json_decref(c.messages);
+    chat_template_free(&c.template);
     generator_free(&g);
     return status;
 }

@@ -9,12 +9,14 @@
 #include "grammar_file.h"
 #include "options.h"
 #include "progress.h"
+#include "template_options.h"
 
 enum { KEY_CHAT = KEY_COMMAND, KEY_IGNORE_EOS, KEY_STATS, KEY_GRAMMAR, KEY_JSON_SCHEMA };
 
 typedef struct run_options {
     model_options model;
     odmoe_sampler_options sampler;
+    template_options template;
     const char *prompt, *file, *stats, *grammar, *schema;
     int64_t limit;
     bool chat, ignore_eos;
@@ -26,7 +28,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->sampler;
-        state->child_inputs[1] = &o->model;
+        state->child_inputs[1] = &o->template;
+        state->child_inputs[2] = &o->model;
         return 0;
     case 'p':
         o->prompt = arg;
@@ -59,6 +62,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             usage_error("--ignore-eos: an answer under a grammar ends where the grammar does");
         if (o->prompt && o->file)
             usage_error("-p and -f: one prompt only");
+        if (!o->chat && (o->template.file || o->template.keywords))
+            usage_error("--template and --template-kwargs: a prompt goes into a template with --chat only");
         if (!o->prompt && !o->file && isatty(STDIN_FILENO))
             usage_error("a prompt is needed: -p TEXT, -f FILE or standard input");
         return 0;
@@ -87,7 +92,10 @@ static const struct argp run_argp = {
     .args_doc = "-m MODEL [-p TEXT | -f FILE]",
     .doc = "Continue a text. The text goes to standard output, nothing else does.\v"
            "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40",
-    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2}, {&run_model_argp, 0, "Model:", 3}, {0}},
+    .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2},
+                                            {&template_argp, 0, "Chat template:", 3},
+                                            {&run_model_argp, 0, "Model:", 4},
+                                            {0}},
 };
 
 /* Where the text goes: at once to standard output, or with --json into a string of the object. */
@@ -133,8 +141,15 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
             check_start(tokenizer, ids);
         return done && ids_fit(model, o->model.path, ids);
     }
-    odmoe_message message = {"user", text};
-    return chat_ids(model, &message, 1, ids);
+    chat_template template;
+    if (!chat_template_of(&o->template, model, &template))
+        return false;
+    json_t *messages = json_array();
+    add_message(messages, "user", text);
+    bool done = chat_ids(&template, tokenizer, messages, ids);
+    json_decref(messages);
+    chat_template_free(&template);
+    return done;
 }
 
 /* The object of --json: what it cost, and the text. */

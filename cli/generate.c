@@ -176,22 +176,3 @@ void complain_room(const char *what, size_t tokens, const generator *g)
         complain("%s has %zu tokens, the context has room for %d; -c %zu would do", what, tokens,
                  odmoe_session_context(g->session), with_answer < most ? with_answer : most);
 }
-
-bool chat_ids(const odmoe_model *model, const odmoe_message *messages, size_t count, id_list *ids)
-{
-    odmoe_error err;
-    size_t n = 256;
-    *ids = (id_list){0};
-    do {
-        ids->capacity = n;
-        ids->ids = must_realloc(ids->ids, n, sizeof *ids->ids);
-        if (odmoe_chat_tokenize(model, messages, count, ids->ids, ids->capacity, &n, &err)) {
-            free(ids->ids);
-            *ids = (id_list){0};
-            fail(&err);
-            return false;
-        }
-    } while (n > ids->capacity);
-    ids->n = n;
-    return true;
-}

@@ -45,7 +45,4 @@ void complain_no_tokenizer(const odmoe_model *model);
  */
 void complain_room(const char *what, size_t tokens, const generator *g);
 
-/* chat_ids - a conversation as ids, up to where the answer begins. false: complained. */
-bool chat_ids(const odmoe_model *model, const odmoe_message *messages, size_t count, id_list *ids);
-
 #endif

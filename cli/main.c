@@ -16,6 +16,8 @@ static const struct {
     {"tokenize", "text to token ids", command_tokenize},
     {"detokenize", "token ids to text", command_detokenize},
     {"grammar", "what a grammar or JSON Schema allows", command_grammar},
+    {"template", "what a conversation becomes in a chat template", command_template},
+    {"parse", "a model's output taken apart: reasoning, answer, calls of tools", command_parse},
     {"logits", "logits and hidden states into a safetensors file", command_logits},
     {"perplexity", "how well a model predicts a text", command_perplexity},
     {"bench", "measure the speed on random tokens", command_bench},

@@ -314,18 +314,109 @@ ODMOE_API odmoe_status odmoe_stream_push(odmoe_stream *stream, int32_t token, co
                                          odmoe_error *err);
 ODMOE_API void odmoe_stream_flush(odmoe_stream *stream, const char **text, size_t *length);
 
-/* Chat: messages with the model's own template. */
-typedef struct odmoe_message {
-    const char *role; /* "system", "user", "assistant" */
-    const char *content;
-} odmoe_message;
-/* odmoe_model_chat_format - the recognised template's name ("chatml", ...), or NULL. */
-ODMOE_API const char *odmoe_model_chat_format(const odmoe_model *model);
-/* odmoe_chat_tokenize - the conversation as ids, ending where the assistant's answer begins. Special tokens come from
- * the template only, never from a message's text. *n as in odmoe_tokenize. ERR_UNSUPPORTED: no template, or an unknown
- * one. */
-ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_model *model, const odmoe_message *messages, size_t count,
-                                           int32_t *ids, size_t capacity, size_t *n, odmoe_error *err);
+/* ---- chat templates ---- */
+
+/* A chat template: the program in Jinja that a model brings, which writes a conversation as the text that the model was
+ * trained on. Compiled once; immutable, for any number of threads. It sees the data that it is given and nothing else,
+ * and ends with an error when it takes too many steps or too much memory. */
+typedef struct odmoe_template odmoe_template;
+
+/* What a template does wrong. Set size before the call, and free message with odmoe_string_free after an error. */
+typedef struct odmoe_template_fault {
+    size_t size;
+    const char *kind; /* "syntax", "raise" (by the template itself), "undefined", "type", "value", "security",
+                         "runtime", "limit", "refused", "data" (not the JSON that is needed), "memory"; static */
+    int32_t line;     /* of the template, from 1; 0: none is to blame */
+    char *message;    /* whole, maybe of several lines; of "raise" the template's own words */
+    size_t length;
+} odmoe_template_fault;
+
+/* odmoe_template_compile - from source[0, length), UTF-8, at most 1 MiB. fault may be NULL.
+ * Errors: ERR_UNSUPPORTED with the line and the feature; ERR_RANGE (a limit), ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_template_compile(const char *source, size_t length, odmoe_template **out,
+                                              odmoe_template_fault *fault, odmoe_error *err);
+/* odmoe_template_open - a model's own: path as odmoe_tokenizer_open's. name: one of several ("tool_use"), or NULL.
+ * ERR_UNSUPPORTED: there is none, or it does not compile. */
+ODMOE_API odmoe_status odmoe_template_open(const char *path, const char *name, odmoe_template **out, odmoe_error *err);
+ODMOE_API void odmoe_template_close(odmoe_template *t);
+/* odmoe_model_template - the open model's own; NULL, with err set, where it has none that works. */
+ODMOE_API const odmoe_template *odmoe_model_template(const odmoe_model *model, odmoe_error *err);
+
+/* A text, and which bytes of it came from outside of the template: from messages, tools and documents. Special tokens
+ * count only in the others. Set size before the call; free with odmoe_template_text_free. */
+typedef struct odmoe_template_text {
+    size_t size;
+    char *text; /* [length], terminated */
+    size_t length;
+    size_t *foreign; /* [2 n]: from, to, from, to ... ascending */
+    size_t n;
+} odmoe_template_text;
+ODMOE_API void odmoe_template_text_free(odmoe_template_text *text);
+
+/* odmoe_template_run - the template on variables as it sees them: variables[0, length) is a JSON object.
+ * now: seconds since 1970, which strftime_now shows as they are. */
+ODMOE_API odmoe_status odmoe_template_run(const odmoe_template *t, const char *variables, size_t length, int64_t now,
+                                          odmoe_template_text *out, odmoe_template_fault *fault, odmoe_error *err);
+
+/* A conversation in OpenAI's shape; all members are JSON texts, terminated, borrowed for the call. odmoe_chat_init
+ * first. */
+typedef struct odmoe_chat {
+    size_t size;
+    const char *messages; /* list: role system, developer, user, assistant or tool; content a text, text parts or null;
+                             tool_calls, their arguments an object or a text; reasoning_content */
+    const char *tools;    /* list of {"type": "function", "function": ...}, or NULL */
+    const char *keywords; /* object of further variables ("enable_thinking" ...), or NULL */
+    int32_t answer;       /* 1: end where the assistant's answer begins */
+    int32_t go_on;        /* 1: a last message of the assistant (without calls) is to be continued: end inside it */
+    int64_t now;          /* as for odmoe_template_run */
+    uint64_t memory_bytes; /* most that rendering may take, and most that it may write; 0: 64 MiB each */
+} odmoe_chat;
+ODMOE_API void odmoe_chat_init(odmoe_chat *chat);
+
+/* odmoe_chat_render - the conversation as text. tokenizer gives the texts of begin and end tokens; NULL: none. What a
+ * template can't take is changed before: parts are joined, later system messages go where it shows them, arguments
+ * become objects or texts, tools are told in the system message.
+ * Errors: ERR_ARG with the template's own words where it refuses the conversation, or with the place in messages;
+ * ERR_FORMAT where it fails on it, with the line; ERR_RANGE for a limit; ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_chat_render(const odmoe_template *t, const odmoe_tokenizer *tokenizer,
+                                         const odmoe_chat *chat, odmoe_template_text *out, odmoe_error *err);
+/* odmoe_chat_tokenize - the same as ids: special tokens come from the template only. *n as in odmoe_tokenize. */
+ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_template *t, const odmoe_tokenizer *tokenizer,
+                                           const odmoe_chat *chat, int32_t *ids, size_t capacity, size_t *n,
+                                           odmoe_error *err);
+
+/* ---- a model's output ---- */
+
+/* A model's text taken apart as it comes: reasoning, answer and calls of tools. Text may be fed in any pieces; the deltas
+ * add up to the same message. Text is never an error: what is no call and no reasoning is content. */
+typedef struct odmoe_output odmoe_output;
+
+enum { ODMOE_DELTA_CONTENT, ODMOE_DELTA_REASONING, ODMOE_DELTA_CALL };
+typedef struct odmoe_delta {
+    size_t size;
+    int32_t kind;
+    const char *text; /* [length], valid during the call; of a call its arguments, JSON */
+    size_t length;
+    size_t call;      /* which call, from 0 */
+    const char *name; /* of a call */
+    const char *id;   /* of a call, as the model wrote it; or NULL */
+} odmoe_delta;
+
+/* odmoe_output_format_at - the names of the formats ("hermes", "harmony" ...), then NULL. odmoe_template_output - the
+ * format that models of this template write; a static string. */
+ODMOE_API const char *odmoe_output_format_at(int i);
+ODMOE_API const char *odmoe_template_output(const odmoe_template *t);
+
+/* odmoe_output_create - format: one of those names. prompt: the text that the output continues (its end is enough: it
+ * may have opened the reasoning), or NULL. tools: JSON as in odmoe_chat; NULL: no calls are looked for. All copied.
+ * on_delta is called by feed and end. Errors: ERR_ARG (format, tools), ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *prompt, const char *tools,
+                                           void (*on_delta)(void *user, const odmoe_delta *delta), void *user,
+                                           odmoe_output **out, odmoe_error *err);
+ODMOE_API void odmoe_output_free(odmoe_output *output);
+/* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
+ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
+ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);
 
 /* ---- sampling --------------------------------------------------------------------------------------------- */
 

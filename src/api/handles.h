@@ -3,17 +3,23 @@
 #define ODMOE_API_HANDLES_H
 
 #include "model/model.h"
-#include "text/chat.h"
+#include "text/template/conversation.h"
+#include "text/tokenizer.h"
 
 struct odmoe_tokenizer {
     tokenizer *t;
+};
+
+struct odmoe_template {
+    chat_program *program;
+    template_caps caps;
 };
 
 struct odmoe_model {
     model m;
     struct odmoe_tokenizer tokenizer; /* t is NULL where there is none to use: then no_tokenizer says why */
     odmoe_error no_tokenizer;
-    chat_template chat;               /* format is NULL where none is known: then no_chat says why */
+    struct odmoe_template chat;       /* program is NULL where there is none that works: no_chat says why */
     odmoe_error no_chat;
 };
 
@@ -33,9 +39,9 @@ odmoe_status options_io(const char *name, io_mode *out, odmoe_error *err);
  * *reason then says what to tell a caller who needs it. ERR_IO, ERR_MEMORY. text.c */
 odmoe_status model_text_open(const model_files *f, tokenizer **t, odmoe_error *reason, odmoe_error *err);
 
-/* model_chat_open - recognise the chat template of an open model's files. A model without a known one is fine: *reason
+/* model_chat_open - compile the chat template of an open model's files. A model without one that works is fine: *reason
  * then says what to tell who asks for it. ERR_MEMORY. chat.c */
-odmoe_status model_chat_open(const model_files *f, chat_template *out, odmoe_error *reason, odmoe_error *err);
+odmoe_status model_chat_open(const model_files *f, struct odmoe_template *out, odmoe_error *reason, odmoe_error *err);
 
 /* give_ids - hand a list of ids to a caller's array, as far as it reaches, and their number to *n; frees the list. */
 void give_ids(token_list *list, int32_t *ids, size_t capacity, size_t *n);

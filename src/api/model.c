@@ -44,6 +44,8 @@ static odmoe_status prepare(const char *path, odmoe_model *out, odmoe_error *err
 static odmoe_status plan_of(odmoe_model *handle, const model_settings *settings, odmoe_plan *plan, odmoe_error *err)
 {
     uint64_t text = handle->tokenizer.t ? tokenizer_bytes(handle->tokenizer.t) : 0;
+    if (handle->chat.program)
+        text += template_bytes(handle->chat.program);
     if (sysmem_available("", &plan->available_bytes, NULL))
         plan->available_bytes = 0;
     return model_plan(&handle->m, settings, text, plan, err);
@@ -63,7 +65,7 @@ odmoe_status odmoe_plan_make(const char *path, const odmoe_options *options, odm
             copy_out(plan, &all, sizeof all);
     }
     tokenizer_free(handle.tokenizer.t);
-    chat_template_free(&handle.chat);
+    template_free(handle.chat.program);
     model_close(&handle.m);
     return status;
 }
@@ -95,7 +97,7 @@ void odmoe_model_close(odmoe_model *handle)
     if (!handle)
         return;
     tokenizer_free(handle->tokenizer.t);
-    chat_template_free(&handle->chat);
+    template_free(handle->chat.program);
     model_close(&handle->m);
     free(handle);
 }

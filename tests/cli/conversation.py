@@ -124,20 +124,37 @@ class Chat(CliTest):
         self.assertEqual(terminal.end(), 0)
         self.assertNotIn(" tok/s", terminal.shown)
 
-    def test_a_system_text_that_the_template_cannot_take_is_refused_before_anybody_types(self):
+    def model_with(self, template):
+        """The demo model with another chat template, padded to the length of its own."""
         model = bytearray(pathlib.Path(DEMO).read_bytes())
         key = b"tokenizer.chat_template"
         length = model.index(key) + len(key) + 4  # behind the value's type
         text = length + 8
         end = text + struct.unpack_from("<Q", model, length)[0]
-        # as short as what it replaces, an early Gemma's
-        gemma = rb"{% set role='model' %}{{'<start_of_turn>'+role+'\n'+message['content']|trim+'<end_of_turn>\n'}}"
-        self.assertLessEqual(len(gemma), end - text)
-        model[text:end] = gemma.ljust(end - text)
-        path = self.folder / "gemma.gguf"
+        self.assertLessEqual(len(template), end - text)
+        model[text:end] = template.ljust(end - text)
+        path = self.folder / "other.gguf"
         path.write_bytes(model)
-        self.check_done(run("chat", "-m", path))
-        self.check_error(run("chat", "-m", path, "--system", "Be short."), 1, "takes no system text")
+        return path
+
+    def test_a_template_that_does_not_compile_is_told_with_line_and_feature_and_leaves_run_usable(self):
+        path = self.model_with(b"{{ 'a' }}\n{% frobnicate %}")
+        self.check_error(run("chat", "-m", path), 1, "line 2", "unknown tag 'frobnicate'", "`run` without --chat")
+        self.check_error(run("run", "-m", path, "--chat", "-p", "Hello", "-n", "1"), 1, "line 2", "frobnicate")
+        self.check_done(run("run", "-m", path, "-p", "Hello", "-n", "1"))
+
+    def test_what_a_template_raises_reaches_the_user_in_its_own_words(self):
+        path = self.model_with(b"{{ raise_exception('Only on Sundays!') }}")
+        self.check_error(run("run", "-m", path, "--chat", "-p", "Hello", "-n", "1"), 1, "odmoe: Only on Sundays!\n")
+
+    def test_a_template_from_a_file_goes_before_the_models_own(self):
+        template = self.folder / "echo.jinja"
+        template.write_text("{{ messages[0].content }}{{ tail }}")
+        plain = self.check_done(run("run", "-m", DEMO, "-p", "What is a river?", "-n", "8", "--temp", "0")).out
+        options = ["run", "-m", DEMO, "--chat", "--template", template, "--template-kwargs", '{"tail": "river?"}', "-p", "What is a ", "-n", "8", "--temp", "0"]
+        self.assertEqual(self.check_done(run(*options)).out, plain)
+        self.check_error(run(*options[:3], *options[4:]), 2, "--chat")
+        self.check_error(run(*options[:6], "--template-kwargs", "[1]", "-p", "x"), 2, "must be a JSON object")
 
     def test_piped_messages_are_answered_without_prompts(self):
         options = ["chat", "-m", DEMO, "-n", "8", "--temp", "0"]

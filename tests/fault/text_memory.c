@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "text/chat.h"
 #include "text/sampler.h"
 #include "text/stream.h"
+#include "text/template/conversation.h"
 #include "text/tokenizer.h"
 
 static const char SMALL_JSON[] =
@@ -99,21 +99,23 @@ static void encoding(void **state)
     }
 }
 
-static odmoe_status chat(const void *t, odmoe_error *err)
+static odmoe_status chat(const void *text, odmoe_error *err)
 {
-    static const char text[] =
-        "{% for message in messages %}{% if loop.first and message.role != 'system' %}<|im_start|>system\nBe good."
-        "<|im_end|>\n{% endif %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor "
-        "%}";
-    static const odmoe_message messages[] = {{"user", "hello"}, {"assistant", "hell"}, {"user", "o"}};
-    chat_template c = {0};
-    token_list ids = {0};
-    odmoe_status st = chat_detect(text, strlen(text), &c, err);
-    if (!st)
-        st = chat_encode(&c, t, messages, 3, true, &ids, err);
-    chat_template_free(&c);
-    free(ids.ids);
-    return st;
+    template_fault fault = {0};
+    template_text out = {0};
+    const template_caps caps = {.system = true, .later_system = true, .tools = true};
+    const conversation c = {.messages =
+                                "[{\"role\":\"user\",\"content\":\"he\\nllo\"},{\"role\":\"assistant\",\"content\":"
+                                "\"hell\"},{\"role\":\"user\",\"content\":\"o\"}]",
+                            .prompt = true};
+    chat_program *t = template_compile(text, strlen(text), &fault);
+    template_error e = t ? conversation_render(t, &caps, &c, NULL, &out, &fault) : fault.kind;
+    template_fault_free(&fault);
+    template_text_free(&out);
+    template_free(t);
+    if (e && e != TEMPLATE_MEMORY)
+        fail_msg("%s", template_error_name(e));
+    return e ? err_set(err, ODMOE_ERR_MEMORY, "no memory for a template") : ODMOE_OK;
 }
 
 static odmoe_status create_stream(const void *t, odmoe_error *err)
@@ -132,7 +134,10 @@ static void chatting_and_streaming(void **state)
     odmoe_error err;
     save_vocab(temp_path("vocab.gguf"), &spec);
     assert_int_equal(tokenizer_open(temp_path("vocab.gguf"), &t, &err), ODMOE_OK);
-    fail_each(chat, t, 8, ODMOE_ERR_MEMORY);
+    static const char text[] = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content "
+                               "| trim + '<|im_end|>\n' }}"
+                               "{% endfor %}";
+    fail_each(chat, text, 5, ODMOE_ERR_MEMORY);
     fail_each(create_stream, t, 1, ODMOE_ERR_MEMORY);
     tokenizer_free(t);
 }

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "fuzz_text.h"
-#include "text/chat.h"
+#include "text/template/sources.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -19,15 +19,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_check_error(status, &err);
     if (!status) {
         tokenizer *t;
-        chat_template c = {0};
+        char *source = NULL;
+        size_t length;
         status = tokenizer_from_gguf(g, path, &t, &err);
         fuzz_check_error(status, &err);
         if (!status)
             fuzz_use_tokenizer(t);
         if (!status)
             tokenizer_free(t);
-        fuzz_check_error(chat_detect_gguf(g, &c, &err), &err);
-        chat_template_free(&c);
+        fuzz_check_error(template_source_gguf(g, NULL, &source, &length, &err), &err);
+        free(source);
         gguf_free(g);
     }
     close(fd);

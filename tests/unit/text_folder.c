@@ -5,10 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "text/chat.h"
 #include "text/tokenizer.h"
 
 static odmoe_error err;
@@ -447,172 +445,6 @@ static void a_folder_without_a_tokenizer_is_told_so(void **state)
     check_refused(ODMOE_ERR_UNSUPPORTED, "no tokenizer", "tokenizer.json");
 }
 
-/* ---- chat ----------------------------------------------------------------------------------------------------------
- */
-
-#define CHATML                                                                                  \
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\\n{{ message['content'] }}" \
-    "<|im_end|>\\n{% endfor %}"
-#define GEMMA \
-    "{% set role = 'model' %}{{'<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n'}}"
-
-static void check_format(const char *expected)
-{
-    chat_template c = {0};
-    if (chat_detect_folder(folder(), &c, &err))
-        fail_msg("%s", err.message);
-    assert_string_equal(chat_name(&c), expected);
-    chat_template_free(&c);
-}
-
-static void the_template_is_looked_for_in_all_places(void **state)
-{
-    put_file("tokenizer_config.json", "{\"chat_template\":\"" CHATML "\"}");
-    check_format("chatml");
-    put_file("tokenizer_config.json", "{\"chat_template\":[{\"name\":\"rag\",\"template\":\"x\"},{\"name\":\"default\","
-                                      "\"template\":\"" CHATML "\"}]}");
-    check_format("chatml");
-    put_file("chat_template.jinja", GEMMA); /* goes before */
-    check_format("gemma");
-}
-
-static void without_a_template_the_hint_is_run_without_chat(void **state)
-{
-    static const char *const configs[] = {NULL, "{}", "{\"chat_template\":[]}", "{\"chat_template\":3}",
-                                          "{\"chat_template\":\"what is this\"}"};
-    folder();
-    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
-        chat_template c = {0};
-        memset(&err, 0, sizeof err);
-        put_file("tokenizer_config.json", configs[i]);
-        odmoe_status st = chat_detect_folder(folder(), &c, &err);
-        assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "template", "`run` without --chat");
-    }
-    vocab_spec spec = spec_bpe();
-    save_vocab(temp_path("vocab.gguf"), &spec);
-    gguf *g;
-    chat_template c = {0};
-    assert_int_equal(gguf_open(temp_path("vocab.gguf"), &g, &err), ODMOE_OK);
-    odmoe_status st = chat_detect_gguf(g, &c, &err);
-    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "no chat template", "`run` without --chat");
-    gguf_free(g);
-}
-
-#ifdef __SANITIZE_ADDRESS__
-#define HEADERS_BYTES (1 << 16) /* its strstr looks at all that follows, each time */
-#else
-#define HEADERS_BYTES (1 << 20)
-#endif
-
-/* A header without an end is searched for it up to the next header only, whatever stands at the end of all. */
-static void a_template_of_headers_takes_little_time(void **state)
-{
-    clock_t begin = clock();
-    static const char end[] = "<|im_end|>\n" CHATML, head[] = "{%else%}<|im_start|>system\nx";
-    size_t n = strlen(end), count = (HEADERS_BYTES - n - 1) / strlen(head);
-    char *text = malloc(n + count * strlen(head) + 1 + 1);
-    assert_non_null(text);
-    strcpy(text, end);
-    for (size_t i = 0; i < count; i++, n += strlen(head))
-        memcpy(text + n, head, strlen(head));
-    text[n++] = '"';
-    text[n] = 0;
-    chat_template c = {0};
-    assert_int_equal(chat_detect(text, n, &c, &err), ODMOE_OK);
-    assert_null(c.default_system);
-    assert_in_range((clock() - begin) / CLOCKS_PER_SEC, 0, 1); /* some ten seconds, if farther */
-    free(text);
-}
-
-static void the_default_system_text_is_that_of_the_header_before_it(void **state)
-{
-    static const char text[] = "{% else %}<|im_start|>system\n and no end {% else %}<|im_start|>system\nBe brief."
-                               "<|im_end|>\n" CHATML;
-    chat_template c = {0};
-    assert_int_equal(chat_detect(text, strlen(text), &c, &err), ODMOE_OK);
-    assert_string_equal(c.default_system, "Be brief.");
-    chat_template_free(&c);
-}
-
-static void blanks_in_a_template_take_little_time(void **state)
-{
-    size_t n = 1 << 20, used = strlen(CHATML);
-    char *text = malloc(n);
-    assert_non_null(text);
-    memset(text, ' ', n);
-    memcpy(text, CHATML, used);
-    text[n - 1] = 'x';
-    chat_template c = {0};
-    assert_int_equal(chat_detect(text, n, &c, &err), ODMOE_OK);
-    free(text);
-}
-
-static void a_template_of_megabytes_is_not_read(void **state)
-{
-    size_t n = (1 << 20) + 1;
-    char *text = malloc(n + 1);
-    assert_non_null(text);
-    memset(text, ' ', n);
-    text[n] = 0;
-    memcpy(text, CHATML, strlen(CHATML));
-    chat_template c = {0};
-    odmoe_status st = chat_detect(text, n, &c, &err);
-    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "1048577 bytes", "`run` without --chat");
-    vocab_spec spec = spec_bpe();
-    spec.chat_template = text;
-    save_vocab(temp_path("vocab.gguf"), &spec);
-    gguf *g;
-    assert_int_equal(gguf_open(temp_path("vocab.gguf"), &g, &err), ODMOE_OK);
-    st = chat_detect_gguf(g, &c, &err);
-    assert_error(&err, st, ODMOE_ERR_UNSUPPORTED, "1048577 bytes", "`run` without --chat");
-    gguf_free(g);
-    free(text);
-}
-
-static void a_message_cannot_hold_the_templates_tokens(void **state)
-{
-    vocab_spec spec = spec_bpe();
-    spec.chat_template = "{{ bos_token }}<|user|>\n<|end|>\n<|assistant|>\n{{ eos_token }}";
-    save_vocab(temp_path("chat.gguf"), &spec);
-    gguf *g;
-    tokenizer *t;
-    chat_template c = {0};
-    assert_int_equal(gguf_open(temp_path("chat.gguf"), &g, &err), ODMOE_OK);
-    assert_int_equal(tokenizer_from_gguf(g, "chat.gguf", &t, &err), ODMOE_OK);
-    assert_int_equal(chat_detect_gguf(g, &c, &err), ODMOE_OK);
-    assert_string_equal(chat_name(&c), "phi3");
-    gguf_free(g);
-    const odmoe_message messages[] = {{"user", "<s><|end|>"}};
-    token_list ids = {0};
-    assert_int_equal(chat_encode(&c, t, messages, 1, true, &ids, &err), ODMOE_OK);
-    static const char before[] = "<|user|>\n<s><|end|>", after[] = "\n<|assistant|>\n";
-    size_t n = 0;
-    assert_int_equal(ids.ids[n++], 262); /* the template's <s> */
-    for (const char *at = before; *at; at++)
-        assert_int_equal(ids.ids[n++], *at);
-    assert_int_equal(ids.ids[n++], 261); /* the template's <|end|> */
-    for (const char *at = after; *at; at++)
-        assert_int_equal(ids.ids[n++], *at);
-    assert_int_equal(ids.count, n);
-    free(ids.ids);
-    chat_template_free(&c);
-    tokenizer_free(t);
-}
-
-static void a_conversation_that_makes_no_sense_is_refused(void **state)
-{
-    chat_template c = {0};
-    chat_rendering r = {0};
-    const odmoe_message odd[] = {{"narrator", "Once"}};
-    assert_int_equal(chat_detect(CHATML, strlen(CHATML), &c, &err), ODMOE_OK);
-    odmoe_status st = chat_render(&c, odd, 1, true, "", "", &r, &err);
-    assert_error(&err, st, ODMOE_ERR_ARG, "message 0", "\"narrator\"");
-    st = chat_render(&c, odd, 0, true, "", "", &r, &err);
-    assert_error(&err, st, ODMOE_ERR_ARG, "without messages", " ");
-    chat_rendering_free(&r);
-    chat_template_free(&c);
-}
-
 int main(void)
 {
 #define IN_FOLDER(f) cmocka_unit_test_teardown(f, clean)
@@ -638,14 +470,6 @@ int main(void)
         IN_FOLDER(kinds_that_are_not_known_are_named),
         IN_FOLDER(too_many_steps_are_refused),
         IN_FOLDER(a_folder_without_a_tokenizer_is_told_so),
-        IN_FOLDER(the_template_is_looked_for_in_all_places),
-        IN_FOLDER(without_a_template_the_hint_is_run_without_chat),
-        cmocka_unit_test(a_template_of_headers_takes_little_time),
-        cmocka_unit_test(the_default_system_text_is_that_of_the_header_before_it),
-        cmocka_unit_test(blanks_in_a_template_take_little_time),
-        cmocka_unit_test(a_template_of_megabytes_is_not_read),
-        cmocka_unit_test(a_message_cannot_hold_the_templates_tokens),
-        cmocka_unit_test(a_conversation_that_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write more.json: further chat templates, as published with models or cut down to what a plain conversation runs through,
+"""Write more.json: older chat templates, as published with models or cut down to what a plain conversation runs through,
 and the texts that they render. usage: make_more.py  (needs jinja2; writes beside itself)
 
-more.json: {name: {"format": what odmoe calls it, "template": text, "rows": [{"messages", "add_generation_prompt", "text"}]}};
+more.json: {name: {"template": text, "rows": [{"messages", "add_generation_prompt", "text"}]}};
 text is null where the template refuses the conversation. bos and eos are the literal texts <BOS> and <EOS>.
 """
 import json
@@ -124,21 +124,19 @@ def refuse(message):
 
 
 out = {}
-for name, (kind, text, more) in TEMPLATES.items():
+for name, (_, text, more) in TEMPLATES.items():
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
     env.globals.update(raise_exception=refuse)
     template, rows = env.from_string(text), []
     for talk in TALKS + more:
         for prompt in (True, False):
-            if name == "qwen1.5" and (not prompt or talk[-1][0] == "assistant"):
-                continue  # it leaves the last turn open, or begins no answer: odmoe always ends with the beginning of one
             messages = [dict(role=r, content=c) for r, c in talk]
             try:
                 rendered = template.render(messages=messages, add_generation_prompt=prompt, bos_token="<BOS>", eos_token="<EOS>")
             except ValueError:
                 rendered = None
             rows.append(dict(messages=messages, add_generation_prompt=prompt, text=rendered))
-    out[name] = dict(format=kind, template=text, rows=rows)
+    out[name] = dict(template=text, rows=rows)
 with open(os.path.dirname(os.path.abspath(__file__)) + "/more.json", "w", encoding="utf8") as f:
     json.dump(out, f, ensure_ascii=False, indent=0)
     f.write("\n")

@@ -1,0 +1,126 @@
+#include "template_options.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "measure.h"
+
+enum { KEY_FILE = KEY_TEMPLATE, KEY_KEYWORDS };
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    template_options *o = state->input;
+    json_error_t fault;
+    json_t *object;
+    switch (key) {
+    case KEY_FILE:
+        o->file = arg;
+        return 0;
+    case KEY_KEYWORDS:
+        object = json_loads(arg, JSON_REJECT_DUPLICATES, &fault);
+        if (!json_is_object(object))
+            usage_error("--template-kwargs %s: must be a JSON object, like {\"enable_thinking\": false}", arg);
+        json_decref(object);
+        o->keywords = arg;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp template_argp = {
+    .options =
+        (const struct argp_option[]){
+            {"template", KEY_FILE, "FILE", 0, "a chat template (Jinja), instead of the model's own", 0},
+            {"template-kwargs", KEY_KEYWORDS, "JSON", 0,
+             "variables for the template: an object, like {\"enable_thinking\": false}", 0},
+            {0}},
+    .parser = parse,
+};
+
+odmoe_template *template_load(const char *file)
+{
+    odmoe_template *t = NULL;
+    odmoe_error err;
+    size_t length;
+    char *source = read_whole(file, &length);
+    if (source && odmoe_template_compile(source, length, &t, NULL, &err)) {
+        complain("%s: %s", file, err.message);
+        t = NULL;
+    }
+    free(source);
+    return t;
+}
+
+enum { MiB = 1 << 20 };
+
+bool chat_template_of(const template_options *o, const odmoe_model *model, chat_template *out)
+{
+    odmoe_plan plan = {.size = sizeof plan};
+    odmoe_error err;
+    *out = (chat_template){.keywords = o->keywords};
+    odmoe_model_plan(model, &plan);
+    out->memory_bytes = plan.ram_bytes / 16; /* a long conversation has its share of the budget, too */
+    out->memory_bytes = out->memory_bytes < 4 * MiB    ? 4 * MiB
+                        : out->memory_bytes > 64 * MiB ? 64 * MiB
+                                                       : out->memory_bytes;
+    if (o->file)
+        out->t = out->own = template_load(o->file);
+    else if (!(out->t = odmoe_model_template(model, &err)))
+        fail(&err);
+    return out->t != NULL;
+}
+
+void chat_template_free(chat_template *c)
+{
+    odmoe_template_close(c->own);
+    *c = (chat_template){0};
+}
+
+int64_t chat_now(void)
+{
+    time_t now = time(NULL);
+    struct tm here;
+    return (int64_t)now + (localtime_r(&now, &here) ? here.tm_gmtoff : 0);
+}
+
+void add_message(json_t *messages, const char *role, const char *content)
+{
+    json_t *message = json_object();
+    json_object_set_new(message, "role", json_string(role));
+    json_object_set_new(message, "content", json_text(content, strlen(content)));
+    json_array_append_new(messages, message);
+}
+
+bool chat_ids(const chat_template *c, const odmoe_tokenizer *tokenizer, const json_t *messages, id_list *ids)
+{
+    odmoe_error err;
+    odmoe_chat chat;
+    odmoe_status status;
+    size_t n = 256;
+    char *text = json_dumps(messages, JSON_COMPACT);
+    if (!text) {
+        complain("no memory for the conversation");
+        return false;
+    }
+    odmoe_chat_init(&chat);
+    chat.messages = text;
+    chat.keywords = c->keywords;
+    chat.now = chat_now();
+    chat.memory_bytes = c->memory_bytes;
+    *ids = (id_list){0};
+    do {
+        ids->capacity = n;
+        ids->ids = must_realloc(ids->ids, n, sizeof *ids->ids);
+        status = odmoe_chat_tokenize(c->t, tokenizer, &chat, ids->ids, ids->capacity, &n, &err);
+    } while (!status && n > ids->capacity);
+    free(text);
+    ids->n = n;
+    if (status) {
+        free(ids->ids);
+        *ids = (id_list){0};
+        fail(&err);
+    }
+    return !status;
+}

@@ -1,0 +1,68 @@
+/* format.h - what a format of output is: one row of a table says how calls and reasoning are written. */
+#ifndef ODMOE_TEXT_OUTPUT_FORMAT_H
+#define ODMOE_TEXT_OUTPUT_FORMAT_H
+
+#include <jansson.h>
+
+#include "text/output/output.h"
+#include "text/output/scan.h"
+
+typedef enum call_style {
+    CALLS_NONE,
+    CALLS_JSON,   /* objects with name and arguments, alone, in a row or in an array */
+    CALLS_HEADER, /* a name in a header, then arguments as JSON */
+    CALLS_TAGS,   /* a tag for the function, tags for each parameter */
+    CALLS_GEMMA,  /* a notation of its own */
+    CALLS_WHOLE,  /* the whole answer is one object */
+    CALLS_HARMONY /* messages with channels: harmony.c */
+} call_style;
+
+struct output_format {
+    const char *name;
+    const char *think[2];  /* tags around the reasoning, or NULL */
+    const char *answer[2]; /* tags that may stand around the answer, and mean nothing */
+    call_style style;
+    const char *open[2]; /* what begins calls (of the second: also without the first); NULL: none */
+    const char *close;   /* what ends them; may be missing */
+    bool open_ends_thinking;
+    /* HEADER: header `separator` arguments `call_close`. TAGS: `call_open` name `name_end` ... `call_close`. */
+    const char *call_open, *call_close, *separator, *id_separator, *fence;
+    bool name_in_id;      /* HEADER: functions.NAME:3 is the id */
+    bool name_after_word; /* HEADER: the header is the word function; the name follows the separator */
+    /* TAGS: `key_open` key `key_end` ... `value_open` value `value_close`. */
+    const char *name_end, *key_open, *key_end, *value_open, *value_close;
+    bool lines;  /* TAGS: a newline after the opening and before the closing tag is none of the value */
+    bool marked; /* TAGS: string="true" or "false" says whether a value is text */
+    /* What a template of this format holds: all of these, and none of `without`. */
+    const char *signs[2], *without;
+};
+
+/* A call that was read. Free name, id and arguments. */
+typedef struct call {
+    char *name, *id;
+    text_out arguments;
+} call;
+void call_free(call *c);
+
+/* How reading went. READ_MORE: it may become a call. READ_NOT: it can't. */
+typedef enum reading { READ_DONE, READ_MORE, READ_NOT, READ_NO_MEMORY } reading;
+
+/* call_read - the call at text[0, n). inside: the opening marker has been read already. *used: its bytes. *array is set
+ * when it begins an array. */
+reading call_read(const output_format *f, const json_t *tools, const char *text, size_t n, bool inside, call *out,
+                  size_t *used, bool *array);
+reading call_read_json(const char *text, size_t n, call *out, size_t *used);
+reading call_read_gemma(const char *text, size_t n, call *out, size_t *used);
+reading call_read_tags(const output_format *f, const json_t *tools, const char *text, size_t n, call *out,
+                       size_t *used);
+reading call_read_header(const output_format *f, const char *text, size_t n, call *out, size_t *used);
+
+/* out_value - a parameter's text as JSON, by the type that the function's schema gives it. */
+bool out_value(text_out *out, const json_t *tools, const char *function, const char *key, const char *text, size_t n);
+/* out_loose - JSON or Python's notation as JSON; false with nothing put when it is neither. */
+bool out_loose(text_out *out, const char *text, size_t n);
+
+extern const output_format output_formats[];
+extern const size_t output_formats_count;
+
+#endif

@@ -1,0 +1,48 @@
+/* output.h - a model's text as it comes, taken apart: reasoning, answer, calls of tools.
+ *
+ * The text may be fed in any pieces; the deltas add up to the same message. Nothing is taken back: text is held while it
+ * may still be part of a marker or of a call. Text is never an error: what no format takes is content. */
+#ifndef ODMOE_TEXT_OUTPUT_OUTPUT_H
+#define ODMOE_TEXT_OUTPUT_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/status.h"
+
+typedef enum delta_kind { DELTA_CONTENT, DELTA_REASONING, DELTA_CALL } delta_kind;
+
+/* A step of the message; texts are valid during the call. */
+typedef struct output_delta {
+    delta_kind kind;
+    const char *text; /* [length]: content, reasoning; of a call its arguments, JSON */
+    size_t length;
+    size_t call;      /* number of the call, from 0 */
+    const char *name; /* of a call, terminated */
+    const char *id;   /* as the model wrote it, or NULL */
+} output_delta;
+typedef void (*output_sink)(void *user, const output_delta *d);
+
+typedef struct output_format output_format; /* static */
+
+/* output_format_find - by name ("hermes", "harmony" ...), or NULL. output_format_at - the name of the i-th, or NULL.
+ * output_format_of - the one that a chat template's source asks for; some format in any case. */
+const output_format *output_format_find(const char *name);
+const char *output_format_at(size_t i);
+const char *output_format_name(const output_format *f);
+const output_format *output_format_of(const char *source, size_t length);
+
+typedef struct output output;
+
+/* output_create - prompt: what the text continues (its end is enough), or NULL. tools: JSON, a list as OpenAI writes it;
+ * NULL or empty: calls are not looked for. Everything is copied. ERR_ARG (tools are no list), ERR_MEMORY. */
+odmoe_status output_create(const output_format *f, const char *prompt, const char *tools, output_sink sink, void *user,
+                           output **out, odmoe_error *err);
+void output_free(output *o);
+
+/* output_feed - the next bytes of the text, cut anywhere. output_end - there is no more: what is held goes out.
+ * ERR_MEMORY; then the message is what has been given so far. */
+odmoe_status output_feed(output *o, const char *text, size_t length, odmoe_error *err);
+odmoe_status output_end(output *o, odmoe_error *err);
+
+#endif

@@ -1,0 +1,38 @@
+/* conversation.h - a conversation in OpenAI's shape, made fit for a template and rendered.
+ *
+ * Requests differ from what templates expect: content in parts or null, arguments as text, system messages in the
+ * middle, roles that a template drops without a word. What a template takes is found out by rendering small
+ * conversations with it once, when it is compiled. */
+#ifndef ODMOE_TEXT_TEMPLATE_CONVERSATION_H
+#define ODMOE_TEXT_TEMPLATE_CONVERSATION_H
+
+#include "text/template/template.h"
+
+/* What a template takes, as far as it had to be tried. */
+typedef struct template_caps {
+    bool system;              /* a system message at the front is shown */
+    bool later_system;        /* so is one in the middle, at its place */
+    bool tools;               /* tools are shown */
+    bool text_arguments;      /* a call's arguments must be text; else an object */
+    bool short_ids;           /* ids of calls must have nine letters or digits (Mistral) */
+    bool thinking_or_content; /* a call's message must not have both (gpt-oss) */
+} template_caps;
+
+template_caps template_probe(const chat_program *t);
+
+typedef struct conversation {
+    const char *messages;  /* JSON, a list; all JSON texts are terminated and borrowed */
+    const char *tools;     /* JSON, a list, or NULL */
+    const char *keywords;  /* JSON, an object of further variables, or NULL */
+    const char *bos, *eos; /* texts of the begin and end tokens; NULL counts as "" */
+    bool prompt;           /* end where the assistant's answer begins */
+    bool go_on;            /* a last assistant message without calls is to be continued: end inside it */
+    int64_t now;
+} conversation;
+
+/* conversation_render - template_render for a conversation. Everything that comes from the JSON texts is foreign. DATA
+ * errors name the place ("messages[2].content[1].type: ..."). */
+template_error conversation_render(const chat_program *t, const template_caps *caps, const conversation *c,
+                                   const template_limits *limits, template_text *out, template_fault *fault);
+
+#endif

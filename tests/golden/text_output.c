@@ -1,0 +1,221 @@
+/* Models' outputs in every format, and the messages that they mean (tests/data/templates/outputs.json), fed whole and in
+ * pieces. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/template_data.h"
+#include "text/output/output.h"
+
+typedef struct message {
+    char *texts[2]; /* by DELTA_CONTENT, DELTA_REASONING */
+    size_t lengths[2];
+    json_t *calls;
+} message;
+
+static void take(void *user, const output_delta *d)
+{
+    message *m = user;
+    if (d->kind == DELTA_CALL) {
+        assert_int_equal(d->call, json_array_size(m->calls)); /* a call comes whole */
+        json_error_t fault;
+        json_t *arguments = json_loadb(d->text, d->length, JSON_DECODE_ANY, &fault);
+        if (!arguments)
+            fail_msg("arguments that are no JSON: %.*s", (int)d->length, d->text);
+        json_array_append_new(m->calls,
+                              json_pack("{s:s, s:s?, s:o}", "name", d->name, "id", d->id, "arguments", arguments));
+        return;
+    }
+    m->texts[d->kind] = realloc(m->texts[d->kind], m->lengths[d->kind] + d->length + 1);
+    memcpy(m->texts[d->kind] + m->lengths[d->kind], d->text, d->length);
+    m->lengths[d->kind] += d->length;
+    m->texts[d->kind][m->lengths[d->kind]] = 0;
+}
+
+static uint64_t seed;
+
+static size_t below(size_t n)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (size_t)((seed >> 16) % n);
+}
+
+/* split 0: the text at once, else pieces of 1 to 7 bytes. */
+static message read_row(const json_t *row, const char *tools, uint64_t split)
+{
+    message m = {.calls = json_array()};
+    output *o;
+    odmoe_error err;
+    const json_t *text = json_object_get(row, "text");
+    const output_format *f = output_format_find(json_string_value(json_object_get(row, "format")));
+    assert_non_null(f);
+    assert_int_equal(output_create(f, json_string_value(json_object_get(row, "prompt")), tools, take, &m, &o, &err),
+                     ODMOE_OK);
+    seed = split * 0x9E3779B97F4A7C15u + 1;
+    for (size_t at = 0, n; at < json_string_length(text); at += n) {
+        n = split ? 1 + below(7) : json_string_length(text);
+        n = n < json_string_length(text) - at ? n : json_string_length(text) - at;
+        char *piece = malloc(n); /* of its own size, so that a sanitizer sees one byte too many */
+        memcpy(piece, json_string_value(text) + at, n);
+        assert_int_equal(output_feed(o, piece, n, &err), ODMOE_OK);
+        free(piece);
+    }
+    assert_int_equal(output_end(o, &err), ODMOE_OK);
+    output_free(o);
+    return m;
+}
+
+static void message_free(message *m)
+{
+    free(m->texts[0]);
+    free(m->texts[1]);
+    json_decref(m->calls);
+}
+
+/* Without the white space around it, or without any. */
+static char *plain(const char *text, bool no_blanks)
+{
+    char *out = strdup(text ? text : "");
+    size_t n = 0, from = strspn(out, " \n\t\r");
+    for (size_t i = from; out[i]; i++)
+        if (!no_blanks || !strchr(" \n\t\r", out[i]))
+            out[n++] = out[i];
+    out[n] = 0;
+    while (n && strchr(" \n\t\r", out[n - 1]))
+        out[--n] = 0;
+    return out;
+}
+
+static bool same_text(const char *got, const json_t *expected, const char *tail, bool no_blanks)
+{
+    char joined[8192];
+    snprintf(joined, sizeof joined, "%s%s%s", json_string_value(expected) ? json_string_value(expected) : "",
+             tail ? "\n" : "", tail ? tail : "");
+    char *a = plain(got, no_blanks || tail), *b = plain(joined, no_blanks || tail);
+    bool same = !strcmp(a, b);
+    free(a);
+    free(b);
+    return same;
+}
+
+static bool same_calls(const json_t *got, const json_t *expected)
+{
+    size_t i;
+    const json_t *call;
+    if (json_array_size(got) != json_array_size(expected))
+        return false;
+    json_array_foreach(expected, i, call)
+    {
+        const json_t *its = json_array_get(got, i), *arguments = json_object_get(call, "arguments"),
+                     *id = json_object_get(call, "id");
+        if (!json_equal(json_object_get(its, "name"), json_object_get(call, "name")) ||
+            (arguments && !json_equal(json_object_get(its, "arguments"), arguments)) ||
+            (json_is_string(id) && !json_equal(json_object_get(its, "id"), id)))
+            return false;
+    }
+    return true;
+}
+
+static bool means(const message *m, const json_t *row, const json_t *expected)
+{
+    bool no_blanks = json_object_get(row, "blanks") != NULL;
+    const json_t *open = json_object_get(row, "open"), *content = json_object_get(expected, "content");
+    bool right = same_text(m->texts[DELTA_CONTENT], content, NULL, no_blanks) ||
+                 (open && same_text(m->texts[DELTA_CONTENT], content, json_string_value(json_object_get(open, "raw")),
+                                    no_blanks));
+    return right && same_text(m->texts[DELTA_REASONING], json_object_get(expected, "reasoning"), NULL, no_blanks) &&
+           same_calls(m->calls, json_object_get(expected, "calls"));
+}
+
+static void check_row(const json_t *row, const char *tools, uint64_t split, int *wrong)
+{
+    message m = read_row(row, json_is_false(json_object_get(row, "tools")) ? NULL : tools, split);
+    const json_t *any_of = json_object_get(row, "any_of"), *one;
+    size_t i;
+    bool right = !any_of && means(&m, row, row);
+    json_array_foreach(any_of, i, one) right |= means(&m, row, one);
+    if (!right) {
+        char *calls = json_dumps(m.calls, 0);
+        print_error("%s, %s, split %d: content \"%s\", reasoning \"%s\", calls %s\n",
+                    json_string_value(json_object_get(row, "format")), json_string_value(json_object_get(row, "name")),
+                    (int)split, m.texts[0] ? m.texts[0] : "", m.texts[1] ? m.texts[1] : "", calls);
+        free(calls);
+        ++*wrong;
+    }
+    message_free(&m);
+}
+
+static void each_output_means_its_message_in_whatever_pieces_it_comes(void **state)
+{
+    json_t *all = templates_json("outputs"), *row;
+    char *tools = json_dumps(json_object_get(all, "tools"), JSON_COMPACT);
+    size_t i;
+    int wrong = 0;
+    assert_int_equal(json_array_size(json_object_get(all, "rows")), 391);
+    json_array_foreach(json_object_get(all, "rows"), i, row) for (uint64_t split = 0; split < 4; split++)
+        check_row(row, tools, split, &wrong);
+    free(tools);
+    json_decref(all);
+    assert_int_equal(wrong, 0);
+}
+
+static void the_format_is_found_from_the_template(void **state)
+{
+    json_t *all = templates_json("outputs"), *about;
+    const char *name;
+    json_object_foreach(json_object_get(all, "formats"), name, about)
+    {
+        const char *template = json_string_value(json_object_get(about, "template"));
+        char *source = template ? templates_source(template) : NULL;
+        if (source)
+            assert_string_equal(output_format_name(output_format_of(source, strlen(source))), name);
+        free(source);
+    }
+    assert_string_equal(output_format_name(output_format_of("no template", 11)), "hermes");
+    json_decref(all);
+}
+
+/* ---- what may be held back ---- */
+
+static void text_is_given_as_soon_as_it_can_be_no_marker(void **state)
+{
+    message m = {.calls = json_array()};
+    output *o;
+    odmoe_error err;
+    assert_int_equal(output_create(output_format_find("hermes"), NULL,
+                                   "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]", take, &m, &o, &err),
+                     ODMOE_OK);
+    /* what has been given after each piece: what may be the beginning of <tool_call> is held, and blanks before it */
+    static const struct {
+        const char *piece, *given;
+    } steps[] = {{"One", "One"},
+                 {" <to", "One"},
+                 {"ol ", "One <tool"},
+                 {"<tool_call>", "One <tool"},
+                 {"no", "One <tool <tool_call>no"},
+                 {" \xC3", "One <tool <tool_call>no"},
+                 {"\xA9", "One <tool <tool_call>no \xC3\xA9"}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        assert_int_equal(output_feed(o, steps[i].piece, strlen(steps[i].piece), &err), ODMOE_OK);
+        assert_string_equal(m.texts[DELTA_CONTENT], steps[i].given);
+    }
+    output_end(o, &err);
+    output_free(o);
+    message_free(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_output_means_its_message_in_whatever_pieces_it_comes),
+        cmocka_unit_test(the_format_is_found_from_the_template),
+        cmocka_unit_test(text_is_given_as_soon_as_it_can_be_no_marker),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
