@@ -3,13 +3,20 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const arch arch_gpt_oss, arch_granitemoe, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
+extern const arch arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
 
-static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe, &arch_gpt_oss};
+static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe, &arch_gpt_oss,
+                                       &arch_glm4_moe};
 
 const arch *arch_at(int i)
 {
     return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
+}
+
+void arch_dense_first(model_config *c)
+{
+    for (int l = 0; l < c->layers; l++)
+        c->layer[l].ffn = l < c->dense_layers ? FFN_DENSE : FFN_EXPERTS;
 }
 
 static void list_families(char *out, size_t room, bool for_gguf)
@@ -25,7 +32,7 @@ static void list_families(char *out, size_t room, bool for_gguf)
 
 static odmoe_status unknown(const model_files *f, const char *name, int length, odmoe_error *err)
 {
-    char list[256];
+    char list[400];
     list_families(list, sizeof list, f->gguf != NULL);
     return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: model family '%.*s' is not known; known are: %s", f->path,
                    length > 64 ? 64 : length, name, list);

@@ -1,15 +1,45 @@
 /* tables.c - tables of tensors that families share. */
 #include "model/arch/arch.h"
 
+/* All of a frame but the norm before the FFN. */
+#define FRAME                                                                                                          \
+    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight|model.word_embeddings.weight", DIM_VOCAB,      \
+     DIM_HIDDEN, false},                                                                                               \
+        {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},           \
+        {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},                          \
+        {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},                        \
+        {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR, \
+         DIM_HIDDEN, false}
+
 const weight_rule arch_weights_frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
-    {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
-    {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
-     DIM_HIDDEN, false},
+    FRAME,
     {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight", DIM_VECTOR,
      DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_frame_post[] = {
+    FRAME,
+    {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
+     DIM_VECTOR, DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_selection_bias[] = {
+    {W_SELECTION_BIAS, IN_MOE_LAYERS, "blk.%d.exp_probs_b.bias|blk.%d.exp_probs_b",
+     "model.layers.%d.mlp.gate.e_score_correction_bias", DIM_VECTOR, DIM_EXPERTS, false},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_shared[] = {
+    {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight",
+     "model.layers.%d.mlp.shared_experts.gate_proj.weight", DIM_SHARED_FFN, DIM_HIDDEN, false,
+     .only_if = FIELD_shared_ffn},
+    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", "model.layers.%d.mlp.shared_experts.up_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false, .only_if = FIELD_shared_ffn},
+    {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight",
+     "model.layers.%d.mlp.shared_experts.down_proj.weight", DIM_HIDDEN, DIM_SHARED_FFN, false,
+     .only_if = FIELD_shared_ffn},
     WEIGHTS_END,
 };
 
