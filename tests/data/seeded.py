@@ -103,7 +103,8 @@ class Maker:
 
 def compress(file, path):
     """Write `path`, the seed of `file`, compressed as a whole."""
-    raw = open(file, "rb").read()
+    with open(file, "rb") as f:
+        raw = f.read()
     packed = lzma.compress(raw, preset=9)
     head = {"crc32": zlib.crc32(raw), "tables": [], "parts": [["xz", len(packed)]]}
     with open(path, "wb") as f:

@@ -39,6 +39,9 @@ extern const weight_rule arch_weights_mlp[];
 /* Experts under `mlp.experts.`; GGUF's merged and older one-by-one names. */
 extern const expert_rule arch_experts_mlp[];
 
+/* Router and experts under `block_sparse_moe.`, as Mixtral names them. */
+extern const weight_rule arch_weights_block_sparse[];
+extern const expert_rule arch_experts_block_sparse[];
 /* The frame where GGUF's `post_attention_norm` is the norm before the FFN. */
 extern const weight_rule arch_weights_frame_post[];
 /* The bias of the choice of experts. */
@@ -69,10 +72,14 @@ odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config 
  * n-th layer sees all positions); missing: `period` as n. The window itself has been read into all layers. */
 odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c,
                                odmoe_error *err);
-/* arch_gguf_router - score (expert_gating_func; missing: `score`), and what missing or 0 means for expert_weights_norm
- * and expert_weights_scale in families that read them. ERR_UNSUPPORTED: a score that is not known. */
+/* arch_gguf_router - score (expert_gating_func; missing: `score`), and an expert_weights_scale of 0, which means none.
+ * ERR_UNSUPPORTED: a score that is not known. */
 odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
                               odmoe_error *err);
+/* arch_gguf_deepseek - what files of families after DeepSeek-V3 have in common: arch_gguf_router, the first layers dense,
+ * shared experts, weights that are renormalised where expert_weights_norm says so. */
+odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
+                                odmoe_error *err);
 /* arch_gguf_has - is there a tensor `pattern` (%d: the layer) in any layer? Its info, or NULL. */
 const tensor_info *arch_gguf_has(const model_files *f, const model_config *c, const char *pattern);
 /* arch_gguf_shared - the FFN size of shared experts: what the tensors say; keys are missing or wrong in some files. */

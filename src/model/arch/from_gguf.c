@@ -106,7 +106,6 @@ odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_sc
                                          ODMOE_SCORE_SQRT_SOFTPLUS};
     const int known = (int)(sizeof scores / sizeof *scores);
     int gating;
-    char key[128];
     odmoe_status status = arch_gguf_int(f, prefix, "expert_gating_func", 1 << 20, 0, &gating, err);
     if (status)
         return status;
@@ -114,8 +113,6 @@ odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_sc
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s.expert_gating_func %d is not known; 1 to %d are", f->path,
                        prefix, gating, known - 1);
     c->router.score = gating ? scores[gating] : score;
-    key_of(key, prefix, "expert_weights_norm");
-    c->router.renormalise = c->router.renormalise && gguf_has(f->gguf, key);
     c->router.scale = c->router.scale == 0 ? 1 : c->router.scale; /* 0: not scaled */
     return ODMOE_OK;
 }
@@ -139,6 +136,18 @@ void arch_gguf_shared(const model_files *f, model_config *c)
     const tensor_info *t = arch_gguf_has(f, c, "blk.%d.ffn_up_shexp.weight");
     if (t && t->dims == 2 && t->shape[0] <= MODEL_DIM_MAX)
         c->shared_ffn = (int)t->shape[0];
+}
+
+odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
+                                odmoe_error *err)
+{
+    char key[128];
+    key_of(key, prefix, "expert_weights_norm");
+    c->router.renormalise = c->router.renormalise && gguf_has(f->gguf, key);
+    c->router.sum_add = 1e-20f;
+    arch_dense_first(c);
+    arch_gguf_shared(f, c);
+    return arch_gguf_router(f, prefix, score, c, err);
 }
 
 /* Does a block exist that is no prediction layer? */

@@ -6,9 +6,7 @@
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     c->qk_norm = arch_gguf_has(f, c, "blk.%d.attn_q_norm.weight") != NULL;
-    arch_dense_first(c);
-    arch_gguf_shared(f, c);
-    return arch_gguf_router(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
+    return arch_gguf_deepseek(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
 }
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
