@@ -3,13 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const arch arch_dots1, arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_minimax_m2, arch_mixtral, arch_olmoe,
-    arch_qwen2_moe, arch_qwen3_moe;
+extern const arch arch_bailing_moe, arch_dots1, arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_minimax_m2,
+    arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
 
 static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe, &arch_gpt_oss,
                                        &arch_glm4_moe,
                                        &arch_minimax_m2,
-                                       &arch_dots1};
+                                       &arch_dots1,
+                                       &arch_bailing_moe};
 
 const arch *arch_at(int i)
 {
