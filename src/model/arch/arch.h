@@ -63,6 +63,8 @@ extern const weight_rule arch_weights_shared[];
 
 /* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
 void arch_dense_first(model_config *c);
+/* arch_shared_ffn - the size of all shared experts as one FFN, where no key has said it. ERR_FORMAT: too large. */
+odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err);
 
 /* ---- shared by families: from_gguf.c ---- */
 

@@ -143,11 +143,10 @@ odmoe_status arch_hf_deepseek(config_object json, model_config *c, odmoe_error *
         status = arch_hf_only(json, "moe_layer_freq", 1, err);
     if (status)
         return status;
-    if (!c->shared_ffn) /* 0 where the product is beyond the limit: the tensors are unknown then */
-        c->shared_ffn = (int64_t)c->shared_experts * c->expert_ffn <= MODEL_DIM_MAX ? c->shared_experts * c->expert_ffn : 0;
     c->router.sum_add = 1e-20f;
     arch_dense_first(c);
-    return read_ffn_types(json, c, err);
+    status = arch_shared_ffn(c, json.file, err);
+    return status ? status : read_ffn_types(json, c, err);
 }
 
 odmoe_status arch_hf_dense_layers(config_object json, model_config *c, odmoe_error *err)
