@@ -136,8 +136,8 @@ static odmoe_status denied(binder *b, const weight_rule *rule, const tensor_info
 {
     const char *key = fields_hf_key(b->names->fields, rule->only_if);
     return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: there is a tensor %s, but %s in config.json is false: set it to true if the model was trained "
-                   "with biases, or remove them",
+                   "%s: there is a tensor %s, but %s in config.json says no: set it if the model was trained with such "
+                   "tensors, or remove them",
                    b->files->path, t->name, key ? key : fields_what(rule->only_if));
 }
 
@@ -209,8 +209,11 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
                        "%s: tensor %s is missing, and the configuration says that it is not the embedding "
                        "(tie_word_embeddings)",
                        b->files->path, names);
-    if (!t)
-        return rule->optional ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
+    if (!t) {
+        bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if);
+        names = names ? names : fused_name(b, rule);
+        return may_lack ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
+    }
     int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
     int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
     if (!has_shape(t, rows, cols))
@@ -322,10 +325,23 @@ static int by_address(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Is the tensor of a prediction layer (multi-token prediction)? They lie behind the layers of the language model, which
+ * runs without them. */
+static bool of_prediction(const binder *b, const char *name)
+{
+    const char *number = strncmp(name, "blk.", 4) ? strstr(name, ".layers.") : name;
+    if (!number || !b->config->nextn)
+        return false;
+    long layer = strtol(number + (number == name ? 4 : 8), NULL, 10);
+    return layer >= b->config->layers && layer < (long)b->config->layers + b->config->nextn;
+}
+
 /* Tensors that are no part of the computation: position tables that some exporters store although they follow from the
- * configuration, and what the family says. */
+ * configuration, prediction layers, and what the family says. */
 static bool ignored(const binder *b, const char *name)
 {
+    if (of_prediction(b, name))
+        return true;
     if (!fnmatch("*rotary_emb.inv_freq", name, FNM_NOESCAPE))
         return true;
     for (const char *const *p = b->names->ignored; p && *p; p++)

@@ -36,12 +36,16 @@
 
 #define MODEL_FIELDS(X)                                                                                                \
     X(int, layers, "number of layers", "block_count", "num_hidden_layers", 1, MODEL_LAYERS_MAX, FIELD_REQUIRED)        \
+    X(int, dense_layers, "leading layers with a dense FFN", NULL, NULL, 0, MODEL_LAYERS_MAX, 0)                        \
+    X(int, nextn, "number of prediction layers", "nextn_predict_layers", "num_nextn_predict_layers", 0,                \
+      MODEL_LAYERS_MAX, 0)                                                                                             \
     X(int, vocab, "vocabulary size", NULL, "vocab_size", 1, MODEL_VOCAB_MAX, FIELD_REQUIRED)                           \
     X(int, context, "context length", "context_length", "max_position_embeddings", 1, MODEL_CONTEXT_MAX,               \
       FIELD_REQUIRED)                                                                                                  \
     X(int, hidden, "hidden size", "embedding_length", "hidden_size", 1, MODEL_DIM_MAX, FIELD_REQUIRED)                 \
     X(bool, tied, "tied embeddings", NULL, "tie_word_embeddings", 0, 1, 0)                                             \
     X(float, rms_eps, "RMS norm epsilon", "attention.layer_norm_rms_epsilon", "rms_norm_eps", FIELD_ABOVE_0, 1, 1e-5)  \
+    X(bool, qk_norm, "q/k norm", NULL, NULL, 0, 1, 1)                                                                  \
     X(bool, norm_heads, "q/k norm per head", NULL, NULL, 0, 1, 0)                                                      \
     X(bool, attention_bias, "biases of attention", NULL, NULL, 0, 1, 1)                                                \
     X(float, clip_qkv, "clip of q, k and v", "attention.clamp_kqv", NULL, 0, 3e38, 0)                                  \
@@ -51,6 +55,7 @@
     X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                            \
     X(int, dense_ffn, "dense FFN size", "feed_forward_length", NULL, 0, MODEL_DIM_MAX, 0)                              \
     X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                     \
+    X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                           \
     X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)
 
 /* Numbers of the activation (compute/compute.h), with their place in model_config. */
@@ -112,7 +117,7 @@ odmoe_status fields_read_gguf(const struct model_files *files, const char *prefi
 odmoe_status fields_read_hf(const struct config_object *json, const field_rule *rules, struct model_config *c,
                             odmoe_error *err);
 
-/* fields_flag - a bool of the model's own, as declared above; the number of layers counts as true. fields_what - the
+/* fields_flag - is a number of the model's own other than 0 (a bool: true)? fields_what - the
  * words for a field. fields_hf_key - its key in config.json, the family's own first; NULL: none. */
 bool fields_flag(const struct model_config *c, config_field field);
 const char *fields_what(config_field field);

@@ -61,7 +61,8 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* a bool of the configuration that says whether the tensor may be there; 0: it may */
+    /* a number of the configuration: where it is 0 (false) the tensor must not be there, and is not missed; FIELD_layers:
+     * no such condition */
     config_field only_if;
 } weight_rule;
 

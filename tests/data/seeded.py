@@ -3,15 +3,17 @@
 
 usage: seeded.py assemble SOURCE TARGET [STAMP DEPFILE]   SOURCE's tree in TARGET: FILE.seed as the FILE that it stands for, the others as links
        seeded.py expand FILE.seed FILE
+       seeded.py compress FILE FILE.seed      a file that other programs made: compressed, as there is no seed
 
 A seed file is one line of JSON, then bytes:  {"crc32": of the file, "tables": [...], "parts": [...]}  with the file's parts in order:
   ["literal", N]                      the next N bytes after the line, as they are
+  ["xz", N]                           what the next N bytes after the line are when decompressed
   ["values", SEED, N, WIDTH, TABLE]   N numbers of WIDTH bytes: number i is entry r[i] of tables[TABLE] (256 numbers, in hexadecimal)
   ["blocks", SEED, N, BYTES, FIELDS]  N blocks of BYTES bytes r[block * (BYTES + 1) ...], in which each of FIELDS is overwritten:
                                       [OFFSET, WIDTH, TABLE]: entry b % 16 of tables[TABLE], b being the byte after the block's
 r is SHAKE-128 (FIPS 202) of the text SEED. Nothing but Python's own library is needed, so that every build can make the files.
 """
-import hashlib, json, os, sys, zlib
+import hashlib, json, lzma, os, sys, zlib
 
 
 def stream(seed, n):
@@ -40,6 +42,8 @@ def part_bytes(part, tables, literals=None):
     kind = part[0]
     if kind == "literal":
         return literals(part[1])
+    if kind == "xz":
+        return lzma.decompress(literals(part[1]))
     if kind == "values":
         return values(part[1], part[2], part[3], tables[part[4]])
     if kind == "blocks":
@@ -97,6 +101,17 @@ class Maker:
         assert expand(path) == raw
 
 
+def compress(file, path):
+    """Write `path`, the seed of `file`, compressed as a whole."""
+    with open(file, "rb") as f:
+        raw = f.read()
+    packed = lzma.compress(raw, preset=9)
+    head = {"crc32": zlib.crc32(raw), "tables": [], "parts": [["xz", len(packed)]]}
+    with open(path, "wb") as f:
+        f.write(json.dumps(head, separators=(",", ":")).encode() + b"\n" + packed)
+    assert expand(path) == raw
+
+
 def place(source, target):
     """One file of the tree; what is there is replaced."""
     seeded = source.endswith(".seed")
@@ -133,6 +148,8 @@ def main():
     if len(sys.argv) == 4 and sys.argv[1] == "expand":
         with open(sys.argv[3], "wb") as f:
             f.write(expand(sys.argv[2]))
+    elif len(sys.argv) == 4 and sys.argv[1] == "compress":
+        compress(sys.argv[2], sys.argv[3])
     elif len(sys.argv) in (4, 6) and sys.argv[1] == "assemble":
         read = assemble(os.path.abspath(sys.argv[2]), os.path.abspath(sys.argv[3]))
         if len(sys.argv) == 6:

@@ -32,6 +32,12 @@ class Seeds(unittest.TestCase):
     def test_a_seed_gives_the_file_back(self):
         self.assertEqual(self.pack(), seeded.expand(self.seed))
 
+    def test_a_compressed_file_comes_back(self):
+        (self.folder / "file").write_bytes(b"made elsewhere" * 100)
+        seeded.compress(self.folder / "file", self.seed)
+        self.assertEqual(b"made elsewhere" * 100, seeded.expand(self.seed))
+        self.assertLess(self.seed.stat().st_size, 400)
+
     def test_numbers_are_those_that_the_standard_gives(self):
         r = hashlib.shake_128(b"a").digest(3)
         self.assertEqual(r.hex(), "85c8de")  # written out: no other function may take the place of this one

@@ -3,13 +3,35 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const arch arch_gpt_oss, arch_granitemoe, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
+extern const arch arch_bailing_moe, arch_dots1, arch_ernie4_5_moe, arch_glm4_moe, arch_gpt_oss, arch_granitemoe,
+    arch_minimax_m2, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
 
-static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe, &arch_gpt_oss};
+static const arch *const families[] = {&arch_mixtral, &arch_olmoe, &arch_qwen2_moe, &arch_qwen3_moe, &arch_granitemoe, &arch_gpt_oss,
+                                       &arch_glm4_moe,
+                                       &arch_minimax_m2,
+                                       &arch_dots1,
+                                       &arch_bailing_moe,
+                                       &arch_ernie4_5_moe};
 
 const arch *arch_at(int i)
 {
     return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
+}
+
+void arch_dense_first(model_config *c)
+{
+    for (int l = 0; l < c->layers; l++)
+        c->layer[l].ffn = l < c->dense_layers ? FFN_DENSE : FFN_EXPERTS;
+}
+
+odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err)
+{
+    int64_t size = (int64_t)c->shared_experts * c->expert_ffn;
+    if (!c->shared_ffn && size > MODEL_DIM_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %d shared experts of size %d: at most %d in all are possible", file,
+                       c->shared_experts, c->expert_ffn, MODEL_DIM_MAX);
+    c->shared_ffn = c->shared_ffn ? c->shared_ffn : (int)size;
+    return ODMOE_OK;
 }
 
 static void list_families(char *out, size_t room, bool for_gguf)
@@ -25,7 +47,7 @@ static void list_families(char *out, size_t room, bool for_gguf)
 
 static odmoe_status unknown(const model_files *f, const char *name, int length, odmoe_error *err)
 {
-    char list[256];
+    char list[400];
     list_families(list, sizeof list, f->gguf != NULL);
     return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: model family '%.*s' is not known; known are: %s", f->path,
                    length > 64 ? 64 : length, name, list);

@@ -12,7 +12,8 @@ typedef struct arch {
     const char *gguf;         /* general.architecture of a GGUF file, or NULL */
     const field_rule *fields; /* keys and defaults that differ from config_fields.h; NULL: none */
     double rope_theta;        /* rope base where config.json has none, as the family's configuration in transformers */
-    rope_pairing gguf_pairing;
+    rope_pairing gguf_pairing, hf_pairing;
+    double rotary_part; /* 0: whole heads turn; else the family may turn the leading part, this one where no key says */
     const weight_table *weights; /* ends with rules NULL */
     const expert_rule *experts;  /* ends with EXPERT_MATRIX_COUNT */
     const char *const *ignored;  /* as in weight_names; NULL: none */
@@ -38,6 +39,33 @@ extern const weight_rule arch_weights_mlp[];
 /* Experts under `mlp.experts.`; GGUF's merged and older one-by-one names. */
 extern const expert_rule arch_experts_mlp[];
 
+/* Router and experts under `block_sparse_moe.`, as Mixtral names them. */
+extern const weight_rule arch_weights_block_sparse[];
+extern const expert_rule arch_experts_block_sparse[];
+/* The frame where GGUF's `post_attention_norm` is the norm before the FFN. */
+extern const weight_rule arch_weights_frame_post[];
+/* The bias of the choice of experts. */
+extern const weight_rule arch_weights_selection_bias[];
+/* Shared experts, as one FFN that every token uses, under `mlp.shared_experts.`; where the model has them. */
+extern const weight_rule arch_weights_shared[];
+
+/* Rows of a field_rule table: layers, router and shared experts as DeepSeek-V3 and the families after it say them. */
+#define ARCH_FIELDS_DEEPSEEK                                                                                           \
+    {FIELD_dense_ffn, "feed_forward_length", "intermediate_size", 0},                                                  \
+        {FIELD_expert_ffn, "expert_feed_forward_length", "moe_intermediate_size", 0, .hf_required = true},             \
+        {FIELD_dense_layers, "leading_dense_block_count", "first_k_dense_replace", 0},                                 \
+        {FIELD_experts, "expert_count", "n_routed_experts|num_experts|num_local_experts", FIELD_REQUIRED},             \
+        {FIELD_shared_experts, "expert_shared_count", "n_shared_experts|num_shared_experts", 0},                       \
+        {FIELD_renormalise, "expert_weights_norm", "norm_topk_prob", 1},                                               \
+        {FIELD_scale, "expert_weights_scale", "routed_scaling_factor", 1},                                             \
+        {FIELD_groups, "expert_group_count", "n_group", 0},                                                            \
+        {FIELD_groups_used, "expert_group_used_count", "topk_group", 0}
+
+/* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
+void arch_dense_first(model_config *c);
+/* arch_shared_ffn - the size of all shared experts as one FFN, where no key has said it. ERR_FORMAT: too large. */
+odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err);
+
 /* ---- shared by families: from_gguf.c ---- */
 
 /* arch_gguf_common - all numbers that the field lists know, positions, and what follows from tensors. */
@@ -46,6 +74,18 @@ odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config 
  * n-th layer sees all positions); missing: `period` as n. The window itself has been read into all layers. */
 odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c,
                                odmoe_error *err);
+/* arch_gguf_router - score (expert_gating_func; missing: `score`), and an expert_weights_scale of 0, which means none.
+ * ERR_UNSUPPORTED: a score that is not known. */
+odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
+                              odmoe_error *err);
+/* arch_gguf_deepseek - what files of families after DeepSeek-V3 have in common: arch_gguf_router, the first layers dense,
+ * shared experts, weights that are renormalised where expert_weights_norm says so. */
+odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
+                                odmoe_error *err);
+/* arch_gguf_has - is there a tensor `pattern` (%d: the layer) in any layer? Its info, or NULL. */
+const tensor_info *arch_gguf_has(const model_files *f, const model_config *c, const char *pattern);
+/* arch_gguf_shared - the FFN size of shared experts: what the tensors say; keys are missing or wrong in some files. */
+void arch_gguf_shared(const model_files *f, model_config *c);
 /* arch_gguf_int, arch_gguf_float - an optional number PREFIX.key; missing gives fallback. */
 odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char *key, int64_t max, int fallback,
                            int *out, odmoe_error *err);
@@ -56,6 +96,14 @@ odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const cha
 
 /* arch_hf_common - the same from config.json, or from the part of it that describes the language model. */
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err);
+/* arch_hf_router - score, by the word of scoring_func, score_function or score_func; missing: `score`. ERR_UNSUPPORTED: a
+ * word that is not known, or a topk_method other than noaux_tc. */
+odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err);
+/* arch_hf_deepseek - what configurations after DeepSeek-V3 have in common: arch_hf_router, the first layers dense
+ * (mlp_layer_types wins where it is given), the size of the shared experts. ERR_UNSUPPORTED: moe_layer_freq above 1. */
+odmoe_status arch_hf_deepseek(config_object json, model_config *c, odmoe_error *err);
+/* arch_hf_only - ERR_UNSUPPORTED when a number or bool is there and not what the program can do. */
+odmoe_status arch_hf_only(config_object json, const char *key, double value, odmoe_error *err);
 /* arch_hf_dense_layers - which layers are dense, as the Qwen families say it (decoder_sparse_step, mlp_only_layers). */
 odmoe_status arch_hf_dense_layers(config_object json, model_config *c, odmoe_error *err);
 /* arch_hf_window - how many positions a sliding layer sees (use_sliding_window, sliding_window); 0: nothing slides. */

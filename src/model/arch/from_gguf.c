@@ -99,16 +99,81 @@ static odmoe_status gguf_rope(const model_files *f, const arch *a, model_config 
     return gguf_rope_scaling(f, prefix, r, err);
 }
 
+odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
+                              odmoe_error *err)
+{
+    static const odmoe_score scores[] = {[1] = ODMOE_SCORE_SOFTMAX, ODMOE_SCORE_SIGMOID, ODMOE_SCORE_SOFTMAX_CHOSEN,
+                                         ODMOE_SCORE_SQRT_SOFTPLUS};
+    const int known = (int)(sizeof scores / sizeof *scores);
+    int gating;
+    odmoe_status status = arch_gguf_int(f, prefix, "expert_gating_func", 1 << 20, 0, &gating, err);
+    if (status)
+        return status;
+    if (gating >= known)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s.expert_gating_func %d is not known; 1 to %d are", f->path,
+                       prefix, gating, known - 1);
+    c->router.score = gating ? scores[gating] : score;
+    c->router.scale = c->router.scale == 0 ? 1 : c->router.scale; /* 0: not scaled */
+    return ODMOE_OK;
+}
+
+const tensor_info *arch_gguf_has(const model_files *f, const model_config *c, const char *pattern)
+{
+    const tensor_info *t = NULL;
+    for (int l = 0; l < c->layers && !t; l++) {
+        char name[96];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(name, sizeof name, pattern, l);
+#pragma GCC diagnostic pop
+        t = tensor_index_find(f->tensors, name);
+    }
+    return t;
+}
+
+void arch_gguf_shared(const model_files *f, model_config *c)
+{
+    const tensor_info *t = arch_gguf_has(f, c, "blk.%d.ffn_up_shexp.weight");
+    if (t && t->dims == 2 && t->shape[0] <= MODEL_DIM_MAX)
+        c->shared_ffn = (int)t->shape[0];
+}
+
+odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
+                                odmoe_error *err)
+{
+    char key[128];
+    key_of(key, prefix, "expert_weights_norm");
+    c->router.renormalise = c->router.renormalise && gguf_has(f->gguf, key);
+    c->router.sum_add = 1e-20f;
+    arch_dense_first(c);
+    arch_gguf_shared(f, c);
+    return arch_gguf_router(f, prefix, score, c, err);
+}
+
+/* Does a block exist that is no prediction layer? */
+static bool block_of_model(const model_files *f, int block)
+{
+    char name[64];
+    snprintf(name, sizeof name, "blk.%d.nextn.eh_proj.weight", block);
+    if (tensor_index_find(f->tensors, name))
+        return false;
+    snprintf(name, sizeof name, "blk.%d.attn_norm.weight", block);
+    return tensor_index_find(f->tensors, name) != NULL;
+}
+
+/* block_count includes the prediction layers in most files; their tensors may have been left out. */
+static void drop_predictions(const model_files *f, model_config *c)
+{
+    for (int i = 0; i < c->nextn && c->layers > 1 && !block_of_model(f, c->layers - 1); i++)
+        c->layers--;
+}
+
 /* The FFN size of experts in files made before its key existed: what the tensors say. */
 static void gguf_expert_ffn(const model_files *f, model_config *c)
 {
-    for (int l = 0; l < c->layers && !c->expert_ffn; l++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%d.ffn_up_exps.weight", l);
-        const tensor_info *t = tensor_index_find(f->tensors, name);
-        if (t && t->dims == 3 && t->shape[1] <= MODEL_DIM_MAX)
-            c->expert_ffn = (int)t->shape[1];
-    }
+    const tensor_info *t = c->expert_ffn ? NULL : arch_gguf_has(f, c, "blk.%d.ffn_up_exps.weight");
+    if (t && t->dims == 3 && t->shape[1] <= MODEL_DIM_MAX)
+        c->expert_ffn = (int)t->shape[1];
     if (!c->expert_ffn)
         c->expert_ffn = c->dense_ffn;
 }
@@ -135,7 +200,7 @@ odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int per
     bool list = gguf_has(f->gguf, key) && !gguf_get_array(f->gguf, key, &type, &n, NULL);
     odmoe_status status = list ? ODMOE_OK : arch_gguf_int(f, prefix, "attention.sliding_window_pattern",
                                                           MODEL_LAYERS_MAX, period, &period, err);
-    if (!status && list && n != (uint64_t)c->layers)
+    if (!status && list && n != (uint64_t)c->layers && n != (uint64_t)c->layers + (uint64_t)c->nextn)
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
                          (unsigned long long)n, c->layers);
     for (int l = 0; l < c->layers && !status; l++) {
@@ -194,6 +259,7 @@ odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config 
         status = gguf_vocab(f, c, err);
     if (status)
         return status;
+    drop_predictions(f, c);
     for (int l = 0; l < c->layers; l++) {
         derive_heads(c, &c->layer[l]);
         c->layer[l].mixer = &mixer_attention;

@@ -4,25 +4,47 @@
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 
-/* None of the families turns a part of a head only. transformers ignores the number, or fails, depending on the scaling
- * and on where it stands; a file with it was made for something else. */
-static odmoe_status whole_heads_turn(config_object json, odmoe_error *err)
+/* A family that turns whole heads. transformers ignores the number, or fails, depending on the scaling and on where it
+ * stands; a file with it was made for something else. */
+static odmoe_status refuse_part(config_object json, double part, odmoe_error *err)
+{
+    if (part == 1)
+        return ODMOE_OK;
+    return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: partial_rotary_factor %g: this family turns whole heads (1, or leave it out)", json.file, part);
+}
+
+/* How much of a head turns: partial_rotary_factor, wherever it stands, or rotary_dim. */
+static odmoe_status read_rotary(config_object json, const arch *a, int head, int *dim, odmoe_error *err)
 {
     static const char *const parts[] = {NULL, "rope_scaling", "rope_parameters"};
+    double part = a->rotary_part > 0 ? a->rotary_part : 1;
+    int64_t turning;
+    bool given = false;
+    *dim = head;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        config_object part = json;
-        double rotary;
-        odmoe_status status = parts[i] ? config_part(json, parts[i], &part, err) : ODMOE_OK;
+        config_object object = json;
+        double read;
+        odmoe_status status = parts[i] ? config_part(json, parts[i], &object, err) : ODMOE_OK;
         if (!status)
-            status = config_float(part, "partial_rotary_factor", false, 0, 1, 1, &rotary, err);
+            status = config_float(object, "partial_rotary_factor", false, 0, 1, -1, &read, err);
+        if (!status && read >= 0 && a->rotary_part <= 0)
+            status = refuse_part(json, read, err);
         if (status)
             return status;
-        if (rotary != 1)
-            return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                           "%s: partial_rotary_factor %g: this family turns whole heads (1, or leave it out)",
-                           json.file, rotary);
+        given = given || read >= 0;
+        part = read >= 0 ? read : part;
     }
-    return ODMOE_OK;
+    if (a->rotary_part <= 0)
+        return ODMOE_OK;
+    *dim = (int)(head * part);
+    odmoe_status status = config_int(json, "rotary_dim", false, 0, 4096, *dim, &turning, err);
+    if (!status && given && turning != *dim)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: rotary_dim %d and partial_rotary_factor %g of heads of %d disagree", json.file,
+                       (int)turning, part, head);
+    *dim = (int)turning;
+    return status;
 }
 
 static void derive_heads(model_config *c, layer_config *l)
@@ -38,8 +60,6 @@ odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, 
     const char *act;
     odmoe_status status = fields_read_hf(&json, a->fields, c, err);
     if (!status)
-        status = whole_heads_turn(json, err);
-    if (!status)
         status = config_text(json, "hidden_act", false, "silu", &act, err);
     if (!status)
         status = config_rope(json, a->rope_theta, c->context, &c->ropes[0].positions, err);
@@ -52,8 +72,81 @@ odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, 
         c->layer[l].mixer = &mixer_attention;
     }
     c->rope_sets = 1;
-    c->ropes[0].dim = c->layer[0].key_dim;
+    c->ropes[0].pairing = a->hf_pairing;
+    if (c->router.groups <= 1)
+        c->router.groups = c->router.groups_used = 0;
+    return read_rotary(json, a, c->layer[0].key_dim, &c->ropes[0].dim, err);
+}
+
+odmoe_status arch_hf_only(config_object json, const char *key, double value, odmoe_error *err)
+{
+    const json_t *v = json_object_get(json.object, key);
+    if (!v || json_is_null(v))
+        return ODMOE_OK;
+    double is = json_is_boolean(v) ? json_is_true(v) : json_number_value(v);
+    if ((json_is_boolean(v) || json_is_number(v)) && is == value)
+        return ODMOE_OK;
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s is not %g: the model needs something that is not supported",
+                   json.file, key, value);
+}
+
+odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
+{
+    static const char *const keys[] = {"scoring_func", "score_function", "score_func"};
+    const char *word = NULL, *method;
+    odmoe_status status = ODMOE_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !status && !word; i++)
+        status = config_text(json, keys[i], false, NULL, &word, err);
+    if (!status)
+        status = config_text(json, "topk_method", false, "noaux_tc", &method, err);
+    if (status)
+        return status;
+    c->router.score = score;
+    if (word && !strcmp(word, "sigmoid"))
+        c->router.score = ODMOE_SCORE_SIGMOID;
+    else if (word && !strcmp(word, "softmax"))
+        c->router.score = ODMOE_SCORE_SOFTMAX;
+    else if (word)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: router score '%.32s' is not supported (sigmoid, softmax are)",
+                       json.file, word);
+    if (strcmp(method, "noaux_tc"))
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: topk_method '%.32s' is not supported (noaux_tc is)", json.file,
+                       method);
     return ODMOE_OK;
+}
+
+/* mlp_layer_types, a word for each layer; missing: the layers stay as they are. */
+static odmoe_status read_ffn_types(config_object json, model_config *c, odmoe_error *err)
+{
+    const json_t *types = json_object_get(json.object, "mlp_layer_types");
+    if (!types || json_is_null(types))
+        return ODMOE_OK;
+    if (!json_is_array(types) || json_array_size(types) != (size_t)c->layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: mlp_layer_types must be a list with one word for each of %d layers",
+                       json.file, c->layers);
+    for (int l = 0; l < c->layers; l++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)l));
+        bool dense = type && !strcmp(type, "dense");
+        if (!type || (!dense && strcmp(type, "sparse")))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: mlp_layer_types: '%.32s' of layer %d is not known; known are dense, sparse", json.file,
+                           type ? type : "(no text)", l);
+        c->layer[l].ffn = dense ? FFN_DENSE : FFN_EXPERTS;
+    }
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_deepseek(config_object json, model_config *c, odmoe_error *err)
+{
+    odmoe_status status = arch_hf_router(json, ODMOE_SCORE_SIGMOID, c, err);
+    if (!status)
+        status = arch_hf_only(json, "moe_layer_freq", 1, err);
+    if (status)
+        return status;
+    c->router.sum_add = 1e-20f;
+    arch_dense_first(c);
+    status = arch_shared_ffn(c, json.file, err);
+    return status ? status : read_ffn_types(json, c, err);
 }
 
 odmoe_status arch_hf_dense_layers(config_object json, model_config *c, odmoe_error *err)

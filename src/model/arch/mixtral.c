@@ -27,27 +27,8 @@ static const weight_rule biases[] = {
     WEIGHTS_END,
 };
 
-static const weight_rule router[] = {
-    {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight",
-     "model.layers.%d.block_sparse_moe.gate.weight|model.layers.%d.mlp.gate.weight", DIM_EXPERTS, DIM_HIDDEN, false},
-    WEIGHTS_END,
-};
-
-/* transformers 5 saves the experts of a layer merged, under `mlp.experts.`. */
-static const expert_rule experts[] = {
-    {ODMOE_GATE, "blk.%d.ffn_gate_exps.weight", "blk.%d.ffn_gate.%d.weight", NULL,
-     "model.layers.%d.block_sparse_moe.experts.%d.w1.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
-    {ODMOE_UP, "blk.%d.ffn_up_exps.weight", "blk.%d.ffn_up.%d.weight", NULL,
-     "model.layers.%d.block_sparse_moe.experts.%d.w3.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
-    {ODMOE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL,
-     DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
-    {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
-     "model.layers.%d.block_sparse_moe.experts.%d.w2.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
-    {.role = EXPERT_MATRIX_COUNT},
-};
-
 static const weight_table weights[] = {
-    {NULL, arch_weights_frame}, {&mixer_attention, attention_weights}, {&mixer_attention, biases}, {NULL, router}, {0}};
+    {NULL, arch_weights_frame}, {&mixer_attention, attention_weights}, {&mixer_attention, biases}, {NULL, arch_weights_block_sparse}, {0}};
 
 const arch arch_mixtral = {
     .family = "mixtral",
@@ -56,6 +37,6 @@ const arch arch_mixtral = {
     .rope_theta = 1e6,
     .gguf_pairing = ROPE_NEIGHBOURS,
     .weights = weights,
-    .experts = experts,
+    .experts = arch_experts_block_sparse,
     .from_hf = from_hf,
 };

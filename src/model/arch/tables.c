@@ -1,15 +1,48 @@
 /* tables.c - tables of tensors that families share. */
 #include "model/arch/arch.h"
 
+/* All of a frame but the norm before the FFN. */
+#define FRAME                                                                                                          \
+    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight|model.word_embeddings.weight", DIM_VOCAB,      \
+     DIM_HIDDEN, false},                                                                                               \
+        {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},           \
+        {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},                          \
+        {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},                        \
+        {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR, \
+         DIM_HIDDEN, false}
+
 const weight_rule arch_weights_frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
-    {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
-    {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
-     DIM_HIDDEN, false},
+    FRAME,
     {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight", DIM_VECTOR,
      DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_frame_post[] = {
+    FRAME,
+    {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
+     DIM_VECTOR, DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_selection_bias[] = {
+    {W_SELECTION_BIAS, IN_MOE_LAYERS, "blk.%d.exp_probs_b.bias|blk.%d.exp_probs_b",
+     "model.layers.%d.mlp.gate.e_score_correction_bias|model.layers.%d.mlp.e_score_correction_bias|"
+     "model.layers.%d.block_sparse_moe.e_score_correction_bias|model.layers.%d.mlp.gate.expert_bias|"
+     "model.layers.%d.mlp.moe_statics.e_score_correction_bias",
+     DIM_VECTOR, DIM_EXPERTS, false},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_shared[] = {
+    {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight",
+     "model.layers.%d.mlp.shared_experts.gate_proj.weight", DIM_SHARED_FFN, DIM_HIDDEN, false,
+     .only_if = FIELD_shared_ffn},
+    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", "model.layers.%d.mlp.shared_experts.up_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false, .only_if = FIELD_shared_ffn},
+    {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight",
+     "model.layers.%d.mlp.shared_experts.down_proj.weight", DIM_HIDDEN, DIM_SHARED_FFN, false,
+     .only_if = FIELD_shared_ffn},
     WEIGHTS_END,
 };
 
@@ -34,5 +67,24 @@ const expert_rule arch_experts_mlp[] = {
      DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
      "model.layers.%d.mlp.experts.%d.down_proj.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
+    {.role = EXPERT_MATRIX_COUNT},
+};
+
+const weight_rule arch_weights_block_sparse[] = {
+    {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight",
+     "model.layers.%d.block_sparse_moe.gate.weight|model.layers.%d.mlp.gate.weight", DIM_EXPERTS, DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+/* transformers 5 saves the experts of a layer merged, under `mlp.experts.`. */
+const expert_rule arch_experts_block_sparse[] = {
+    {ODMOE_GATE, "blk.%d.ffn_gate_exps.weight", "blk.%d.ffn_gate.%d.weight", NULL,
+     "model.layers.%d.block_sparse_moe.experts.%d.w1.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {ODMOE_UP, "blk.%d.ffn_up_exps.weight", "blk.%d.ffn_up.%d.weight", NULL,
+     "model.layers.%d.block_sparse_moe.experts.%d.w3.weight", DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {ODMOE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL,
+     DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
+    {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
+     "model.layers.%d.block_sparse_moe.experts.%d.w2.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
     {.role = EXPERT_MATRIX_COUNT},
 };

@@ -42,9 +42,9 @@ const weight_rule attention_out_bias[] = {
 
 const weight_rule attention_qk_norm[] = {
     {ATTENTION_Q_NORM, IN_ALL_LAYERS, "blk.%d.attn_q_norm.weight", "model.layers.%d.self_attn.q_norm.weight",
-     DIM_VECTOR, DIM_Q_NORM, false},
+     DIM_VECTOR, DIM_Q_NORM, false, .only_if = FIELD_qk_norm},
     {ATTENTION_K_NORM, IN_ALL_LAYERS, "blk.%d.attn_k_norm.weight", "model.layers.%d.self_attn.k_norm.weight",
-     DIM_VECTOR, DIM_K_NORM, false},
+     DIM_VECTOR, DIM_K_NORM, false, .only_if = FIELD_qk_norm},
     WEIGHTS_END,
 };
 
