@@ -21,10 +21,11 @@
  *      number of loop   | open | workers inside
  *
  * Workers join with a compare-and-swap while the gate is open, take tasks from `next` until none is left, and leave.
- * The caller takes tasks too, closes the gate, and waits for those inside only: a worker that sleeps through a short
- * loop delays nobody. A loop's fields are written while nobody is inside and the gate is closed; opening it (release)
- * and joining it (acquire) hand them over, leaving (release) and seeing zero inside (acquire) hand the results back.
- * Everybody who sleeps sleeps on the gate's value, so a change between the look and the sleep wakes at once. */
+ * The caller takes tasks too, closes the gate, and waits for the workers inside only: a worker that sleeps through a
+ * short loop delays no other thread. A loop's fields are written while no worker is inside and the gate is closed;
+ * opening the gate (release) and joining (acquire) hand them over, leaving (release) and seeing zero inside (acquire)
+ * hand the results back. All sleepers wait on the gate word itself (futex), so that a change between checking and
+ * sleeping returns at once. */
 #define GATE_INSIDE 0x3ffu
 #define GATE_OPEN 0x400u
 #define GATE_LOOP 0x800u /* one, in units of the loop's number */
@@ -41,7 +42,7 @@ struct pool {
     atomic_int sleepers; /* workers that sleep, or are about to */
     atomic_bool caller_sleeps;
     atomic_bool stop;
-    _Alignas(64) _Atomic int64_t next; /* first task that nobody has taken */
+    _Alignas(64) _Atomic int64_t next; /* the first task that is not taken yet */
     _Alignas(64) int64_t tasks;
     void (*fn)(void *ctx, int64_t task, int worker);
     void *ctx;
@@ -152,7 +153,7 @@ static void wake_workers(pool *p, int64_t wanted)
         futex_wake(&p->gate, wanted < sleepers ? (int)wanted : INT_MAX, WAKE_WORKERS);
 }
 
-/* Wait until nobody is inside the loop that was just closed. */
+/* Wait until no worker is inside the loop that was just closed. */
 static void wait_inside(pool *p)
 {
     uint32_t gate = atomic_load_explicit(&p->gate, memory_order_acquire);
@@ -181,7 +182,7 @@ void pool_run(pool *p, int64_t tasks, void (*fn)(void *ctx, int64_t task, int wo
     p->fn = fn;
     p->ctx = ctx;
     atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    /* Nobody is inside and the gate is closed: adding both gives the next loop's number, open. */
+    /* No worker is inside and the gate is closed: adding both gives the next loop's number, open. */
     atomic_fetch_add(&p->gate, GATE_LOOP + GATE_OPEN);
     wake_workers(p, tasks - 1);
     run_tasks(p, 0);
@@ -220,7 +221,7 @@ void pool_free(pool *p)
     if (!p)
         return;
     atomic_store(&p->stop, true);
-    atomic_fetch_add(&p->gate, GATE_LOOP); /* a change, so that nobody goes to sleep on the old value */
+    atomic_fetch_add(&p->gate, GATE_LOOP); /* a change, so that no worker goes to sleep on the old value */
     futex_wake(&p->gate, INT_MAX, WAKE_WORKERS);
     for (int i = 1; i < p->threads; i++)
         pthread_join(p->workers[i].thread, NULL);

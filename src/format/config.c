@@ -1,7 +1,7 @@
 /* Parsing is jansson's, but what would hurt is taken out before: files too large, values nested too deep (its parser
  * recurses), more values than its tree of them may take memory for, and what Python writes and jansson doesn't take:
  * the words NaN and Infinity, and integers beyond 64 bits (transformers writes int(1e30) for "no limit"). They become
- * empty texts, so that a field which nobody reads may hold them and one that is read is refused as no number. */
+ * empty texts, so that a field that is not read may hold them, and one that is read is refused as no number. */
 #include "format/config.h"
 
 #include <math.h>

@@ -11,7 +11,7 @@
 /* config_read - parse folder/name into *out (json_decref when done). max_bytes bounds the file. A file that is not
  * there gives ODMOE_OK and *out = NULL when `optional`, else ERR_IO. ERR_FORMAT names file and line: for text that is
  * not JSON, a key twice in one object, nesting deeper than 64, some 4.6 million values, a root that is no object. NaN,
- * Infinity and integers beyond 64 bits are read as empty texts: a field that nobody reads may hold them. */
+ * Infinity and integers beyond 64 bits are read as empty texts: a field that is not read may hold them. */
 odmoe_status config_read(const char *folder, const char *name, size_t max_bytes, bool optional, json_t **out,
                          odmoe_error *err);
 

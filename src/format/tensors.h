@@ -37,8 +37,8 @@ uint64_t tensor_index_file_size(const tensor_index *index, int file);
 odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmoe_error *err);
 
 /* tensor_index_add_unread - note a tensor that the file has but that cannot be read: `type` is the file's word for its
- * type ("F64", "F8_E5M2"), or why else (both copied). It is not found by tensor_index_find; whoever looks for a tensor in
- * vain, or refuses unknown ones, asks for these too. tensor_index_unread - the i-th, false at the end.
+ * type ("F64", "F8_E5M2"), or why else (both copied). It is not found by tensor_index_find; code that looks for a tensor in vain, or refuses
+ * unknown ones, asks for these too. tensor_index_unread - the i-th, false at the end.
  * tensor_index_why_unread - the type of the one with this name; NULL: there is none. */
 odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, odmoe_error *err);
 bool tensor_index_unread(const tensor_index *index, size_t i, const char **name, const char **type);

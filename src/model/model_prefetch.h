@@ -27,7 +27,7 @@ typedef struct model_prefetch {
     void *route_ctx;
     prefetch_engine engine;
     lookahead_work look;
-    int64_t max_tokens; /* decoding: at most so many tokens together */
+    int64_t max_tokens; /* decoding: the most tokens together */
     buffer norm;        /* [max_tokens, hidden] what a later router would see */
     routing_work routing;
     int32_t *topk; /* [max_tokens, top_k] */
@@ -51,7 +51,8 @@ void model_prefetch_next(struct model *m, int moe_layer, const buffer *x, int64_
  * and cancel what has not been read of the wrong ones. */
 void model_prefetch_begins(struct model *m, int moe_layer, const int32_t *topk, int64_t n);
 
-/* model_prefetch_settle - a chunk of n tokens, a failed one too, has taken so many seconds: shall the next one prefetch?
+/* model_prefetch_settle - a chunk of n tokens, a failed one too, has taken `seconds`: decide whether the next one
+ * prefetches.
  */
 void model_prefetch_settle(struct model *m, int64_t n, double seconds);
 

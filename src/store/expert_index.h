@@ -1,5 +1,5 @@
 /* expert_index.h - where each expert lies on disk: (layer, expert) -> extents of files. What an extent's bytes mean is
- * not the store's business; whoever fills the index gives each extent a tag and gets the tag back with the bytes. */
+ * not the store's business; the code that fills the index gives each extent a tag and gets the tag back with the bytes. */
 #ifndef ODMOE_STORE_EXPERT_INDEX_H
 #define ODMOE_STORE_EXPERT_INDEX_H
 
