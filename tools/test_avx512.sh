@@ -13,7 +13,7 @@ fi
 [ -f "$out/build.ninja" ] || make BUILD="$out" "$out/build.ninja"
 ok=0
 failed=0
-for test in test_tables test_attend test_scaled; do
+for test in test_tables test_attend test_scaled test_recurrent; do
     ninja -C "$out" "tests/kernels/${test}_emulated" # the first takes a minute to compile
     if "$out/tests/kernels/${test}_emulated"; then
         ok=$((ok + 1))

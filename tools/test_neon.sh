@@ -28,7 +28,8 @@ for source in src/base/*.c src/kernels/*.c src/kernels/ref/*.c; do
     $cc $flags -c "$source" -o "$out/rest/$(echo "$source" | tr / -).o"
 done
 wait $tables
-for program in tests/kernels/test_tables.c tests/kernels/test_attend.c tests/kernels/test_scaled.c tests/kernels/arm/list_tables.c; do
+tests="test_tables test_attend test_scaled test_recurrent"
+for program in $(printf "tests/kernels/%s.c " $tests) tests/kernels/arm/list_tables.c; do
     $cc $flags -Itests/kernels/arm $program "$out"/rest/*.o "$out/neon.o" "$out/neon_dot.o" -static -lm \
         -o "$out/$(basename $program .c)"
 done
@@ -40,8 +41,9 @@ run() { # CPU TABLES: whether these tables, no others, are there on this process
         echo "tables are $tables, not $2"
         return 1
     }
-    qemu-aarch64 -cpu "$1" "$out/test_tables" && qemu-aarch64 -cpu "$1" "$out/test_attend" &&
-        qemu-aarch64 -cpu "$1" "$out/test_scaled"
+    for test in $tests; do
+        qemu-aarch64 -cpu "$1" "$out/$test" || return 1
+    done
 }
 
 run max "neon-dot neon ref" >"$out/max.log" 2>&1 &

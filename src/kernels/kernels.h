@@ -95,6 +95,46 @@ typedef struct attend_args {
     void *scratch; /* ATTEND_SCRATCH bytes at a multiple of 64, used during the call only */
 } attend_args;
 
+/* One call of `recurrent`: n tokens of one head of linear attention, in order. For each token, with the state S
+ * [key_dim, value_dim]:
+ *
+ *   S = decay * S             each row by its own decay, or all by one
+ *   u = beta * (v - S^T k)    delta rule (Yang et al. 2024); without it u = beta * v (Mamba-2: v = x, beta = dt, k = B)
+ *   S = S + k u^T
+ *   out = S^T q
+ *
+ * Strides are numbers from one token to the next. Columns are independent: value_dim may be a part of a head's, with
+ * state_stride the whole. */
+typedef struct recurrent_args {
+    int64_t key_dim, value_dim, n;
+    float *state; /* [key_dim, state_stride], value_dim used and written */
+    int64_t state_stride;
+    const float *q, *k; /* [n, key_dim] */
+    const float *v;     /* [n, value_dim] */
+    const float *decay; /* [n] or, if decay_rows, [n, key_dim] */
+    const float *beta;  /* [n] */
+    float *out;         /* [n, value_dim] */
+    int64_t q_stride, k_stride, v_stride, decay_stride, beta_stride, out_stride;
+    bool decay_rows, delta;
+} recurrent_args;
+
+/* One call of `conv`: a causal convolution of each channel over the tokens:
+ *   y[t][c] = sum over j < width of weight[j][c] * x[t - width + 1 + j][c], j ascending, from bias[c] on; then silu.
+ * What lies before x[0] is in the state; it holds the last width - 1 inputs afterwards. */
+typedef struct conv_args {
+    int64_t channels, n;
+    int width; /* 2 to 8 */
+    bool silu;
+    const float *weight; /* [width, weight_stride] */
+    const float *bias;   /* [channels] or NULL */
+    const float *x;      /* [n, x_stride]; not y */
+    float *state;        /* [width - 1, state_stride], the oldest input first */
+    float *y;            /* [n, y_stride] */
+    int64_t weight_stride, x_stride, state_stride, y_stride;
+} conv_args;
+
+#define CONV_WIDTH_MOST 8
+
 typedef struct kernel_table {
     const char *name; /* "ref", "avx2", "avx512", "neon", "neon-dot" */
     kernel_ops ops[DTYPE_COUNT];
@@ -102,8 +142,13 @@ typedef struct kernel_table {
     /* quantise - x[cols] into one row of the format; act_bytes(format, cols) bytes. ACT_F32 copies. */
     void (*quantise[ACT_COUNT])(const float *x, void *out, int64_t cols);
 
-    /* y = x / sqrt(mean(x^2) + eps) * weight; the sum of squares in a fixed order. y may be x. */
+    /* Norms; sums in a fixed order. y may be x. weight (and bias) NULL: 1 (and 0).
+     *   rms_norm    y = x / sqrt(mean(x^2) + eps) * weight
+     *   layer_norm  y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias
+     *   l2_norm     y = x / sqrt(sum(x^2) + eps) * factor */
     void (*rms_norm)(const float *x, const float *weight, float eps, float *y, int64_t n);
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, float eps, float *y, int64_t n);
+    void (*l2_norm)(const float *x, float factor, float eps, float *y, int64_t n);
     /* x -> softmax(x) in place; subtracts the maximum; the sum in a fixed order. */
     void (*softmax)(float *x, int64_t n);
     /* Activations of feed-forward networks, stable for any finite input; NaN stays NaN. out may be gate or up.
@@ -116,6 +161,9 @@ typedef struct kernel_table {
                              float offset);
     void (*gelu_mul)(const float *gate, const float *up, float *out, int64_t n);
     void (*relu_squared)(const float *x, float *out, int64_t n);
+    /* sigmoid_mul  sigmoid(gate) * x; soft_cap  cap * tanh(x / cap). out may be an input. */
+    void (*sigmoid_mul)(const float *gate, const float *x, float *out, int64_t n);
+    void (*soft_cap)(const float *x, float cap, float *out, int64_t n);
     /* y += a * x */
     void (*add_scaled)(float *y, const float *x, float a, int64_t n);
 
@@ -130,6 +178,10 @@ typedef struct kernel_table {
     /* attend - attention of each query over its range, accumulated over pages with an online softmax; results are
      * normalised. A result depends on its query, its range, the keys and values in it, and its sink alone. */
     void (*attend)(const attend_args *args);
+
+    /* recurrent, conv - results and state do not depend on how the tokens are cut into calls. */
+    void (*recurrent)(const recurrent_args *args);
+    void (*conv)(const conv_args *args);
 } kernel_table;
 
 /* kernel_table_find - by name; "auto" is the best that this processor runs. NULL when unknown or when this machine

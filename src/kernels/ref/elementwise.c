@@ -10,7 +10,30 @@ void ref_rms_norm(const float *x, const float *weight, float eps, float *y, int6
         sum += x[i] * x[i];
     float scale = 1.0f / sqrtf(sum / (float)n + eps);
     for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] * scale * weight[i];
+        y[i] = x[i] * scale * (weight ? weight[i] : 1);
+}
+
+void ref_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, int64_t n)
+{
+    float sum = 0, squares = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    float mean = sum / (float)n;
+    for (int64_t i = 0; i < n; i++)
+        squares += (x[i] - mean) * (x[i] - mean);
+    float scale = 1.0f / sqrtf(squares / (float)n + eps);
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (x[i] - mean) * scale * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
+}
+
+void ref_l2_norm(const float *x, float factor, float eps, float *y, int64_t n)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] * x[i];
+    float scale = 1.0f / sqrtf(sum + eps) * factor;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * scale;
 }
 
 void ref_softmax(float *x, int64_t n)
@@ -55,6 +78,18 @@ void ref_relu_squared(const float *x, float *out, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         out[i] = x[i] < 0 ? 0 : x[i] * x[i];
+}
+
+void ref_sigmoid_mul(const float *gate, const float *x, float *out, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = 1.0f / (1.0f + expf(-gate[i])) * x[i];
+}
+
+void ref_soft_cap(const float *x, float cap, float *out, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = cap * tanhf(x[i] / cap);
 }
 
 void ref_add_scaled(float *y, const float *x, float a, int64_t n)

@@ -20,12 +20,16 @@ void ref_dequantise_nvfp4(const void *weights, float *out, int64_t n);
 
 /* elementwise.c */
 void ref_rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n);
+void ref_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, int64_t n);
+void ref_l2_norm(const float *x, float factor, float eps, float *y, int64_t n);
 void ref_softmax(float *x, int64_t n);
 void ref_silu_mul(const float *gate, const float *up, float *out, int64_t n);
 void ref_silu_mul_clamped(const float *gate, const float *up, float *out, int64_t n, float alpha, float limit,
                           float offset);
 void ref_gelu_mul(const float *gate, const float *up, float *out, int64_t n);
 void ref_relu_squared(const float *x, float *out, int64_t n);
+void ref_sigmoid_mul(const float *gate, const float *x, float *out, int64_t n);
+void ref_soft_cap(const float *x, float cap, float *out, int64_t n);
 void ref_add_scaled(float *y, const float *x, float a, int64_t n);
 
 /* quantise.c */
@@ -41,5 +45,16 @@ void ref_key_store(kv_type type, const float *x, void *page, int64_t place, int6
 void ref_key_place(kv_type type, const void *stored, void *page, int64_t place, int64_t start, int64_t n,
                    int64_t head_dim);
 void ref_attend(const attend_args *args);
+
+/* recurrent.c */
+void ref_recurrent(const recurrent_args *args);
+void ref_conv(const conv_args *args);
+/* conv_input - the input of a convolution at token t, which is in the state where t is negative; from channel 0 on.
+ * conv_keep - the state after n tokens. */
+static inline const float *conv_input(const conv_args *a, int64_t t)
+{
+    return t < 0 ? a->state + (a->width - 1 + t) * a->state_stride : a->x + t * a->x_stride;
+}
+void conv_keep(const conv_args *a);
 
 #endif

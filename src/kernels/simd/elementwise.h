@@ -8,25 +8,6 @@
 #include "kernels/act.h"
 #include "kernels/simd/f32x16.h"
 
-static void rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n)
-{
-    f32x16 squares = f32x16_zero();
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        squares = f32x16_fma(f32x16_load(x + i), f32x16_load(x + i), squares);
-    if (i < n) {
-        f32x16 v = f32x16_load_part(x + i, n - i);
-        squares = f32x16_fma(v, v, squares);
-    }
-    f32x16 scale = f32x16_set1(1.0f / sqrtf(f32x16_sum(squares) / (float)n + eps));
-    for (i = 0; i + 16 <= n; i += 16)
-        f32x16_store(y + i, f32x16_mul(f32x16_mul(f32x16_load(x + i), scale), f32x16_load(weight + i)));
-    if (i < n) {
-        f32x16 v = f32x16_mul(f32x16_load_part(x + i, n - i), scale);
-        f32x16_store_part(y + i, f32x16_mul(v, f32x16_load_part(weight + i, n - i)), n - i);
-    }
-}
-
 /* Sixteen or fewer elements from x + i, the missing ones `pad`. */
 ALWAYS_INLINE f32x16 load_padded(const float *x, int64_t n, float pad)
 {
@@ -36,6 +17,75 @@ ALWAYS_INLINE f32x16 load_padded(const float *x, int64_t n, float pad)
     f32x16_store(lane, f32x16_set1(pad));
     memcpy(lane, x, (size_t)n * sizeof *lane);
     return f32x16_load(lane);
+}
+
+/* Sixteen or fewer elements of weights from w + i; 1 (or 0) where there are none. */
+ALWAYS_INLINE f32x16 load_optional(const float *w, int64_t i, int64_t width, float otherwise)
+{
+    return w ? f32x16_load_part(w + i, width) : f32x16_set1(otherwise);
+}
+
+static float sum_of_squares(const float *x, int64_t n)
+{
+    f32x16 squares = f32x16_zero();
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        squares = f32x16_fma(f32x16_load(x + i), f32x16_load(x + i), squares);
+    if (i < n) {
+        f32x16 v = f32x16_load_part(x + i, n - i);
+        squares = f32x16_fma(v, v, squares);
+    }
+    return f32x16_sum(squares);
+}
+
+/* y = x * scale */
+static void scale_into(const float *x, f32x16 scale, float *y, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        f32x16_store(y + i, f32x16_mul(f32x16_load(x + i), scale));
+    if (i < n)
+        f32x16_store_part(y + i, f32x16_mul(f32x16_load_part(x + i, n - i), scale), n - i);
+}
+
+static void rms_norm(const float *x, const float *weight, float eps, float *y, int64_t n)
+{
+    f32x16 scale = f32x16_set1(1.0f / sqrtf(sum_of_squares(x, n) / (float)n + eps));
+    int64_t i = 0;
+    if (!weight) {
+        scale_into(x, scale, y, n);
+        return;
+    }
+    for (; i + 16 <= n; i += 16)
+        f32x16_store(y + i, f32x16_mul(f32x16_mul(f32x16_load(x + i), scale), f32x16_load(weight + i)));
+    if (i < n) {
+        f32x16 v = f32x16_mul(f32x16_load_part(x + i, n - i), scale);
+        f32x16_store_part(y + i, f32x16_mul(v, f32x16_load_part(weight + i, n - i)), n - i);
+    }
+}
+
+static void l2_norm(const float *x, float factor, float eps, float *y, int64_t n)
+{
+    scale_into(x, f32x16_set1(1.0f / sqrtf(sum_of_squares(x, n) + eps) * factor), y, n);
+}
+
+static void layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y, int64_t n)
+{
+    f32x16 sum = f32x16_zero(), squares = f32x16_zero();
+    for (int64_t i = 0; i < n; i += 16)
+        sum = f32x16_add(sum, f32x16_load_part(x + i, n - i < 16 ? n - i : 16));
+    float mean = f32x16_sum(sum) / (float)n;
+    for (int64_t i = 0; i < n; i += 16) { /* missing elements count as the mean */
+        f32x16 v = f32x16_sub(load_padded(x + i, n - i, mean), f32x16_set1(mean));
+        squares = f32x16_fma(v, v, squares);
+    }
+    f32x16 scale = f32x16_set1(1.0f / sqrtf(f32x16_sum(squares) / (float)n + eps));
+    for (int64_t i = 0; i < n; i += 16) {
+        int64_t width = n - i < 16 ? n - i : 16;
+        f32x16 v = f32x16_mul(f32x16_sub(f32x16_load_part(x + i, width), f32x16_set1(mean)), scale);
+        v = f32x16_mul(v, load_optional(weight, i, width, 1));
+        f32x16_store_part(y + i, f32x16_add(v, load_optional(bias, i, width, 0)), width);
+    }
 }
 
 static void softmax(float *x, int64_t n)
@@ -56,9 +106,9 @@ static void softmax(float *x, int64_t n)
     }
 }
 
-/* Gated activations: out = g / (1 + e^x) * u, where g, x and u are functions of gate and up. e^x overflows to infinity
+/* Gated activations: out = g / (1 + e^x) * u, where g, x and u are functions of gate and up (g is 1 for GLU_SIGMOID). e^x overflows to infinity
  * for a very negative gate; the quotient is then 0, as it should be. */
-typedef enum glu { GLU_SILU, GLU_SILU_CLAMPED, GLU_GELU } glu;
+typedef enum glu { GLU_SILU, GLU_SILU_CLAMPED, GLU_GELU, GLU_SIGMOID } glu;
 
 typedef struct clamp {
     float alpha, limit, offset; /* of GLU_SILU_CLAMPED */
@@ -71,7 +121,7 @@ ALWAYS_INLINE f32x16 glu_gate(glu kind, const clamp *c, f32x16 gate)
 
 ALWAYS_INLINE f32x16 glu_exponent(glu kind, const clamp *c, f32x16 g)
 {
-    if (kind == GLU_SILU)
+    if (kind == GLU_SILU || kind == GLU_SIGMOID)
         return f32x16_sub(f32x16_zero(), g);
     if (kind == GLU_SILU_CLAMPED)
         return f32x16_mul(f32x16_set1(-c->alpha), g);
@@ -98,7 +148,7 @@ ALWAYS_INLINE void glu_vectors(glu kind, const clamp *c, int n, const float *gat
     f32x16_exp_of(n, e);
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++) {
-        f32x16 g = glu_gate(kind, c, f32x16_load(gate + 16 * i));
+        f32x16 g = kind == GLU_SIGMOID ? f32x16_set1(1.0f) : glu_gate(kind, c, f32x16_load(gate + 16 * i));
         f32x16 activated = f32x16_div(g, f32x16_add(f32x16_set1(1.0f), e[i]));
         f32x16_store(out + 16 * i, f32x16_mul(activated, glu_up(kind, c, f32x16_load(up + 16 * i))));
     }
@@ -143,6 +193,21 @@ static void relu_squared(const float *x, float *out, int64_t n)
         int64_t width = n - i < 16 ? n - i : 16;
         f32x16 v = f32x16_max(f32x16_zero(), f32x16_load_part(x + i, width));
         f32x16_store_part(out + i, f32x16_mul(v, v), width);
+    }
+}
+
+static void sigmoid_mul(const float *gate, const float *x, float *out, int64_t n)
+{
+    glu_any(GLU_SIGMOID, NULL, gate, x, out, n);
+}
+
+static void soft_cap(const float *x, float cap, float *out, int64_t n)
+{
+    f32x16 scale = f32x16_set1(cap), inverse = f32x16_set1(1.0f / cap);
+    for (int64_t i = 0; i < n; i += 16) {
+        int64_t width = n - i < 16 ? n - i : 16;
+        f32x16 v = f32x16_tanh(f32x16_mul(f32x16_load_part(x + i, width), inverse));
+        f32x16_store_part(out + i, f32x16_mul(v, scale), width);
     }
 }
 

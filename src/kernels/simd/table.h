@@ -7,6 +7,7 @@
 #include "kernels/simd/attend.h"
 #include "kernels/simd/gemm_float.h"
 #include "kernels/simd/gemm_scaled.h"
+#include "kernels/simd/recurrent.h"
 #include "kernels/simd/elementwise.h"
 #include "kernels/tables.h"
 
@@ -53,15 +54,16 @@ DTYPE_SCALED_LIST(SCALED_FUNCTIONS)
 #define SCALED_OPS(NAME, name, number, block, bytes) \
     [DTYPE_##NAME] = {ACT_F32, DTYPE_##NAME == DTYPE_NVFP4 ? ref_dequantise_nvfp4 : NULL, NULL, NULL, matmul_##NAME},
 
-#define VECTOR_TABLE(table_name)                                                                              \
-    {                                                                                                         \
-        .name = table_name,                                                                                   \
-        .ops = {FLOAT_OPS(F32), FLOAT_OPS(F16), FLOAT_OPS(BF16),                                              \
-                QUANTISED_TYPES(QUANT_OPS) DTYPE_SCALED_LIST(SCALED_OPS)},                                    \
-        .quantise = {[ACT_F32] = quantise_f32, [ACT_Q8] = quantise_q8, [ACT_Q8K] = quantise_q8k},             \
-        .rms_norm = rms_norm, .softmax = softmax, .silu_mul = silu_mul, .silu_mul_clamped = silu_mul_clamped, \
-        .gelu_mul = gelu_mul, .relu_squared = relu_squared, .add_scaled = add_scaled, .kv_store = kv_store,   \
-        .key_store = key_store, .attend = attend                                                              \
+#define VECTOR_TABLE(table_name)                                                                                      \
+    {                                                                                                                 \
+        .name = table_name,                                                                                           \
+        .ops = {FLOAT_OPS(F32), FLOAT_OPS(F16), FLOAT_OPS(BF16),                                                      \
+                QUANTISED_TYPES(QUANT_OPS) DTYPE_SCALED_LIST(SCALED_OPS)},                                            \
+        .quantise = {[ACT_F32] = quantise_f32, [ACT_Q8] = quantise_q8, [ACT_Q8K] = quantise_q8k},                     \
+        .rms_norm = rms_norm, .layer_norm = layer_norm, .l2_norm = l2_norm, .softmax = softmax, .silu_mul = silu_mul, \
+        .silu_mul_clamped = silu_mul_clamped, .gelu_mul = gelu_mul, .relu_squared = relu_squared,                     \
+        .sigmoid_mul = sigmoid_mul, .soft_cap = soft_cap, .add_scaled = add_scaled, .kv_store = kv_store,             \
+        .key_store = key_store, .attend = attend, .recurrent = recurrent, .conv = conv                                \
     }
 
 #endif
