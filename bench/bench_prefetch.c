@@ -1,7 +1,7 @@
 /* bench_prefetch.c - what prefetching is worth in a model's decoding, and what perfect prediction would give.
  *
- * usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [--ram BYTES] [--io MODE] [--modes off,auto,oracle,liar] [--text FILE]
- *                       [--accuracy] MODEL
+ * usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [-t THREADS] [--ram BYTES] [--io MODE] [--modes off,auto,oracle,liar]
+ *                       [--text FILE] [--accuracy] [--trace FILE] MODEL
  *
  * A first run, not timed, records what each layer's router chooses for each token. Then each round decodes the same
  * tokens in each mode in turn, each time with a model opened anew, from an empty cache:
@@ -13,14 +13,14 @@
  *   liar    the candidates are experts that are not chosen; the trial decides
  *
  * Prints a JSON object a line: the mode, tok/s, the median of a token's time, counters, and how much of what a token
- * chooses the token before chose (reuse). --accuracy: then how often
- * candidates were right, by distance and rank. */
+ * chooses the token before chose (reuse). --accuracy: then how often candidates were right, by distance and rank. --trace: a line each time that a later layer's router is looked at, and at
+ * each token's end: token, what, layer, seconds, seconds waited for the disk so far (bench/timeline.py). */
 #include "api/handles.h"
 #include "bench.h"
 
-#define USAGE                                                                                               \
-    "usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [--ram BYTES] [--io MODE] [--modes LIST] [--text FILE] " \
-    "[--accuracy] MODEL"
+#define USAGE                                                                                              \
+    "usage: bench_prefetch [-n TOKENS] [-r ROUNDS] [-t THREADS] [--ram BYTES] [--io MODE] [--modes LIST] " \
+    "[--text FILE] [--accuracy] [--trace FILE] MODEL"
 
 typedef struct bench {
     const char *path, *text;
@@ -32,6 +32,9 @@ typedef struct bench {
     int32_t *chosen; /* [n, layers, top_k] */
     double reuse;    /* share of a token's experts that the token before chose as well */
     int token;       /* being decoded */
+    FILE *trace;     /* NULL: none */
+    lookahead_route routers;
+    model *traced;
     bool lies;
     int32_t lie[64];
 } bench;
@@ -49,6 +52,22 @@ static odmoe_model *open_model(bench *b, const char *prefetch)
     b->options.prefetch = prefetch;
     check(odmoe_model_open(b->path, &b->options, &handle, &err), &err);
     return handle;
+}
+
+/* ---- the course of a token, for bench/timeline.py ---- */
+
+static void trace_event(const bench *b, const char *what, int layer, const model *m)
+{
+    store_totals t;
+    store_totals_get(m->store, &t);
+    fprintf(b->trace, "%d %s %d %.6f %.6f\n", b->token, what, layer, now(), 1e-9 * (double)t.stall_ns);
+}
+
+static lookahead_choice traced(void *ctx, int moe_layer, int64_t n)
+{
+    bench *b = ctx;
+    trace_event(b, "look", moe_layer, b->traced);
+    return b->routers(b->traced, moe_layer, n);
 }
 
 /* ---- recording ---- */
@@ -83,6 +102,8 @@ static void decode(bench *b, odmoe_model *handle, bool record, double *seconds)
         double start = now();
         check(odmoe_forward(handle, &batch, &err), &err);
         seconds[b->token] = now() - start;
+        if (b->trace && !record)
+            trace_event(b, "end", 0, &handle->m);
     }
     free(logits);
     odmoe_session_free(session);
@@ -150,6 +171,12 @@ static void run(bench *b, const char *mode, int round)
     b->lies = !strcmp(mode, "liar");
     if (foretold) {
         p->route = replay;
+        p->route_ctx = b;
+    }
+    if (b->trace && !foretold) {
+        b->routers = p->route;
+        b->traced = &handle->m;
+        p->route = traced;
         p->route_ctx = b;
     }
     p->always = !strncmp(mode, "always", 6) || !strncmp(mode, "oracle", 6);
@@ -249,6 +276,8 @@ int main(int argc, char **argv)
             b.options.threads = atoi(argv[2]);
         else if (!strcmp(argv[1], "--text"))
             b.text = argv[2];
+        else if (!strcmp(argv[1], "--trace"))
+            b.trace = fopen(argv[2], "w");
         else if (!strcmp(argv[1], "--modes"))
             snprintf(modes, sizeof modes, "%s", argv[2]);
         else if (strcmp(argv[1], "--ram") || odmoe_size_parse(argv[2], &b.options.ram_bytes, NULL))

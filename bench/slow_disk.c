@@ -4,7 +4,9 @@
  *
  * Reads of 16 KiB and more queue up on one clock: each takes bytes / rate once those before it are done, and comes back
  * the latency later, while the next ones are served already. The real read is made meanwhile; who is back from it too early sleeps. So bursts, queues and idle times are those of such a disk,
- * as long as the real one is faster. */
+ * as long as the real one is faster.
+ *
+ * SLOW_DISK_TRACE=FILE: a line a read, when it was asked for, when it came back (seconds, monotonic), and its bytes. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@
 #define SHOWN __attribute__((visibility("default")))
 #define SMALLEST (16 * 1024)
 
+static FILE *trace;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static double rate, latency, free_at; /* bytes a second, seconds; when the disk has done all that was asked so far */
 
@@ -27,6 +30,8 @@ __attribute__((constructor)) static void start(void)
     const char *ms = getenv("SLOW_DISK_MS");
     rate = gbps ? 1e9 * atof(gbps) : 0;
     latency = ms ? 1e-3 * atof(ms) : 0;
+    const char *file = getenv("SLOW_DISK_TRACE");
+    trace = file ? fopen(file, "w") : NULL;
     prctl(PR_SET_TIMERSLACK, 1); /* threads inherit it */
 }
 
@@ -43,6 +48,12 @@ static double done_at(size_t bytes)
     return t;
 }
 
+static void note(double asked, size_t bytes)
+{
+    if (trace && bytes >= SMALLEST)
+        fprintf(trace, "%.6f %.6f %zu\n", asked, now(), bytes);
+}
+
 static void sleep_until(double t)
 {
     struct timespec at = {(time_t)t, (long)((t - (double)(time_t)t) * 1e9)};
@@ -55,9 +66,10 @@ SHOWN ssize_t pread64(int fd, void *to, size_t bytes, off64_t offset)
 {
     ssize_t (*real)(int, void *, size_t, off64_t) =
         (ssize_t(*)(int, void *, size_t, off64_t))dlsym(RTLD_NEXT, "pread64");
-    double until = done_at(bytes);
+    double asked = now(), until = done_at(bytes);
     ssize_t got = real(fd, to, bytes, offset);
     sleep_until(until);
+    note(asked, bytes);
     return got;
 }
 
@@ -68,8 +80,9 @@ SHOWN ssize_t preadv64(int fd, const struct iovec *iov, int n, off64_t offset)
     size_t bytes = 0;
     for (int i = 0; i < n; i++)
         bytes += iov[i].iov_len;
-    double until = done_at(bytes);
+    double asked = now(), until = done_at(bytes);
     ssize_t got = real(fd, iov, n, offset);
     sleep_until(until);
+    note(asked, bytes);
     return got;
 }
