@@ -230,6 +230,24 @@ static void report(generate_end end, const measure *m)
     measure_summary(m, true, stderr);
 }
 
+/* In a chat the grammar begins behind the thinking. */
+#define THINKING_BEGINS "<think>"
+#define THINKING_ENDS "</think>"
+
+/* Does the prompt leave the model inside its thinking? */
+static bool thinks(const odmoe_model *model, const id_list *ids)
+{
+    char text[1024];
+    size_t n = ids->n < 32 ? ids->n : 32, length;
+    if (odmoe_detokenize(odmoe_model_tokenizer(model), ids->ids + ids->n - n, n, text, sizeof text - 1, &length, NULL))
+        return false;
+    text[length < sizeof text ? length : sizeof text - 1] = 0;
+    const char *open = NULL;
+    for (const char *p = text; (p = strstr(p, THINKING_BEGINS)); p++)
+        open = p;
+    return open && !strstr(open, THINKING_ENDS);
+}
+
 static int run_prompt(const run_options *o, odmoe_model *model, const id_list *ids, odmoe_grammar *grammar, sink *out,
                       measure *m)
 {
@@ -239,7 +257,7 @@ static int run_prompt(const run_options *o, odmoe_model *model, const id_list *i
     int status = STATUS_FAILED;
     if (!generator_prepare(&g, model, &o->sampler, &status))
         goto done;
-    if (grammar && generator_set_grammar(&g, grammar, &err)) {
+    if (grammar && generator_set_grammar(&g, grammar, o->chat && !thinks(model, ids) ? THINKING_ENDS : NULL, &err)) {
         status = fail(&err);
         goto done;
     }
@@ -304,7 +322,7 @@ static bool read_grammar(run_options *o, grammar_file *f, int *status)
         memory = GRAMMAR_MEMORY_MOST;
     if (!grammar_file_vocab(f, o->model.path, status) ||
         !grammar_file_compile(f, o->grammar ? ODMOE_GRAMMAR_GBNF : ODMOE_GRAMMAR_SCHEMA,
-                              o->grammar ? o->grammar : o->schema, memory, status))
+                              o->grammar ? o->grammar : o->schema, o->chat ? THINKING_ENDS : NULL, memory, status))
         return false;
     grammar_file_close_tokenizer(f);
     uint64_t bytes = grammar_file_bytes(f);

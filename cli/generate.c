@@ -1,6 +1,7 @@
 #include "generate.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "progress.h"
 
@@ -31,13 +32,16 @@ bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_opt
     return true;
 }
 
-odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, odmoe_error *err)
+odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, const char *trigger, odmoe_error *err)
 {
     odmoe_info info = {.size = sizeof info};
     odmoe_model_info(g->model, &info);
     g->mask_words = ((size_t)info.vocab + 31) / 32;
     g->mask = must_alloc(g->mask_words, sizeof *g->mask);
-    return odmoe_grammar_state_create(grammar, &g->grammar, err);
+    odmoe_status status = odmoe_grammar_state_create(grammar, &g->grammar, err);
+    if (!status && trigger)
+        status = odmoe_grammar_accept_text(g->grammar, trigger, strlen(trigger), NULL, err);
+    return status;
 }
 
 void generator_free(generator *g)

@@ -14,12 +14,15 @@ bool grammar_file_vocab(grammar_file *f, const char *path, int *status)
     return true;
 }
 
-bool grammar_file_compile(grammar_file *f, odmoe_grammar_kind kind, const char *path, uint64_t memory, int *status)
+bool grammar_file_compile(grammar_file *f, odmoe_grammar_kind kind, const char *path, const char *trigger,
+                          uint64_t memory, int *status)
 {
     odmoe_error err;
     odmoe_grammar_options options;
     odmoe_grammar_options_init(&options);
     options.memory = memory;
+    options.triggers = &trigger;
+    options.trigger_count = trigger ? 1 : 0;
     size_t length;
     char *text = read_whole(path, &length);
     if (!text) {

@@ -38,6 +38,15 @@ class Generation(CliTest):
         self.assertRegex(r.json()["text"], r"\Adone[.!]\Z")
         self.assertLess(r.json()["gen_tokens"], 8)
 
+    def test_in_a_chat_the_grammar_begins_behind_the_thinking(self):
+        template, path = self.folder / "t.jinja", self.folder / "g.gbnf"
+        path.write_text('root ::= "x"')
+        ask = ("run", "-m", DEMO, "--ram", "64MiB", "-p", "Why?", "--chat", "--template", template, "--grammar", path, "-n", 20, "--json")
+        template.write_text("{{ messages[0].content }}<think></think>\n")
+        self.assertEqual(self.check_done(run(*ask)).json()["text"], "x")
+        template.write_text("{{ messages[0].content }}</think><think>\n")
+        self.assertNotIn(self.check_done(run(*ask)).json()["text"], ("x", ""))
+
     def test_the_same_answer_with_every_budget(self):
         path = self.folder / "s.json"
         path.write_text(json.dumps(SCHEMAS[36]["schema"]))
