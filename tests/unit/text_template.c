@@ -133,6 +133,37 @@ static void texts_that_are_handed_on_keep_where_each_came_from(void **state)
                  {M "{{ dict(a=m[1]) | dictsort | string }}", "[('a', '<a>')]"});
 }
 
+/* ---- what a comparison with jinja2 on random templates found; expected: jinja2's ---- */
+
+static void odd_corners_are_those_of_jinja2(void **state)
+{
+    static const struct {
+        const char *source, *expected; /* NULL: an error */
+    } cases[] = {
+        {"{% for i in [1, 2] %}{{ i }}{% continue %}{% else %}E{% endfor %}", "12E"},
+        {"{% for i in [1, 2] %}{{ i }}{% break %}{% else %}E{% endfor %}", "1E"},
+        {"{% for i in [1, 2] %}{{ i }}{% if i == 2 %}{% break %}{% endif %}{% else %}E{% endfor %}", "12"},
+        {"{% for i in [1, 2] %}{% for j in [] %}{% else %}{% break %}{% endfor %}{{ i }}{% endfor %}", ""},
+        {"{% for i in [7, 8] %}{% macro f() %}{{ loop.index }}{% endmacro %}{{ f() }}{% endfor %}", "12"},
+        {"{{ 5 is upper }}{{ [1] is lower }}", "FalseFalse"},
+        {"{% set n = 5 %}{{ n[1:] }}", NULL},
+        {"{% set d = {} %}{{ d[1:] }}", NULL},
+        {"{{ [1] | indent }}", NULL},
+        {"{{ nothing in 'a' }}", NULL},
+        {"{{ ('ab' | safe) | list }}{{ [('ab' | safe)[0]] }}", "['a', 'b'][Markup('a')]"},
+        {"{{ 'x' % nothing }}{{ nothing is callable }}", "xTrue"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        template_text out = {0};
+        template_fault fault = {0};
+        template_error e = render(cases[i].source, "[]", &out, &fault);
+        if (!cases[i].expected ? !e : e || strcmp(out.text, cases[i].expected) != 0)
+            fail_msg("%s: %s", cases[i].source, e ? fault.message : out.text);
+        template_fault_free(&fault);
+        template_text_free(&out);
+    }
+}
+
 /* ---- limits ---- */
 
 static void each_limit_is_an_error_with_its_line(void **state)
@@ -248,6 +279,7 @@ int main(void)
         cmocka_unit_test(changed_texts_keep_where_each_came_from),
         cmocka_unit_test(formatted_texts_keep_where_each_came_from),
         cmocka_unit_test(texts_that_are_handed_on_keep_where_each_came_from),
+        cmocka_unit_test(odd_corners_are_those_of_jinja2),
         cmocka_unit_test(each_limit_is_an_error_with_its_line),
         cmocka_unit_test(ten_megabytes_of_messages_are_rendered_without_copies_of_them),
         cmocka_unit_test(faults_name_line_and_feature),

@@ -184,8 +184,9 @@ value tpl_get_slice(tpl_state *s, value of, value start, value stop, value step)
 {
     val_use(s, of);
     int64_t by = step.kind == VAL_NONE || !given(step) ? 1 : tpl_int_arg(s, step, "a slice's step"), first;
-    if (of.kind != VAL_STR && of.kind != VAL_LIST && of.kind != VAL_TUPLE && of.kind != VAL_RANGE)
-        return no_attr(of, str_text(s, "[:]"));
+    if (of.kind != VAL_STR && of.kind != VAL_LIST && of.kind != VAL_TUPLE && of.kind != VAL_RANGE &&
+        of.kind != VAL_ITER)
+        tpl_fail(s, TEMPLATE_TYPE, "'%s' object is not subscriptable", val_type_name(of));
     if (by == 0)
         tpl_fail(s, TEMPLATE_VALUE, "slice step cannot be zero");
     by = by < -INT32_MAX ? -INT32_MAX : by > INT32_MAX ? INT32_MAX : by;

@@ -113,7 +113,6 @@ static void bind_macro(tpl_state *s, const macro *m, const args *a)
     value *values = tpl_alloc(s, def->n, sizeof *values), kwargs = val_dict(s), varargs = val_list(s, VAL_TUPLE, 0);
     if (!is_param(def, SYMBOL_CALLER))
         tpl_scope_bind(s, in, SYMBOL_CALLER, val_undefined_name(s, "caller"));
-    tpl_scope_bind(s, in, SYMBOL_LOOP, val_undefined_name(s, "loop"));
     for (size_t i = 0; i < a->n; i++) {
         if (i < def->n)
             values[i] = a->at[i];

@@ -46,7 +46,8 @@ static value filter_urlencode(tpl_state *s, value in, const value *p, const args
 
 static value filter_truncate(tpl_state *s, value in, const value *p, const args *a)
 {
-    str *text = tpl_print_str(s, in), *end = given(p[2]) ? tpl_str_arg(s, p[2], "the end") : str_text(s, "...");
+    str *text = tpl_str_arg(s, in, "truncate's input"),
+        *end = given(p[2]) ? tpl_str_arg(s, p[2], "the end") : str_text(s, "...");
     int64_t length = given(p[0]) ? tpl_int_arg(s, p[0], "the length") : 255,
             leeway = given(p[3]) && p[3].kind != VAL_NONE ? tpl_int_arg(s, p[3], "the leeway") : 5;
     int64_t have = (int64_t)str_chars(s, text), tail = (int64_t)str_chars(s, end);
@@ -64,8 +65,8 @@ static value filter_truncate(tpl_state *s, value in, const value *p, const args 
 /* Lines of at most `width` characters, broken at blanks. */
 static value filter_wordwrap(tpl_state *s, value in, const value *p, const args *a)
 {
-    str *text = tpl_print_str(s, in), *end = given(p[2]) && p[2].kind == VAL_STR ? p[2].s : str_text(s, "\n"),
-        *blank = str_text(s, " ");
+    str *text = tpl_str_arg(s, in, "wordwrap's input"),
+        *end = given(p[2]) && p[2].kind == VAL_STR ? p[2].s : str_text(s, "\n"), *blank = str_text(s, " ");
     int64_t width = given(p[0]) ? tpl_int_arg(s, p[0], "the width") : 79;
     bool breaks = !given(p[1]) || val_true(p[1]);
     if (width < 1)

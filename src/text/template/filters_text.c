@@ -64,7 +64,7 @@ static value filter_indent(tpl_state *s, value in, const value *p, const args *a
         build_repeat(s, &b, " ", width < 0 ? 0 : (size_t)width);
         by = str_built(s, &b);
     }
-    return val_str(text_indent(s, soft(s, in), by, wants(p[1]), wants(p[2])));
+    return val_str(text_indent(s, tpl_str_arg(s, in, "indent's input"), by, wants(p[1]), wants(p[2])));
 }
 
 static value filter_join(tpl_state *s, value in, const value *p, const args *a)

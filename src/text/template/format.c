@@ -249,7 +249,8 @@ str *tpl_format_percent(tpl_state *s, str *format, value values)
         }
     }
     bool rest = values.kind == VAL_TUPLE ? p.next < values.l->n
-                                         : !p.next && !p.named && values.kind != VAL_DICT && values.kind != VAL_LIST;
+                                         : !p.next && !p.named && values.kind != VAL_DICT &&
+                                               values.kind != VAL_UNDEFINED && values.kind != VAL_LIST;
     if (rest)
         tpl_fail(s, TEMPLATE_TYPE, "not all arguments converted during string formatting");
     str *out = str_built(s, &p.out);

@@ -42,16 +42,18 @@ flow tpl_loop_run(tpl_state *s, const node *n, value over, scope *around, int de
     l->items = chosen(s, n, val_items(s, over), around);
     size_t count = l->items->n;
     flow how = FLOW_ON;
-    for (l->at = 0; how != FLOW_BREAK && l->at < count && l->at < l->items->n; l->at++)
+    bool completed = false; /* Jinja's else is for loops of which no turn came to its end */
+    for (l->at = 0; how != FLOW_BREAK && l->at < count && l->at < l->items->n; l->at++) {
         how = turn(s, l, around);
-    if (!count) {
+        completed |= how == FLOW_ON;
+    }
+    how = FLOW_ON;
+    if (!completed && n->n_more) {
         s->run->scope = tpl_scope_new(s, around);
-        how = tpl_exec_body(s, n->more, n->n_more);
-        s->run->scope = outer;
-        return how; /* of the loop around */
+        how = tpl_exec_body(s, n->more, n->n_more); /* a break here is the outer loop's */
     }
     s->run->scope = outer;
-    return FLOW_ON;
+    return how;
 }
 
 /* ---- the variable `loop` ---- */

@@ -295,8 +295,6 @@ int val_compare(tpl_state *s, value a, value b, const char *op)
 bool val_contains(tpl_state *s, value container, value item)
 {
     if (container.kind == VAL_STR) {
-        if (item.kind == VAL_UNDEFINED)
-            return false;
         if (item.kind != VAL_STR)
             tpl_fail(s, TEMPLATE_TYPE, "'in <string>' requires a string, not %s", val_type_name(item));
         return str_find(s, container.s, item.s, 0, container.s->length) != SIZE_MAX;
@@ -340,9 +338,7 @@ static const list *chars_of(tpl_state *s, const str *a)
 {
     value out = val_list(s, VAL_LIST, str_chars(s, a));
     for (str_walk w = str_walk_of(a); str_walk_next(&w);) {
-        str *one = str_new(s, w.bytes, w.length, w.foreign);
-        one->safe = a->safe;
-        list_push(s, out.l, val_str(one));
+        list_push(s, out.l, val_str(str_new(s, w.bytes, w.length, w.foreign)));
     }
     return out.l;
 }
