@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "text/output/output.h"
 #include "text/sampler.h"
 #include "text/stream.h"
 #include "text/template/conversation.h"
@@ -118,6 +119,25 @@ static odmoe_status chat(const void *text, odmoe_error *err)
     return e ? err_set(err, ODMOE_ERR_MEMORY, "no memory for a template") : ODMOE_OK;
 }
 
+static void ignore(void *user, const output_delta *d)
+{
+}
+
+static odmoe_status parse_output(const void *text, odmoe_error *err)
+{
+    output *o;
+    odmoe_status st =
+        output_create(output_format_find("qwen3.5"), "<think>\n", "[{\"type\":\"function\"}]", ignore, NULL, &o, err);
+    if (st)
+        return st;
+    for (const char *at = text; !st && *at; at++)
+        st = output_feed(o, at, 1, err);
+    if (!st)
+        st = output_end(o, err);
+    output_free(o);
+    return st;
+}
+
 static odmoe_status create_stream(const void *t, odmoe_error *err)
 {
     text_stream *s;
@@ -138,6 +158,9 @@ static void chatting_and_streaming(void **state)
                                "| trim + '<|im_end|>\n' }}"
                                "{% endfor %}";
     fail_each(chat, text, 5, ODMOE_ERR_MEMORY);
+    fail_each(parse_output,
+              "why</think>so<tool_call><function=f><parameter=x>[1, 'a']</parameter></function></tool_call>", 6,
+              ODMOE_ERR_ARG); /* jansson does not tell a lack of memory from malformed tools */
     fail_each(create_stream, t, 1, ODMOE_ERR_MEMORY);
     tokenizer_free(t);
 }
