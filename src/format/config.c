@@ -407,6 +407,8 @@ odmoe_status config_rope(config_object c, double default_theta, int64_t max_cont
     } else if (!strcmp(type, "yarn")) {
         r.scaling = ROPE_YARN;
         status = read_yarn(c, rope, max_context, &r, err);
+    } else if (!strcmp(type, "dynamic") && json_object_get(rope.object, "alpha")) {
+        status = config_float(rope, "alpha", true, 1, FACTOR_MAX, 1, &r.ntk_alpha, err);
     } else if (strcmp(type, "default")) {
         status =
             err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: '%s' is of type '%.100s'; default, linear and yarn are supported",

@@ -47,6 +47,7 @@
     X(float, rms_eps, "RMS norm epsilon", "attention.layer_norm_rms_epsilon", "rms_norm_eps", FIELD_ABOVE_0, 1, 1e-5)  \
     X(bool, qk_norm, "q/k norm", NULL, NULL, 0, 1, 1)                                                                  \
     X(bool, norm_heads, "q/k norm per head", NULL, NULL, 0, 1, 0)                                                      \
+    X(bool, norm_after_rope, "q/k norm after rotation", NULL, NULL, 0, 1, 0)                                           \
     X(bool, attention_bias, "biases of attention", NULL, NULL, 0, 1, 1)                                                \
     X(float, clip_qkv, "clip of q, k and v", "attention.clamp_kqv", NULL, 0, 3e38, 0)                                  \
     X(float, attention_scale, "attention scale", NULL, NULL, 0, 1e9, 0)                                                \

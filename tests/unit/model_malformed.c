@@ -464,6 +464,7 @@ static void numbers_of_config_json_are_checked(void **state)
          "rope base", "1"},
         {"mixtral", "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", ODMOE_ERR_FORMAT, "factor", "0.5"},
         {"mixtral", "{\"rope_scaling\": {\"type\": \"linear\"}}", ODMOE_ERR_FORMAT, "factor", " "},
+        {"mixtral", "{\"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 2}}", ODMOE_ERR_UNSUPPORTED, "alpha", "mixtral"},
         {"mixtral", "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", ODMOE_ERR_UNSUPPORTED, "dynamic",
          "linear"},
         {"mixtral", "{\"hidden_act\": \"gelu\"}", ODMOE_ERR_UNSUPPORTED, "gelu", "silu"},

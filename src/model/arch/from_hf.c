@@ -1,4 +1,5 @@
 /* from_hf.c - what families share in reading config.json. */
+#include <math.h>
 #include <string.h>
 
 #include "model/arch/arch.h"
@@ -55,6 +56,17 @@ static void derive_heads(model_config *c, layer_config *l)
     l->value_dim = l->value_dim == FIELD_DERIVED ? l->key_dim : l->value_dim;
 }
 
+/* A rope base that grows once and for all; other families mean something else by these keys. */
+static odmoe_status grow_base(config_object json, const arch *a, int head, rope_config *r, odmoe_error *err)
+{
+    if (!a->ntk_alpha || head <= 2)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: rope scaling 'dynamic' with alpha is not supported for family %s and heads of %d",
+                       json.file, a->family, head);
+    r->theta *= pow(r->ntk_alpha, head / (head - 2.0));
+    return ODMOE_OK;
+}
+
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err)
 {
     const char *act;
@@ -71,6 +83,10 @@ odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, 
         derive_heads(c, &c->layer[l]);
         c->layer[l].mixer = &mixer_attention;
     }
+    if (c->ropes[0].positions.ntk_alpha > 0)
+        status = grow_base(json, a, c->layer[0].key_dim, &c->ropes[0].positions, err);
+    if (status)
+        return status;
     c->rope_sets = 1;
     c->ropes[0].pairing = a->hf_pairing;
     if (c->router.groups <= 1)

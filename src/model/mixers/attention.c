@@ -184,7 +184,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
 
 #define SHAPE_OPS 5 /* of shape_heads, at most */
 
-/* q or k, biased already: norm over all heads or clip, norm of each head, rotation. Returns how many operations. */
+/* q or k, biased already: norm over all heads or clip, norm of each head, rotation, or these two the other way. Returns how many operations. */
 static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t dim, attention_role norm,
                        token_op *ops)
 {
@@ -196,8 +196,9 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
         ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = x, .x = x, .weight = weight, .eps = c->rms_eps};
     if (c->clip_qkv > 0)
         ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = x, .factor = c->clip_qkv};
-    if (weight && c->norm_heads)
-        ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = x, .x = x, .at = each, .weight = weight, .eps = c->rms_eps};
+    token_op norm_each = {.kind = TOKEN_RMS_NORM, .y = x, .x = x, .at = each, .weight = weight, .eps = c->rms_eps};
+    if (weight && c->norm_heads && !c->norm_after_rope)
+        ops[n++] = norm_each;
     if (call->rope.set)
         ops[n++] = (token_op){.kind = TOKEN_ROPE,
                               .y = x,
@@ -205,6 +206,8 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
                               .z = call->rope.sines,
                               .at = each,
                               .pairing = call->rope.set->pairing};
+    if (weight && c->norm_heads && c->norm_after_rope)
+        ops[n++] = norm_each;
     return n;
 }
 
