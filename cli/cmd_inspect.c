@@ -3,11 +3,11 @@
 #include "measure.h"
 #include "options.h"
 
-enum { KEY_INSPECT_JSON = KEY_COMMAND };
+enum { KEY_INSPECT_JSON = KEY_COMMAND, KEY_INSPECT_NUMBERS };
 
 typedef struct inspect_options {
     const char *path;
-    bool json;
+    bool json, numbers;
 } inspect_options;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -20,6 +20,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_INSPECT_JSON:
         o->json = true;
         return 0;
+    case KEY_INSPECT_NUMBERS:
+        o->numbers = true;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -27,7 +30,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static const struct argp inspect_argp = {
     .options =
-        (const struct argp_option[]){{"json", KEY_INSPECT_JSON, NULL, 0, "one JSON object on standard output", 0}, {0}},
+        (const struct argp_option[]){
+            {"json", KEY_INSPECT_JSON, NULL, 0, "one JSON object on standard output", 0},
+            {"numbers", KEY_INSPECT_NUMBERS, NULL, 0, "every number of the configuration, one a line", 0},
+            {0}},
     .parser = parse,
     .args_doc = "MODEL",
     .doc = "Show what a model file holds; reads its headers only.\vExample: odmoe inspect models/demo.gguf",
@@ -62,12 +68,34 @@ static json_t *info_json(const odmoe_info *i)
                      "resident_bytes", (json_int_t)i->resident_bytes, "experts_bytes", (json_int_t)i->experts_bytes);
 }
 
+/* A number that layers have for themselves is shown where it differs from the layer before. */
+typedef struct shown {
+    const char *name;
+    double value;
+} shown;
+
+static void print_number(void *user, const char *name, int32_t layer, double value)
+{
+    shown *last = user;
+    bool again = layer > 0 && last->name == name && last->value == value;
+    *last = (shown){name, value};
+    if (again)
+        return;
+    if (layer > 0)
+        printf("%s, from layer %d on: %.9g\n", name, layer, value);
+    else
+        printf("%s: %.9g\n", name, value);
+}
+
 int command_inspect(int argc, char **argv)
 {
     inspect_options o = {0};
     parse_options(&inspect_argp, argc, argv, &o);
     odmoe_info info = {.size = sizeof info};
     odmoe_error err;
+    shown last = {0};
+    if (o.numbers)
+        return odmoe_inspect_numbers(o.path, print_number, &last, &err) ? fail(&err) : STATUS_DONE;
     if (odmoe_inspect(o.path, &info, &err))
         return fail(&err);
     if (o.json)

@@ -126,6 +126,14 @@ typedef struct odmoe_info {
  * Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (unknown family: the message lists the known; a dense model). */
 ODMOE_API odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err);
 
+/* odmoe_inspect_numbers - every number of the model's configuration, as it was read or follows from others: call
+ * on_number(user, name, layer, value) for each; layer is -1 for the model's own, and a number that layers may have for
+ * themselves comes once a layer. name lives for the call. Errors as odmoe_inspect's. */
+ODMOE_API odmoe_status odmoe_inspect_numbers(const char *path,
+                                             void (*on_number)(void *user, const char *name, int32_t layer,
+                                                               double value),
+                                             void *user, odmoe_error *err);
+
 /* How the budget is divided: resident + kv + activation + other + cache <= ram. */
 typedef struct odmoe_plan {
     size_t size; /* set by the caller: sizeof(odmoe_plan) */

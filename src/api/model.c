@@ -27,6 +27,19 @@ odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err)
     return ODMOE_OK;
 }
 
+odmoe_status odmoe_inspect_numbers(const char *path,
+                                   void (*on_number)(void *user, const char *name, int32_t layer, double value),
+                                   void *user, odmoe_error *err)
+{
+    model m;
+    odmoe_status status = model_prepare(path, &m, err);
+    if (status)
+        return status;
+    fields_visit(&m.config, on_number, user);
+    model_close(&m);
+    return ODMOE_OK;
+}
+
 /* Headers, tokenizer and chat template; the metadata is freed afterwards. A model whose
  * tokenizer or template can't be used is fine. */
 static odmoe_status prepare(const char *path, odmoe_model *out, odmoe_error *err)

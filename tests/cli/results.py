@@ -27,6 +27,12 @@ class Objects(CliTest):
         self.assertLess(o["resident_bytes"] + o["experts_bytes"], 24788352)
         self.assertGreater(o["resident_bytes"] + o["experts_bytes"], 24000000)
 
+    def test_inspect_shows_every_number_of_the_configuration(self):
+        lines = self.check_done(run("inspect", DEMO, "--numbers")).out.splitlines()
+        for line in ["number of layers: 6", "number of experts: 32", "experts of a token: 4", "hidden size: 256",
+                     "renormalised expert weights: 1", "sliding window: 0"]:
+            self.assertIn(line, lines)
+
     def test_plan_divides_the_whole_budget(self):
         o = self.check_done(run("plan", "-m", DEMO, "--ram", "20MiB", "-c", "256", "--json")).json()
         parts = ["resident_bytes", "kv_bytes", "activation_bytes", "other_bytes", "cache_bytes"]
