@@ -66,6 +66,7 @@ odmoe_status gguf_get_text(const gguf *g, const char *key, gguf_text *out, odmoe
 odmoe_status gguf_get_array(const gguf *g, const char *key, gguf_type *type, uint64_t *count, odmoe_error *err);
 odmoe_status gguf_array_text(const gguf *g, const char *key, uint64_t i, gguf_text *out, odmoe_error *err);
 odmoe_status gguf_array_int(const gguf *g, const char *key, uint64_t i, int64_t *out, odmoe_error *err);
+odmoe_status gguf_array_bool(const gguf *g, const char *key, uint64_t i, bool *out, odmoe_error *err); /* or integers */
 odmoe_status gguf_array_float(const gguf *g, const char *key, uint64_t i, double *out, odmoe_error *err);
 
 #endif

@@ -254,6 +254,25 @@ odmoe_status gguf_array_int(const gguf *g, const char *key, uint64_t i, int64_t 
     return ODMOE_OK;
 }
 
+odmoe_status gguf_array_bool(const gguf *g, const char *key, uint64_t i, bool *out, odmoe_error *err)
+{
+    int64_t number = 0;
+    const gguf_entry *e = element(g, key, i, err);
+    if (!e)
+        return ODMOE_ERR_FORMAT;
+    if (e->element == GGUF_BOOL) {
+        int value = g->data[e->value + i];
+        *out = value == 1;
+        return value <= 1 ? ODMOE_OK
+                          : err_set(err, ODMOE_ERR_FORMAT,
+                                    "%s: metadata '%s': element %llu is a bool of value %d, must be 0 or 1",
+                                    file_label(g->path), key, (unsigned long long)i, value);
+    }
+    odmoe_status status = gguf_array_int(g, key, i, &number, err);
+    *out = number != 0;
+    return status;
+}
+
 odmoe_status gguf_array_float(const gguf *g, const char *key, uint64_t i, double *out, odmoe_error *err)
 {
     const gguf_entry *e = element(g, key, i, err);

@@ -2,6 +2,7 @@
  *
  * chunk by chunk, and in a chunk layer by layer:
  *   x = embedding;  for each layer:  x += mixer(norm(x));  x += ffn(norm(x));  logits = output(norm(x)) where wanted
+ * (in some families what mixer and ffn give is normalised as well, before it is added)
  * The FFN is the experts, with a shared expert where the model has one: it is computed while the experts' reads are in
  * flight. A sequence that fails leaves the chunk: the rows of the others move together, and the layer's FFN begins
  * again for them. Sessions grow only when all chunks are through. */
@@ -121,6 +122,15 @@ static token_op norm_op(const chunk_run *r, const resident *weight)
                       .x = &r->w->x,
                       .weight = weight->w.data,
                       .eps = r->m->config.rms_eps};
+}
+
+/* The norm of a branch's output. */
+static token_op post_norm_op(const chunk_run *r, const resident *weight)
+{
+    token_op op = norm_op(r, weight);
+    op.y = &r->w->y;
+    op.x = op.y;
+    return op;
 }
 
 static token_op add_op(const chunk_run *r)
@@ -277,12 +287,14 @@ static void add_ffn(chunk_run *r)
     workspace *w = r->w;
     const resident *frame = r->m->weights.layers[r->layer].frame;
     bool shared = r->m->config.layer[r->layer].ffn == FFN_EXPERTS && frame[W_SHARED_DOWN].info;
-    token_op ops[2], weigh = {.kind = TOKEN_ADD, .y = &w->y, .x = &w->shared, .factor = 1};
+    token_op ops[3], weigh = {.kind = TOKEN_ADD, .y = &w->y, .x = &w->shared, .factor = 1};
     int n = 0;
     if (frame[W_SHARED_WEIGHT].info)
         weigh.scales = &w->shared_weight;
     if (shared)
         ops[n++] = weigh;
+    if (frame[W_FFN_POST_NORM].info)
+        ops[n++] = post_norm_op(r, &frame[W_FFN_POST_NORM]);
     ops[n++] = add_op(r);
     compute_tokens(r, ops, n);
 }
@@ -297,8 +309,9 @@ static void run_layer(chunk_run *r)
     token_op norm = norm_op(r, &frame[W_MIXER_NORM]);
     compute_tokens(r, &norm, 1);
     run_mixer(r);
-    token_op ops[] = {add_op(r), norm_op(r, &frame[W_FFN_NORM])};
-    compute_tokens(r, ops, 2);
+    bool post = frame[W_MIXER_POST_NORM].info != NULL;
+    token_op ops[] = {post_norm_op(r, &frame[W_MIXER_POST_NORM]), add_op(r), norm_op(r, &frame[W_FFN_NORM])};
+    compute_tokens(r, post ? ops : ops + 1, post ? 3 : 2);
     if (routed)
         run_experts(r);
     else

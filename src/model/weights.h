@@ -18,6 +18,8 @@ typedef enum weight_role {
     /* once a layer */
     W_MIXER_NORM = 0,
     W_FFN_NORM,
+    W_MIXER_POST_NORM, /* of the mixer's output, before it is added to the stream */
+    W_FFN_POST_NORM,   /* the same for the FFN's, the shared expert's part included */
     W_ROUTER,
     W_ROUTER_BIAS,    /* added to the router's logits */
     W_ROUTER_SCALE,   /* [hidden] of the router's own norm */

@@ -204,9 +204,9 @@ odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int per
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
                          (unsigned long long)n, c->layers);
     for (int l = 0; l < c->layers && !status; l++) {
-        int64_t slides = period > 0 && (l + 1) % period != 0;
+        bool slides = period > 0 && (l + 1) % period != 0;
         if (list)
-            status = gguf_array_int(f->gguf, key, (uint64_t)l, &slides, err);
+            status = gguf_array_bool(f->gguf, key, (uint64_t)l, &slides, err);
         if (!slides)
             c->layer[l].window = 0;
     }

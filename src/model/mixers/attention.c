@@ -6,6 +6,7 @@
 
 typedef struct attention_work {
     buffer q, k, v; /* [max_tokens, heads * dim] of the layer under way */
+    buffer gate;    /* of `out`, where the layer has one */
     buffer out;     /* what the output projection takes */
     compute_work attend;
 } attention_work;
@@ -45,6 +46,12 @@ const weight_rule attention_qk_norm[] = {
      DIM_VECTOR, DIM_Q_NORM, false, .only_if = FIELD_qk_norm},
     {ATTENTION_K_NORM, IN_ALL_LAYERS, "blk.%d.attn_k_norm.weight", "model.layers.%d.self_attn.k_norm.weight",
      DIM_VECTOR, DIM_K_NORM, false, .only_if = FIELD_qk_norm},
+    WEIGHTS_END,
+};
+
+const weight_rule attention_gate[] = {
+    {ATTENTION_GATE, IN_ALL_LAYERS, "blk.%d.attn_gate.weight", "model.layers.%d.self_attn.gate_proj.weight",
+     DIM_ATTENTION_OUT, DIM_HIDDEN, false},
     WEIGHTS_END,
 };
 
@@ -98,8 +105,8 @@ static int64_t dim(const model_config *c, int layer, int which)
 
 static dtype_set in_types(const resident *w)
 {
-    static const int roles[] = {ATTENTION_Q, ATTENTION_K, ATTENTION_V};
-    return weight_types(w, roles, 3);
+    static const int roles[] = {ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_GATE};
+    return weight_types(w, roles, 4);
 }
 
 /* ---- checks ---- */
@@ -153,7 +160,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
                     int64_t max_tokens)
 {
     static const int out_roles[] = {ATTENTION_O};
-    int64_t q = 0, k = 0, v = 0, out = 0, group = 1, key_dim = 0, value_dim = 0;
+    int64_t q = 0, k = 0, v = 0, out = 0, gate = 0, group = 1, key_dim = 0, value_dim = 0;
     dtype_set types = 0;
     for (int i = 0; i < config->layers; i++) {
         const layer_config *l = &config->layer[i];
@@ -163,16 +170,19 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
         k = larger(k, k_dim(l));
         v = larger(v, v_dim(l));
         out = larger(out, out_dim(l));
+        gate = larger(gate, layers[i].mixer[ATTENTION_GATE].info ? out_dim(l) : 0);
         group = larger(group, l->heads / l->kv_heads);
         key_dim = larger(key_dim, l->key_dim);
         value_dim = larger(value_dim, l->value_dim);
         types |= weight_types(layers[i].mixer, out_roles, 1);
     }
-    attention_work w, *at = arena_take(a, 1, sizeof *at);
+    attention_work w = {0}, *at = arena_take(a, 1, sizeof *at);
     attention_shape most = {{.kv_heads = 1, .key_dim = (int)key_dim, .value_dim = (int)value_dim}, (int)group};
     c->op->buffer_layout(c, a, &w.q, max_tokens, q, 0, true);
     c->op->buffer_layout(c, a, &w.k, max_tokens, k, 0, true);
     c->op->buffer_layout(c, a, &w.v, max_tokens, v, 0, true);
+    if (gate)
+        c->op->buffer_layout(c, a, &w.gate, max_tokens, gate, 0, true);
     c->op->buffer_layout(c, a, &w.out, max_tokens, out, types, true);
     c->op->attention_layout(c, a, &most, max_tokens, &w.attend);
     if (at)
@@ -222,13 +232,14 @@ static void project(const mixer_call *call, attention_work *w)
     w->q.cols = q_dim(l);
     w->k.cols = k_dim(l);
     w->v.cols = v_dim(l);
-    w->out.cols = out_dim(l);
-    linear_call qkv[] = {
+    w->gate.cols = w->out.cols = out_dim(l);
+    linear_call products[] = {
         {&call->weights[ATTENTION_Q].w, call->in, &w->q, .bias = bias(call, ATTENTION_Q_BIAS)},
         {&call->weights[ATTENTION_K].w, call->in, &w->k, .bias = bias(call, ATTENTION_K_BIAS)},
         {&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)},
+        {&call->weights[ATTENTION_GATE].w, call->in, &w->gate},
     };
-    call->c->op->linear(call->c, qkv, 3);
+    call->c->op->linear(call->c, products, call->weights[ATTENTION_GATE].info ? 4 : 3);
 }
 
 /* Finish q, k and v of each token, and append k and v to its sequence. */
@@ -264,6 +275,9 @@ static void forward(const mixer_call *call)
                              .sinks = call->weights[ATTENTION_SINKS].w.data,
                              .work = &w->attend};
     call->c->op->attention(call->c, &attend, call->n);
+    token_op gate = {.kind = TOKEN_GATE, .y = &w->out, .x = &w->gate};
+    if (call->weights[ATTENTION_GATE].info)
+        call->c->op->tokens(call->c, &gate, 1, call->n);
     linear_call output = {&call->weights[ATTENTION_O].w, &w->out, call->out, .bias = bias(call, ATTENTION_O_BIAS)};
     call->c->op->linear(call->c, &output, 1);
 }

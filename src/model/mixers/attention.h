@@ -16,6 +16,7 @@ typedef enum attention_role {
     ATTENTION_O_BIAS,
     ATTENTION_Q_NORM,
     ATTENTION_K_NORM,
+    ATTENTION_GATE,  /* its product's sigmoid multiplies what goes into the output projection */
     ATTENTION_SINKS, /* a logit for each head, with no value */
     ATTENTION_ROLES
 } attention_role;
@@ -34,6 +35,7 @@ extern const weight_rule attention_weights[];     /* q, k, v, o; or q, k and v i
 extern const weight_rule attention_qkv_biases[];  /* where the configuration allows them */
 extern const weight_rule attention_out_bias[];    /* the same for o */
 extern const weight_rule attention_qk_norm[];     /* the same */
+extern const weight_rule attention_gate[];
 extern const weight_rule attention_sinks[];
 
 extern const mixer mixer_attention;
