@@ -372,6 +372,43 @@ static void a_call_that_is_cancelled_leaves_every_kind_of_state_as_it_was(void *
     for_all(fail_in_the_middle);
 }
 
+/* Experts that cannot be had from some fetch on: the call fails in one of its chunks. */
+static odmoe_status (*real_next)(void *ctx, void *fetch, pinned_expert *expert, odmoe_error *e);
+static int fetches_left;
+
+static odmoe_status failing_next(void *ctx, void *fetch, pinned_expert *expert, odmoe_error *e)
+{
+    if (fetches_left-- > 0)
+        return real_next(ctx, fetch, expert, e);
+    expert->expert = -1;
+    return err_set(e, ODMOE_ERR_STATE, "no more experts");
+}
+
+static void fail_to_read(const kind *k, int chunk)
+{
+    odmoe_model *m = open_kind(k, chunk, 2);
+    odmoe_session *session = must_create(m, 1024);
+    feed(session, 0, LONG - 40, NULL);
+    int32_t tokens[20];
+    for (int i = 0; i < 20; i++)
+        tokens[i] = token(300 + i);
+    real_next = m->m.source.next;
+    m->m.source.next = failing_next;
+    for (int left = 0; left < 12; left += 3) {
+        fetches_left = left;
+        assert_error(&err, odmoe_eval(session, tokens, 20, NULL, &err), ODMOE_ERR_STATE, "no more experts", " ");
+    }
+    m->m.source.next = real_next;
+    assert_is_at(m, session, LONG - 40);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void a_call_that_fails_leaves_every_kind_of_state_as_it_was(void **state)
+{
+    for_all(fail_to_read);
+}
+
 /* ---- saving ---- */
 
 static void save_and_load(const kind *k, int chunk)
@@ -446,6 +483,7 @@ int main(void)
         cmocka_unit_test(forks_share_what_is_whole),
         cmocka_unit_test(a_fork_needs_room_for_what_it_holds),
         cmocka_unit_test(a_call_that_is_cancelled_leaves_every_kind_of_state_as_it_was),
+        cmocka_unit_test(a_call_that_fails_leaves_every_kind_of_state_as_it_was),
         cmocka_unit_test(a_saved_session_comes_back_with_its_snapshots),
         cmocka_unit_test(a_session_of_an_older_version_is_refused_by_name),
         cmocka_unit_test(a_sliding_layer_reserves_what_its_window_reaches),
