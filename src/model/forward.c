@@ -19,7 +19,7 @@ typedef struct chunk_run {
     model *m;
     workspace *w;
     forward_call *call;
-    int64_t first, n;            /* tokens of the call before it; its own */
+    int64_t first, n; /* tokens of the call before it; its own */
     int layer;
     fetch_size size;             /* as the chunk began */
     int64_t steps_before, steps; /* for progress: (chunk, layer) */
@@ -117,11 +117,8 @@ static void fail_tokens(chunk_run *r, const experts_call *call, odmoe_status sta
 
 static token_op norm_op(const chunk_run *r, const resident *weight)
 {
-    return (token_op){.kind = TOKEN_RMS_NORM,
-                      .y = &r->w->norm,
-                      .x = &r->w->x,
-                      .weight = weight->w.data,
-                      .eps = r->m->config.rms_eps};
+    return (token_op){
+        .kind = TOKEN_RMS_NORM, .y = &r->w->norm, .x = &r->w->x, .weight = weight->w.data, .eps = r->m->config.rms_eps};
 }
 
 /* The norm of a branch's output. */
@@ -402,8 +399,8 @@ static void look_for_cancels(chunk_run *r)
     forward_call *call = r->call;
     odmoe_error why;
     err_set(&why, ODMOE_ERR_CANCELLED, "the forward call was cancelled");
-    bool all = call->progress && call->progress(call->user, ODMOE_STAGE_FORWARD,
-                                                (uint64_t)(r->steps_before + r->layer), (uint64_t)r->steps);
+    bool all = call->progress && call->progress(call->user, ODMOE_STAGE_FORWARD, (uint64_t)(r->steps_before + r->layer),
+                                                (uint64_t)r->steps);
     for (int64_t i = 0; i < r->n; i++) {
         int32_t owner = r->w->owner[i];
         bool first = i == 0 || r->w->owner[i - 1] != owner;
