@@ -2,7 +2,7 @@
  *
  * chunk by chunk, and in a chunk layer by layer:
  *   x = embedding;  for each layer:  x += mixer(norm(x));  x += ffn(norm(x));  logits = output(norm(x)) where wanted
- * (in some families what mixer and ffn give is normalised as well, before it is added)
+ * (in some families what mixer and ffn give is normalised, before it is added: as well, or instead of what they take)
  * The FFN is the experts, with a shared expert where the model has one: it is computed while the experts' reads are in
  * flight. A sequence that fails leaves the chunk: the rows of the others move together, and the layer's FFN begins
  * again for them. Sessions grow only when all chunks are through. */
@@ -115,10 +115,14 @@ static void fail_tokens(chunk_run *r, const experts_call *call, odmoe_status sta
 
 /* ---- a layer ---- */
 
+/* Families that normalise what branches give have no norm before them. */
 static token_op norm_op(const chunk_run *r, const resident *weight)
 {
-    return (token_op){
-        .kind = TOKEN_RMS_NORM, .y = &r->w->norm, .x = &r->w->x, .weight = weight->w.data, .eps = r->m->config.rms_eps};
+    return (token_op){.kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY,
+                      .y = &r->w->norm,
+                      .x = &r->w->x,
+                      .weight = weight->w.data,
+                      .eps = r->m->config.rms_eps};
 }
 
 /* The norm of a branch's output. */
