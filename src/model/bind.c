@@ -199,8 +199,8 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     if ((t || fused) && !fields_flag(b->config, rule->only_if))
         return denied(b, rule, t ? t : fused);
     if (t && fused)
-        return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path,
-                       t->name, fused->name);
+        return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path, t->name,
+                       fused->name);
     if (fused)
         return bind_fused(b, s, fused);
     if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied &&
@@ -238,8 +238,8 @@ static odmoe_status bind_resident(binder *b, const weight_table *table, const we
     for (int l = 0; l < b->config->layers && !status; l++) {
         layer_weights *w = &b->out->layers[l];
         if (applies(table, rule, &b->config->layer[l]))
-            status = bind_one(
-                b, &(bind_site){table, rule, l, table->mixer ? &w->mixer[rule->role] : &w->frame[rule->role]});
+            status =
+                bind_one(b, &(bind_site){table, rule, l, table->mixer ? &w->mixer[rule->role] : &w->frame[rule->role]});
     }
     return status;
 }
@@ -276,10 +276,10 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
     odmoe_status status = ODMOE_OK;
     for (int e = 0; *found && e < b->config->router.experts && !status; e++) {
         t = find(b, one, layer, e);
-        status = t ? take_expert(b, rule, layer, e, t)
-                   : err_set(b->err, ODMOE_ERR_FORMAT,
-                             "%s: layer %d, expert %d: a tensor like its neighbours' is missing", b->files->path, layer,
-                             e);
+        status =
+            t ? take_expert(b, rule, layer, e, t)
+              : err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d, expert %d: a tensor like its neighbours' is missing",
+                        b->files->path, layer, e);
     }
     return status;
 }

@@ -2,7 +2,7 @@
  *
  * chunk by chunk, and in a chunk layer by layer:
  *   x = embedding;  for each layer:  x += mixer(norm(x));  x += ffn(norm(x));  logits = output(norm(x)) where wanted
- * (in some families what mixer and ffn give is normalised as well, before it is added)
+ * (in some families what mixer and ffn give is normalised, before it is added: as well, or instead of what they take)
  * The FFN is the experts, with a shared expert where the model has one: it is computed while the experts' reads are in
  * flight. A sequence that fails leaves the chunk: the rows of the others move together, and the layer's FFN begins
  * again for them. Sessions grow only when all chunks are through. */
@@ -19,7 +19,7 @@ typedef struct chunk_run {
     model *m;
     workspace *w;
     forward_call *call;
-    int64_t first, n;            /* tokens of the call before it; its own */
+    int64_t first, n; /* tokens of the call before it; its own */
     int layer;
     fetch_size size;             /* as the chunk began */
     int64_t steps_before, steps; /* for progress: (chunk, layer) */
@@ -115,9 +115,10 @@ static void fail_tokens(chunk_run *r, const experts_call *call, odmoe_status sta
 
 /* ---- a layer ---- */
 
+/* Families that normalise what branches give have no norm before them. */
 static token_op norm_op(const chunk_run *r, const resident *weight)
 {
-    return (token_op){.kind = TOKEN_RMS_NORM,
+    return (token_op){.kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY,
                       .y = &r->w->norm,
                       .x = &r->w->x,
                       .weight = weight->w.data,
@@ -402,8 +403,8 @@ static void look_for_cancels(chunk_run *r)
     forward_call *call = r->call;
     odmoe_error why;
     err_set(&why, ODMOE_ERR_CANCELLED, "the forward call was cancelled");
-    bool all = call->progress && call->progress(call->user, ODMOE_STAGE_FORWARD,
-                                                (uint64_t)(r->steps_before + r->layer), (uint64_t)r->steps);
+    bool all = call->progress && call->progress(call->user, ODMOE_STAGE_FORWARD, (uint64_t)(r->steps_before + r->layer),
+                                                (uint64_t)r->steps);
     for (int64_t i = 0; i < r->n; i++) {
         int32_t owner = r->w->owner[i];
         bool first = i == 0 || r->w->owner[i - 1] != owner;

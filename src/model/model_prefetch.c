@@ -22,7 +22,7 @@ static lookahead_choice route(void *ctx, int moe_layer, int64_t n)
     while (m->config.layer[layer].moe_index != moe_layer)
         layer++;
     const resident *frame = m->weights.layers[layer].frame;
-    token_op norm = {.kind = TOKEN_RMS_NORM,
+    token_op norm = {.kind = frame[W_FFN_NORM].info ? TOKEN_RMS_NORM : TOKEN_COPY,
                      .y = &p->norm,
                      .x = &m->work.x,
                      .weight = frame[W_FFN_NORM].w.data,

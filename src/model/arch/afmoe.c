@@ -14,9 +14,10 @@ static void turn_sliding_layers(model_config *c)
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     if (!c->layer[0].window)
-        return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                       "%s: %s.attention.sliding_window is 0 or missing: models without sliding layers are not supported",
-                       f->path, prefix);
+        return err_set(
+            err, ODMOE_ERR_UNSUPPORTED,
+            "%s: %s.attention.sliding_window is 0 or missing: models without sliding layers are not supported", f->path,
+            prefix);
     odmoe_status status = arch_gguf_windows(f, prefix, 4, c, err);
     turn_sliding_layers(c);
     c->embedding_scale = sqrtf((float)c->hidden);

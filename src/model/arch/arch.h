@@ -51,16 +51,18 @@ extern const weight_rule arch_weights_selection_bias[];
 extern const weight_rule arch_weights_shared[];
 
 /* Rows of a field_rule table: layers, router and shared experts as DeepSeek-V3 and the families after it say them. */
-#define ARCH_FIELDS_DEEPSEEK                                                                                           \
-    {FIELD_dense_ffn, "feed_forward_length", "intermediate_size", 0},                                                  \
-        {FIELD_expert_ffn, "expert_feed_forward_length", "moe_intermediate_size", 0, .hf_required = true},             \
-        {FIELD_dense_layers, "leading_dense_block_count", "first_k_dense_replace", 0},                                 \
-        {FIELD_experts, "expert_count", "n_routed_experts|num_experts|num_local_experts", FIELD_REQUIRED},             \
-        {FIELD_shared_experts, "expert_shared_count", "n_shared_experts|num_shared_experts", 0},                       \
-        {FIELD_renormalise, "expert_weights_norm", "norm_topk_prob", 1},                                               \
-        {FIELD_scale, "expert_weights_scale", "routed_scaling_factor", 1},                                             \
-        {FIELD_groups, "expert_group_count", "n_group", 0},                                                            \
-        {FIELD_groups_used, "expert_group_used_count", "topk_group", 0}
+#define ARCH_FIELDS_DEEPSEEK                                                                               \
+    {FIELD_dense_ffn, "feed_forward_length", "intermediate_size", 0},                                      \
+        {FIELD_expert_ffn, "expert_feed_forward_length", "moe_intermediate_size", 0, .hf_required = true}, \
+        {FIELD_dense_layers, "leading_dense_block_count", "first_k_dense_replace", 0},                     \
+        {FIELD_experts, "expert_count", "n_routed_experts|num_experts|num_local_experts", FIELD_REQUIRED}, \
+        {FIELD_shared_experts, "expert_shared_count", "n_shared_experts|num_shared_experts", 0},           \
+        {FIELD_renormalise, "expert_weights_norm", "norm_topk_prob", 1},                                   \
+        {FIELD_scale, "expert_weights_scale", "routed_scaling_factor", 1},                                 \
+        {FIELD_groups, "expert_group_count", "n_group", 0},                                                \
+    {                                                                                                      \
+        FIELD_groups_used, "expert_group_used_count", "topk_group", 0                                      \
+    }
 
 /* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
 void arch_dense_first(model_config *c);
@@ -73,8 +75,7 @@ odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err
 odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config *c, odmoe_error *err);
 /* arch_gguf_windows - which layers slide: attention.sliding_window_pattern, a list (true: slides) or a number n (every
  * n-th layer sees all positions); missing: `period` as n. The window itself has been read into all layers. */
-odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c,
-                               odmoe_error *err);
+odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c, odmoe_error *err);
 /* arch_gguf_router - score (expert_gating_func; missing: `score`), and an expert_weights_scale of 0, which means none.
  * ERR_UNSUPPORTED: a score that is not known. */
 odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_score score, model_config *c,

@@ -64,12 +64,9 @@ static const weight_rule attention[] = {
     WEIGHTS_END,
 };
 
-static const weight_table weights[] = {{NULL, arch_weights_frame},
-                                       {&mixer_attention, attention},
-                                       {NULL, arch_weights_mlp},
-                                       {NULL, arch_weights_selection_bias},
-                                       {NULL, arch_weights_shared},
-                                       {0}};
+static const weight_table weights[] = {{NULL, arch_weights_frame},  {&mixer_attention, attention},
+                                       {NULL, arch_weights_mlp},    {NULL, arch_weights_selection_bias},
+                                       {NULL, arch_weights_shared}, {0}};
 
 const arch arch_bailing_moe = {
     .family = "bailing_moe",

@@ -82,8 +82,8 @@ static odmoe_status gguf_rope(const model_files *f, const arch *a, model_config 
     c->ropes[0].pairing = a->gguf_pairing;
     r->truncate = true;
     r->step_ramp = true;
-    odmoe_status status = arch_gguf_int(f, prefix, "rope.dimension_count", 4096, c->layer[0].key_dim, &c->ropes[0].dim,
-                                        err);
+    odmoe_status status =
+        arch_gguf_int(f, prefix, "rope.dimension_count", 4096, c->layer[0].key_dim, &c->ropes[0].dim, err);
     if (!status)
         status = arch_gguf_float(f, prefix, "rope.freq_base", 10000, &r->theta, err);
     if (!status)
@@ -102,8 +102,8 @@ static odmoe_status gguf_rope(const model_files *f, const arch *a, model_config 
 odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
                               odmoe_error *err)
 {
-    static const odmoe_score scores[] = {[1] = ODMOE_SCORE_SOFTMAX, ODMOE_SCORE_SIGMOID, ODMOE_SCORE_SOFTMAX_CHOSEN,
-                                         ODMOE_SCORE_SQRT_SOFTPLUS};
+    static const odmoe_score scores[] = {
+        [1] = ODMOE_SCORE_SOFTMAX, ODMOE_SCORE_SIGMOID, ODMOE_SCORE_SOFTMAX_CHOSEN, ODMOE_SCORE_SQRT_SOFTPLUS};
     const int known = (int)(sizeof scores / sizeof *scores);
     int gating;
     odmoe_status status = arch_gguf_int(f, prefix, "expert_gating_func", 1 << 20, 0, &gating, err);
@@ -198,8 +198,9 @@ odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int per
     uint64_t n;
     key_of(key, prefix, "attention.sliding_window_pattern");
     bool list = gguf_has(f->gguf, key) && !gguf_get_array(f->gguf, key, &type, &n, NULL);
-    odmoe_status status = list ? ODMOE_OK : arch_gguf_int(f, prefix, "attention.sliding_window_pattern",
-                                                          MODEL_LAYERS_MAX, period, &period, err);
+    odmoe_status status =
+        list ? ODMOE_OK
+             : arch_gguf_int(f, prefix, "attention.sliding_window_pattern", MODEL_LAYERS_MAX, period, &period, err);
     if (!status && list && n != (uint64_t)c->layers && n != (uint64_t)c->layers + (uint64_t)c->nextn)
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
                          (unsigned long long)n, c->layers);
@@ -267,7 +268,7 @@ odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config 
     gguf_expert_ffn(f, c);
     c->clip_qkv = fabsf(c->clip_qkv);
     c->attention_bias = true; /* GGUF files have the tensors, or have them not */
-    c->tied = true; /* GGUF leaves the output matrix out where it is the embedding */
+    c->tied = true;           /* GGUF leaves the output matrix out where it is the embedding */
     if (c->router.groups <= 1)
         c->router.groups = c->router.groups_used = 0;
     return gguf_rope(f, a, c, err);

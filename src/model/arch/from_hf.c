@@ -197,10 +197,11 @@ odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err)
     if (status)
         return status;
     if (use && size == 0 && !json_is_null(given))
-        return err_set(err, ODMOE_ERR_FORMAT,
-                       "%s: sliding_window is 0, which would hide all tokens; write null, or use_sliding_window false, for no "
-                       "window",
-                       json.file);
+        return err_set(
+            err, ODMOE_ERR_FORMAT,
+            "%s: sliding_window is 0, which would hide all tokens; write null, or use_sliding_window false, for no "
+            "window",
+            json.file);
     *window = use ? (int)size : 0;
     return ODMOE_OK;
 }

@@ -34,8 +34,8 @@ static const weight_rule router[] = {
 static const expert_rule experts[] = {
     {ODMOE_GATE, "blk.%d.ffn_gate_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
     {ODMOE_UP, "blk.%d.ffn_up_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
-    {ODMOE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL,
-     "model.layers.%d.block_sparse_moe.input_linear.weight", NULL, DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
+    {ODMOE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.block_sparse_moe.input_linear.weight",
+     NULL, DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", NULL, "model.layers.%d.block_sparse_moe.output_linear.weight", NULL,
      DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
     {.role = EXPERT_MATRIX_COUNT},

@@ -48,12 +48,9 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const weight_table weights[] = {{NULL, arch_weights_frame},
-                                       {&mixer_attention, attention_weights},
-                                       {&mixer_attention, attention_qk_norm},
-                                       {NULL, arch_weights_block_sparse},
-                                       {NULL, arch_weights_selection_bias},
-                                       {0}};
+static const weight_table weights[] = {
+    {NULL, arch_weights_frame},        {&mixer_attention, attention_weights}, {&mixer_attention, attention_qk_norm},
+    {NULL, arch_weights_block_sparse}, {NULL, arch_weights_selection_bias},   {0}};
 
 const arch arch_minimax_m2 = {
     .family = "minimax_m2",

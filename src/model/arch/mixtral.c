@@ -27,8 +27,11 @@ static const weight_rule biases[] = {
     WEIGHTS_END,
 };
 
-static const weight_table weights[] = {
-    {NULL, arch_weights_frame}, {&mixer_attention, attention_weights}, {&mixer_attention, biases}, {NULL, arch_weights_block_sparse}, {0}};
+static const weight_table weights[] = {{NULL, arch_weights_frame},
+                                       {&mixer_attention, attention_weights},
+                                       {&mixer_attention, biases},
+                                       {NULL, arch_weights_block_sparse},
+                                       {0}};
 
 const arch arch_mixtral = {
     .family = "mixtral",

@@ -2,14 +2,16 @@
 #include "model/arch/arch.h"
 
 /* All of a frame but the norm before the FFN. */
-#define FRAME                                                                                                          \
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight|model.word_embeddings.weight", DIM_VOCAB,      \
-     DIM_HIDDEN, false},                                                                                               \
-        {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},           \
-        {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},                          \
-        {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},                        \
-        {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR, \
-         DIM_HIDDEN, false}
+#define FRAME                                                                                                         \
+    {W_EMBED,    IN_MODEL, "token_embd.weight", "model.embed_tokens.weight|model.word_embeddings.weight", DIM_VOCAB,  \
+     DIM_HIDDEN, false},                                                                                              \
+        {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},          \
+        {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},                         \
+        {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},                       \
+    {                                                                                                                 \
+        W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR, \
+            DIM_HIDDEN, false                                                                                         \
+    }
 
 const weight_rule arch_weights_frame[] = {
     FRAME,

@@ -251,11 +251,8 @@ static void append(const mixer_call *call, attention_work *w)
     n += shape_heads(call, &w->k, l->kv_heads, l->key_dim, ATTENTION_K_NORM, ops + n);
     if (call->config->clip_qkv > 0)
         ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = call->config->clip_qkv};
-    ops[n++] = (token_op){.kind = TOKEN_KV_STORE,
-                          .x = &w->k,
-                          .z = &w->v,
-                          .kv = shape_of(l, call->kv),
-                          .kv_tokens = call->tokens};
+    ops[n++] = (token_op){
+        .kind = TOKEN_KV_STORE, .x = &w->k, .z = &w->v, .kv = shape_of(l, call->kv), .kv_tokens = call->tokens};
     call->c->op->tokens(call->c, ops, n, call->n);
 }
 

@@ -31,10 +31,10 @@ typedef enum attention_dim {
     DIM_HEADS
 } attention_dim;
 
-extern const weight_rule attention_weights[];     /* q, k, v, o; or q, k and v in one */
-extern const weight_rule attention_qkv_biases[];  /* where the configuration allows them */
-extern const weight_rule attention_out_bias[];    /* the same for o */
-extern const weight_rule attention_qk_norm[];     /* the same */
+extern const weight_rule attention_weights[];    /* q, k, v, o; or q, k and v in one */
+extern const weight_rule attention_qkv_biases[]; /* where the configuration allows them */
+extern const weight_rule attention_out_bias[];   /* the same for o */
+extern const weight_rule attention_qk_norm[];    /* the same */
 extern const weight_rule attention_gate[];
 extern const weight_rule attention_sinks[];
 
