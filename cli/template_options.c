@@ -12,16 +12,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     template_options *o = state->input;
     json_error_t fault;
-    json_t *object;
+    json_t *value;
+    bool object;
     switch (key) {
     case KEY_FILE:
         o->file = arg;
         return 0;
     case KEY_KEYWORDS:
-        object = json_loads(arg, JSON_REJECT_DUPLICATES, &fault);
-        if (!json_is_object(object))
+        value = json_loads(arg, JSON_REJECT_DUPLICATES, &fault);
+        object = json_is_object(value);
+        json_decref(value);
+        if (!object)
             usage_error("--template-kwargs %s: must be a JSON object, like {\"enable_thinking\": false}", arg);
-        json_decref(object);
         o->keywords = arg;
         return 0;
     default:
