@@ -3,17 +3,20 @@
 
 usage: seeded.py assemble SOURCE TARGET [STAMP DEPFILE]   SOURCE's tree in TARGET: FILE.seed as the FILE that it stands for, the others as links
        seeded.py expand FILE.seed FILE
-       seeded.py compress FILE FILE.seed      a file that other programs made: compressed, as there is no seed
+       seeded.py compress FILE FILE.seed [MODEL.safetensors.seed]      a file that other programs made: compressed, as there is no seed;
+                                              what Q8_0 makes of the model's BF16 tensors is kept as that
 
 A seed file is one line of JSON, then bytes:  {"crc32": of the file, "tables": [...], "parts": [...]}  with the file's parts in order:
   ["literal", N]                      the next N bytes after the line, as they are
   ["xz", N]                           what the next N bytes after the line are when decompressed
+  ["q8_0", FILE, OFFSET, N]           N BF16 numbers at an offset of what FILE (a seed beside this one) stands for, as blocks of Q8_0
+  ["copy", FILE, OFFSET, N]           N bytes at an offset of what FILE stands for
   ["values", SEED, N, WIDTH, TABLE]   N numbers of WIDTH bytes: number i is entry r[i] of tables[TABLE] (256 numbers, in hexadecimal)
   ["blocks", SEED, N, BYTES, FIELDS]  N blocks of BYTES bytes r[block * (BYTES + 1) ...], in which each of FIELDS is overwritten:
                                       [OFFSET, WIDTH, TABLE]: entry b % 16 of tables[TABLE], b being the byte after the block's
 r is SHAKE-128 (FIPS 202) of the text SEED. Nothing but Python's own library is needed, so that every build can make the files.
 """
-import hashlib, json, lzma, os, sys, zlib
+import array, functools, hashlib, json, lzma, os, struct, sys, zlib
 
 
 def stream(seed, n):
@@ -37,11 +40,34 @@ def blocks(seed, n, size, fields):
     return b"".join(raw[i * (size + 1):i * (size + 1) + size] for i in range(n))
 
 
-def part_bytes(part, tables, literals=None):
+def q8_0(raw):
+    """BF16 numbers as blocks of 32: the scale (largest / 127) in half precision, then numbers / scale, rounded away from 0."""
+    floats = array.array("f", b"".join(b"\0\0" + raw[i:i + 2] for i in range(0, len(raw), 2)))
+    out = bytearray()
+    for i in range(0, len(floats), 32):
+        block = floats[i:i + 32]
+        scale, inverse = array.array("f", [max(map(abs, block)) / 127]), array.array("f", [0])
+        if scale[0]:
+            inverse[0] = 1 / scale[0]
+        scaled = array.array("f", [x * inverse[0] for x in block])
+        out += struct.pack("<e", scale[0]) + bytes(int(x + 0.5 if x >= 0 else x - 0.5) & 255 for x in scaled)
+    return bytes(out)
+
+
+@functools.lru_cache(4)
+def expanded(path):
+    return expand(path)
+
+
+def part_bytes(part, tables, literals=None, folder=""):
     """tables: number of a table -> its bytes."""
     kind = part[0]
     if kind == "literal":
         return literals(part[1])
+    if kind == "q8_0":
+        return q8_0(expanded(os.path.join(folder, part[1]))[part[2]:part[2] + 2 * part[3]])
+    if kind == "copy":
+        return expanded(os.path.join(folder, part[1]))[part[2]:part[2] + part[3]]
     if kind == "xz":
         return lzma.decompress(literals(part[1]))
     if kind == "values":
@@ -55,7 +81,7 @@ def expand(path):
     with open(path, "rb") as f:
         head = json.loads(f.readline())
         tables = [bytes.fromhex(t) for t in head["tables"]]
-        out = b"".join(part_bytes(p, tables, f.read) for p in head["parts"])
+        out = b"".join(part_bytes(p, tables, f.read, os.path.dirname(path)) for p in head["parts"])
     if zlib.crc32(out) != head["crc32"]:
         raise SystemExit(f"{path}: the file that it stands for comes out wrong")
     return out
@@ -101,14 +127,45 @@ class Maker:
         assert expand(path) == raw
 
 
-def compress(file, path):
-    """Write `path`, the seed of `file`, compressed as a whole."""
+def tensors_bf16(raw):
+    """(offset, bytes) of each tensor of a safetensors file."""
+    length = struct.unpack("<Q", raw[:8])[0]
+    for name, t in json.loads(raw[8:8 + length]).items():
+        if name != "__metadata__" and t["dtype"] == "BF16":
+            yield 8 + length + t["data_offsets"][0], t["data_offsets"][1] - t["data_offsets"][0]
+
+
+def quantised(raw, model, path):
+    """Places in raw that hold tensors of `model`, as they are or as Q8_0: [(place, length, part)]."""
+    found, whole = [], expanded(model)
+    for offset, size in tensors_bf16(whole):
+        if size < 1024 or size % 64:
+            continue
+        same, from_folder = whole[offset:offset + size], os.path.relpath(model, os.path.dirname(path))
+        blocks = q8_0(same)
+        if same in raw:
+            found.append((raw.find(same), size, ["copy", from_folder, offset, size]))
+        elif blocks in raw:
+            found.append((raw.find(blocks), len(blocks), ["q8_0", from_folder, offset, size // 2]))
+    return sorted(found)
+
+
+def compress(file, path, models):
+    """Write `path`, the seed of `file`, compressed."""
     with open(file, "rb") as f:
         raw = f.read()
-    packed = lzma.compress(raw, preset=9)
-    head = {"crc32": zlib.crc32(raw), "tables": [], "parts": [["xz", len(packed)]]}
+    kept, made, at = b"", [], 0
+    for place, length, part in sorted(p for m in models for p in quantised(raw, m, path)) + [(len(raw), 0, None)]:
+        if place > at:
+            packed = lzma.compress(raw[at:place], preset=9)
+            made.append(["xz", len(packed)])
+            kept += packed
+        if part and place >= at:
+            made.append(part)
+        at = max(at, place + length)
+    head = {"crc32": zlib.crc32(raw), "tables": [], "parts": made}
     with open(path, "wb") as f:
-        f.write(json.dumps(head, separators=(",", ":")).encode() + b"\n" + packed)
+        f.write(json.dumps(head, separators=(",", ":")).encode() + b"\n" + kept)
     assert expand(path) == raw
 
 
@@ -148,8 +205,8 @@ def main():
     if len(sys.argv) == 4 and sys.argv[1] == "expand":
         with open(sys.argv[3], "wb") as f:
             f.write(expand(sys.argv[2]))
-    elif len(sys.argv) == 4 and sys.argv[1] == "compress":
-        compress(sys.argv[2], sys.argv[3])
+    elif len(sys.argv) >= 4 and sys.argv[1] == "compress":
+        compress(sys.argv[2], sys.argv[3], sys.argv[4:])
     elif len(sys.argv) in (4, 6) and sys.argv[1] == "assemble":
         read = assemble(os.path.abspath(sys.argv[2]), os.path.abspath(sys.argv[3]))
         if len(sys.argv) == 6:

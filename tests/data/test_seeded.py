@@ -34,9 +34,14 @@ class Seeds(unittest.TestCase):
 
     def test_a_compressed_file_comes_back(self):
         (self.folder / "file").write_bytes(b"made elsewhere" * 100)
-        seeded.compress(self.folder / "file", self.seed)
+        seeded.compress(self.folder / "file", self.seed, [])
         self.assertEqual(b"made elsewhere" * 100, seeded.expand(self.seed))
         self.assertLess(self.seed.stat().st_size, 400)
+
+    def test_a_tensor_becomes_blocks_of_q8_0(self):
+        bf16 = b"\x80\x3f" + b"\x00\xbf" + b"\0\0" * 30  # 1, -0.5, zeros
+        self.assertEqual(seeded.q8_0(bf16), b"\x08\x20" + bytes([127, 256 - 64]) + bytes(30))
+        self.assertEqual(seeded.q8_0(b"\0\0" * 32), bytes(34))
 
     def test_numbers_are_those_that_the_standard_gives(self):
         r = hashlib.shake_128(b"a").digest(3)
