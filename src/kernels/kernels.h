@@ -12,8 +12,9 @@
  * The tail of a vector goes through the same functions as its body. Everything is compiled with -ffp-contract=off.
  *
  * Weights may lie at any byte address; no byte beyond the last one of a row is read. Kernels check nothing and cannot
- * fail: shapes are validated at load. They allocate nothing and use at most 32 KiB of stack, 16 KiB in one function. They start
- * no threads: callers split outputs (rows or tokens) over threads; shares of a multiple of 32 rows are fastest.
+ * fail: shapes are validated at load. They allocate nothing and use at most 32 KiB of stack, 18 KiB in one function and
+ * 16 KiB in one array. They start no threads: callers split outputs (rows or tokens) over threads; shares of a multiple
+ * of 32 rows are fastest.
  */
 #ifndef ODMOE_KERNELS_KERNELS_H
 #define ODMOE_KERNELS_KERNELS_H

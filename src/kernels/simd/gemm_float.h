@@ -13,9 +13,9 @@
 
 enum {
     PANEL_ROWS = 16 * TILE_VECTORS,
-    PANEL_DEPTH = TILE_VECTORS > 1 ? 96 : 128, /* 12 or 8 KiB of panel, on the stack and in the first cache */
-    STREAMED_TOKENS = 3,                       /* up to so many, weights (in, out) are used as they stream by */
-    STREAM_WIDTH = 1024                        /* columns of y that stay in the first cache meanwhile */
+    PANEL_DEPTH = 128,   /* 16 or 8 KiB of panel, on the stack: half of the first cache */
+    STREAMED_TOKENS = 3, /* up to so many, weights (in, out) are used as they stream by */
+    STREAM_WIDTH = 1024  /* columns of y that stay in the first cache meanwhile */
 };
 
 ALWAYS_INLINE bool two_bytes(dtype t)
