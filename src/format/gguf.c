@@ -30,8 +30,10 @@
 #define READ_FIRST ((uint64_t)1 << 16)
 #define READ_STEP_MAX ((uint64_t)1 << 22)
 #define ARRAY_DEPTH_MAX 8
-#define PAIR_BYTES_MIN 13   /* empty key, type, one byte */
-#define TENSOR_BYTES_MIN 24 /* empty name, no sizes, type, offset */
+#define PAIRS_MAX 65536u     /* real files have some 60 */
+#define TENSORS_MAX 1048576u /* real files have at most 100,000 */
+#define PAIR_BYTES_MIN 13    /* empty key, type, one byte */
+#define TENSOR_BYTES_MIN 24  /* empty name, no sizes, type, offset */
 #define ALIGNMENT_DEFAULT 32
 #define ALIGNMENT_MAX ((uint64_t)1 << 30)
 #define PARTS_MAX 65535 /* split.no has 16 bits */
@@ -208,6 +210,9 @@ static odmoe_status read_metadata(reader *r, uint64_t pairs)
     if (pairs > (r->file_size - r->at) / PAIR_BYTES_MIN)
         return bad(r, ODMOE_ERR_FORMAT, "%llu metadata pairs do not fit in the file (cut off?)",
                    (unsigned long long)pairs);
+    if (pairs > PAIRS_MAX)
+        return bad(r, ODMOE_ERR_UNSUPPORTED, "%llu metadata pairs, at most %u are supported", (unsigned long long)pairs,
+                   PAIRS_MAX);
     r->kind = "metadata";
     r->total = pairs;
     for (r->number = 0; r->number < pairs; r->number++) {
@@ -314,6 +319,9 @@ static odmoe_status read_tensors(reader *r, uint64_t tensors, tensor_index *inde
         return status;
     if (tensors > (r->file_size - r->at) / TENSOR_BYTES_MIN)
         return bad(r, ODMOE_ERR_FORMAT, "%llu tensors do not fit in the file (cut off?)", (unsigned long long)tensors);
+    if (tensors > TENSORS_MAX)
+        return bad(r, ODMOE_ERR_UNSUPPORTED, "%llu tensors, at most %u are supported", (unsigned long long)tensors,
+                   TENSORS_MAX);
     status = tensor_index_add_file(index, r->g->path, r->file_size, &file, r->err);
     r->kind = "tensor";
     r->total = tensors;

@@ -245,6 +245,28 @@ static void metadata_larger_than_any_real_one_is_refused_without_reading_it(void
     assert_error(&err, gguf_open(temp_path("huge.gguf"), &g, &err), ODMOE_ERR_UNSUPPORTED, "huge.gguf", "'huge'");
 }
 
+/* What is kept of a pair or a tensor takes more memory than its few bytes in the file, most of which are a hole here. */
+static void more_pairs_or_tensors_than_any_real_file_has_are_refused_before_reading_them(void **state)
+{
+    static const struct {
+        uint64_t tensors, pairs;
+        const char *says;
+    } cases[] = {{0, 65537, "65537 metadata pairs, at most 65536"}, {1048577, 0, "1048577 tensors, at most 1048576"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bytes b = {0};
+        gguf *g;
+        put_text(&b, "GGUF");
+        put_number(&b, 3, 4);
+        put_number(&b, cases[i].tensors, 8);
+        put_number(&b, cases[i].pairs, 8);
+        save(temp_path("many.gguf"), &b);
+        bytes_free(&b);
+        assert_int_equal(truncate(temp_path("many.gguf"), 1 << 26), 0);
+        assert_error(&err, gguf_open(temp_path("many.gguf"), &g, &err), ODMOE_ERR_UNSUPPORTED, "many.gguf",
+                     cases[i].says);
+    }
+}
+
 static void no_error_struct_is_needed(void **state)
 {
     gguf *g;
@@ -265,6 +287,7 @@ int main(void)
         cmocka_unit_test(something_that_is_not_a_file),
         cmocka_unit_test(a_path_of_3000_bytes_leaves_room_for_what_is_wrong),
         cmocka_unit_test(metadata_larger_than_any_real_one_is_refused_without_reading_it),
+        cmocka_unit_test(more_pairs_or_tensors_than_any_real_file_has_are_refused_before_reading_them),
         cmocka_unit_test(no_error_struct_is_needed),
     };
     size_t count = 0;
