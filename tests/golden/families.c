@@ -137,8 +137,8 @@ static void compare_layer(void *user, const odmoe_tap *tap)
     size_t n;
     if (tap->hidden && golden_has(r->expected, "hidden.%d", tap->layer)) {
         const float *want = golden_f32(r->expected, &n, "hidden.%d", tap->layer);
-        r->worst = fmax(r->worst, golden_error(tap->hidden, want + tap->first * r->info.hidden,
-                                               (size_t)(tap->n * r->info.hidden)));
+        r->worst = fmax(
+            r->worst, golden_error(tap->hidden, want + tap->first * r->info.hidden, (size_t)(tap->n * r->info.hidden)));
     }
     if (!tap->router || !golden_has(r->expected, "topk.%d", tap->layer))
         return;
@@ -218,28 +218,13 @@ static void converted_files_agree_layer_by_layer(void **state)
 
 /* ---- close in distribution ---- */
 
-static double mean_divergence(const float *got, const float *want, int64_t rows, int vocab)
-{
-    double total = 0;
-    for (int64_t row = 0; row < rows; row++, got += vocab, want += vocab) {
-        double got_sum = 0, want_sum = 0;
-        for (int i = 0; i < vocab; i++) {
-            got_sum += exp(got[i]);
-            want_sum += exp(want[i]);
-        }
-        for (int i = 0; i < vocab; i++)
-            total += exp(want[i]) / want_sum * (want[i] - log(want_sum) - got[i] + log(got_sum));
-    }
-    return total / (double)rows;
-}
-
 static void check_close(const entry *e, const char *kernels, double most)
 {
     golden *expected = golden_open(e->expected);
     odmoe_model *model = open_model(e->model, kernels);
     run r = run_of(expected, model);
     float *logits = logits_of(model, &r, NULL);
-    double divergence = mean_divergence(logits, golden_f32(expected, NULL, "logits"), r.n, r.info.vocab);
+    double divergence = golden_divergence(logits, golden_f32(expected, NULL, "logits"), r.n, r.info.vocab);
     print_message("%s: %s: KL %.1e\n", e->model, kernels, divergence);
     assert_true(divergence <= most);
     free(logits);

@@ -141,3 +141,18 @@ const char *test_path(const char *format, ...)
     snprintf(out, sizeof buffers[0], "%s%s%s", root, name[0] == '/' ? "" : "/", name);
     return out;
 }
+
+double golden_divergence(const float *got, const float *want, int64_t rows, int vocab)
+{
+    double total = 0;
+    for (int64_t row = 0; row < rows; row++, got += vocab, want += vocab) {
+        double got_sum = 0, want_sum = 0;
+        for (int i = 0; i < vocab; i++) {
+            got_sum += exp(got[i]);
+            want_sum += exp(want[i]);
+        }
+        for (int i = 0; i < vocab; i++)
+            total += exp(want[i]) / want_sum * (want[i] - log(want_sum) - got[i] + log(got_sum));
+    }
+    return total / (double)rows;
+}

@@ -21,6 +21,10 @@ const int64_t *golden_i64(const golden *g, size_t *n, const char *format, ...) _
 /* golden_error - the largest error of n numbers, relative to the spread of those expected. */
 double golden_error(const float *got, const float *want, size_t n);
 
+/* golden_divergence - mean Kullback-Leibler divergence of the distributions that logits [rows, vocab] stand for, from those
+ * expected; in nats. */
+double golden_divergence(const float *got, const float *want, int64_t rows, int vocab);
+
 /* test_path - a path below tests/data, or below the source folder where it starts with "/"; static buffer, 8 in turn.
  */
 const char *test_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
