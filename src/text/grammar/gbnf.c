@@ -6,13 +6,13 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/grammar/cursor.h"
 
 #define NESTING_MAX 200 /* brackets in brackets */
 
 typedef struct reader {
     grammar_rules *g;
-    const char *text;
-    size_t at, length;
+    cursor c;
     int nesting;
     token_lookup *lookup;
     const void *user;
@@ -41,7 +41,7 @@ static expr_id wrong(reader *r, size_t at, odmoe_status status, const char *what
     if (r->g->status)
         return EXPR_NEVER;
     grammar_fault *f = r->g->fault;
-    gbnf_position(r->text, r->length, at, f);
+    gbnf_position(r->c.text, r->c.length, at, f);
     return rules_fail(r->g, status, "grammar: line %u, column %u: %s", f->line, f->column, what);
 }
 
@@ -52,30 +52,16 @@ static expr_id malformed(reader *r, size_t at, const char *what)
 
 /* ---- characters ---------------------------------------------------------------------------------------------- */
 
-static int peek(const reader *r)
-{
-    return r->at < r->length ? (unsigned char)r->text[r->at] : -1;
-}
-
-static bool take(reader *r, const char *text)
-{
-    size_t n = strlen(text);
-    if (r->length - r->at < n || memcmp(r->text + r->at, text, n))
-        return false;
-    r->at += n;
-    return true;
-}
-
 /* Blanks and comments; line ends too where `lines` is set. */
 static void skip(reader *r, bool lines)
 {
     for (;;) {
-        int c = peek(r);
+        int c = cursor_peek(&r->c);
         if (c == '#')
-            while (peek(r) != '\n' && peek(r) != '\r' && peek(r) >= 0)
-                r->at++;
+            while (cursor_peek(&r->c) != '\n' && cursor_peek(&r->c) != '\r' && cursor_peek(&r->c) >= 0)
+                r->c.at++;
         else if (c == ' ' || c == '\t' || (lines && (c == '\n' || c == '\r')))
-            r->at++;
+            r->c.at++;
         else
             return;
     }
@@ -89,7 +75,7 @@ static bool is_name(int c)
 static size_t name_length(const reader *r)
 {
     size_t n = 0;
-    while (r->at + n < r->length && is_name((unsigned char)r->text[r->at + n]))
+    while (r->c.at + n < r->c.length && is_name((unsigned char)r->c.text[r->c.at + n]))
         n++;
     return n;
 }
@@ -106,11 +92,11 @@ static uint32_t hex_escape(reader *r, size_t start, int digits)
 {
     uint32_t c = 0;
     for (int i = 0; i < digits; i++) {
-        int d = hex_digit(peek(r));
+        int d = hex_digit(cursor_peek(&r->c));
         if (d < 0)
             return malformed(r, start, "an escape with too few hexadecimal digits");
         c = c << 4 | (uint32_t)d;
-        r->at++;
+        r->c.at++;
     }
     if (c > CHAR_MAX_CODE || (c >= 0xD800 && c <= 0xDFFF))
         return malformed(r, start, "an escape that is no Unicode character");
@@ -119,8 +105,8 @@ static uint32_t hex_escape(reader *r, size_t start, int digits)
 
 static uint32_t escape(reader *r, size_t start)
 {
-    int c = peek(r);
-    r->at++;
+    int c = cursor_peek(&r->c);
+    r->c.at++;
     switch (c) {
     case 'x':
         return hex_escape(r, start, 2);
@@ -141,7 +127,7 @@ static uint32_t escape(reader *r, size_t start)
     case '-':
         return (uint32_t)c;
     default:
-        r->at = start + 1;
+        r->c.at = start + 1;
         return malformed(r, start,
                          "an unknown escape; there are \\n \\r \\t \\\\ \\\" \\[ \\] \\- \\xHH \\uHHHH \\UHHHHHHHH");
     }
@@ -150,16 +136,16 @@ static uint32_t escape(reader *r, size_t start)
 /* One character of a text or a set, escapes resolved. `open` is where the text began. */
 static uint32_t character(reader *r, size_t open)
 {
-    size_t start = r->at;
-    if (r->at >= r->length)
+    size_t start = r->c.at;
+    if (r->c.at >= r->c.length)
         return malformed(r, open, "what begins here does not end");
-    if (take(r, "\\"))
+    if (cursor_take(&r->c, "\\"))
         return escape(r, start);
-    int n = utf8_char(r->text + r->at, r->length - r->at);
+    int n = utf8_char(r->c.text + r->c.at, r->c.length - r->c.at);
     if (n <= 0)
         return malformed(r, start, "bytes that are no UTF-8");
-    uint32_t c = utf8_decode(r->text + r->at, n);
-    r->at += (size_t)n;
+    uint32_t c = utf8_decode(r->c.text + r->c.at, n);
+    r->c.at += (size_t)n;
     return c;
 }
 
@@ -179,7 +165,7 @@ static uint32_t rule_named(reader *r, const char *name, size_t length)
     for (uint32_t i = hash(name, length) & r->mask;; i = (i + 1) & r->mask) {
         uint32_t slot = r->slots[i];
         if (!slot) {
-            uint32_t rule = rules_add(r->g, name, length, (size_t)(name - r->text));
+            uint32_t rule = rules_add(r->g, name, length, (size_t)(name - r->c.text));
             if (!r->g->status)
                 r->slots[i] = rule + 1;
             return rule;
@@ -196,16 +182,16 @@ static expr_id choice(reader *r, bool nested);
 
 static expr_id literal(reader *r)
 {
-    size_t open = r->at++, used = 0, capacity = 0;
+    size_t open = r->c.at++, used = 0, capacity = 0;
     char *bytes = NULL;
-    while (!r->g->status && peek(r) != '"') {
+    while (!r->g->status && cursor_peek(&r->c) != '"') {
         uint32_t c = character(r, open);
         if (!r->g->status)
             r->g->status = mem_grow((void **)&bytes, &capacity, used + 4, 1, "a grammar", r->g->err);
         if (!r->g->status)
             used += utf8_encode(c, bytes + used);
     }
-    r->at++;
+    r->c.at++;
     expr_id e = r->g->status ? EXPR_NEVER : expr_text(r->g, bytes, used);
     free(bytes);
     return e;
@@ -213,14 +199,14 @@ static expr_id literal(reader *r)
 
 static expr_id set(reader *r)
 {
-    size_t open = r->at++;
-    bool negated = take(r, "^");
+    size_t open = r->c.at++;
+    bool negated = cursor_take(&r->c, "^");
     charset chars = {0};
-    while (!r->g->status && peek(r) != ']') {
-        size_t start = r->at;
+    while (!r->g->status && cursor_peek(&r->c) != ']') {
+        size_t start = r->c.at;
         uint32_t lo = character(r, open), hi = lo;
-        if (!r->g->status && peek(r) == '-' && r->at + 1 < r->length && r->text[r->at + 1] != ']') {
-            r->at++;
+        if (!r->g->status && cursor_peek(&r->c) == '-' && r->c.at + 1 < r->c.length && r->c.text[r->c.at + 1] != ']') {
+            r->c.at++;
             hi = character(r, open);
         }
         if (!r->g->status && hi < lo)
@@ -228,7 +214,7 @@ static expr_id set(reader *r)
         if (!r->g->status)
             r->g->status = charset_add(&chars, lo, hi, r->g->err);
     }
-    r->at++;
+    r->c.at++;
     if (!r->g->status && !chars.count && !negated)
         malformed(r, open, "an empty set matches nothing");
     if (!r->g->status)
@@ -244,34 +230,34 @@ static expr_id set(reader *r)
 
 static bool number(reader *r, uint32_t *out)
 {
-    size_t start = r->at;
+    size_t start = r->c.at;
     uint64_t n = 0;
-    for (int c; (c = peek(r)) >= '0' && c <= '9'; r->at++)
+    for (int c; (c = cursor_peek(&r->c)) >= '0' && c <= '9'; r->c.at++)
         n = n < UINT32_MAX ? n * 10 + (uint64_t)(c - '0') : n;
     *out = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX - 1;
-    if (r->at == start)
+    if (r->c.at == start)
         malformed(r, start, "a number is expected");
-    return r->at > start;
+    return r->c.at > start;
 }
 
 static expr_id token(reader *r, bool negated)
 {
-    size_t open = r->at;
+    size_t open = r->c.at;
     uint32_t id = 0;
-    if (take(r, "<[")) {
+    if (cursor_take(&r->c, "<[")) {
         if (!number(r, &id))
             return EXPR_NEVER;
-        if (!take(r, "]>"))
-            return malformed(r, r->at, "\"]>\" is expected behind a token's number");
+        if (!cursor_take(&r->c, "]>"))
+            return malformed(r, r->c.at, "\"]>\" is expected behind a token's number");
     } else {
-        const char *end = memchr(r->text + open, '>', r->length - open);
+        const char *end = memchr(r->c.text + open, '>', r->c.length - open);
         if (!end)
             return malformed(r, open, "a token that does not end with \">\"");
-        size_t n = (size_t)(end + 1 - (r->text + open));
-        r->at += n;
+        size_t n = (size_t)(end + 1 - (r->c.text + open));
+        r->c.at += n;
         if (!r->lookup)
             return wrong(r, open, ODMOE_ERR_UNSUPPORTED, "a token by its text needs a model's vocabulary");
-        int32_t found = r->lookup(r->user, r->text + open, n);
+        int32_t found = r->lookup(r->user, r->c.text + open, n);
         if (found < 0)
             return malformed(r, open, "this is no token of the vocabulary");
         id = (uint32_t)found;
@@ -283,13 +269,13 @@ static expr_id token(reader *r, bool negated)
 
 static expr_id bracket(reader *r)
 {
-    size_t open = r->at++;
+    size_t open = r->c.at++;
     if (++r->nesting > NESTING_MAX)
         return wrong(r, open, ODMOE_ERR_RANGE, "brackets nested deeper than 200");
     skip(r, true);
     expr_id e = choice(r, true);
     r->nesting--;
-    if (!r->g->status && !take(r, ")"))
+    if (!r->g->status && !cursor_take(&r->c, ")"))
         malformed(r, open, "this bracket is not closed");
     return e;
 }
@@ -303,15 +289,15 @@ static expr_id counted(reader *r, expr_id e, size_t open)
         return EXPR_NEVER;
     most = least;
     skip(r, false);
-    if (take(r, ",")) {
+    if (cursor_take(&r->c, ",")) {
         skip(r, false);
         most = REPEAT_UNBOUNDED;
-        if (peek(r) != '}' && !number(r, &most))
+        if (cursor_peek(&r->c) != '}' && !number(r, &most))
             return EXPR_NEVER;
         skip(r, false);
     }
-    if (!take(r, "}"))
-        return malformed(r, r->at, "\"}\" is expected behind a repetition's numbers");
+    if (!cursor_take(&r->c, "}"))
+        return malformed(r, r->c.at, "\"}\" is expected behind a repetition's numbers");
     if (least > most)
         return malformed(r, open, "a repetition whose least is more than its most");
     if (least > GRAMMAR_REPEAT_MAX || (most != REPEAT_UNBOUNDED && most > GRAMMAR_REPEAT_MAX))
@@ -322,16 +308,16 @@ static expr_id counted(reader *r, expr_id e, size_t open)
 static expr_id repeated(reader *r, expr_id e)
 {
     for (int times = 0; !r->g->status; times++) {
-        size_t open = r->at;
+        size_t open = r->c.at;
         if (times > 16)
             return wrong(r, open, ODMOE_ERR_RANGE, "too many repetitions of one thing in a row; use brackets");
-        if (take(r, "*"))
+        if (cursor_take(&r->c, "*"))
             e = expr_repeat(r->g, e, 0, REPEAT_UNBOUNDED);
-        else if (take(r, "+"))
+        else if (cursor_take(&r->c, "+"))
             e = expr_repeat(r->g, e, 1, REPEAT_UNBOUNDED);
-        else if (take(r, "?"))
+        else if (cursor_take(&r->c, "?"))
             e = expr_repeat(r->g, e, 0, 1);
-        else if (take(r, "{"))
+        else if (cursor_take(&r->c, "{"))
             e = counted(r, e, open);
         else
             break;
@@ -347,13 +333,13 @@ static bool starts_item(int c)
 static expr_id item(reader *r)
 {
     size_t n;
-    switch (peek(r)) {
+    switch (cursor_peek(&r->c)) {
     case '"':
         return literal(r);
     case '[':
         return set(r);
     case '.':
-        r->at++;
+        r->c.at++;
         charset all = {0};
         r->g->status = charset_negate(&all, r->g->err);
         expr_id e = r->g->status ? EXPR_NEVER : expr_chars(r->g, &all);
@@ -362,16 +348,16 @@ static expr_id item(reader *r)
     case '(':
         return bracket(r);
     case '!':
-        r->at++;
-        if (peek(r) != '<')
-            return malformed(r, r->at, "a token is expected behind \"!\"");
+        r->c.at++;
+        if (cursor_peek(&r->c) != '<')
+            return malformed(r, r->c.at, "a token is expected behind \"!\"");
         return token(r, true);
     case '<':
         return token(r, false);
     default:
         n = name_length(r);
-        uint32_t rule = rule_named(r, r->text + r->at, n);
-        r->at += n;
+        uint32_t rule = rule_named(r, r->c.text + r->c.at, n);
+        r->c.at += n;
         return expr_rule(r->g, rule);
     }
 }
@@ -379,7 +365,7 @@ static expr_id item(reader *r)
 static expr_id sequence(reader *r, bool nested)
 {
     expr_list list = {0};
-    while (!r->g->status && starts_item(peek(r))) {
+    while (!r->g->status && starts_item(cursor_peek(&r->c))) {
         expr_id e = item(r);
         skip(r, nested);
         e = repeated(r, e);
@@ -398,7 +384,7 @@ static expr_id choice(reader *r, bool nested)
         skip(r, true);
         expr_list_add(r->g, &list, sequence(r, nested));
         skip(r, nested);
-    } while (!r->g->status && take(r, "|"));
+    } while (!r->g->status && cursor_take(&r->c, "|"));
     expr_id e = r->g->status ? EXPR_NEVER : expr_alt(r->g, list.items, list.count);
     free(list.items);
     return e;
@@ -406,23 +392,23 @@ static expr_id choice(reader *r, bool nested)
 
 static void rule(reader *r)
 {
-    size_t start = r->at, n = name_length(r);
+    size_t start = r->c.at, n = name_length(r);
     if (!n) {
         malformed(r, start, "a rule's name is expected");
         return;
     }
-    uint32_t id = rule_named(r, r->text + start, n);
-    r->at += n;
+    uint32_t id = rule_named(r, r->c.text + start, n);
+    r->c.at += n;
     skip(r, false);
-    if (!r->g->status && !take(r, "::="))
-        malformed(r, r->at, "\"::=\" is expected behind a rule's name");
+    if (!r->g->status && !cursor_take(&r->c, "::="))
+        malformed(r, r->c.at, "\"::=\" is expected behind a rule's name");
     if (!r->g->status && r->g->rules[id].defined)
         malformed(r, start, "a rule of this name is defined already");
     if (r->g->status)
         return;
     rules_define(r->g, id, choice(r, false));
-    if (!r->g->status && peek(r) >= 0 && peek(r) != '\n' && peek(r) != '\r')
-        malformed(r, r->at, "neither a part of a rule nor its end");
+    if (!r->g->status && cursor_peek(&r->c) >= 0 && cursor_peek(&r->c) != '\n' && cursor_peek(&r->c) != '\r')
+        malformed(r, r->c.at, "neither a part of a rule nor its end");
 }
 
 static void check_defined(reader *r)
@@ -442,7 +428,7 @@ static void find_root(reader *r)
             r->g->root = r->slots[i] - 1;
             return;
         }
-    malformed(r, r->length, "there is no rule named root, with which a text begins");
+    malformed(r, r->c.length, "there is no rule named root, with which a text begins");
 }
 
 /* Put the rules that are there already under their names. */
@@ -459,7 +445,7 @@ static void add_known(reader *r, const gbnf_known *known, size_t count)
 void gbnf_read(grammar_rules *g, const char *text, size_t length, const gbnf_known *known, size_t known_count,
                token_lookup *lookup, const void *user, int32_t vocab)
 {
-    reader r = {.g = g, .text = text, .length = length, .lookup = lookup, .user = user, .vocab = vocab};
+    reader r = {.g = g, .c = {text, 0, length}, .lookup = lookup, .user = user, .vocab = vocab};
     r.mask = 2 * GRAMMAR_RULES_MAX - 1;
     if (length > GRAMMAR_SOURCE_MAX) {
         wrong(&r, 0, ODMOE_ERR_RANGE, "more than 64 KiB of text");
@@ -472,7 +458,7 @@ void gbnf_read(grammar_rules *g, const char *text, size_t length, const gbnf_kno
     }
     add_known(&r, known, known_count);
     skip(&r, true);
-    while (!g->status && r.at < length) {
+    while (!g->status && r.c.at < length) {
         rule(&r);
         skip(&r, true);
     }

@@ -5,14 +5,14 @@
 #include <utf8proc.h>
 
 #include "base/utf8.h"
+#include "text/grammar/cursor.h"
 
 #define NESTING_MAX 100
 
 typedef struct reader {
     json_text *t;
     grammar_rules *g;
-    const char *text;
-    size_t at, length;
+    cursor c;
     int nesting;
 } reader;
 
@@ -22,20 +22,6 @@ static regex_part wrong(reader *r, size_t at, odmoe_status status, const char *w
 {
     rules_fail(r->g, status, "byte %zu: %s", at, what);
     return nothing;
-}
-
-static int peek(const reader *r)
-{
-    return r->at < r->length ? (unsigned char)r->text[r->at] : -1;
-}
-
-static bool take(reader *r, const char *text)
-{
-    size_t n = strlen(text);
-    if (r->length - r->at < n || memcmp(r->text + r->at, text, n))
-        return false;
-    r->at += n;
-    return true;
 }
 
 /* ---- sets of characters ------------------------------------------------------------------------------------------- */
@@ -119,11 +105,11 @@ static regex_part one_of(reader *r, charset *set, size_t open)
 static bool hex(reader *r, int digits, uint32_t *out)
 {
     *out = 0;
-    for (int i = 0; i < digits; i++, r->at++) {
-        int c = peek(r) | 0x20;
-        if (peek(r) >= '0' && peek(r) <= '9')
-            *out = *out << 4 | (uint32_t)(peek(r) - '0');
-        else if (c >= 'a' && c <= 'f' && peek(r) > 0)
+    for (int i = 0; i < digits; i++, r->c.at++) {
+        int c = cursor_peek(&r->c) | 0x20;
+        if (cursor_peek(&r->c) >= '0' && cursor_peek(&r->c) <= '9')
+            *out = *out << 4 | (uint32_t)(cursor_peek(&r->c) - '0');
+        else if (c >= 'a' && c <= 'f' && cursor_peek(&r->c) > 0)
             *out = *out << 4 | (uint32_t)(c - 'a' + 10);
         else
             return false;
@@ -135,15 +121,16 @@ static bool hex(reader *r, int digits, uint32_t *out)
 static bool unicode_escape(reader *r, uint32_t *out)
 {
     uint32_t low;
-    if (take(r, "{")) {
+    if (cursor_take(&r->c, "{")) {
         int n = 0;
-        while (r->at + (size_t)n < r->length && r->text[r->at + (size_t)n] != '}')
+        while (r->c.at + (size_t)n < r->c.length && r->c.text[r->c.at + (size_t)n] != '}')
             n++;
-        return n >= 1 && n <= 6 && hex(r, n, out) && take(r, "}");
+        return n >= 1 && n <= 6 && hex(r, n, out) && cursor_take(&r->c, "}");
     }
     if (!hex(r, 4, out))
         return false;
-    if (*out >= 0xD800 && *out <= 0xDBFF && take(r, "\\u") && hex(r, 4, &low) && low >= 0xDC00 && low <= 0xDFFF)
+    if (*out >= 0xD800 && *out <= 0xDBFF && cursor_take(&r->c, "\\u") && hex(r, 4, &low) && low >= 0xDC00 &&
+        low <= 0xDFFF)
         *out = 0x10000 + ((*out - 0xD800) << 10 | (low - 0xDC00));
     return true;
 }
@@ -157,7 +144,7 @@ static bool is_letter(int c)
 static uint32_t character_escape(reader *r, size_t start)
 {
     static const char letters[] = "tnvfr", values[] = "\t\n\v\f\r";
-    int c = peek(r);
+    int c = cursor_peek(&r->c);
     const char *known = c > 0 ? strchr(letters, c) : NULL;
     uint32_t out = 0;
     bool good = true;
@@ -165,16 +152,16 @@ static uint32_t character_escape(reader *r, size_t start)
         wrong(r, start, ODMOE_ERR_FORMAT, "a backslash at the end");
         return 0;
     }
-    r->at++;
+    r->c.at++;
     if (known)
         return (uint32_t)values[known - letters];
     if (c == 'x')
         good = hex(r, 2, &out);
     else if (c == 'u')
         good = unicode_escape(r, &out);
-    else if (c == 'c' && is_letter(peek(r)))
-        out = (uint32_t)r->text[r->at++] & 31;
-    else if (c == '0' && !(peek(r) >= '0' && peek(r) <= '9'))
+    else if (c == 'c' && is_letter(cursor_peek(&r->c)))
+        out = (uint32_t)r->c.text[r->c.at++] & 31;
+    else if (c == '0' && !(cursor_peek(&r->c) >= '0' && cursor_peek(&r->c) <= '9'))
         out = 0;
     else if (c >= '0' && c <= '9')
         wrong(r, start, ODMOE_ERR_UNSUPPORTED, "references back (\\1) cannot be enforced");
@@ -200,10 +187,10 @@ static bool is_class(int c)
 
 static uint32_t plain(reader *r)
 {
-    int n = utf8_char(r->text + r->at, r->length - r->at);
+    int n = utf8_char(r->c.text + r->c.at, r->c.length - r->c.at);
     n = n > 0 ? n : 1; /* the pattern is valid UTF-8 */
-    uint32_t c = utf8_decode(r->text + r->at, n);
-    r->at += (size_t)n;
+    uint32_t c = utf8_decode(r->c.text + r->c.at, n);
+    r->c.at += (size_t)n;
     return c;
 }
 
@@ -212,14 +199,14 @@ static uint32_t plain(reader *r)
 /* One character of a set, or false where a class (\d) was added as a whole. */
 static bool member(reader *r, charset *set, bool negated, uint32_t *out)
 {
-    size_t start = r->at;
-    if (!take(r, "\\")) {
+    size_t start = r->c.at;
+    if (!cursor_take(&r->c, "\\")) {
         *out = plain(r);
         return true;
     }
-    int c = peek(r);
+    int c = cursor_peek(&r->c);
     if (is_class(c)) {
-        r->at++;
+        r->c.at++;
         /* In a negated set the class is what will not match: then all that some reader takes for it. */
         if (c >= 'a')
             add_class(r, set, (char)c, negated);
@@ -236,29 +223,29 @@ static bool member(reader *r, charset *set, bool negated, uint32_t *out)
         return false;
     }
     if (c == 'b') {
-        r->at++;
+        r->c.at++;
         *out = '\b';
         return true;
     }
-    *out = c == '-' ? (r->at++, (uint32_t)'-') : character_escape(r, start);
+    *out = c == '-' ? (r->c.at++, (uint32_t)'-') : character_escape(r, start);
     return true;
 }
 
 static regex_part set(reader *r)
 {
-    size_t open = r->at++;
+    size_t open = r->c.at++;
     charset chars = {0};
-    bool negated = take(r, "^");
-    while (!r->g->status && peek(r) != ']') {
+    bool negated = cursor_take(&r->c, "^");
+    while (!r->g->status && cursor_peek(&r->c) != ']') {
         uint32_t lo, hi;
-        size_t start = r->at;
-        if (r->at >= r->length) {
+        size_t start = r->c.at;
+        if (r->c.at >= r->c.length) {
             wrong(r, open, ODMOE_ERR_FORMAT, "a set that is not closed");
             break;
         }
         bool one = member(r, &chars, negated, &lo);
-        if (peek(r) == '-' && r->at + 1 < r->length && r->text[r->at + 1] != ']') {
-            r->at++;
+        if (cursor_peek(&r->c) == '-' && r->c.at + 1 < r->c.length && r->c.text[r->c.at + 1] != ']') {
+            r->c.at++;
             if (!one || !member(r, &chars, negated, &hi) || hi < lo)
                 wrong(r, start, ODMOE_ERR_FORMAT, "a range between what are no two characters in order");
         } else {
@@ -267,7 +254,7 @@ static regex_part set(reader *r)
         if (one && !r->g->status)
             add(r, &chars, lo, hi);
     }
-    r->at++;
+    r->c.at++;
     if (negated)
         negate(r, &chars);
     return one_of(r, &chars, open);
@@ -291,17 +278,18 @@ static uint32_t product(uint32_t a, uint32_t b)
 
 static regex_part group(reader *r)
 {
-    size_t open = r->at++;
-    if (take(r, "?")) {
-        bool name = peek(r) == '<' && r->at + 1 < r->length && r->text[r->at + 1] != '=' && r->text[r->at + 1] != '!';
+    size_t open = r->c.at++;
+    if (cursor_take(&r->c, "?")) {
+        bool name = cursor_peek(&r->c) == '<' && r->c.at + 1 < r->c.length && r->c.text[r->c.at + 1] != '=' &&
+                    r->c.text[r->c.at + 1] != '!';
         if (name) {
-            const char *end = memchr(r->text + r->at, '>', r->length - r->at);
+            const char *end = memchr(r->c.text + r->c.at, '>', r->c.length - r->c.at);
             if (!end)
                 return wrong(r, open, ODMOE_ERR_FORMAT, "a group's name that does not end");
-            r->at = (size_t)(end + 1 - r->text);
-        } else if (peek(r) == '=' || peek(r) == '!' || peek(r) == '<') {
+            r->c.at = (size_t)(end + 1 - r->c.text);
+        } else if (cursor_peek(&r->c) == '=' || cursor_peek(&r->c) == '!' || cursor_peek(&r->c) == '<') {
             return wrong(r, open, ODMOE_ERR_UNSUPPORTED, "lookahead and lookbehind cannot be enforced");
-        } else if (!take(r, ":")) {
+        } else if (!cursor_take(&r->c, ":")) {
             return wrong(r, open, ODMOE_ERR_UNSUPPORTED, "this kind of group is not supported");
         }
     }
@@ -309,7 +297,7 @@ static regex_part group(reader *r)
         return wrong(r, open, ODMOE_ERR_RANGE, "groups nested deeper than 100");
     regex_part p = choice(r, false);
     r->nesting--;
-    if (!r->g->status && !take(r, ")"))
+    if (!r->g->status && !cursor_take(&r->c, ")"))
         return wrong(r, open, ODMOE_ERR_FORMAT, "a group that is not closed");
     return p;
 }
@@ -317,7 +305,7 @@ static regex_part group(reader *r)
 static regex_part dot(reader *r)
 {
     charset ends = {0};
-    size_t at = r->at++;
+    size_t at = r->c.at++;
     add(r, &ends, '\n', '\n');
     add(r, &ends, '\r', '\r');
     add(r, &ends, 0x2028, 0x2029);
@@ -327,10 +315,10 @@ static regex_part dot(reader *r)
 
 static regex_part atom(reader *r)
 {
-    size_t start = r->at;
+    size_t start = r->c.at;
     charset chars = {0};
     uint32_t c;
-    switch (peek(r)) {
+    switch (cursor_peek(&r->c)) {
     case '(':
         return group(r);
     case '[':
@@ -347,10 +335,10 @@ static regex_part atom(reader *r)
         return wrong(r, start, ODMOE_ERR_UNSUPPORTED,
                      "\"^\" is supported at the beginning and \"$\" at the end of the whole pattern's alternatives");
     case '\\':
-        r->at++;
-        if (is_class(peek(r))) {
-            char kind = (char)peek(r);
-            r->at++;
+        r->c.at++;
+        if (is_class(cursor_peek(&r->c))) {
+            char kind = (char)cursor_peek(&r->c);
+            r->c.at++;
             if (kind >= 'a')
                 add_class(r, &chars, kind, false);
             else
@@ -368,37 +356,37 @@ static regex_part atom(reader *r)
 
 static bool number(reader *r, uint32_t *out)
 {
-    size_t start = r->at;
+    size_t start = r->c.at;
     uint64_t n = 0;
-    for (int c; (c = peek(r)) >= '0' && c <= '9'; r->at++)
+    for (int c; (c = cursor_peek(&r->c)) >= '0' && c <= '9'; r->c.at++)
         n = n > UINT32_MAX ? n : n * 10 + (uint64_t)(c - '0');
     *out = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX - 1;
-    return r->at > start;
+    return r->c.at > start;
 }
 
 /* The numbers of a quantifier, if one follows. */
 static bool quantifier(reader *r, uint32_t *least, uint32_t *most)
 {
-    size_t start = r->at;
+    size_t start = r->c.at;
     *least = 0;
     *most = REPEAT_UNBOUNDED;
-    if (take(r, "*"))
+    if (cursor_take(&r->c, "*"))
         return true;
-    if (take(r, "+")) {
+    if (cursor_take(&r->c, "+")) {
         *least = 1;
         return true;
     }
-    if (take(r, "?")) {
+    if (cursor_take(&r->c, "?")) {
         *most = 1;
         return true;
     }
-    if (!take(r, "{"))
+    if (!cursor_take(&r->c, "{"))
         return false;
     bool good = number(r, least);
     *most = *least;
-    if (good && take(r, ",") && !number(r, most))
+    if (good && cursor_take(&r->c, ",") && !number(r, most))
         *most = REPEAT_UNBOUNDED;
-    if (!good || !take(r, "}") || *least > *most)
+    if (!good || !cursor_take(&r->c, "}") || *least > *most)
         wrong(r, start, ODMOE_ERR_FORMAT, "a repetition is {m}, {m,} or {m,n}; a brace that is meant as such is \\{");
     else if (*least > GRAMMAR_REPEAT_MAX || (*most != REPEAT_UNBOUNDED && *most > GRAMMAR_REPEAT_MAX))
         wrong(r, start, ODMOE_ERR_RANGE, "more than 2000 repetitions");
@@ -411,9 +399,10 @@ static regex_part term(reader *r)
     uint32_t least, most;
     if (!r->g->status && quantifier(r, &least, &most)) {
         p = (regex_part){expr_repeat(r->g, p.e, least, most), product(p.least, least), product(p.most, most)};
-        take(r, "?"); /* lazy: the same texts */
-        if (peek(r) == '*' || peek(r) == '+' || peek(r) == '?' || peek(r) == '{')
-            wrong(r, r->at, ODMOE_ERR_FORMAT, "a repetition of a repetition; use a group");
+        cursor_take(&r->c, "?"); /* lazy: the same texts */
+        if (cursor_peek(&r->c) == '*' || cursor_peek(&r->c) == '+' || cursor_peek(&r->c) == '?' ||
+            cursor_peek(&r->c) == '{')
+            wrong(r, r->c.at, ODMOE_ERR_FORMAT, "a repetition of a repetition; use a group");
     }
     return p;
 }
@@ -430,12 +419,12 @@ static regex_part alternative(reader *r, bool whole)
     expr_list list = {0};
     regex_part all = {EXPR_NEVER, 0, 0};
     bool end = false;
-    if (whole && !take(r, "^"))
+    if (whole && !cursor_take(&r->c, "^"))
         add_free(r, &list, &all);
-    while (!r->g->status && !end && peek(r) >= 0 && peek(r) != '|' && peek(r) != ')') {
-        end = whole && peek(r) == '$' && (r->at + 1 == r->length || r->text[r->at + 1] == '|');
+    while (!r->g->status && !end && cursor_peek(&r->c) >= 0 && cursor_peek(&r->c) != '|' && cursor_peek(&r->c) != ')') {
+        end = whole && cursor_peek(&r->c) == '$' && (r->c.at + 1 == r->c.length || r->c.text[r->c.at + 1] == '|');
         if (end) {
-            r->at++;
+            r->c.at++;
             break;
         }
         regex_part p = term(r);
@@ -459,7 +448,7 @@ static regex_part choice(reader *r, bool whole)
         expr_list_add(r->g, &list, p.e);
         all.least = p.least < all.least ? p.least : all.least;
         all.most = p.most > all.most ? p.most : all.most;
-    } while (!r->g->status && take(r, "|"));
+    } while (!r->g->status && cursor_take(&r->c, "|"));
     all.e = r->g->status ? EXPR_NEVER : expr_alt(r->g, list.items, list.count);
     free(list.items);
     return all;
@@ -467,9 +456,9 @@ static regex_part choice(reader *r, bool whole)
 
 regex_part regex_read(json_text *t, const char *pattern, size_t length)
 {
-    reader r = {.t = t, .g = t->g, .text = pattern, .length = length};
+    reader r = {.t = t, .g = t->g, .c = {pattern, 0, length}};
     regex_part p = choice(&r, true);
-    if (!t->g->status && r.at < length)
-        return wrong(&r, r.at, ODMOE_ERR_FORMAT, "a bracket that closes nothing");
+    if (!t->g->status && r.c.at < length)
+        return wrong(&r, r.c.at, ODMOE_ERR_FORMAT, "a bracket that closes nothing");
     return p;
 }
