@@ -254,8 +254,8 @@ ODMOE_API double odmoe_balance_loss(const odmoe_balance *balance, int mean_norma
  * -= rate above it. bias [experts]. */
 ODMOE_API void odmoe_balance_update_bias(const odmoe_balance *balance, float rate, float *bias);
 
-/* What a call computed besides y. Pointers may be NULL; those that are not are the caller's arrays, filled for all n.
- */
+/* What a call computes besides y. Each pointer is NULL or an array of the caller, which the call fills for all n
+ * tokens. */
 typedef struct odmoe_routing {
     size_t size;            /* set by odmoe_routing_init */
     float *logits, *probs;  /* [n, experts] */

@@ -23,7 +23,8 @@
 #define ACCURACY_FIRST_PREDICTOR 0.9f
 #define ACCURACY_FIRST_WIDE 0.9f
 #define ACCURACY_FIRST_NARROW 0.45f
-/* What all layers' candidates of a rank say counts for so many of a layer's own. */
+/* A layer's accuracy for a rank begins from the mean of all layers, which weighs as much as this many candidates of the
+ * layer itself. */
 #define ACCURACY_POOLED_SEEN 8.0f
 /* Counts are halved when they reach this: accuracy follows a change of text. */
 #define ACCURACY_FADE 64.0f
@@ -40,7 +41,7 @@
 
 /* Calls that may wait for the predictor; more are dropped. */
 #define PREDICTOR_CALLS_WAITING 8
-/* After so many failures in a row the predictor is not asked again. */
+/* The thread stops calling the predictor after this many failures in a row. */
 #define PREDICTOR_FAILURES_TO_STOP 16
 
 /* ---- the trial: passes with and without prefetching ---- */
@@ -52,8 +53,8 @@
 /* Passes that a mean remembers: of the way that is taken, and of the other one. */
 #define TRIAL_SEEN_MOST 64
 #define TRIAL_OTHER_MOST 16
-/* Every so many passes, two are of the other way: until the kinds can be compared, and then. Prefetching that saves a
- * quarter of the time loses 0.8% of it by that. */
+/* One pair of passes in this many passes goes the way that was not chosen: FIRST holds until the kinds can be compared,
+ * EVERY after that. Where prefetching saves a quarter of the time, these pairs cost 0.8% of the time. */
 #define TRIAL_OTHER_FIRST 24
 #define TRIAL_OTHER_EVERY 64
 

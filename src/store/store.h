@@ -158,7 +158,7 @@ typedef struct store_totals {
     const char *policy;
 } store_totals;
 
-/* store_note_uses - so many tokens use an expert that a fetch has been given; the policy learns from it, too. */
+/* store_note_uses - count that `uses` tokens use an expert that a fetch names. The policy learns from this count. */
 void store_note_uses(store *s, int layer, int expert, uint64_t uses);
 void store_totals_get(const store *s, store_totals *out);
 void store_counters_get(const store *s, int layer, int expert, store_counters *out);

@@ -241,7 +241,7 @@ static expr_id letter_e(grammar_rules *g)
     return ALT(g, TEXT(g, "e"), TEXT(g, "E"));
 }
 
-/* d.ddd e exponent: numbers below 10^-4 (down to those that are not rounded to zero). */
+/* d.ddd e exponent: numbers below 10^-4, except those that a double rounds to zero. */
 static expr_id tiny(grammar_rules *g)
 {
     expr_id exponent = ALT(g, SEQ(g, TEXT(g, "0"), expr_range(g, '5', '9')), digits_between(g, 10, 99, 2, 10),

@@ -2,7 +2,7 @@
  *
  * Expressions form a tree in one array (a child stands before its parent), rules refer to each other by number. The
  * functions that build never fail by themselves: the first error is kept in `status` and `err`, every later call does
- * nothing and gives EXPR_NEVER; so whoever builds looks at `status` once, at the end. */
+ * nothing and gives EXPR_NEVER; so the caller looks at `status` once, after the last call. */
 #ifndef ODMOE_TEXT_GRAMMAR_RULES_H
 #define ODMOE_TEXT_GRAMMAR_RULES_H
 

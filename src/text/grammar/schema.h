@@ -3,7 +3,8 @@
  * Enforced: type (lists, too), properties required additionalProperties, items prefixItems minItems maxItems, enum const,
  * anyOf, oneOf whose branches a type or a constant tells apart, allOf, local $ref (recursive, too), minLength maxLength
  * pattern (regex.h), format date, time, date-time, uuid, minimum maximum exclusiveMinimum exclusiveMaximum. Annotations,
- * unknown words and other formats say nothing. What cannot be enforced is refused with its path.
+ * unknown words and other formats say nothing. A keyword that cannot be
+ * enforced is an error that names its path.
  *
  * Texts: members in the order of the schema, then additional ones; at most one blank between two tokens; numbers of at
  * most 20 digits before and behind the point. So the language is a part of what the schema allows, never more. */
