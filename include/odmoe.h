@@ -81,7 +81,7 @@ ODMOE_API char *odmoe_size_format(uint64_t bytes, char *text);
 /* ---- options ---------------------------------------------------------------------------------------------- */
 
 typedef enum odmoe_stage {
-    ODMOE_STAGE_OPEN, /* reading headers, tokenizer and resident weights: done and total are bytes */
+    ODMOE_STAGE_OPEN,   /* reading headers, tokenizer and resident weights: done and total are bytes */
     ODMOE_STAGE_FORWARD /* inside a forward call: done and total are (chunk, layer) steps */
 } odmoe_stage;
 
@@ -370,13 +370,13 @@ ODMOE_API odmoe_status odmoe_template_run(const odmoe_template *t, const char *v
  * first. */
 typedef struct odmoe_chat {
     size_t size;
-    const char *messages; /* list: role system, developer, user, assistant or tool; content a text, text parts or null;
+    const char *messages;  /* list: role system, developer, user, assistant or tool; content a text, text parts or null;
                              tool_calls, their arguments an object or a text; reasoning_content */
-    const char *tools;    /* list of {"type": "function", "function": ...}, or NULL */
-    const char *keywords; /* object of further variables ("enable_thinking" ...), or NULL */
-    int32_t answer;       /* 1: end where the assistant's answer begins */
-    int32_t go_on;        /* 1: a last message of the assistant (without calls) is to be continued: end inside it */
-    int64_t now;          /* as for odmoe_template_run */
+    const char *tools;     /* list of {"type": "function", "function": ...}, or NULL */
+    const char *keywords;  /* object of further variables ("enable_thinking" ...), or NULL */
+    int32_t answer;        /* 1: end where the assistant's answer begins */
+    int32_t go_on;         /* 1: a last message of the assistant (without calls) is to be continued: end inside it */
+    int64_t now;           /* as for odmoe_template_run */
     uint64_t memory_bytes; /* most that rendering may take, and most that it may write; 0: 64 MiB each */
 } odmoe_chat;
 ODMOE_API void odmoe_chat_init(odmoe_chat *chat);
@@ -531,8 +531,8 @@ typedef struct odmoe_grammar_fault {
  *          ERR_RANGE  larger than the limits (64 KiB of text, 2,000 repetitions, ...): all with the place in fault.
  * Threads  any; all calls on a grammar and its states are serialised inside. */
 typedef struct odmoe_grammar odmoe_grammar;
-ODMOE_API odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind, const char *text,
-                                             size_t length, const odmoe_grammar_options *options,
+ODMOE_API odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind,
+                                             const char *text, size_t length, const odmoe_grammar_options *options,
                                              odmoe_grammar **grammar, odmoe_grammar_fault *fault, odmoe_error *err);
 ODMOE_API void odmoe_grammar_free(odmoe_grammar *grammar); /* after all its states */
 ODMOE_API uint64_t odmoe_grammar_bytes(const odmoe_grammar *grammar);

@@ -19,7 +19,7 @@ struct odmoe_model {
     model m;
     struct odmoe_tokenizer tokenizer; /* t is NULL where there is none to use: then no_tokenizer says why */
     odmoe_error no_tokenizer;
-    struct odmoe_template chat;       /* program is NULL where there is none that works: no_chat says why */
+    struct odmoe_template chat; /* program is NULL where there is none that works: no_chat says why */
     odmoe_error no_chat;
 };
 

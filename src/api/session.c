@@ -155,10 +155,7 @@ odmoe_status odmoe_eval(odmoe_session *session, const int32_t *tokens, int64_t n
                                  .phase = n > 1 ? ODMOE_PHASE_PROMPT : ODMOE_PHASE_DECODE,
                                  .want = logits ? ODMOE_LOGITS_LAST : ODMOE_LOGITS_NONE,
                                  .error = &why};
-    forward_call call = {.sequences = &sequence,
-                         .n = 1,
-                         .logits = logits,
-                         .progress = m->settings.progress,
-                         .user = m->settings.user};
+    forward_call call = {
+        .sequences = &sequence, .n = 1, .logits = logits, .progress = m->settings.progress, .user = m->settings.user};
     return forward_run(m, &call, err);
 }

@@ -263,9 +263,10 @@ static odmoe_status read_weight_map(json_walk *w, shard_list *list, const char *
             return err_set(err, ODMOE_ERR_FORMAT, "%s: weight_map: '%.100s' has no file name", file_label(path),
                            tensor);
         if (!shard_name_ok(shard))
-            return err_set(err, ODMOE_ERR_FORMAT,
-                           "%s: weight_map: '%.100s' is in '%.100s', which is not a .safetensors file in this folder or below",
-                           file_label(path), tensor, shard);
+            return err_set(
+                err, ODMOE_ERR_FORMAT,
+                "%s: weight_map: '%.100s' is in '%.100s', which is not a .safetensors file in this folder or below",
+                file_label(path), tensor, shard);
         odmoe_status status = mem_grow((void **)&list->tensors, &list->capacity, list->count + 1, sizeof(listed),
                                        "the list of shards", err);
         if (status)

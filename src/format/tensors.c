@@ -173,8 +173,8 @@ odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmo
 odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, odmoe_error *err)
 {
     if (!name_ok(name))
-        return err_set(err, ODMOE_ERR_FORMAT, "tensor '%.100s': its name is empty, no UTF-8 or holds control characters",
-                       name);
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "tensor '%.100s': its name is empty, no UTF-8 or holds control characters", name);
     odmoe_status status = mem_grow((void **)&index->unread, &index->unread_capacity, index->unread_count + 1,
                                    sizeof(unread_tensor), "the tensor index", err);
     if (status)

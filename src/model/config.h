@@ -44,7 +44,7 @@ typedef struct model_config {
     rope_set ropes[ROPE_SETS_MAX];
     int rope_sets;
     router_config router;
-    glu_config glu; /* activation of experts, shared experts and dense FFNs */
+    glu_config glu;      /* activation of experts, shared experts and dense FFNs */
     layer_config *layer; /* [layers] */
 } model_config;
 

@@ -27,8 +27,8 @@ typedef struct field {
 #define FIELD_OF_LAYER(t, name, what, gguf, hf, min, max, fallback) \
     {FIELD_TYPE_##t, true, offsetof(layer_config, name), what, gguf, hf, min, max, fallback},
 
-static const field fields[FIELD_COUNT] = {
-    MODEL_FIELDS(FIELD_OF_MODEL) ROUTER_FIELDS(FIELD_OF_ROUTER) GLU_FIELDS(FIELD_OF_GLU) LAYER_FIELDS(FIELD_OF_LAYER)};
+static const field fields[FIELD_COUNT] = {MODEL_FIELDS(FIELD_OF_MODEL) ROUTER_FIELDS(FIELD_OF_ROUTER)
+                                              GLU_FIELDS(FIELD_OF_GLU) LAYER_FIELDS(FIELD_OF_LAYER)};
 
 /* ---- values ---- */
 

@@ -31,58 +31,58 @@
 #define MODEL_HEADS_MAX 4096
 
 #define FIELD_REQUIRED NAN
-#define FIELD_DERIVED (-1) /* the value where the key is missing: arch/ computes it from other numbers */
+#define FIELD_DERIVED (-1)  /* the value where the key is missing: arch/ computes it from other numbers */
 #define FIELD_ABOVE_0 1e-37 /* the smallest float that counts as more than 0 */
 
-#define MODEL_FIELDS(X)                                                                                                \
-    X(int, layers, "number of layers", "block_count", "num_hidden_layers", 1, MODEL_LAYERS_MAX, FIELD_REQUIRED)        \
-    X(int, dense_layers, "leading layers with a dense FFN", NULL, NULL, 0, MODEL_LAYERS_MAX, 0)                        \
-    X(int, nextn, "number of prediction layers", "nextn_predict_layers", "num_nextn_predict_layers", 0,                \
-      MODEL_LAYERS_MAX, 0)                                                                                             \
-    X(int, vocab, "vocabulary size", NULL, "vocab_size", 1, MODEL_VOCAB_MAX, FIELD_REQUIRED)                           \
-    X(int, context, "context length", "context_length", "max_position_embeddings", 1, MODEL_CONTEXT_MAX,               \
-      FIELD_REQUIRED)                                                                                                  \
-    X(int, hidden, "hidden size", "embedding_length", "hidden_size", 1, MODEL_DIM_MAX, FIELD_REQUIRED)                 \
-    X(bool, tied, "tied embeddings", NULL, "tie_word_embeddings", 0, 1, 0)                                             \
-    X(float, rms_eps, "RMS norm epsilon", "attention.layer_norm_rms_epsilon", "rms_norm_eps", FIELD_ABOVE_0, 1, 1e-5)  \
-    X(bool, qk_norm, "q/k norm", NULL, NULL, 0, 1, 1)                                                                  \
-    X(bool, norm_heads, "q/k norm per head", NULL, NULL, 0, 1, 0)                                                      \
-    X(bool, norm_after_rope, "q/k norm after rotation", NULL, NULL, 0, 1, 0)                                           \
-    X(bool, attention_bias, "biases of attention", NULL, NULL, 0, 1, 1)                                                \
-    X(float, clip_qkv, "clip of q, k and v", "attention.clamp_kqv", NULL, 0, 3e38, 0)                                  \
-    X(float, attention_scale, "attention scale", NULL, NULL, 0, 1e9, 0)                                                \
-    X(float, embedding_scale, "embedding scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                    \
-    X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                      \
-    X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                            \
-    X(int, dense_ffn, "dense FFN size", "feed_forward_length", NULL, 0, MODEL_DIM_MAX, 0)                              \
-    X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                     \
-    X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                           \
+#define MODEL_FIELDS(X)                                                                                               \
+    X(int, layers, "number of layers", "block_count", "num_hidden_layers", 1, MODEL_LAYERS_MAX, FIELD_REQUIRED)       \
+    X(int, dense_layers, "leading layers with a dense FFN", NULL, NULL, 0, MODEL_LAYERS_MAX, 0)                       \
+    X(int, nextn, "number of prediction layers", "nextn_predict_layers", "num_nextn_predict_layers", 0,               \
+      MODEL_LAYERS_MAX, 0)                                                                                            \
+    X(int, vocab, "vocabulary size", NULL, "vocab_size", 1, MODEL_VOCAB_MAX, FIELD_REQUIRED)                          \
+    X(int, context, "context length", "context_length", "max_position_embeddings", 1, MODEL_CONTEXT_MAX,              \
+      FIELD_REQUIRED)                                                                                                 \
+    X(int, hidden, "hidden size", "embedding_length", "hidden_size", 1, MODEL_DIM_MAX, FIELD_REQUIRED)                \
+    X(bool, tied, "tied embeddings", NULL, "tie_word_embeddings", 0, 1, 0)                                            \
+    X(float, rms_eps, "RMS norm epsilon", "attention.layer_norm_rms_epsilon", "rms_norm_eps", FIELD_ABOVE_0, 1, 1e-5) \
+    X(bool, qk_norm, "q/k norm", NULL, NULL, 0, 1, 1)                                                                 \
+    X(bool, norm_heads, "q/k norm per head", NULL, NULL, 0, 1, 0)                                                     \
+    X(bool, norm_after_rope, "q/k norm after rotation", NULL, NULL, 0, 1, 0)                                          \
+    X(bool, attention_bias, "biases of attention", NULL, NULL, 0, 1, 1)                                               \
+    X(float, clip_qkv, "clip of q, k and v", "attention.clamp_kqv", NULL, 0, 3e38, 0)                                 \
+    X(float, attention_scale, "attention scale", NULL, NULL, 0, 1e9, 0)                                               \
+    X(float, embedding_scale, "embedding scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                   \
+    X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                     \
+    X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                           \
+    X(int, dense_ffn, "dense FFN size", "feed_forward_length", NULL, 0, MODEL_DIM_MAX, 0)                             \
+    X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                    \
+    X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                          \
     X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)
 
 /* Numbers of the activation (compute/compute.h), with their place in model_config. */
-#define GLU_FIELDS(X)                                                                                                  \
-    X(float, alpha, "alpha of the clamped activation", NULL, NULL, 0, 1e9, 0)                                          \
-    X(float, limit, "limit of the clamped activation", NULL, "swiglu_limit", 0, 1e9, 0)                                \
+#define GLU_FIELDS(X)                                                                   \
+    X(float, alpha, "alpha of the clamped activation", NULL, NULL, 0, 1e9, 0)           \
+    X(float, limit, "limit of the clamped activation", NULL, "swiglu_limit", 0, 1e9, 0) \
     X(float, offset, "offset of the clamped activation", NULL, NULL, 0, 1e9, 0)
 
-#define LAYER_FIELDS(X)                                                                                                \
-    X(int, heads, "number of heads", "attention.head_count", "num_attention_heads", 1, MODEL_HEADS_MAX,                \
-      FIELD_REQUIRED)                                                                                                  \
-    X(int, kv_heads, "number of key/value heads", "attention.head_count_kv", "num_key_value_heads", 1,                 \
-      MODEL_HEADS_MAX, FIELD_DERIVED)                                                                                  \
-    X(int, key_dim, "key length of a head", "attention.key_length", "head_dim", 1, 4096, FIELD_DERIVED)                \
-    X(int, value_dim, "value length of a head", "attention.value_length", NULL, 1, 4096, FIELD_DERIVED)                \
+#define LAYER_FIELDS(X)                                                                                 \
+    X(int, heads, "number of heads", "attention.head_count", "num_attention_heads", 1, MODEL_HEADS_MAX, \
+      FIELD_REQUIRED)                                                                                   \
+    X(int, kv_heads, "number of key/value heads", "attention.head_count_kv", "num_key_value_heads", 1,  \
+      MODEL_HEADS_MAX, FIELD_DERIVED)                                                                   \
+    X(int, key_dim, "key length of a head", "attention.key_length", "head_dim", 1, 4096, FIELD_DERIVED) \
+    X(int, value_dim, "value length of a head", "attention.value_length", NULL, 1, 4096, FIELD_DERIVED) \
     X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)
 
 /* Numbers of the router (moe/router.h), with their place in model_config. */
-#define ROUTER_FIELDS(X)                                                                                               \
-    X(int, experts, "number of experts", "expert_count", "num_experts|num_local_experts", 1, ROUTER_EXPERTS_MAX,       \
-      FIELD_REQUIRED)                                                                                                  \
-    X(int, top_k, "experts of a token", "expert_used_count", "num_experts_per_tok", 1, ROUTER_EXPERTS_MAX,             \
-      FIELD_REQUIRED)                                                                                                  \
-    X(bool, renormalise, "renormalised expert weights", NULL, NULL, 0, 1, 0)                                           \
-    X(float, scale, "scale of expert weights", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                      \
-    X(int, groups, "groups of experts", "expert_group_count", NULL, 0, ROUTER_EXPERTS_MAX, 0)                          \
+#define ROUTER_FIELDS(X)                                                                                         \
+    X(int, experts, "number of experts", "expert_count", "num_experts|num_local_experts", 1, ROUTER_EXPERTS_MAX, \
+      FIELD_REQUIRED)                                                                                            \
+    X(int, top_k, "experts of a token", "expert_used_count", "num_experts_per_tok", 1, ROUTER_EXPERTS_MAX,       \
+      FIELD_REQUIRED)                                                                                            \
+    X(bool, renormalise, "renormalised expert weights", NULL, NULL, 0, 1, 0)                                     \
+    X(float, scale, "scale of expert weights", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                \
+    X(int, groups, "groups of experts", "expert_group_count", NULL, 0, ROUTER_EXPERTS_MAX, 0)                    \
     X(int, groups_used, "groups of experts used", "expert_group_used_count", NULL, 0, ROUTER_EXPERTS_MAX, 0)
 
 #define FIELD_DECLARE(type, name, what, gguf, hf, min, max, fallback) type name;
@@ -102,7 +102,10 @@ typedef struct field_rule {
     double fallback;
     bool hf_required; /* config.json must have the key, whatever the fallback */
 } field_rule;
-#define FIELDS_END {.field = FIELD_COUNT}
+#define FIELDS_END           \
+    {                        \
+        .field = FIELD_COUNT \
+    }
 
 struct model_config;
 struct model_files;

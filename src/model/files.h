@@ -8,8 +8,8 @@
 
 typedef struct model_files {
     char *path;
-    gguf *gguf;     /* a GGUF file's metadata, or NULL */
-    json_t *config; /* a Hugging Face folder's config.json, or NULL */
+    gguf *gguf;                /* a GGUF file's metadata, or NULL */
+    json_t *config;            /* a Hugging Face folder's config.json, or NULL */
     struct file_stamp *stamps; /* of each of the tensors' files, as files_open saw it */
     const tensor_index *tensors;
     tensor_index *own_tensors; /* a folder's; GGUF's belong to `gguf` until files_drop_metadata */

@@ -5,7 +5,6 @@
 
 #include "base/mem.h"
 
-
 typedef struct loader {
     const tensor_index *tensors;
     char *at; /* where the next tensor goes */

@@ -15,7 +15,7 @@
  * would read every expert more often in a prompt. More rows, up to CHUNK_MOST, may take an eighth. */
 #define CHUNK_DEFAULT 512
 #define CHUNK_MOST 4096
-#define CHUNK_SLIDING 1024 /* the most where layers slide: sessions are promised pages for a chunk */
+#define CHUNK_SLIDING 1024       /* the most where layers slide: sessions are promised pages for a chunk */
 #define PROCESS_BYTES (2u << 20) /* heap in use, stacks, libraries' data: measured at 1 to 2 MiB */
 
 static uint64_t activation_bytes(const model *m, const experts_shape *shape, const model_settings *s, int64_t tokens)

@@ -179,8 +179,7 @@ static bool get_layer(transfer *t, session_state *s, void **pages, int layer, ui
     for (uint32_t i = range[0]; i < range[0] + range[1]; i++) {
         if (!get(t, t->page, bytes))
             return false;
-        if (pages && session_needs_page(s, layer, i, (int32_t)length) &&
-            !session_put_page(s, pages, layer, i, t->page))
+        if (pages && session_needs_page(s, layer, i, (int32_t)length) && !session_put_page(s, pages, layer, i, t->page))
             return false;
     }
     return true;
@@ -203,8 +202,8 @@ static bool get_snapshot(transfer *t, session_state *s, int i, uint32_t length, 
     snapshot *shot = &s->snapshots[i];
     if (!get(t, &position, sizeof position) || position < 1 || (uint32_t)position > length)
         return false;
-    bool ok = get_state(t, s, keep ? session_recurrent_copy(s, 2 + i) : NULL, keep ? shot->pages : NULL,
-                        (uint32_t)position);
+    bool ok =
+        get_state(t, s, keep ? session_recurrent_copy(s, 2 + i) : NULL, keep ? shot->pages : NULL, (uint32_t)position);
     if (keep) { /* pages that are there belong to it, also where the file then ends early */
         shot->position = position;
         shot->age = ++s->age;
@@ -217,8 +216,7 @@ static bool get_rest(transfer *t, const model *m, session_state *s, const save_h
 {
     uint64_t sum;
     bool ok = get_tokens(t, s->tokens, h->length, m->config.vocab, keep) &&
-              get_state(t, s, keep ? session_recurrent_copy(s, s->committed) : NULL, keep ? s->pages : NULL,
-                        h->length);
+              get_state(t, s, keep ? session_recurrent_copy(s, s->committed) : NULL, keep ? s->pages : NULL, h->length);
     for (int i = 0; i < (int)h->snapshots && ok; i++)
         ok = get_snapshot(t, s, i, h->length, keep);
     uint64_t computed = t->sum;

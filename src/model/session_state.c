@@ -496,7 +496,8 @@ odmoe_status session_fork(const session_state *from, int32_t context, session_st
     out->length = from->length;
     out->age = from->age;
     memcpy(out->tokens, from->tokens, (size_t)from->length * sizeof *out->tokens);
-    memcpy(session_recurrent_copy(out, 0), session_recurrent_copy(from, from->committed), from->layout->recurrent_bytes);
+    memcpy(session_recurrent_copy(out, 0), session_recurrent_copy(from, from->committed),
+           from->layout->recurrent_bytes);
     share_table(from, from->pages, out, out->pages, from->length / PAGE_POSITIONS);
     status = copy_last_page(from, out, err);
     for (int i = 0; i < SNAPSHOTS_MAX && !status; i++)
@@ -512,7 +513,8 @@ odmoe_status session_prepare(session_state *s, int32_t first, int32_t n, odmoe_e
 {
     odmoe_status status = ODMOE_OK;
     for (int l = 0; l < s->layout->layers && !status; l++)
-        for (int64_t i = first / PAGE_POSITIONS; session_owns(s->layout, l) && i < pages_for((int64_t)first + n) && !status; i++)
+        for (int64_t i = first / PAGE_POSITIONS;
+             session_owns(s->layout, l) && i < pages_for((int64_t)first + n) && !status; i++)
             status = own_page(s, l, i, err);
     return status;
 }
@@ -546,7 +548,8 @@ void session_rollback(session_state *s)
 
 void session_begin_recurrent(session_state *s)
 {
-    memcpy(session_recurrent_copy(s, !s->committed), session_recurrent_copy(s, s->committed), s->layout->recurrent_bytes);
+    memcpy(session_recurrent_copy(s, !s->committed), session_recurrent_copy(s, s->committed),
+           s->layout->recurrent_bytes);
 }
 
 void *const *session_pages_of(const session_state *s, int layer)

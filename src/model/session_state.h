@@ -30,10 +30,10 @@ typedef struct mixer_state {
 
 /* Where a layer's state lies in a session. */
 typedef struct layer_place {
-    int table;                 /* number of its page table; -1: none of its own */
-    int class;                 /* of its pages */
-    int32_t reach;             /* 0: pages are never dropped */
-    uint64_t recurrent;        /* offset of its recurrent state */
+    int table;          /* number of its page table; -1: none of its own */
+    int class;          /* of its pages */
+    int32_t reach;      /* 0: pages are never dropped */
+    uint64_t recurrent; /* offset of its recurrent state */
     uint64_t recurrent_bytes;
 } layer_place;
 

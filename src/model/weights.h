@@ -33,7 +33,10 @@ typedef enum weight_role {
     W_DENSE_DOWN,
     W_LAYER_ROLES
 } weight_role;
-#define WEIGHTS_END {.role = -1}
+#define WEIGHTS_END \
+    {               \
+        .role = -1  \
+    }
 #define MIXER_ROLES_MAX 16
 
 /* A length that stands for a number of the configuration. */
@@ -79,7 +82,7 @@ typedef struct weight_table {
 typedef struct expert_rule {
     odmoe_role role;
     const char *gguf, *gguf_one, *hf, *hf_one; /* all experts in one tensor (experts, rows, cols), or one by one */
-    weight_dim rows, cols; /* of PART_BIAS: rows is its length */
+    weight_dim rows, cols;                     /* of PART_BIAS: rows is its length */
     bool in_out, interleaved;
     expert_part part; /* PART_WEIGHT unless said: a bias or scale is resident, and may be missing */
 } expert_rule;

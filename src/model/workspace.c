@@ -12,8 +12,7 @@ static dtype_set frame_types(const model *m, const int *roles, int n)
 /* Everything that takes the normalised stream. */
 static dtype_set reader_types(const model *m, const experts_shape *shape)
 {
-    static const int roles[] = {W_ROUTER,        W_SHARED_GATE, W_SHARED_UP,
-                                W_SHARED_WEIGHT, W_DENSE_GATE,  W_DENSE_UP};
+    static const int roles[] = {W_ROUTER, W_SHARED_GATE, W_SHARED_UP, W_SHARED_WEIGHT, W_DENSE_GATE, W_DENSE_UP};
     dtype_set types = shape->in_types | frame_types(m, roles, sizeof roles / sizeof *roles);
     for (int l = 0; l < m->config.layers; l++)
         types |= m->config.layer[l].mixer->in_types(m->weights.layers[l].mixer);

@@ -12,9 +12,9 @@
 
 typedef struct workspace {
     int64_t max_tokens, logits_rows;
-    buffer x;    /* [max_tokens, hidden] residual stream */
-    buffer norm; /* [max_tokens, hidden] what mixers, routers and FFNs take */
-    buffer y;    /* [max_tokens, hidden] output of a mixer or an FFN */
+    buffer x;                     /* [max_tokens, hidden] residual stream */
+    buffer norm;                  /* [max_tokens, hidden] what mixers, routers and FFNs take */
+    buffer y;                     /* [max_tokens, hidden] output of a mixer or an FFN */
     buffer shared, shared_weight; /* [max_tokens, hidden], [max_tokens, 1]: where the model has a shared expert */
     buffer cosines[ROPE_SETS_MAX], sines[ROPE_SETS_MAX]; /* [max_tokens, dim / 2] */
     routing_work route;
@@ -40,7 +40,7 @@ typedef struct workspace {
 struct model;
 
 /* workspace_layout - for chunks of up to max_tokens tokens of a model whose weights are bound. */
-void workspace_layout(const compute *c, arena *a, const struct model *m, const experts_shape *shape,
-                      int64_t max_tokens, int logits_rows, bool prefetch, workspace *out);
+void workspace_layout(const compute *c, arena *a, const struct model *m, const experts_shape *shape, int64_t max_tokens,
+                      int logits_rows, bool prefetch, workspace *out);
 
 #endif

@@ -76,8 +76,9 @@ static void shards_below_the_folder_are_read(void **state)
 /* weight_map names a path: below the folder, never outside. */
 static void a_shard_outside_the_folder_is_refused(void **state)
 {
-    static const char *const names[] = {"../model.safetensors", "/tmp/model.safetensors", "a/../../model.safetensors",
-                                        "a//model.safetensors", "./model.safetensors", "a/.hidden/model.safetensors"};
+    static const char *const names[] = {"../model.safetensors",      "/tmp/model.safetensors",
+                                        "a/../../model.safetensors", "a//model.safetensors",
+                                        "./model.safetensors",       "a/.hidden/model.safetensors"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char file[700];
         const char *folder = temp_path("shards");
@@ -163,8 +164,9 @@ static void *use_everything(void *ctx)
               !odmoe_tokenize(odmoe_model_tokenizer(model), "And it came to pass", 19, ODMOE_TOKENIZE_START, tokens, 64,
                               &n, &e) &&
               !odmoe_eval(session, tokens, (int64_t)n, logits, &e) &&
-              !odmoe_sampler_create(&so, vocab_of(model), &sampler, &e) && !odmoe_sample(sampler, logits, NULL, tokens, &e) &&
-              !odmoe_session_save(session, ctx, &e) && !odmoe_session_load(session, ctx, &e);
+              !odmoe_sampler_create(&so, vocab_of(model), &sampler, &e) &&
+              !odmoe_sample(sampler, logits, NULL, tokens, &e) && !odmoe_session_save(session, ctx, &e) &&
+              !odmoe_session_load(session, ctx, &e);
     odmoe_sampler_free(sampler);
     odmoe_session_free(session);
     odmoe_model_close(model);

@@ -133,8 +133,7 @@ static void a_batch_of_an_older_version_has_no_callbacks(void **state)
     odmoe_model *model = must_open(test_path(MODEL), &o);
     odmoe_session *session = must_create(model, 0);
     float *logits = malloc((size_t)vocab_of(model) * sizeof *logits), *want = fresh_logits(model, 1);
-    odmoe_sequence one = {
-        .session = session, .tokens = text_tokens(0, 1), .n = 1, .want_logits = ODMOE_LOGITS_LAST};
+    odmoe_sequence one = {.session = session, .tokens = text_tokens(0, 1), .n = 1, .want_logits = ODMOE_LOGITS_LAST};
     odmoe_batch batch;
     memset(&batch, UNTOUCHED, sizeof batch);
     batch.size = BEFORE(odmoe_batch, on_logits);

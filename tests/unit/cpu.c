@@ -109,14 +109,10 @@ static void features_agree_with_the_kernel_and_imply_their_base(void **state)
     const struct {
         const char *flag;
         bool have;
-    } flags[] = {{" avx2 ", f.avx2},
-                 {" fma ", f.fma},
-                 {" f16c ", f.f16c},
-                 {" avx512f ", f.avx512f},
-                 {" avx512bw ", f.avx512bw},
-                 {" avx512vl ", f.avx512vl},
-                 {" avx512dq ", f.avx512dq},
-                 {" avx512_vnni ", f.avx512vnni}};
+    } flags[] = {{" avx2 ", f.avx2},         {" fma ", f.fma},
+                 {" f16c ", f.f16c},         {" avx512f ", f.avx512f},
+                 {" avx512bw ", f.avx512bw}, {" avx512vl ", f.avx512vl},
+                 {" avx512dq ", f.avx512dq}, {" avx512_vnni ", f.avx512vnni}};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         assert_int_equal(strstr(line, flags[i].flag) != NULL, flags[i].have);
     free(line);

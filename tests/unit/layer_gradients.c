@@ -161,12 +161,10 @@ static void square_root_of_softplus_renormalised_with_something_added_to_the_sum
 
 static void a_sum_below_its_floor_does_not_move_with_the_scores(void **state)
 {
-    check(&(odmoe_router){.size = sizeof(odmoe_router),
-                          .score = ODMOE_SCORE_SIGMOID,
-                          .renormalise = 1,
-                          .sum_floor = 50,
-                          .scale = 30},
-          0.5f, 0, 0.1f);
+    check(
+        &(odmoe_router){
+            .size = sizeof(odmoe_router), .score = ODMOE_SCORE_SIGMOID, .renormalise = 1, .sum_floor = 50, .scale = 30},
+        0.5f, 0, 0.1f);
 }
 
 static void sigmoid_renormalised_with_balance_and_z_loss(void **state)

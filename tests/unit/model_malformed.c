@@ -196,8 +196,11 @@ static void what_changes_attention_and_is_not_supported_is_refused(void **state)
 static void a_missing_number_is_named(void **state)
 {
     static const char *const keys[][2] = {
-        {"block_count", "layers"},        {"context_length", "context"},  {"embedding_length", "embedding_length"},
-        {"attention.head_count", "head"}, {"expert_used_count", "expert_used_count"},
+        {"block_count", "layers"},
+        {"context_length", "context"},
+        {"embedding_length", "embedding_length"},
+        {"attention.head_count", "head"},
+        {"expert_used_count", "expert_used_count"},
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         gguf_edit *e = original();
@@ -464,7 +467,8 @@ static void numbers_of_config_json_are_checked(void **state)
          "rope base", "1"},
         {"mixtral", "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", ODMOE_ERR_FORMAT, "factor", "0.5"},
         {"mixtral", "{\"rope_scaling\": {\"type\": \"linear\"}}", ODMOE_ERR_FORMAT, "factor", " "},
-        {"mixtral", "{\"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 2}}", ODMOE_ERR_UNSUPPORTED, "alpha", "mixtral"},
+        {"mixtral", "{\"rope_scaling\": {\"type\": \"dynamic\", \"alpha\": 2}}", ODMOE_ERR_UNSUPPORTED, "alpha",
+         "mixtral"},
         {"mixtral", "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}", ODMOE_ERR_UNSUPPORTED, "dynamic",
          "linear"},
         {"mixtral", "{\"hidden_act\": \"gelu\"}", ODMOE_ERR_UNSUPPORTED, "gelu", "silu"},

@@ -81,10 +81,8 @@ typedef struct kind {
 } kind;
 
 static const kind kinds[] = {
-    {"attention", {false, false}, {0, 0}, true},
-    {"one layer slides", {false, false}, {8, 0}, false},
-    {"sums and attention", {true, false}, {0, 0}, false},
-    {"sums and a window", {false, true}, {8, 0}, false},
+    {"attention", {false, false}, {0, 0}, true},          {"one layer slides", {false, false}, {8, 0}, false},
+    {"sums and attention", {true, false}, {0, 0}, false}, {"sums and a window", {false, true}, {8, 0}, false},
     {"sums alone", {true, true}, {0, 0}, false},
 };
 #define KINDS (int)(sizeof kinds / sizeof *kinds)
