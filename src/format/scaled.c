@@ -21,11 +21,11 @@
 #define NAME_MOST 300
 
 typedef struct scheme {
-    const char *word;    /* of the packed weights' type */
-    const char *packed;  /* what their name ends with, behind X */
-    const char *kept;    /* what of it stays in the name */
+    const char *word;   /* of the packed weights' type */
+    const char *packed; /* what their name ends with, behind X */
+    const char *kept;   /* what of it stays in the name */
     dtype type;
-    int numbers;         /* in one element of `word`; 0: the last dimension is a block's bytes */
+    int numbers; /* in one element of `word`; 0: the last dimension is a block's bytes */
     const char *scales[2];
     const char *scale_words[2];
     const char *factor;
@@ -67,7 +67,11 @@ static int unread_by_name(const void *a, const void *b)
 
 static const char *word_of(dtype t)
 {
-    return t == DTYPE_F32 ? "F32" : t == DTYPE_F16 ? "F16" : t == DTYPE_BF16 ? "BF16" : t == DTYPE_F8_E4M3 ? "F8_E4M3" : "";
+    return t == DTYPE_F32       ? "F32"
+           : t == DTYPE_F16     ? "F16"
+           : t == DTYPE_BF16    ? "BF16"
+           : t == DTYPE_F8_E4M3 ? "F8_E4M3"
+                                : "";
 }
 
 static found tensor_at(joiner *j, size_t i)
@@ -89,12 +93,10 @@ static found find(joiner *j, const char *base, size_t length, const char *ending
     if ((size_t)snprintf(name, sizeof name, "%.*s%s", (int)length, base, ending) >= sizeof name)
         return (found){0};
     const unread_tensor key = {.place.name = name};
-    const tensor_info *t =
-        j->tensors ? bsearch(&key.place, j->index->tensors, j->tensors, sizeof *t, by_name) : NULL;
+    const tensor_info *t = j->tensors ? bsearch(&key.place, j->index->tensors, j->tensors, sizeof *t, by_name) : NULL;
     if (t)
         return tensor_at(j, (size_t)(t - j->index->tensors));
-    const unread_tensor *u =
-        j->unread ? bsearch(&key, j->index->unread, j->unread, sizeof *u, unread_by_name) : NULL;
+    const unread_tensor *u = j->unread ? bsearch(&key, j->index->unread, j->unread, sizeof *u, unread_by_name) : NULL;
     return u && u->has_place ? unread_at(j, (size_t)(u - j->index->unread)) : (found){0};
 }
 
@@ -136,8 +138,8 @@ static const char *check_scales(const scheme *s, const tensor_info *w, const fou
     const tensor_info *t = scales->t;
     uint64_t rows = (w->shape[w->dims - 2] + shape.rows - 1) / shape.rows, count;
     uint64_t cols = (w->shape[w->dims - 1] + shape.cols - 1) / shape.cols;
-    bool word = !strcmp(scales->word, s->scale_words[0]) ||
-                (s->scale_words[1] && !strcmp(scales->word, s->scale_words[1]));
+    bool word =
+        !strcmp(scales->word, s->scale_words[0]) || (s->scale_words[1] && !strcmp(scales->word, s->scale_words[1]));
     if (!word) {
         snprintf(why, room, "%s with scales of type %.16s", dtype_info(s->type)->name, scales->word);
         return why;

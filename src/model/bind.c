@@ -332,9 +332,10 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
     odmoe_status status = ODMOE_OK;
     for (int e = 0; *found && e < b->config->router.experts && !status; e++) {
         t = find(b, one, layer, e);
-        status =
-            t ? take_expert(b, rule, layer, e, t)
-              : err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d, expert %d: a tensor like its neighbours' is missing",
+        status = t ? take_expert(b, rule, layer, e, t) : refuse_unread(b, one, layer, e);
+        if (!t && !status)
+            status =
+                err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d, expert %d: a tensor like its neighbours' is missing",
                         b->files->path, layer, e);
     }
     return status;
@@ -352,8 +353,11 @@ static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, 
     if (!glu_has_gate(&b->config->glu))
         wanted = 1u << ODMOE_UP | 1u << ODMOE_DOWN;
     for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT; rule++)
-        if (rule->part == PART_WEIGHT && wanted & ~found & 1u << rule->role)
-            return missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
+        if (rule->part == PART_WEIGHT && wanted & ~found & 1u << rule->role) {
+            odmoe_status status = refuse_unread(b, b->files->gguf ? rule->gguf_one : rule->hf_one, layer, 0);
+            return status ? status
+                          : missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
+        }
     return ODMOE_OK;
 }
 

@@ -76,7 +76,9 @@ static odmoe_status check_group(const char *path, const char *method, config_obj
     if (status)
         return status;
     const char *which = refused_group(w, !strcmp(type, "int"), bits, size, symmetric, strategy,
-                                      json_is_string(order) ? json_string_value(order) : json_is_true(order) ? "yes" : "");
+                                      json_is_string(order) ? json_string_value(order)
+                                      : json_is_true(order) ? "yes"
+                                                            : "");
     return which ? refuse(path, method, which, err) : ODMOE_OK;
 }
 

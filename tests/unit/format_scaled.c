@@ -24,8 +24,8 @@ static tensor_index *open_parts(const part *parts)
     int used = 1, at = 0;
     for (const part *p = parts; p->name; p++, at += p[-1].bytes)
         used += snprintf(header + used, sizeof header - (size_t)used,
-                         "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]}", p == parts ? "" : ",", p->name,
-                         p->type, p->shape, at, at + p->bytes);
+                         "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]}", p == parts ? "" : ",",
+                         p->name, p->type, p->shape, at, at + p->bytes);
     snprintf(header + used, sizeof header - (size_t)used, "}");
     bytes b = {0};
     small_safetensors(&b, header, (size_t)at);
@@ -71,7 +71,10 @@ static void fp8_has_a_scale_for_each_block_of_128(void **state)
     } cases[] = {
         {{{"x.weight", "F8_E4M3", "[130,5]", 650}, {"x.weight_scale_inv", "F32", "[2,1]", 8}, {0}}, DTYPE_F32},
         {{{"x.weight", "F8_E4M3", "[130,5]", 650}, {"x.weight_scale_inv", "BF16", "[2,1]", 4}, {0}}, DTYPE_BF16},
-        {{{"x.weight_scale", "BF16", "[2,1]", 4}, {"x.weight", "F8_E4M3", "[130,5]", 650}, {"x.input_scale", "F32", "[]", 4}, {0}},
+        {{{"x.weight_scale", "BF16", "[2,1]", 4},
+          {"x.weight", "F8_E4M3", "[130,5]", 650},
+          {"x.input_scale", "F32", "[]", 4},
+          {0}},
          DTYPE_BF16},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -140,8 +143,8 @@ static void weights_without_scales_are_refused(void **state)
 
 static void scales_without_weights_stay_unknown_tensors(void **state)
 {
-    tensor_index *index = open_parts(
-        (part[]){{"x_scales", "U8", "[2,4,3]", 24}, {"y.weight_scale_inv", "F32", "[1,1]", 4}, {0}});
+    tensor_index *index =
+        open_parts((part[]){{"x_scales", "U8", "[2,4,3]", 24}, {"y.weight_scale_inv", "F32", "[1,1]", 4}, {0}});
     assert_string_equal(tensor_index_why_unread(index, "x_scales"), "U8");
     assert_non_null(tensor_index_find(index, "y.weight_scale_inv"));
     tensor_index_free(index);
@@ -158,7 +161,10 @@ static void scales_of_another_shape_are_refused(void **state)
         {{"x.weight", "F8_E4M3", "[2,128,128]", 32768}, {"x.weight_scale_inv", "F32", "[3,1,1]", 12}, {0}},
         {{"x.weight_packed", "I32", "[3,8]", 96}, {"x.weight_scale", "BF16", "[3,1]", 6}, {0}},
         {{"x.weight_packed", "I32", "[3,16]", 192}, {"x.weight_scale", "BF16", "[3,1]", 6}, {0}}, /* groups of 128 */
-        {{"x.weight_packed", "U8", "[3,16]", 48}, {"x.weight_scale", "F8_E4M3", "[3,1]", 3}, {"x.weight_global_scale", "F32", "[1]", 4}, {0}},
+        {{"x.weight_packed", "U8", "[3,16]", 48},
+         {"x.weight_scale", "F8_E4M3", "[3,1]", 3},
+         {"x.weight_global_scale", "F32", "[1]", 4},
+         {0}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(cases[i], "x.weight", "whose scales are not one for each");
@@ -198,8 +204,14 @@ static void blocks_of_another_shape_are_refused(void **state)
 static void a_global_scale_is_one_number(void **state)
 {
     static const part cases[][PARTS_MOST] = {
-        {{"x.weight", "U8", "[3,16]", 48}, {"x.weight_scale", "F8_E4M3", "[3,2]", 6}, {"x.weight_scale_2", "F32", "[2]", 8}, {0}},
-        {{"x.weight", "U8", "[3,16]", 48}, {"x.weight_scale", "F8_E4M3", "[3,2]", 6}, {"x.weight_scale_2", "BF16", "[1]", 2}, {0}},
+        {{"x.weight", "U8", "[3,16]", 48},
+         {"x.weight_scale", "F8_E4M3", "[3,2]", 6},
+         {"x.weight_scale_2", "F32", "[2]", 8},
+         {0}},
+        {{"x.weight", "U8", "[3,16]", 48},
+         {"x.weight_scale", "F8_E4M3", "[3,2]", 6},
+         {"x.weight_scale_2", "BF16", "[1]", 2},
+         {0}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(cases[i], "x.weight", "without its global scale");
