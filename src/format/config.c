@@ -337,7 +337,7 @@ static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_c
                               odmoe_error *err)
 {
     static const char original[] = "original_max_position_embeddings";
-    double mscale, mscale_all;
+    double mscale;
     odmoe_status status = config_int(rope, original, false, 1, CONTEXT_MAX, max_context, &out->original_context, err);
     if (!status)
         status = config_int(c, original, false, 1, CONTEXT_MAX, out->original_context, &out->original_context, err);
@@ -356,9 +356,9 @@ static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_c
     if (!status)
         status = config_float(rope, "mscale", false, 0, 1e6, 0, &mscale, err);
     if (!status)
-        status = config_float(rope, "mscale_all_dim", false, 0, 1e6, 0, &mscale_all, err);
-    if (!status && out->attention_factor == 0 && mscale > 0 && mscale_all > 0)
-        out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all);
+        status = config_float(rope, "mscale_all_dim", false, 0, 1e6, 0, &out->mscale_all_dim, err);
+    if (!status && out->attention_factor == 0 && mscale > 0 && out->mscale_all_dim > 0)
+        out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, out->mscale_all_dim);
     return status;
 }
 

@@ -52,6 +52,7 @@ typedef struct rope_config {
     double beta_fast, beta_slow; /* YaRN: 32 and 1 */
     double ntk_alpha;            /* 'dynamic' with an alpha: the base grows by alpha^(d / (d - 2)); 0: not */
     double attention_factor;     /* YaRN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    double mscale_all_dim;       /* YaRN: weight of the factor's logarithm in the scale of scores; 0: no part in it */
     bool truncate;  /* YaRN: the ramp's ends are rounded to whole dimensions; true unless the file says not */
     bool step_ramp; /* YaRN: ends in the wrong order make a step, not a falling ramp; false in Hugging Face's files */
 } rope_config;

@@ -125,16 +125,41 @@ static bool has_shape(const tensor_info *t, int64_t rows, int64_t cols)
     return !memcmp(t->shape + first, want + start, (size_t)(2 - start) * sizeof *want);
 }
 
+/* The rows of all matrices in a rule's tensor. */
+static int64_t rows_of_all(const model_config *c, const weight_table *table, const weight_rule *rule, int layer)
+{
+    int64_t stack = rule->stack ? dim_length(c, table, layer, rule->stack) : 1;
+    return stack * dim_length(c, table, layer, rule->rows);
+}
+
+/* Several matrices as a third dimension; as one matrix of all rows they pass has_shape. */
+static bool has_stack(const tensor_info *t, int64_t rows, int64_t all_rows, int64_t cols)
+{
+    return t->dims == 3 && t->shape[1] == (uint64_t)rows && t->shape[2] == (uint64_t)cols &&
+           t->shape[0] == (uint64_t)(all_rows / rows);
+}
+
 static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, int64_t cols)
 {
     return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s: its shape isn't %lld x %lld as the configuration says",
                    b->files->path, t->name, (long long)rows, (long long)cols);
 }
 
+/* Does the configuration want the rule's tensor? */
+static bool is_wanted(const binder *b, const weight_rule *rule)
+{
+    return fields_flag(b->config, rule->only_if) && (!rule->not_if || !fields_flag(b->config, rule->not_if));
+}
+
 /* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
 static odmoe_status denied(binder *b, const weight_rule *rule, const tensor_info *t)
 {
-    const char *key = fields_hf_key(b->names->fields, rule->only_if);
+    config_field against = fields_flag(b->config, rule->only_if) ? rule->not_if : rule->only_if;
+    const char *key = fields_hf_key(b->names->fields, against);
+    if (b->files->gguf || against == rule->not_if)
+        return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: there is a tensor %s, but %s (%s) says that the model has none", b->files->path, t->name,
+                       key && !b->files->gguf ? key : "the metadata", fields_what(against));
     return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                    "%s: there is a tensor %s, but %s in config.json says no: set it if the model was trained with such "
                    "tensors, or remove them",
@@ -162,7 +187,7 @@ static const char *fused_name(binder *b, const weight_rule *rule)
 
 static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t skip)
 {
-    int64_t rows = dim_length(b->config, s->table, s->layer, s->rule->rows);
+    int64_t rows = rows_of_all(b->config, s->table, s->rule, s->layer);
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
     s->out->info = t;
     s->out->skip = skip;
@@ -196,7 +221,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     const weight_rule *rule = s->rule;
     const char *names = b->files->gguf ? rule->gguf : rule->hf;
     const tensor_info *t = find(b, names, s->layer, 0), *fused = find(b, fused_name(b, rule), s->layer, 0);
-    if ((t || fused) && !fields_flag(b->config, rule->only_if))
+    if ((t || fused) && !is_wanted(b, rule))
         return denied(b, rule, t ? t : fused);
     if (t && fused)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path, t->name,
@@ -210,14 +235,15 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
                        "(tie_word_embeddings)",
                        b->files->path, names);
     if (!t) {
-        bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if);
+        bool may_lack = rule->optional || !is_wanted(b, rule);
         names = names ? names : fused_name(b, rule);
         return may_lack ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
     }
     int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
     int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
-    if (!has_shape(t, rows, cols))
-        return wrong_shape(b, t, rows, cols);
+    int64_t all_rows = rows_of_all(b->config, s->table, rule, s->layer);
+    if (!has_shape(t, all_rows, cols) && !has_stack(t, rows, all_rows, cols))
+        return wrong_shape(b, t, all_rows, cols);
     take(b, s, t, 0);
     return use(b, t);
 }

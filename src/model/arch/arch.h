@@ -64,6 +64,27 @@ extern const weight_rule arch_weights_shared[];
         FIELD_groups_used, "expert_group_used_count", "topk_group", 0                                      \
     }
 
+/* ---- shared by families with latent attention: latent.c ---- */
+
+/* Rows of a field_rule table. In GGUF, key_length and value_length are a head's, or, where key_length_mla is there, the
+ * cache's. */
+#define ARCH_FIELDS_LATENT                                                                                    \
+    {FIELD_key_dim, "attention.key_length_mla|attention.key_length", NULL, FIELD_REQUIRED},                   \
+        {FIELD_value_dim, "attention.value_length_mla|attention.value_length", "v_head_dim", FIELD_REQUIRED}, \
+        {FIELD_kv_rank, "attention.kv_lora_rank", "kv_lora_rank", FIELD_REQUIRED},                            \
+    {                                                                                                         \
+        FIELD_rope_part, "rope.dimension_count", "qk_rope_head_dim", FIELD_REQUIRED                           \
+    }
+
+/* arch_gguf_latent, arch_hf_latent - every layer has latent attention: its mixer, the sizes of heads, which neighbours
+ * turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim). ERR_FORMAT. */
+odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
+odmoe_status arch_hf_latent(config_object json, model_config *c, odmoe_error *err);
+/* arch_hf_deepseek_v3 - all of a configuration after DeepSeek-V3: arch_hf_latent, arch_hf_deepseek. */
+odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_error *err);
+/* The tables of tensors of families after DeepSeek-V3. */
+extern const weight_table arch_tables_deepseek_v3[];
+
 /* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
 void arch_dense_first(model_config *c);
 /* arch_shared_ffn - the size of all shared experts as one FFN, where no key has said it. ERR_FORMAT: too large. */
@@ -98,8 +119,9 @@ odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const cha
 
 /* arch_hf_common - the same from config.json, or from the part of it that describes the language model. */
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err);
-/* arch_hf_router - score, by the word of scoring_func, score_function or score_func; missing: `score`. ERR_UNSUPPORTED: a
- * word that is not known, or a topk_method other than noaux_tc. */
+/* arch_hf_score - score, by the word of scoring_func, score_function or score_func; missing: `score`. ERR_UNSUPPORTED: a
+ * word that is not known. arch_hf_router - the same, and ERR_UNSUPPORTED for a topk_method other than noaux_tc. */
+odmoe_status arch_hf_score(config_object json, odmoe_score score, model_config *c, odmoe_error *err);
 odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err);
 /* arch_hf_deepseek - what configurations after DeepSeek-V3 have in common: arch_hf_router, the first layers dense
  * (mlp_layer_types wins where it is given), the size of the shared experts. ERR_UNSUPPORTED: moe_layer_freq above 1. */

@@ -106,15 +106,13 @@ odmoe_status arch_hf_only(config_object json, const char *key, double value, odm
                    json.file, key, value);
 }
 
-odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
+odmoe_status arch_hf_score(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
 {
     static const char *const keys[] = {"scoring_func", "score_function", "score_func"};
-    const char *word = NULL, *method;
+    const char *word = NULL;
     odmoe_status status = ODMOE_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !status && !word; i++)
         status = config_text(json, keys[i], false, NULL, &word, err);
-    if (!status)
-        status = config_text(json, "topk_method", false, "noaux_tc", &method, err);
     if (status)
         return status;
     c->router.score = score;
@@ -125,6 +123,17 @@ odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config 
     else if (word)
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: router score '%.32s' is not supported (sigmoid, softmax are)",
                        json.file, word);
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
+{
+    const char *method;
+    odmoe_status status = arch_hf_score(json, score, c, err);
+    if (!status)
+        status = config_text(json, "topk_method", false, "noaux_tc", &method, err);
+    if (status)
+        return status;
     if (strcmp(method, "noaux_tc"))
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: topk_method '%.32s' is not supported (noaux_tc is)", json.file,
                        method);

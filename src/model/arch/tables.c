@@ -32,7 +32,7 @@ const weight_rule arch_weights_selection_bias[] = {
      "model.layers.%d.mlp.gate.e_score_correction_bias|model.layers.%d.mlp.e_score_correction_bias|"
      "model.layers.%d.block_sparse_moe.e_score_correction_bias|model.layers.%d.mlp.gate.expert_bias|"
      "model.layers.%d.mlp.moe_statics.e_score_correction_bias",
-     DIM_VECTOR, DIM_EXPERTS, false},
+     DIM_VECTOR, DIM_EXPERTS, false, .only_if = FIELD_selection_bias},
     WEIGHTS_END,
 };
 
