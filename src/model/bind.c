@@ -156,14 +156,25 @@ static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, i
                    b->files->path, t->name, (long long)rows, (long long)cols);
 }
 
+/* Does the configuration want the rule's tensor? */
+static bool wanted(const binder *b, const weight_rule *rule)
+{
+    return fields_flag(b->config, rule->only_if) && (!rule->not_if || !fields_flag(b->config, rule->not_if));
+}
+
 /* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
 static odmoe_status denied(binder *b, const weight_rule *rule, const tensor_info *t)
 {
-    const char *key = fields_hf_key(b->names->fields, rule->only_if);
+    config_field against = fields_flag(b->config, rule->only_if) ? rule->not_if : rule->only_if;
+    const char *key = fields_hf_key(b->names->fields, against);
+    if (b->files->gguf || against == rule->not_if)
+        return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: there is a tensor %s, but %s (%s) says that the model has none", b->files->path, t->name,
+                       key && !b->files->gguf ? key : "the metadata", fields_what(against));
     return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                    "%s: there is a tensor %s, but %s in config.json says no: set it if the model was trained with such "
                    "tensors, or remove them",
-                   b->files->path, t->name, key ? key : fields_what(rule->only_if));
+                   b->files->path, t->name, key ? key : fields_what(against));
 }
 
 /* One rule of one layer: where its tensor lies, or its part of a fused one. */
@@ -238,7 +249,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     const weight_rule *rule = s->rule;
     const char *names = b->files->gguf ? rule->gguf : rule->hf;
     const tensor_info *t = find(b, names, s->layer, 0), *fused = find(b, fused_name(b, rule), s->layer, 0);
-    if ((t || fused) && !fields_flag(b->config, rule->only_if))
+    if ((t || fused) && !wanted(b, rule))
         return denied(b, rule, t ? t : fused);
     if (t && fused)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path, t->name,
@@ -248,7 +259,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
         return no_output(b, names);
     if (!t) {
-        bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if);
+        bool may_lack = rule->optional || !wanted(b, rule);
         names = names ? names : fused_name(b, rule);
         return may_lack ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
     }

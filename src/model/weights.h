@@ -74,9 +74,9 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* a number of the configuration: where it is 0 (false) the tensor must not be there, and is not missed; FIELD_layers:
-     * no such condition */
-    config_field only_if;
+    /* numbers of the configuration: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
+     * missed; FIELD_layers: no such condition */
+    config_field only_if, not_if;
     weight_form gguf_form, hf_form; /* how the format stores it */
 } weight_rule;
 
