@@ -63,7 +63,15 @@
     X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                    \
     X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                          \
     X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                     \
-    X(bool, selection_bias, "bias of the choice of experts", NULL, NULL, 0, 1, 1)
+    X(bool, selection_bias, "bias of the choice of experts", NULL, NULL, 0, 1, 1)                                     \
+    X(int, linear_heads, "heads of linear attention", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                              \
+    X(int, linear_key_heads, "key heads of linear attention", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                      \
+    X(int, linear_key_dim, "key length of linear attention", NULL, NULL, 0, 4096, 0)                                  \
+    X(int, linear_value_dim, "value length of linear attention", NULL, NULL, 0, 4096, 0)                              \
+    X(bool, linear_tiled, "key heads of linear attention in turn", NULL, NULL, 0, 1, 0)                               \
+    X(bool, linear_qkvz, "q, k, v and gate of linear attention in one", NULL, NULL, 0, 1, 0)                          \
+    X(bool, linear_ba, "beta and step of linear attention in one", NULL, NULL, 0, 1, 0)                               \
+    X(int, conv_width, "width of convolutions", NULL, NULL, 0, CONV_MOST, 0)
 
 /* Numbers of the activation (compute/compute.h), with their place in model_config. */
 #define GLU_FIELDS(X)                                                                   \

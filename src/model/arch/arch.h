@@ -9,6 +9,7 @@
 
 typedef struct arch {
     const char *family;       /* Hugging Face's model_type, and the name people see */
+    const char *hf_text;      /* model_type of text_config where it is another than `family`; NULL */
     const char *gguf;         /* general.architecture of a GGUF file, or NULL */
     const field_rule *fields; /* keys and defaults that differ from config_fields.h; NULL: none */
     double rope_theta;        /* rope base where config.json has none, as the family's configuration in transformers */
@@ -49,6 +50,8 @@ extern const weight_rule arch_weights_frame_post[];
 extern const weight_rule arch_weights_selection_bias[];
 /* Shared experts, as one FFN that every token uses, under `mlp.shared_experts.`; where the model has them. */
 extern const weight_rule arch_weights_shared[];
+/* One shared expert under `mlp.shared_expert.`, and what its output is weighed by, as the Qwen families name them. */
+extern const weight_rule arch_weights_shared_weighed[];
 
 /* Rows of a field_rule table: layers, router and shared experts as DeepSeek-V3 and the families after it say them. */
 #define ARCH_FIELDS_DEEPSEEK                                                                               \
@@ -105,6 +108,11 @@ odmoe_status arch_gguf_router(const model_files *f, const char *prefix, odmoe_sc
  * shared experts, weights that are renormalised where expert_weights_norm says so. */
 odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_score score, model_config *c,
                                 odmoe_error *err);
+/* arch_gguf_recurrent - which layers have `linear` instead of attention: attention.recurrent_layers, a list (true: they
+ * have); missing: all but every n-th, n being full_attention_interval or, missing, `period`. ERR_FORMAT: a list of
+ * another length. */
+odmoe_status arch_gguf_recurrent(const model_files *f, const char *prefix, int period, const struct mixer *linear,
+                                 model_config *c, odmoe_error *err);
 /* arch_gguf_has - is there a tensor `pattern` (%d: the layer) in any layer? Its info, or NULL. */
 const tensor_info *arch_gguf_has(const model_files *f, const model_config *c, const char *pattern);
 /* arch_gguf_shared - the FFN size of shared experts: what the tensors say; keys are missing or wrong in some files. */
@@ -136,5 +144,10 @@ odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
  * the file has no list, and the layers stay as they are. A list of another length, an unknown word, a sliding layer
  * without a window: an error. */
 odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c, bool *given, odmoe_error *err);
+/* arch_hf_linear_layers - which layers have `linear` instead of attention: layer_types (linear_attention,
+ * full_attention); missing: all but every n-th, n being full_attention_interval or, missing, `period`. A list of another
+ * length, an unknown word: an error. */
+odmoe_status arch_hf_linear_layers(config_object json, int period, const struct mixer *linear, model_config *c,
+                                   odmoe_error *err);
 
 #endif

@@ -51,12 +51,14 @@ static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *er
     if (status)
         return status;
     if (c->router.score != ODMOE_SCORE_SOFTMAX)
-        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: scoring_func is not softmax, which deepseek_v2 needs", json.file);
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: scoring_func is not softmax, which deepseek_v2 needs",
+                       json.file);
     if (!strcmp(method, "greedy"))
         c->router.groups = c->router.groups_used = 0;
     else if (strcmp(method, "group_limited_greedy"))
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                       "%s: topk_method '%.32s' is not supported (greedy, group_limited_greedy are)", json.file, method);
+                       "%s: topk_method '%.32s' is not supported (greedy, group_limited_greedy are)", json.file,
+                       method);
     c->router.group_score = ODMOE_GROUP_MAXIMUM;
     c->selection_bias = false;
     arch_dense_first(c);
@@ -64,10 +66,8 @@ static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *er
 }
 
 static const field_rule fields[] = {
-    ARCH_FIELDS_LATENT,
-    {FIELD_renormalise, "expert_weights_norm", NULL, 0},
-    ARCH_FIELDS_DEEPSEEK,
-    {FIELD_rms_eps, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6},
+    ARCH_FIELDS_LATENT,   {FIELD_renormalise, "expert_weights_norm", NULL, 0},
+    ARCH_FIELDS_DEEPSEEK, {FIELD_rms_eps, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6},
     FIELDS_END,
 };
 

@@ -3,12 +3,8 @@
 #include "model/arch/arch.h"
 
 static const field_rule fields[] = {
-    ARCH_FIELDS_LATENT,
-    {FIELD_groups, NULL, "n_group", 8},
-    {FIELD_groups_used, NULL, "topk_group", 4},
-    ARCH_FIELDS_DEEPSEEK,
-    {FIELD_rms_eps, NULL, "rms_norm_eps", 1e-6},
-    FIELDS_END,
+    ARCH_FIELDS_LATENT,   {FIELD_groups, NULL, "n_group", 8},          {FIELD_groups_used, NULL, "topk_group", 4},
+    ARCH_FIELDS_DEEPSEEK, {FIELD_rms_eps, NULL, "rms_norm_eps", 1e-6}, FIELDS_END,
 };
 
 const arch arch_deepseek_v3 = {

@@ -3,10 +3,8 @@
 #include "model/arch/arch.h"
 
 static const field_rule fields[] = {
-    ARCH_FIELDS_LATENT,
-    {FIELD_dense_layers, NULL, "first_k_dense_replace", 1},
-    ARCH_FIELDS_DEEPSEEK,
-    {FIELD_rms_eps, NULL, "rms_norm_eps", 1e-5},
+    ARCH_FIELDS_LATENT,   {FIELD_dense_layers, NULL, "first_k_dense_replace", 1},
+    ARCH_FIELDS_DEEPSEEK, {FIELD_rms_eps, NULL, "rms_norm_eps", 1e-5},
     FIELDS_END,
 };
 

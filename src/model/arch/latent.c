@@ -61,9 +61,6 @@ odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_erro
     return status ? status : arch_hf_deepseek(json, c, err);
 }
 
-const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},
-                                                {&mixer_latent, latent_weights},
-                                                {NULL, arch_weights_mlp},
-                                                {NULL, arch_weights_selection_bias},
-                                                {NULL, arch_weights_shared},
-                                                {0}};
+const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},  {&mixer_latent, latent_weights},
+                                                {NULL, arch_weights_mlp},    {NULL, arch_weights_selection_bias},
+                                                {NULL, arch_weights_shared}, {0}};

@@ -48,6 +48,18 @@ const weight_rule arch_weights_shared[] = {
     WEIGHTS_END,
 };
 
+const weight_rule arch_weights_shared_weighed[] = {
+    {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight", "model.layers.%d.mlp.shared_expert.gate_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false},
+    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", "model.layers.%d.mlp.shared_expert.up_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false},
+    {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight", "model.layers.%d.mlp.shared_expert.down_proj.weight",
+     DIM_HIDDEN, DIM_SHARED_FFN, false},
+    {W_SHARED_WEIGHT, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp_shexp.weight",
+     "model.layers.%d.mlp.shared_expert_gate.weight", DIM_ONE, DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
 const weight_rule arch_weights_mlp[] = {
     {W_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.mlp.gate.weight", DIM_EXPERTS, DIM_HIDDEN,
      false},

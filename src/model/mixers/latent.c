@@ -99,14 +99,15 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     if (c->kv_rank < 1)
         return err_set(err, ODMOE_ERR_FORMAT, "rank of latent keys and values is %d, expected 1 or more", c->kv_rank);
     if (c->rope_part >= l->key_dim)
-        return err_set(err, ODMOE_ERR_FORMAT, "the rotary part of a head is %d of %d: something must be left", c->rope_part,
-                       l->key_dim);
+        return err_set(err, ODMOE_ERR_FORMAT, "the rotary part of a head is %d of %d: something must be left",
+                       c->rope_part, l->key_dim);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
     if (turning != c->rope_part || turning < 2 || turning % 2)
-        return err_set(err, ODMOE_ERR_FORMAT, "rope dimension %d, and the rotary part of a head %d: must be equal and even",
-                       turning, c->rope_part);
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "rope dimension %d, and the rotary part of a head %d: must be equal and even", turning,
+                       c->rope_part);
     return ODMOE_OK;
 }
 
@@ -248,8 +249,7 @@ static void append(const mixer_call *call, latent_work *w)
     ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->nope, .at = side_by_side, .x = &w->q, .from = q_plain};
     if (rope)
         ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->query, .at = behind, .x = &w->q, .from = q_rope};
-    ops[n++] =
-        (token_op){.kind = TOKEN_KV_STORE, .x = &w->kv, .kv = shape_of(c, call->kv), .kv_tokens = call->tokens};
+    ops[n++] = (token_op){.kind = TOKEN_KV_STORE, .x = &w->kv, .kv = shape_of(c, call->kv), .kv_tokens = call->tokens};
     call->c->op->tokens(call->c, ops, n, call->n);
 }
 

@@ -6,14 +6,14 @@
 #include "model/mixers/mixer.h"
 
 typedef enum latent_role {
-    LATENT_Q,      /* where queries have no rank of their own; else q_b(norm(q_a x)) */
+    LATENT_Q, /* where queries have no rank of their own; else q_b(norm(q_a x)) */
     LATENT_Q_A,
     LATENT_Q_A_NORM,
     LATENT_Q_B,
-    LATENT_KV_A,   /* the latent, and behind it the rotary key that all heads share */
+    LATENT_KV_A, /* the latent, and behind it the rotary key that all heads share */
     LATENT_KV_A_NORM,
-    LATENT_KV_B,   /* for each head, rows [keys | values] from the latent; or, latent_parts, two tensors: */
-    LATENT_K_B,    /* for each head the keys' part turned: from a query to what meets latents */
+    LATENT_KV_B, /* for each head, rows [keys | values] from the latent; or, latent_parts, two tensors: */
+    LATENT_K_B,  /* for each head the keys' part turned: from a query to what meets latents */
     LATENT_V_B,
     LATENT_O,
     LATENT_ROLES
