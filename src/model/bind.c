@@ -10,8 +10,17 @@
 
 #define NAME_MAX_LENGTH 160
 
+/* How a folder begins its names: tables say `model.` for what a model has but its output. Models that see or hear as well
+ * keep the language model in a part of theirs. */
+typedef struct name_place {
+    const char *model, *rest; /* for `model.`; before everything else */
+} name_place;
+static const name_place places[] = {
+    {"model.", ""}, {"model.language_model.", ""}, {"language_model.model.", "language_model."}};
+
 typedef struct binder {
     const model_files *files;
+    const name_place *place; /* NULL: names are as in the tables */
     const model_config *config;
     const weight_names *names;
     model_weights *out;
@@ -48,13 +57,27 @@ static int64_t dim_length(const model_config *c, const weight_table *table, int 
     return table->mixer->dim(c, layer, dim);
 }
 
+static const name_place *place_of(const model_files *files)
+{
+    static const char *const embeddings[] = {"embed_tokens.weight", "word_embeddings.weight"};
+    for (size_t i = 0; !files->gguf && i < sizeof places / sizeof *places; i++)
+        for (size_t k = 0; k < sizeof embeddings / sizeof *embeddings; k++) {
+            char name[NAME_MAX_LENGTH];
+            snprintf(name, sizeof name, "%s%s", places[i].model, embeddings[k]);
+            if (tensor_index_find(files->tensors, name) || tensor_index_why_unread(files->tensors, name))
+                return &places[i];
+        }
+    return NULL;
+}
+
 /* One of the names in "a|b", with the layer's and the expert's numbers. The patterns come from the families' tables in
  * this program, never from a file. Returns what follows the name in `patterns`. */
-static const char *make_name(char out[NAME_MAX_LENGTH], const char *patterns, int layer, int expert)
+static const char *make_name(const binder *b, char out[NAME_MAX_LENGTH], const char *patterns, int layer, int expert)
 {
     char pattern[NAME_MAX_LENGTH];
-    size_t length = strcspn(patterns, "|");
-    snprintf(pattern, sizeof pattern, "%.*s", (int)length, patterns);
+    size_t length = strcspn(patterns, "|"), model = b->place && !strncmp(patterns, "model.", 6) ? 6 : 0;
+    const char *begin = !b->place ? "" : model ? b->place->model : b->place->rest;
+    snprintf(pattern, sizeof pattern, "%s%.*s", begin, (int)(length - model), patterns + model);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(out, NAME_MAX_LENGTH, pattern, layer, expert);
@@ -67,7 +90,7 @@ static const tensor_info *find(binder *b, const char *patterns, int layer, int e
     const tensor_info *t = NULL;
     while (patterns && *patterns && !t) {
         char name[NAME_MAX_LENGTH];
-        patterns = make_name(name, patterns, layer, expert);
+        patterns = make_name(b, name, patterns, layer, expert);
         t = tensor_index_find(b->files->tensors, name);
     }
     return t;
@@ -93,7 +116,7 @@ static odmoe_status refuse_unread(binder *b, const char *patterns, int layer, in
 {
     while (patterns && *patterns) {
         char name[NAME_MAX_LENGTH];
-        patterns = make_name(name, patterns, layer, expert);
+        patterns = make_name(b, name, patterns, layer, expert);
         const char *type = tensor_index_why_unread(b->files->tensors, name);
         if (type)
             return unread(b, name, type);
@@ -105,7 +128,7 @@ static odmoe_status refuse_unread(binder *b, const char *patterns, int layer, in
 static odmoe_status missing(binder *b, const char *patterns, int layer)
 {
     char name[NAME_MAX_LENGTH];
-    make_name(name, patterns ? patterns : "(none)", layer, 0);
+    make_name(b, name, patterns ? patterns : "(none)", layer, 0);
     odmoe_status status = refuse_unread(b, patterns, layer, 0);
     return status ? status : err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s is missing", b->files->path, name);
 }
@@ -191,6 +214,19 @@ static odmoe_status bind_fused(binder *b, const bind_site *s, const tensor_info 
     return use(b, t);
 }
 
+/* Only models whose output is the embedding may lack a matrix for it. */
+static odmoe_status no_output(binder *b, const char *patterns)
+{
+    char name[NAME_MAX_LENGTH];
+    make_name(b, name, patterns, 0, 0);
+    odmoe_status status = refuse_unread(b, patterns, 0, 0);
+    return status ? status
+                  : err_set(b->err, ODMOE_ERR_FORMAT,
+                            "%s: tensor %s is missing, and the configuration says that it is not the embedding "
+                            "(tie_word_embeddings)",
+                            b->files->path, name);
+}
+
 static odmoe_status bind_one(binder *b, const bind_site *s)
 {
     const weight_rule *rule = s->rule;
@@ -203,12 +239,8 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
                        fused->name);
     if (fused)
         return bind_fused(b, s, fused);
-    if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied &&
-        !tensor_index_why_unread(b->files->tensors, names))
-        return err_set(b->err, ODMOE_ERR_FORMAT,
-                       "%s: tensor %s is missing, and the configuration says that it is not the embedding "
-                       "(tie_word_embeddings)",
-                       b->files->path, names);
+    if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
+        return no_output(b, names);
     if (!t) {
         bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if);
         names = names ? names : fused_name(b, rule);
@@ -378,7 +410,7 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
                           model_weights *out, odmoe_error *err)
 {
     *out = (model_weights){.layer_count = config->layers};
-    binder b = {.files = files, .config = config, .names = names, .out = out, .err = err};
+    binder b = {.files = files, .place = place_of(files), .config = config, .names = names, .out = out, .err = err};
     odmoe_status status = ODMOE_ERR_MEMORY;
     out->layers = mem_calloc((size_t)config->layers, sizeof *out->layers, "the weight table", err);
     if (!out->layers)

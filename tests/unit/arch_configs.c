@@ -14,31 +14,41 @@
 static odmoe_error err;
 static model_config config; /* of the last `read` */
 
-/* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
-static odmoe_status read(const char *model, const char *members)
+/* A configuration, which is given away. */
+static odmoe_status read_config(json_t *json)
 {
     tensor_index *none = tensor_index_create(&err);
-    model_files files = {.path = "folder",
-                         .tensors = none,
-                         .config = json_load_file(test_path("models/%s/config.json", model), 0, NULL)};
+    model_files files = {.path = "folder", .tensors = none, .config = json};
+    const arch *family;
+    config_free(&config);
+    odmoe_status status = arch_read(&files, &family, &config, &err);
+    json_decref(json);
+    tensor_index_free(none);
+    return status;
+}
+
+/* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
+static json_t *golden_config(const char *model, const char *members)
+{
+    json_t *json = json_load_file(test_path("models/%s/config.json", model), 0, NULL);
     json_t *changes = json_loads(members, 0, NULL), *value;
     const char *key;
-    const arch *family;
-    assert_non_null(files.config);
+    assert_non_null(json);
     assert_non_null(changes);
     json_object_foreach(changes, key, value)
     {
         if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(files.config, key);
+            json_object_del(json, key);
         else
-            json_object_set(files.config, key, value);
+            json_object_set(json, key, value);
     }
-    config_free(&config);
-    odmoe_status status = arch_read(&files, &family, &config, &err);
     json_decref(changes);
-    json_decref(files.config);
-    tensor_index_free(none);
-    return status;
+    return json;
+}
+
+static odmoe_status read(const char *model, const char *members)
+{
+    return read_config(golden_config(model, members));
 }
 
 static void accepted(const char *model, const char *members)
@@ -51,6 +61,35 @@ static void refused(const char *model, const char *members, odmoe_status status,
 {
     err = (odmoe_error){0};
     assert_error(&err, read(model, members), status, word, word2);
+}
+
+/* ---- a language model among others ---- */
+
+/* `text` as the language model of a model that sees, too. */
+static json_t *wrapped(json_t *text)
+{
+    return json_pack("{s:s, s:o, s:b, s:{s:s, s:i}}", "model_type", "some_eyes", "text_config", text,
+                     "tie_word_embeddings", 1, "vision_config", "model_type", "eyes", "hidden_size", 24);
+}
+
+static void text_config_describes_the_language_model_where_there_is_one(void **state)
+{
+    assert_int_equal(read_config(wrapped(golden_config("mixtral", "{\"hidden_size\": 96}"))), ODMOE_OK);
+    assert_string_equal(config.family, "mixtral");
+    assert_int_equal(config.hidden, 96);
+    assert_false(config.tied); /* its own word goes before the whole's */
+    assert_int_equal(read_config(wrapped(golden_config("mixtral", "{\"tie_word_embeddings\": \"(absent)\"}"))), 0);
+    assert_true(config.tied);
+}
+
+static void a_text_config_of_an_unknown_family_is_refused_by_its_name(void **state)
+{
+    json_t *unknown = wrapped(golden_config("mixtral", "{\"model_type\": \"nobody\"}"));
+    assert_error(&err, read_config(unknown), ODMOE_ERR_UNSUPPORTED, "'nobody'", "mixtral");
+    json_t *number = json_pack("{s:s, s:i}", "model_type", "mixtral", "text_config", 3);
+    assert_error(&err, read_config(number), ODMOE_ERR_FORMAT, "text_config", "object");
+    json_t *wrong = wrapped(golden_config("mixtral", "{\"hidden_size\": -1}"));
+    assert_error(&err, read_config(wrong), ODMOE_ERR_FORMAT, "text_config", "hidden_size");
 }
 
 /* ---- defaults ---- */
@@ -189,6 +228,8 @@ static void a_clamp_to_nothing_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_config_describes_the_language_model_where_there_is_one),
+        cmocka_unit_test(a_text_config_of_an_unknown_family_is_refused_by_its_name),
         cmocka_unit_test(missing_numbers_are_the_familys_defaults),
         cmocka_unit_test(heads_of_which_a_part_turns_are_refused),
         cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),

@@ -94,33 +94,72 @@ static odmoe_status check_quantisation(const model_files *f, config_object json,
                    f->path, method);
 }
 
-static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
+/* What config.json says of the language model: all of it, or, of models that see or hear as well, its text_config. */
+typedef struct language_config {
+    config_object whole, text; /* text: the same as `whole` where there is no such part */
+    const char *outer, *name;  /* model_type of either */
+} language_config;
+
+static odmoe_status language_part(const model_files *f, language_config *out, odmoe_error *err)
 {
-    config_object json = {f->config, "config.json"};
-    const char *name;
-    odmoe_status status = config_text(json, "model_type", true, NULL, &name, err);
-    if (status)
-        return status;
-    for (int i = 0; arch_at(i); i++) {
-        const arch *a = arch_at(i);
-        if (strcmp(a->family, name))
-            continue;
-        *out = a;
-        config->family = a->family;
-        status = check_quantisation(f, json, err);
-        if (!status)
-            status = arch_hf_common(json, a, config, err);
-        return status || !a->from_hf ? status : a->from_hf(json, config, err);
-    }
+    out->whole = out->text = (config_object){f->config, "config.json"};
+    config_object part;
+    odmoe_status status = config_text(out->whole, "model_type", true, NULL, &out->outer, err);
+    if (!status)
+        status = config_part(out->whole, "text_config", &part, err);
+    if (!status && part.object)
+        out->text = (config_object){part.object, "config.json: text_config"};
+    return status ? status : config_text(out->text, "model_type", false, out->outer, &out->name, err);
+}
+
+static bool named(const arch *a, const char *name)
+{
+    return !strcmp(a->family, name) || (a->hf_text && !strcmp(a->hf_text, name));
+}
+
+/* By the language model's own name, or by the name of the whole. */
+static const arch *find_hf(const language_config *c)
+{
+    const char *const names[] = {c->name, c->outer};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        for (int i = 0; arch_at(i); i++)
+            if (named(arch_at(i), names[k]))
+                return arch_at(i);
+    return NULL;
+}
+
+static odmoe_status unknown_hf(const model_files *f, const language_config *c, odmoe_error *err)
+{
     static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
                                               "moe_num_experts"};
     for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
-        if (json_object_get(f->config, expert_keys[i]))
-            return unknown(f, name, (int)strlen(name), err);
+        if (json_object_get(c->text.object, expert_keys[i]))
+            return unknown(f, c->name, (int)strlen(c->name), err);
     return err_set(err, ODMOE_ERR_UNSUPPORTED,
                    "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use another "
                    "program for this one",
-                   f->path, name);
+                   f->path, c->name);
+}
+
+static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
+{
+    language_config c;
+    odmoe_status status = language_part(f, &c, err);
+    const arch *a = status ? NULL : find_hf(&c);
+    if (status)
+        return status;
+    if (!a)
+        return unknown_hf(f, &c, err);
+    *out = a;
+    config->family = a->family;
+    status = check_quantisation(f, c.whole, err);
+    if (!status)
+        status = check_quantisation(f, c.text, err);
+    if (!status)
+        status = arch_hf_common(c.text, a, config, err);
+    if (!status && !json_object_get(c.text.object, "tie_word_embeddings")) /* some files say it of the whole */
+        status = config_bool(c.whole, "tie_word_embeddings", false, config->tied, &config->tied, err);
+    return status || !a->from_hf ? status : a->from_hf(c.text, config, err);
 }
 
 odmoe_status arch_read(const model_files *f, const arch **out, model_config *config, odmoe_error *err)

@@ -9,6 +9,7 @@
 
 typedef struct arch {
     const char *family;       /* Hugging Face's model_type, and the name people see */
+    const char *hf_text;      /* model_type of text_config where it is another than `family`; NULL */
     const char *gguf;         /* general.architecture of a GGUF file, or NULL */
     const field_rule *fields; /* keys and defaults that differ from config_fields.h; NULL: none */
     double rope_theta;        /* rope base where config.json has none, as the family's configuration in transformers */
