@@ -13,7 +13,9 @@ typedef enum weight_role {
     W_EMBED,
     W_OUTPUT_NORM,
     W_OUTPUT,
-    W_ROPE_FACTORS,
+    W_ROPE_FACTORS,       /* of the first rope set's frequencies */
+    W_ROPE_SHORT_FACTORS, /* the same of LongRoPE: for contexts up to the original one */
+    W_ROPE_LONG_FACTORS,  /* and beyond it */
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
