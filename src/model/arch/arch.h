@@ -15,7 +15,10 @@ typedef struct arch {
     double rope_theta;        /* rope base where config.json has none, as the family's configuration in transformers */
     rope_pairing gguf_pairing, hf_pairing;
     double rotary_part; /* 0: whole heads turn; else the family may turn the leading part, this one where no key says */
-    bool ntk_alpha;     /* config.json may give an alpha of rope scaling 'dynamic' (rope_config) */
+    /* objects of config.json's rope_parameters, one for each rope set (up to ROPE_SETS_MAX, then NULL), where layers turn
+     * in several ways; the family's from_hf says how much of a head turns. NULL: all layers turn in one way */
+    const char *const *rope_layers;
+    bool ntk_alpha;              /* config.json may give an alpha of rope scaling 'dynamic' (rope_config) */
     const weight_table *weights; /* ends with rules NULL */
     const expert_rule *experts;  /* ends with EXPERT_MATRIX_COUNT */
     const char *const *ignored;  /* as in weight_names; NULL: none */

@@ -67,6 +67,38 @@ static odmoe_status grow_base(config_object json, const arch *a, int head, rope_
     return ODMOE_OK;
 }
 
+/* One rope set; LongRoPE brings a factor for each pair, in two lists. */
+static odmoe_status read_rope_set(config_object json, const arch *a, const char *layers, int context, rope_set *out,
+                                  odmoe_error *err)
+{
+    config_object rope;
+    out->pairing = a->hf_pairing;
+    odmoe_status status = config_rope_of(json, layers, a->rope_theta, context, &out->positions, err);
+    if (status || out->positions.scaling != ROPE_LONG)
+        return status;
+    status = config_rope_object(json, layers, &rope, err);
+    if (!status)
+        status = config_numbers(rope, "short_factor", 1e-6, 1e6, &out->short_factors, &out->n_short, err);
+    if (!status)
+        status = config_numbers(rope, "long_factor", 1e-6, 1e6, &out->long_factors, &out->n_long, err);
+    if (!status && (!out->short_factors || !out->long_factors))
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: position scaling 'longrope' needs short_factor and long_factor",
+                         json.file);
+    return status;
+}
+
+static odmoe_status read_ropes(config_object json, const arch *a, model_config *c, odmoe_error *err)
+{
+    int sets = 0;
+    while (a->rope_layers && a->rope_layers[sets])
+        sets++;
+    c->rope_sets = sets ? sets : 1;
+    odmoe_status status = ODMOE_OK;
+    for (int i = 0; i < c->rope_sets && !status; i++)
+        status = read_rope_set(json, a, sets ? a->rope_layers[i] : NULL, c->context, &c->ropes[i], err);
+    return status;
+}
+
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err)
 {
     const char *act;
@@ -74,7 +106,7 @@ odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, 
     if (!status)
         status = config_text(json, "hidden_act", false, "silu", &act, err);
     if (!status)
-        status = config_rope(json, a->rope_theta, c->context, &c->ropes[0].positions, err);
+        status = read_ropes(json, a, c, err);
     if (status)
         return status;
     if (strcmp(act, "silu"))
@@ -87,10 +119,10 @@ odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, 
         status = grow_base(json, a, c->layer[0].key_dim, &c->ropes[0].positions, err);
     if (status)
         return status;
-    c->rope_sets = 1;
-    c->ropes[0].pairing = a->hf_pairing;
     if (c->router.groups <= 1)
         c->router.groups = c->router.groups_used = 0;
+    if (a->rope_layers)
+        return ODMOE_OK;
     return read_rotary(json, a, c->layer[0].key_dim, &c->ropes[0].dim, err);
 }
 
