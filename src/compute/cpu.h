@@ -74,6 +74,8 @@ void cpu_attention_layout(const compute *c, arena *a, const attention_shape *sha
 void cpu_attention(const compute *c, const attention_call *call, int64_t n);
 void cpu_kv_store(const compute *c, const kv_shape *shape, const kv_token *token, const float *keys,
                   const float *values);
+void cpu_conv(const compute *c, const conv_call *call);
+void cpu_recurrent(const compute *c, const recurrent_call *call);
 void cpu_route_layout(const compute *c, arena *a, int experts, compute_work *out);
 int64_t cpu_route(const compute *c, const route_call *call);
 void cpu_experts_layout(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);
