@@ -94,26 +94,26 @@ static void heads_task(void *ctx, int64_t task, int worker)
     const sequence_run *s = &call->sequences[task / r->runs / call->heads];
     int64_t key_head = call->tiled ? head % call->key_heads : head / (call->heads / call->key_heads);
     int64_t key = key_head * call->key_dim, value = head * call->value_dim + column;
-    r->c->kernels->recurrent(&(recurrent_args){
-        .key_dim = call->key_dim,
-        .value_dim = cpu_run_length(call->value_dim, column, r->each),
-        .n = s->n,
-        .state = state_of(s, call->state) + head * call->key_dim * call->value_dim + column,
-        .state_stride = call->value_dim,
-        .q = part_of(&call->q, s->first, key),
-        .k = part_of(&call->k, s->first, key),
-        .v = part_of(&call->v, s->first, value),
-        .decay = part_of(&call->decay, s->first, call->decay_rows ? head * call->key_dim : head),
-        .beta = part_of(&call->beta, s->first, head),
-        .out = cpu_values(call->out, s->first) + value,
-        .q_stride = call->q.rows->cols,
-        .k_stride = call->k.rows->cols,
-        .v_stride = call->v.rows->cols,
-        .decay_stride = call->decay.rows->cols,
-        .beta_stride = call->beta.rows->cols,
-        .out_stride = call->out->cols,
-        .decay_rows = call->decay_rows,
-        .delta = call->delta});
+    r->c->kernels->recurrent(
+        &(recurrent_args){.key_dim = call->key_dim,
+                          .value_dim = cpu_run_length(call->value_dim, column, r->each),
+                          .n = s->n,
+                          .state = state_of(s, call->state) + head * call->key_dim * call->value_dim + column,
+                          .state_stride = call->value_dim,
+                          .q = part_of(&call->q, s->first, key),
+                          .k = part_of(&call->k, s->first, key),
+                          .v = part_of(&call->v, s->first, value),
+                          .decay = part_of(&call->decay, s->first, call->decay_rows ? head * call->key_dim : head),
+                          .beta = part_of(&call->beta, s->first, head),
+                          .out = cpu_values(call->out, s->first) + value,
+                          .q_stride = call->q.rows->cols,
+                          .k_stride = call->k.rows->cols,
+                          .v_stride = call->v.rows->cols,
+                          .decay_stride = call->decay.rows->cols,
+                          .beta_stride = call->beta.rows->cols,
+                          .out_stride = call->out->cols,
+                          .decay_rows = call->decay_rows,
+                          .delta = call->delta});
 }
 
 void cpu_recurrent(const compute *c, const recurrent_call *call)

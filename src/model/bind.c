@@ -110,19 +110,21 @@ static odmoe_status missing(binder *b, const char *patterns, int layer)
     return status ? status : err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s is missing", b->files->path, name);
 }
 
-/* rows x cols, where leading dimensions of 1 don't count: GGUF writes some one-row matrices as vectors. */
+/* rows x cols, where dimensions of 1 don't count: GGUF writes some one-row matrices as vectors, convolutions have one
+ * between channels and taps. */
 static bool has_shape(const tensor_info *t, int64_t rows, int64_t cols)
 {
-    int first = 0;
-    while (first < t->dims && t->shape[first] == 1)
-        first++;
-    uint64_t want[2] = {(uint64_t)rows, (uint64_t)cols};
-    int start = rows == 1 ? 1 : 0;
-    if (rows == 1 && cols == 1)
-        start = 2;
-    if (t->dims - first != 2 - start)
-        return false;
-    return !memcmp(t->shape + first, want + start, (size_t)(2 - start) * sizeof *want);
+    const uint64_t want[] = {(uint64_t)rows, (uint64_t)cols};
+    int at = 0;
+    for (int i = 0; i < t->dims; i++) {
+        while (at < 2 && want[at] == 1)
+            at++;
+        if (t->shape[i] != 1 && (at == 2 || t->shape[i] != want[at++]))
+            return false;
+    }
+    while (at < 2 && want[at] == 1)
+        at++;
+    return at == 2;
 }
 
 static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, int64_t cols)
@@ -166,7 +168,11 @@ static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t s
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
     s->out->info = t;
     s->out->skip = skip;
-    s->out->w = (matrix){.type = s->rule->rows == DIM_VECTOR ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
+    s->out->form = b->files->gguf ? s->rule->gguf_form : s->rule->hf_form;
+    bool floats = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED;
+    s->out->w = (matrix){.type = floats ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
+    if (s->out->form == FORM_TAPS)
+        s->out->w = (matrix){.type = DTYPE_F32, .rows = cols, .cols = rows};
     b->out->bytes += (dtype_bytes(s->out->w.type, (uint64_t)(rows * cols)) + 63) & ~63ull;
 }
 

@@ -56,6 +56,14 @@ typedef enum weight_dim {
 
 typedef enum weight_where { IN_MODEL, IN_ALL_LAYERS, IN_MOE_LAYERS, IN_DENSE_LAYERS } weight_where;
 
+/* What becomes of a small tensor's numbers at load; all but the first make float32. */
+typedef enum weight_form {
+    FORM_STORED,    /* as they are, matrices in their own type */
+    FORM_PLUS_1,    /* w + 1: norms that are stored as what they differ from 1 */
+    FORM_MINUS_EXP, /* -exp(w): rates of decay that are stored as logarithms */
+    FORM_TAPS       /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
+} weight_form;
+
 /* One row of a table of resident tensors. %d in a name is the layer; "a|b" are two names for the same tensor; NULL:
  * that format has none. */
 typedef struct weight_rule {
@@ -69,6 +77,7 @@ typedef struct weight_rule {
     /* a number of the configuration: where it is 0 (false) the tensor must not be there, and is not missed; FIELD_layers:
      * no such condition */
     config_field only_if;
+    weight_form gguf_form, hf_form; /* how the format stores it */
 } weight_rule;
 
 /* A table and whose weights it holds: a token mixer's, or, with NULL, the model's and the layers' frames'. A mixer's
@@ -91,6 +100,7 @@ typedef struct expert_rule {
 typedef struct resident {
     const tensor_info *info; /* NULL: the model has none */
     uint64_t skip;           /* bytes of the tensor before this one's rows */
+    weight_form form;        /* what is done to it at load */
     matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
 
