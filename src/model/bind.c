@@ -232,8 +232,21 @@ static bool applies(const weight_table *table, const weight_rule *rule, const la
 {
     if (table->mixer && table->mixer != layer->mixer)
         return false;
-    return rule->where == IN_ALL_LAYERS || (rule->where == IN_MOE_LAYERS && layer->ffn == FFN_EXPERTS) ||
-           (rule->where == IN_DENSE_LAYERS && layer->ffn == FFN_DENSE);
+    switch (rule->where) {
+    case IN_MODEL:
+        return false;
+    case IN_ALL_LAYERS:
+        return true;
+    case IN_MIXER_LAYERS:
+        return layer->mixer != NULL;
+    case IN_FFN_LAYERS:
+        return layer->ffn != FFN_NONE;
+    case IN_MOE_LAYERS:
+        return layer->ffn == FFN_EXPERTS;
+    case IN_DENSE_LAYERS:
+        return layer->ffn == FFN_DENSE;
+    }
+    return false;
 }
 
 static odmoe_status bind_resident(binder *b, const weight_table *table, const weight_rule *rule)

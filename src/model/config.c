@@ -47,7 +47,9 @@ static odmoe_status check_layer(const model_config *c, int l, odmoe_error *err)
     const layer_config *layer = &c->layer[l];
     if (layer->rope != ROPE_OFF && (layer->rope < 0 || layer->rope >= c->rope_sets))
         return err_set(err, ODMOE_ERR_FORMAT, "layer %d names rope set %d of %d", l, layer->rope, c->rope_sets);
-    odmoe_status status = layer->mixer->check(c, l, err);
+    if (!layer->mixer && layer->ffn == FFN_NONE)
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d has neither a mixer nor an FFN", l);
+    odmoe_status status = layer->mixer ? layer->mixer->check(c, l, err) : ODMOE_OK;
     if (!status && layer->ffn == FFN_DENSE && c->dense_ffn < 1)
         status = err_set(err, ODMOE_ERR_FORMAT, "layer %d has a dense FFN of size %d, expected 1 to %d", l,
                          c->dense_ffn, MODEL_DIM_MAX);

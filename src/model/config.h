@@ -23,13 +23,14 @@ typedef struct rope_set {
 
 typedef enum ffn_kind {
     FFN_EXPERTS, /* router and experts, with a shared expert where the model has one */
-    FFN_DENSE    /* one resident FFN */
+    FFN_DENSE,   /* one resident FFN */
+    FFN_NONE     /* the layer is its mixer alone */
 } ffn_kind;
 
 struct mixer; /* mixers/mixer.h */
 
 typedef struct layer_config {
-    const struct mixer *mixer;
+    const struct mixer *mixer; /* NULL: the layer is its FFN alone */
     ffn_kind ffn;
     int moe_index;    /* this layer's number among the layers with experts; -1 without */
     int rope;         /* which of the model's rope sets; ROPE_OFF */

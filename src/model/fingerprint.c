@@ -93,7 +93,7 @@ static uint64_t fnv_shape(uint64_t sum, const model_config *c)
         sum = fnv_rope(sum, &c->ropes[i]);
     for (int l = 0; l < c->layers; l++) {
         int kind[] = {c->layer[l].ffn, c->layer[l].rope, c->layer[l].state_source};
-        sum = fnv(fnv_text(sum, c->layer[l].mixer->name), kind, sizeof kind);
+        sum = fnv(fnv_text(sum, c->layer[l].mixer ? c->layer[l].mixer->name : ""), kind, sizeof kind);
     }
     return sum;
 }

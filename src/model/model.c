@@ -14,6 +14,8 @@ odmoe_status model_list_mixers(model *m, odmoe_error *err)
     memset(m->mixers, 0, sizeof m->mixers);
     for (int l = 0; l < m->config.layers; l++) {
         int i = 0;
+        if (!m->config.layer[l].mixer)
+            continue;
         while (i < MIXERS_MAX - 1 && m->mixers[i] && m->mixers[i] != m->config.layer[l].mixer)
             i++;
         if (i == MIXERS_MAX - 1)

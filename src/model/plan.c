@@ -83,7 +83,8 @@ static odmoe_status check_settings(const model *m, const model_settings *s, odmo
         return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
                        s->context, m->config.context);
     for (int l = 0; l < m->config.layers; l++) {
-        odmoe_status status = m->config.layer[l].mixer->check_kv(&m->config, l, s->kv, err);
+        const mixer *kind = m->config.layer[l].mixer;
+        odmoe_status status = kind ? kind->check_kv(&m->config, l, s->kv, err) : ODMOE_OK;
         if (status)
             return status;
     }

@@ -54,7 +54,14 @@ typedef enum weight_dim {
     DIM_OF_MIXER /* from here on the mixer of the table knows */
 } weight_dim;
 
-typedef enum weight_where { IN_MODEL, IN_ALL_LAYERS, IN_MOE_LAYERS, IN_DENSE_LAYERS } weight_where;
+typedef enum weight_where {
+    IN_MODEL,
+    IN_ALL_LAYERS,
+    IN_MIXER_LAYERS, /* layers that have a mixer, and layers that have an FFN, where not all have both */
+    IN_FFN_LAYERS,
+    IN_MOE_LAYERS,
+    IN_DENSE_LAYERS
+} weight_where;
 
 /* What becomes of a small tensor's numbers at load; all but the first make float32. */
 typedef enum weight_form {
