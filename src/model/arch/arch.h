@@ -94,6 +94,9 @@ odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char 
 odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
                              odmoe_error *err);
 
+/* arch_gguf_other_mixers - layers whose attention.head_count_kv is 0 have `other` instead of attention. */
+void arch_gguf_other_mixers(model_config *c, const struct mixer *other);
+
 /* ---- shared by families: from_hf.c ---- */
 
 /* arch_hf_common - the same from config.json, or from the part of it that describes the language model. */
@@ -114,5 +117,15 @@ odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
  * the file has no list, and the layers stay as they are. A list of another length, an unknown word, a sliding layer
  * without a window: an error. */
 odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c, bool *given, odmoe_error *err);
+/* What a word of a list of layers stands for; tables of them end with word NULL. */
+typedef struct layer_word {
+    const char *word;
+    const struct mixer *mixer; /* NULL: none */
+    ffn_kind ffn;
+} layer_word;
+/* arch_hf_layer_words - mixer and FFN of each layer from `key`: a list with one word for each layer, or a text with one
+ * letter. Missing, of another length, or with a word that is not known: an error that names it. */
+odmoe_status arch_hf_layer_words(config_object json, const char *key, const layer_word *words, model_config *c,
+                                 odmoe_error *err);
 
 #endif

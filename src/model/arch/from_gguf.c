@@ -214,6 +214,15 @@ odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int per
     return status;
 }
 
+void arch_gguf_other_mixers(model_config *c, const mixer *other)
+{
+    for (int l = 0; l < c->layers; l++)
+        if (c->layer[l].kv_heads == 0) {
+            c->layer[l].mixer = other;
+            c->layer[l].kv_heads = c->layer[l].heads; /* says nothing there; 0 is out of range */
+        }
+}
+
 static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_error *err)
 {
     const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");

@@ -1,5 +1,6 @@
 /* from_hf.c - what families share in reading config.json. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "model/arch/arch.h"
@@ -230,6 +231,48 @@ odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c
                            "window",
                            json.file, l);
         c->layer[l].window = slides ? window : 0;
+    }
+    return ODMOE_OK;
+}
+
+/* The word of layer l, which the configuration holds for as long as it lives; or its letter, in `letter`. */
+static const char *word_of(const json_t *list, int l, char letter[2])
+{
+    if (!json_is_string(list))
+        return json_string_value(json_array_get(list, (size_t)l));
+    letter[0] = json_string_value(list)[l];
+    return letter;
+}
+
+static odmoe_status unknown_word(config_object json, const char *key, const layer_word *words, int l, const char *word,
+                                 odmoe_error *err)
+{
+    char known[120] = "";
+    size_t used = 0;
+    for (; words->word && used < sizeof known; words++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", words->word);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s: '%.32s' of layer %d is not known; known are %s", json.file, key,
+                   word ? word : "(no text)", l, known);
+}
+
+odmoe_status arch_hf_layer_words(config_object json, const char *key, const layer_word *words, model_config *c,
+                                 odmoe_error *err)
+{
+    const json_t *list = json_object_get(json.object, key);
+    size_t n = json_is_string(list) ? json_string_length(list) : json_array_size(list);
+    if (n != (size_t)c->layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s must say for each of %d layers what it is, and has %zu entries",
+                       json.file, key, c->layers, n);
+    for (int l = 0; l < c->layers; l++) {
+        char letter[2] = "";
+        const char *word = word_of(list, l, letter);
+        const layer_word *at = words;
+        while (at->word && (!word || strcmp(at->word, word)))
+            at++;
+        if (!at->word)
+            return unknown_word(json, key, words, l, word, err);
+        c->layer[l].mixer = at->mixer;
+        c->layer[l].ffn = at->ffn;
     }
     return ODMOE_OK;
 }
