@@ -55,6 +55,11 @@
     X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                     \
     X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                           \
     X(int, conv_width, "width of convolutions", NULL, NULL, 0, CONV_MOST, 0)                                          \
+    X(bool, conv_bias, "biases of convolutions", NULL, NULL, 0, 1, 1)                                                 \
+    X(int, mamba_heads, "number of Mamba heads", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                   \
+    X(int, mamba_inner, "inner size of Mamba", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                       \
+    X(int, mamba_state, "state size of Mamba", NULL, NULL, 0, 4096, 0)                                                \
+    X(int, mamba_groups, "number of Mamba groups", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                 \
     X(int, dense_ffn, "dense FFN size", "feed_forward_length", NULL, 0, MODEL_DIM_MAX, 0)                             \
     X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                    \
     X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                          \

@@ -50,6 +50,22 @@ extern const weight_rule arch_weights_selection_bias[];
 /* Shared experts, as one FFN that every token uses, under `mlp.shared_experts.`; where the model has them. */
 extern const weight_rule arch_weights_shared[];
 
+/* Router and experts under `block_sparse_moe.`, gate and up in one tensor, as Granite names them. */
+extern const weight_rule arch_weights_granite[];
+extern const expert_rule arch_experts_granite[];
+
+/* Rows of a field_rule table: Granite's multipliers and what else its families have in common. */
+#define ARCH_FIELDS_GRANITE                                                                            \
+    {FIELD_rms_eps, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6},                         \
+        {FIELD_expert_ffn, "expert_feed_forward_length", "intermediate_size", 0, .hf_required = true}, \
+        {FIELD_renormalise, NULL, NULL, 1}, {FIELD_attention_bias, NULL, "attention_bias", 0},         \
+        {FIELD_embedding_scale, "embedding_scale", "embedding_multiplier", 1},                         \
+        {FIELD_residual_scale, "residual_scale", "residual_multiplier", 1},                            \
+        {FIELD_logit_scale, "logit_scale", "logits_scaling", 1},                                       \
+    {                                                                                                  \
+        FIELD_attention_scale, "attention.scale", "attention_multiplier", 0, .hf_required = true       \
+    }
+
 /* Rows of a field_rule table: layers, router and shared experts as DeepSeek-V3 and the families after it say them. */
 #define ARCH_FIELDS_DEEPSEEK                                                                               \
     {FIELD_dense_ffn, "feed_forward_length", "intermediate_size", 0},                                      \
@@ -94,6 +110,8 @@ odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char 
 odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
                              odmoe_error *err);
 
+/* arch_gguf_granite - multipliers of 0, which mean that there is none. */
+odmoe_status arch_gguf_granite(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
 /* arch_gguf_other_mixers - layers whose attention.head_count_kv is 0 have `other` instead of attention. */
 void arch_gguf_other_mixers(model_config *c, const struct mixer *other);
 
@@ -117,6 +135,8 @@ odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
  * the file has no list, and the layers stay as they are. A list of another length, an unknown word, a sliding layer
  * without a window: an error. */
 odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c, bool *given, odmoe_error *err);
+/* arch_hf_time_step - ERR_UNSUPPORTED where time_step_limit is there and clamps Mamba's time steps. */
+odmoe_status arch_hf_time_step(config_object json, odmoe_error *err);
 /* What a word of a list of layers stands for; tables of them end with word NULL. */
 typedef struct layer_word {
     const char *word;

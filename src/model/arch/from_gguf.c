@@ -223,6 +223,14 @@ void arch_gguf_other_mixers(model_config *c, const mixer *other)
         }
 }
 
+odmoe_status arch_gguf_granite(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    c->embedding_scale = c->embedding_scale ? c->embedding_scale : 1;
+    c->residual_scale = c->residual_scale ? c->residual_scale : 1;
+    c->logit_scale = c->logit_scale ? c->logit_scale : 1;
+    return ODMOE_OK;
+}
+
 static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_error *err)
 {
     const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");

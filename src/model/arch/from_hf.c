@@ -276,3 +276,22 @@ odmoe_status arch_hf_layer_words(config_object json, const char *key, const laye
     }
     return ODMOE_OK;
 }
+
+/* The reader of config.json makes an empty text of the word Infinity; transformers 5 writes {"__float__": "Infinity"}. */
+static bool is_infinite(const json_t *value)
+{
+    const char *word = json_string_value(json_is_object(value) ? json_object_get(value, "__float__") : value);
+    return word && (!*word || !strcmp(word, "Infinity"));
+}
+
+odmoe_status arch_hf_time_step(config_object json, odmoe_error *err)
+{
+    const json_t *limit = json_object_get(json.object, "time_step_limit");
+    const json_t *least = json_array_get(limit, 0), *most = json_array_get(limit, 1);
+    if (!limit || json_is_null(limit))
+        return ODMOE_OK;
+    if (json_array_size(limit) == 2 && json_is_number(least) && json_number_value(least) == 0 && is_infinite(most))
+        return ODMOE_OK;
+    return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: time_step_limit clamps time steps, which is not supported (0 to Infinity is)", json.file);
+}
