@@ -134,6 +134,8 @@ typedef enum token_op_kind {
     TOKEN_CLIP,        /* s  y = min(max(y, -factor), factor) */
     TOKEN_SIGMOID,     /* s  y = 1 / (1 + exp(-y)) */
     TOKEN_GATE,        /* s  y *= 1 / (1 + exp(-x)) */
+    TOKEN_MULTIPLY,    /* s  y *= x */
+    TOKEN_ADD_EACH,    /* s  y += weight[i] * x, i the span's number: one weight for each span */
     TOKEN_SOFTPLUS,    /* s  y = ln(1 + exp(y)) */
     TOKEN_DECAY,       /* s  y = exp(weight[i] * x), i the span's number: one weight for each span; y may be x */
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
@@ -156,7 +158,8 @@ typedef struct token_op {
     buffer *z;           /* read; written by TOKEN_ROPE_ANGLES */
     spans at;            /* of y; dim 0: the whole row as one span */
     spans from;          /* of x, as many and as long; dim 0: as `at` */
-    const float *weight; /* a vector of the span's (row's) length; of TOKEN_DECAY, see there */
+    const float *weight; /* a vector of the span's (row's) length; of TOKEN_DECAY and TOKEN_ADD_EACH, see there */
+    bool weight_each;    /* of TOKEN_RMS_NORM: each span has a vector of its own, side by side; else all share one */
     const float *bias;   /* of TOKEN_LAYER_NORM, or NULL */
     float factor, eps;
     const buffer *scales;

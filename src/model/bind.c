@@ -210,13 +210,27 @@ static const char *fused_name(binder *b, const weight_rule *rule)
     return b->files->gguf ? rule->gguf_fused : rule->hf_fused;
 }
 
+static weight_form form_of(const binder *b, const weight_rule *rule)
+{
+    return b->files->gguf ? rule->gguf_form : rule->hf_form;
+}
+
+/* rows x cols; in FORM_ROWS, so many numbers. */
+static bool fits(const tensor_info *t, weight_form form, int64_t rows, int64_t cols)
+{
+    uint64_t count = 1; /* cannot overflow: the tensor's bytes are in the file */
+    for (int i = 0; i < t->dims; i++)
+        count *= t->shape[i];
+    return form == FORM_ROWS ? count == (uint64_t)(rows * cols) : has_shape(t, rows, cols);
+}
+
 static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t skip)
 {
     int64_t rows = rows_of_all(b->config, s->table, s->rule, s->layer);
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
     s->out->info = t;
     s->out->skip = skip;
-    s->out->form = b->files->gguf ? s->rule->gguf_form : s->rule->hf_form;
+    s->out->form = form_of(b, s->rule);
     bool floats = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED;
     s->out->w = (matrix){.type = floats ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
     if (s->out->form == FORM_TAPS)
@@ -280,7 +294,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
     int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
     int64_t all_rows = rows_of_all(b->config, s->table, rule, s->layer);
-    if (!has_shape(t, all_rows, cols) && !has_stack(t, rows, all_rows, cols))
+    if (!fits(t, form_of(b, rule), all_rows, cols) && !has_stack(t, rows, all_rows, cols))
         return wrong_shape(b, t, all_rows, cols);
     take(b, s, t, 0);
     return use(b, t);

@@ -70,7 +70,8 @@ typedef enum weight_form {
     FORM_STORED,    /* as they are, matrices in their own type */
     FORM_PLUS_1,    /* w + 1: norms that are stored as what they differ from 1 */
     FORM_MINUS_EXP, /* -exp(w): rates of decay that are stored as logarithms */
-    FORM_TAPS       /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
+    FORM_TAPS,      /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
+    FORM_ROWS       /* a vector that is stored in rows: only the number of its elements counts */
 } weight_form;
 
 /* One row of a table of resident tensors. %d in a name is the layer; "a|b" are two names for the same tensor; NULL:

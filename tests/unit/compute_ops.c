@@ -160,6 +160,40 @@ static void decays_and_norms_of_recurrent_layers_are_what_their_formulas_say(voi
     bench_close(&b);
 }
 
+/* Heads that have a weight each, and groups that have a vector of weights each. */
+static void spans_have_weights_of_their_own_where_the_operation_says_so(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS], y[N * COLS], w[2 * 32];
+    const float rates[2] = {0.5f, -3};
+    for (int i = 0; i < 64; i++)
+        w[i] = 1 + 0.01f * (float)i;
+    buffer bx = make_buffer(&b, COLS, 0), by = make_buffer(&b, COLS, 0), norm = make_buffer(&b, 64, 0);
+    fill(&b, &bx, x, N);
+    fill(&b, &by, y, N);
+    const spans at = {0, 32, 2, 32}, from = {16, 32, 2, 32};
+    token_op ops[] = {
+        {.kind = TOKEN_ADD_EACH, .y = &by, .at = at, .x = &bx, .from = from, .weight = rates},
+        {.kind = TOKEN_RMS_NORM, .y = &norm, .at = at, .x = &by, .weight = w, .weight_each = true, .eps = 1e-5f},
+        {.kind = TOKEN_MULTIPLY, .y = &norm, .at = at, .x = &bx, .from = from}};
+    b.c.op->tokens(&b.c, ops, sizeof ops / sizeof *ops, N);
+    for (int t = 0; t < N; t++)
+        for (int g = 0; g < 2; g++) {
+            const float *xs = x + t * COLS + 16 + 32 * g, *ys = y + t * COLS + 32 * g;
+            double squares = 0;
+            for (int i = 0; i < 32; i++)
+                squares += pow(ys[i] + (double)rates[g] * xs[i], 2);
+            for (int i = 0; i < 32; i++) {
+                double sum = ys[i] + (double)rates[g] * xs[i];
+                near(rows_of(&b, &by)[t * COLS + 32 * g + i], sum);
+                near(rows_of(&b, &norm)[t * 64 + 32 * g + i],
+                     sum / sqrt(squares / 32 + 1e-5) * (double)w[32 * g + i] * xs[i]);
+            }
+        }
+    bench_close(&b);
+}
+
 static void a_layer_norm_takes_off_the_mean(void **state)
 {
     bench b;
@@ -838,6 +872,7 @@ int main(void)
         cmocka_unit_test(a_list_of_operations_is_done_in_its_order),
         cmocka_unit_test(spans_of_one_buffer_go_to_spans_of_another),
         cmocka_unit_test(decays_and_norms_of_recurrent_layers_are_what_their_formulas_say),
+        cmocka_unit_test(spans_have_weights_of_their_own_where_the_operation_says_so),
         cmocka_unit_test(a_layer_norm_takes_off_the_mean),
         cmocka_unit_test(heads_turn_in_either_pairing_and_only_their_first_part),
         cmocka_unit_test(products_go_to_columns_with_their_bias_in_either_orientation),

@@ -25,7 +25,9 @@
     X(hunyuan_v1_moe) \
     X(exaone_moe)     \
     X(afmoe)          \
-    X(flex_olmo)
+    X(flex_olmo)      \
+    X(lfm2_moe)       \
+    X(granitemoehybrid)
 
 #define DECLARE(name) extern const arch arch_##name;
 FAMILIES(DECLARE)

@@ -56,6 +56,22 @@ extern const weight_rule arch_weights_shared[];
 /* One shared expert under `mlp.shared_expert.`, and what its output is weighed by, as the Qwen families name them. */
 extern const weight_rule arch_weights_shared_weighed[];
 
+/* Router and experts under `block_sparse_moe.`, gate and up in one tensor, as Granite names them. */
+extern const weight_rule arch_weights_granite[];
+extern const expert_rule arch_experts_granite[];
+
+/* Rows of a field_rule table: Granite's multipliers and what else its families have in common. */
+#define ARCH_FIELDS_GRANITE                                                                            \
+    {FIELD_rms_eps, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 1e-6},                         \
+        {FIELD_expert_ffn, "expert_feed_forward_length", "intermediate_size", 0, .hf_required = true}, \
+        {FIELD_renormalise, NULL, NULL, 1}, {FIELD_attention_bias, NULL, "attention_bias", 0},         \
+        {FIELD_embedding_scale, "embedding_scale", "embedding_multiplier", 1},                         \
+        {FIELD_residual_scale, "residual_scale", "residual_multiplier", 1},                            \
+        {FIELD_logit_scale, "logit_scale", "logits_scaling", 1},                                       \
+    {                                                                                                  \
+        FIELD_attention_scale, "attention.scale", "attention_multiplier", 0, .hf_required = true       \
+    }
+
 /* Rows of a field_rule table: layers, router and shared experts as DeepSeek-V3 and the families after it say them. */
 #define ARCH_FIELDS_DEEPSEEK                                                                               \
     {FIELD_dense_ffn, "feed_forward_length", "intermediate_size", 0},                                      \
@@ -126,6 +142,11 @@ odmoe_status arch_gguf_int(const model_files *f, const char *prefix, const char 
 odmoe_status arch_gguf_float(const model_files *f, const char *prefix, const char *key, double fallback, double *out,
                              odmoe_error *err);
 
+/* arch_gguf_granite - multipliers of 0, which mean that there is none. */
+odmoe_status arch_gguf_granite(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
+/* arch_gguf_other_mixers - layers whose attention.head_count_kv is 0 have `other` instead of attention. */
+void arch_gguf_other_mixers(model_config *c, const struct mixer *other);
+
 /* ---- shared by families: from_hf.c ---- */
 
 /* arch_hf_common - the same from config.json, or from the part of it that describes the language model. */
@@ -152,5 +173,17 @@ odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c
  * length, an unknown word: an error. */
 odmoe_status arch_hf_linear_layers(config_object json, int period, const struct mixer *linear, model_config *c,
                                    odmoe_error *err);
+/* arch_hf_time_step - ERR_UNSUPPORTED where time_step_limit is there and clamps Mamba's time steps. */
+odmoe_status arch_hf_time_step(config_object json, odmoe_error *err);
+/* What a word of a list of layers stands for; tables of them end with word NULL. */
+typedef struct layer_word {
+    const char *word;
+    const struct mixer *mixer; /* NULL: none */
+    ffn_kind ffn;
+} layer_word;
+/* arch_hf_layer_words - mixer and FFN of each layer from `key`: a list with one word for each layer, or a text with one
+ * letter. Missing, of another length, or with a word that is not known: an error that names it. */
+odmoe_status arch_hf_layer_words(config_object json, const char *key, const layer_word *words, model_config *c,
+                                 odmoe_error *err);
 
 #endif

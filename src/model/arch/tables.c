@@ -102,3 +102,19 @@ const expert_rule arch_experts_block_sparse[] = {
      "model.layers.%d.block_sparse_moe.experts.%d.w2.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
     {.role = EXPERT_MATRIX_COUNT},
 };
+
+const weight_rule arch_weights_granite[] = {
+    {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.block_sparse_moe.router.layer.weight",
+     DIM_EXPERTS, DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+const expert_rule arch_experts_granite[] = {
+    {ODMOE_GATE, "blk.%d.ffn_gate_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {ODMOE_UP, "blk.%d.ffn_up_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {ODMOE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.block_sparse_moe.input_linear.weight",
+     NULL, DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
+    {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", NULL, "model.layers.%d.block_sparse_moe.output_linear.weight", NULL,
+     DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
+    {.role = EXPERT_MATRIX_COUNT},
+};
