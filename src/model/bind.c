@@ -150,20 +150,45 @@ static bool has_shape(const tensor_info *t, int64_t rows, int64_t cols)
     return at == 2;
 }
 
+/* The rows of all matrices in a rule's tensor. */
+static int64_t rows_of_all(const model_config *c, const weight_table *table, const weight_rule *rule, int layer)
+{
+    int64_t stack = rule->stack ? dim_length(c, table, layer, rule->stack) : 1;
+    return stack * dim_length(c, table, layer, rule->rows);
+}
+
+/* Several matrices as a third dimension; as one matrix of all rows they pass has_shape. */
+static bool has_stack(const tensor_info *t, int64_t rows, int64_t all_rows, int64_t cols)
+{
+    return t->dims == 3 && t->shape[1] == (uint64_t)rows && t->shape[2] == (uint64_t)cols &&
+           t->shape[0] == (uint64_t)(all_rows / rows);
+}
+
 static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, int64_t cols)
 {
     return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s: its shape isn't %lld x %lld as the configuration says",
                    b->files->path, t->name, (long long)rows, (long long)cols);
 }
 
+/* Does the configuration want the rule's tensor? */
+static bool wanted(const binder *b, const weight_rule *rule)
+{
+    return fields_flag(b->config, rule->only_if) && (!rule->not_if || !fields_flag(b->config, rule->not_if));
+}
+
 /* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
 static odmoe_status denied(binder *b, const weight_rule *rule, const tensor_info *t)
 {
-    const char *key = fields_hf_key(b->names->fields, rule->only_if);
+    config_field against = fields_flag(b->config, rule->only_if) ? rule->not_if : rule->only_if;
+    const char *key = fields_hf_key(b->names->fields, against);
+    if (b->files->gguf || against == rule->not_if)
+        return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: there is a tensor %s, but %s (%s) says that the model has none", b->files->path, t->name,
+                       key && !b->files->gguf ? key : "the metadata", fields_what(against));
     return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                    "%s: there is a tensor %s, but %s in config.json says no: set it if the model was trained with such "
                    "tensors, or remove them",
-                   b->files->path, t->name, key ? key : fields_what(rule->only_if));
+                   b->files->path, t->name, key ? key : fields_what(against));
 }
 
 /* One rule of one layer: where its tensor lies, or its part of a fused one. */
@@ -185,12 +210,27 @@ static const char *fused_name(binder *b, const weight_rule *rule)
     return b->files->gguf ? rule->gguf_fused : rule->hf_fused;
 }
 
+static weight_form form_of(const binder *b, const weight_rule *rule)
+{
+    return b->files->gguf ? rule->gguf_form : rule->hf_form;
+}
+
+/* rows x cols; in FORM_ROWS, so many numbers. */
+static bool fits(const tensor_info *t, weight_form form, int64_t rows, int64_t cols)
+{
+    uint64_t count = 1; /* cannot overflow: the tensor's bytes are in the file */
+    for (int i = 0; i < t->dims; i++)
+        count *= t->shape[i];
+    return form == FORM_ROWS ? count == (uint64_t)(rows * cols) : has_shape(t, rows, cols);
+}
+
 /* What becomes float32 at load, and rows that are looked up: only products know scales that lie apart. */
 static odmoe_status check_scales_apart(binder *b, const bind_site *s, const tensor_info *t)
 {
     uint32_t share = dtype_scales(t->type).rows;
     bool looked_up = !s->table->mixer && s->rule->where == IN_MODEL && s->rule->role == W_EMBED;
-    if (share && (s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED || looked_up))
+    bool plain = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED || looked_up;
+    if (plain ? t->scales != NULL : t->scales && t->scales->factors > 1)
         return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                        "%s: tensor %s is of type %s with scales apart; here F32, F16 and BF16 are read", b->files->path,
                        t->name, dtype_info(t->type)->name);
@@ -202,9 +242,9 @@ static odmoe_status check_scales_apart(binder *b, const bind_site *s, const tens
 
 static odmoe_status take(binder *b, const bind_site *s, const tensor_info *t, int64_t skip_rows)
 {
-    int64_t rows = dim_length(b->config, s->table, s->layer, s->rule->rows);
+    int64_t rows = rows_of_all(b->config, s->table, s->rule, s->layer);
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
-    s->out->form = b->files->gguf ? s->rule->gguf_form : s->rule->hf_form;
+    s->out->form = form_of(b, s->rule);
     s->out->skip_rows = skip_rows;
     odmoe_status status = check_scales_apart(b, s, t);
     if (status)
@@ -257,7 +297,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     const weight_rule *rule = s->rule;
     const char *names = b->files->gguf ? rule->gguf : rule->hf;
     const tensor_info *t = find(b, names, s->layer, 0), *fused = find(b, fused_name(b, rule), s->layer, 0);
-    if ((t || fused) && !fields_flag(b->config, rule->only_if))
+    if ((t || fused) && !wanted(b, rule))
         return denied(b, rule, t ? t : fused);
     if (t && fused)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path, t->name,
@@ -267,14 +307,15 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
         return no_output(b, names);
     if (!t) {
-        bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if);
+        bool may_lack = rule->optional || !wanted(b, rule);
         names = names ? names : fused_name(b, rule);
         return may_lack ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
     }
     int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
     int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
-    if (!has_shape(t, rows, cols))
-        return wrong_shape(b, t, rows, cols);
+    int64_t all_rows = rows_of_all(b->config, s->table, rule, s->layer);
+    if (!fits(t, form_of(b, rule), all_rows, cols) && !has_stack(t, rows, all_rows, cols))
+        return wrong_shape(b, t, all_rows, cols);
     return take(b, s, t, 0);
 }
 
@@ -282,8 +323,21 @@ static bool applies(const weight_table *table, const weight_rule *rule, const la
 {
     if (table->mixer && table->mixer != layer->mixer)
         return false;
-    return rule->where == IN_ALL_LAYERS || (rule->where == IN_MOE_LAYERS && layer->ffn == FFN_EXPERTS) ||
-           (rule->where == IN_DENSE_LAYERS && layer->ffn == FFN_DENSE);
+    switch (rule->where) {
+    case IN_MODEL:
+        return false;
+    case IN_ALL_LAYERS:
+        return true;
+    case IN_MIXER_LAYERS:
+        return layer->mixer != NULL;
+    case IN_FFN_LAYERS:
+        return layer->ffn != FFN_NONE;
+    case IN_MOE_LAYERS:
+        return layer->ffn == FFN_EXPERTS;
+    case IN_DENSE_LAYERS:
+        return layer->ffn == FFN_DENSE;
+    }
+    return false;
 }
 
 static odmoe_status bind_resident(binder *b, const weight_table *table, const weight_rule *rule)
