@@ -5,12 +5,26 @@
 
 extern const arch arch_afmoe, arch_bailing_moe, arch_dots1, arch_ernie4_5_moe, arch_exaone_moe, arch_flex_olmo,
     arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_granitemoehybrid, arch_hunyuan_v1_moe, arch_lfm2_moe,
-    arch_minimax_m2, arch_mixtral, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
+    arch_minimax_m2, arch_mixtral, arch_nemotron_h, arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
 
-static const arch *const families[] = {
-    &arch_mixtral,    &arch_olmoe,      &arch_qwen2_moe, &arch_qwen3_moe,   &arch_granitemoe,      &arch_gpt_oss,
-    &arch_glm4_moe,   &arch_minimax_m2, &arch_dots1,     &arch_bailing_moe, &arch_ernie4_5_moe,    &arch_hunyuan_v1_moe,
-    &arch_exaone_moe, &arch_afmoe,      &arch_flex_olmo, &arch_lfm2_moe,    &arch_granitemoehybrid};
+static const arch *const families[] = {&arch_mixtral,
+                                       &arch_olmoe,
+                                       &arch_qwen2_moe,
+                                       &arch_qwen3_moe,
+                                       &arch_granitemoe,
+                                       &arch_gpt_oss,
+                                       &arch_glm4_moe,
+                                       &arch_minimax_m2,
+                                       &arch_dots1,
+                                       &arch_bailing_moe,
+                                       &arch_ernie4_5_moe,
+                                       &arch_hunyuan_v1_moe,
+                                       &arch_exaone_moe,
+                                       &arch_afmoe,
+                                       &arch_flex_olmo,
+                                       &arch_lfm2_moe,
+                                       &arch_granitemoehybrid,
+                                       &arch_nemotron_h};
 
 const arch *arch_at(int i)
 {
