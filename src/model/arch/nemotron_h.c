@@ -202,7 +202,7 @@ static const expert_rule experts[] = {
 static const char *const ignored[] = {"mtp.*", NULL};
 
 static const weight_table weights[] = {
-    {NULL, frame}, {&mixer_attention, attention}, {&mixer_mamba2, mamba2_weights}, {0}};
+    {NULL, frame}, {&mixer_attention, attention}, {&mixer_mamba2, mamba2_weights_mixer}, {0}};
 
 const arch arch_nemotron_h = {
     .family = "nemotron_h",
