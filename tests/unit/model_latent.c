@@ -207,7 +207,7 @@ static void reals_that_give_no_scale_are_refused(void **state)
 
 static void every_missing_tensor_and_every_wrong_shape_is_named(void **state)
 {
-    static const char *const names[] = {"attn_q_a.weight",      "attn_q_a_norm.weight", "attn_q_b.weight",
+    static const char *const names[] = {"attn_q_a.weight",      "attn_q_a_norm.weight",  "attn_q_b.weight",
                                         "attn_kv_a_mqa.weight", "attn_kv_a_norm.weight", "attn_k_b.weight",
                                         "attn_v_b.weight",      "attn_output.weight"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
