@@ -7,9 +7,9 @@
 
 /* Rows of queries, keys and values pass between two buffers: projected -> (parted ->) convolved -> result. */
 typedef struct delta_work {
-    buffer one, other; /* [max_tokens, DIM_DELTA_QKV or DIM_DELTA_QKVZ]; `other` is what the output projection takes */
-    buffer z;          /* [max_tokens, DIM_DELTA_VALUES] */
-    buffer ba;         /* [max_tokens, 2 * heads], where both come in one */
+    buffer one, other;  /* [max_tokens, DIM_DELTA_QKV or DIM_DELTA_QKVZ]; `other` is what the output projection takes */
+    buffer z;           /* [max_tokens, DIM_DELTA_VALUES] */
+    buffer ba;          /* [max_tokens, 2 * heads], where both come in one */
     buffer beta, decay; /* [max_tokens, heads] */
 } delta_work;
 
@@ -24,8 +24,8 @@ const weight_rule delta_net_weights[] = {
      DIM_DELTA_QKVZ, DIM_HIDDEN, .only_if = FIELD_linear_qkvz},
     {DELTA_B, IN_ALL_LAYERS, "blk.%d.ssm_beta.weight", "model.layers.%d.linear_attn.in_proj_b.weight", DIM_DELTA_HEADS,
      DIM_HIDDEN, .not_if = FIELD_linear_ba},
-    {DELTA_A, IN_ALL_LAYERS, "blk.%d.ssm_alpha.weight", "model.layers.%d.linear_attn.in_proj_a.weight",
-     DIM_DELTA_HEADS, DIM_HIDDEN, .not_if = FIELD_linear_ba},
+    {DELTA_A, IN_ALL_LAYERS, "blk.%d.ssm_alpha.weight", "model.layers.%d.linear_attn.in_proj_a.weight", DIM_DELTA_HEADS,
+     DIM_HIDDEN, .not_if = FIELD_linear_ba},
     {DELTA_BA, IN_ALL_LAYERS, "blk.%d.ssm_ba.weight", "model.layers.%d.linear_attn.in_proj_ba.weight",
      DIM_DELTA_HEADS_2, DIM_HIDDEN, .only_if = FIELD_linear_ba},
     {DELTA_CONV, IN_ALL_LAYERS, "blk.%d.ssm_conv1d.weight", "model.layers.%d.linear_attn.conv1d.weight", DIM_DELTA_QKV,

@@ -25,10 +25,6 @@ odmoe_status linear_check(const model_config *c, odmoe_error *err)
 
 token_op linear_norm_op(buffer *y, int64_t column, int64_t dim, int64_t heads, float factor)
 {
-    return (token_op){.kind = TOKEN_L2_NORM,
-                      .y = y,
-                      .x = y,
-                      .at = {column, dim, heads, dim},
-                      .factor = factor,
-                      .eps = NORM_EPS};
+    return (token_op){
+        .kind = TOKEN_L2_NORM, .y = y, .x = y, .at = {column, dim, heads, dim}, .factor = factor, .eps = NORM_EPS};
 }
