@@ -134,6 +134,8 @@ typedef enum token_op_kind {
     TOKEN_CLIP,        /* s  y = min(max(y, -factor), factor) */
     TOKEN_SIGMOID,     /* s  y = 1 / (1 + exp(-y)) */
     TOKEN_GATE,        /* s  y *= 1 / (1 + exp(-x)) */
+    TOKEN_MULTIPLY,    /* s  y *= x */
+    TOKEN_ADD_EACH,    /* s  y += weight[i] * x, i the span's number: one weight for each span */
     TOKEN_SOFTPLUS,    /* s  y = ln(1 + exp(y)) */
     TOKEN_DECAY,       /* s  y = exp(weight[i] * x), i the span's number: one weight for each span; y may be x */
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
@@ -156,7 +158,8 @@ typedef struct token_op {
     buffer *z;           /* read; written by TOKEN_ROPE_ANGLES */
     spans at;            /* of y; dim 0: the whole row as one span */
     spans from;          /* of x, as many and as long; dim 0: as `at` */
-    const float *weight; /* a vector of the span's (row's) length; of TOKEN_DECAY, see there */
+    const float *weight; /* a vector of the span's (row's) length; of TOKEN_DECAY and TOKEN_ADD_EACH, see there */
+    bool weight_each;    /* of TOKEN_RMS_NORM: each span has a vector of its own, side by side; else all share one */
     const float *bias;   /* of TOKEN_LAYER_NORM, or NULL */
     float factor, eps;
     const buffer *scales;
@@ -182,6 +185,20 @@ typedef struct linear_call {
 } linear_call;
 
 #define LINEAR_CALLS_MAX 4
+
+/* Products head by head, with a matrix for each head that is some rows of one tensor: span h of y[t] = w_h x_h[t], for x
+ * the heads side by side and w_h the rows [first + h * step, + rows) of w; or, turned, w_h^T x_h[t] (weights that lie
+ * (in, out) for the product, of any type). */
+typedef struct heads_call {
+    const matrix *w; /* not in_out */
+    int heads;
+    int64_t first, rows, step;
+    bool turned;
+    buffer *x;                /* [n, heads * w->cols]; turned: [n, heads * rows] */
+    buffer *y;                /* [n, ..] */
+    spans at;                 /* of y: a span of `rows` for each head; turned: of w->cols */
+    const compute_work *work; /* from heads_layout; only if turned */
+} heads_call;
 
 /* A resident feed-forward network: y = down(glu(gate(x), up(x))); gate without data where the activation has none. */
 typedef struct ffn_weights {
@@ -346,6 +363,8 @@ struct compute_ops {
     void (*buffer_layout)(const compute *c, arena *a, buffer *out, int64_t n, int64_t cols, dtype_set readers,
                           bool own_values);
     void (*ffn_layout)(const compute *c, arena *a, int64_t ffn, dtype_set down_types, int64_t n, compute_work *out);
+    /* heads_layout - for turned products with matrices of these types and up to `rows` rows a head. */
+    void (*heads_layout)(const compute *c, arena *a, int64_t rows, dtype_set types, compute_work *out);
     void (*attention_layout)(const compute *c, arena *a, const attention_shape *shape, int64_t n, compute_work *out);
     void (*route_layout)(const compute *c, arena *a, int experts, compute_work *out);
     void (*experts_layout)(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);
@@ -360,6 +379,8 @@ struct compute_ops {
     void (*tokens)(const compute *c, const token_op *ops, int count, int64_t n);
     /* linear - up to LINEAR_CALLS_MAX products whose inputs have the same number of tokens. */
     void (*linear)(const compute *c, const linear_call *jobs, int count);
+    /* heads - products head by head, for the tokens of x. */
+    void (*heads)(const compute *c, const heads_call *call);
     /* ffn - y = a feed-forward network of x. work: from ffn_layout for a network at least as wide. */
     void (*ffn)(const compute *c, const ffn_weights *w, const compute_work *work, buffer *x, buffer *y);
     void (*attention)(const compute *c, const attention_call *call, int64_t n);

@@ -150,6 +150,20 @@ static bool has_shape(const tensor_info *t, int64_t rows, int64_t cols)
     return at == 2;
 }
 
+/* The rows of all matrices in a rule's tensor. */
+static int64_t rows_of_all(const model_config *c, const weight_table *table, const weight_rule *rule, int layer)
+{
+    int64_t stack = rule->stack ? dim_length(c, table, layer, rule->stack) : 1;
+    return stack * dim_length(c, table, layer, rule->rows);
+}
+
+/* Several matrices as a third dimension; as one matrix of all rows they pass has_shape. */
+static bool has_stack(const tensor_info *t, int64_t rows, int64_t all_rows, int64_t cols)
+{
+    return t->dims == 3 && t->shape[1] == (uint64_t)rows && t->shape[2] == (uint64_t)cols &&
+           t->shape[0] == (uint64_t)(all_rows / rows);
+}
+
 static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, int64_t cols)
 {
     return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s: its shape isn't %lld x %lld as the configuration says",
@@ -196,13 +210,27 @@ static const char *fused_name(binder *b, const weight_rule *rule)
     return b->files->gguf ? rule->gguf_fused : rule->hf_fused;
 }
 
+static weight_form form_of(const binder *b, const weight_rule *rule)
+{
+    return b->files->gguf ? rule->gguf_form : rule->hf_form;
+}
+
+/* rows x cols; in FORM_ROWS, so many numbers. */
+static bool fits(const tensor_info *t, weight_form form, int64_t rows, int64_t cols)
+{
+    uint64_t count = 1; /* cannot overflow: the tensor's bytes are in the file */
+    for (int i = 0; i < t->dims; i++)
+        count *= t->shape[i];
+    return form == FORM_ROWS ? count == (uint64_t)(rows * cols) : has_shape(t, rows, cols);
+}
+
 static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t skip)
 {
-    int64_t rows = dim_length(b->config, s->table, s->layer, s->rule->rows);
+    int64_t rows = rows_of_all(b->config, s->table, s->rule, s->layer);
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
     s->out->info = t;
     s->out->skip = skip;
-    s->out->form = b->files->gguf ? s->rule->gguf_form : s->rule->hf_form;
+    s->out->form = form_of(b, s->rule);
     bool floats = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED;
     s->out->w = (matrix){.type = floats ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
     if (s->out->form == FORM_TAPS)
@@ -265,8 +293,9 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     }
     int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
     int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
-    if (!has_shape(t, rows, cols))
-        return wrong_shape(b, t, rows, cols);
+    int64_t all_rows = rows_of_all(b->config, s->table, rule, s->layer);
+    if (!fits(t, form_of(b, rule), all_rows, cols) && !has_stack(t, rows, all_rows, cols))
+        return wrong_shape(b, t, all_rows, cols);
     take(b, s, t, 0);
     return use(b, t);
 }
@@ -275,8 +304,21 @@ static bool applies(const weight_table *table, const weight_rule *rule, const la
 {
     if (table->mixer && table->mixer != layer->mixer)
         return false;
-    return rule->where == IN_ALL_LAYERS || (rule->where == IN_MOE_LAYERS && layer->ffn == FFN_EXPERTS) ||
-           (rule->where == IN_DENSE_LAYERS && layer->ffn == FFN_DENSE);
+    switch (rule->where) {
+    case IN_MODEL:
+        return false;
+    case IN_ALL_LAYERS:
+        return true;
+    case IN_MIXER_LAYERS:
+        return layer->mixer != NULL;
+    case IN_FFN_LAYERS:
+        return layer->ffn != FFN_NONE;
+    case IN_MOE_LAYERS:
+        return layer->ffn == FFN_EXPERTS;
+    case IN_DENSE_LAYERS:
+        return layer->ffn == FFN_DENSE;
+    }
+    return false;
 }
 
 static odmoe_status bind_resident(binder *b, const weight_table *table, const weight_rule *rule)

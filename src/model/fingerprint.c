@@ -76,24 +76,28 @@ static uint64_t fnv_text(uint64_t sum, const char *text)
     return fnv(sum, text, strlen(text) + 1);
 }
 
-static uint64_t fnv_rope(uint64_t sum, const rope_set *s)
+/* context: what the model was opened with; where it decides how positions turn, it tells sessions apart. */
+static uint64_t fnv_rope(uint64_t sum, const rope_set *s, int context)
 {
     const rope_config *r = &s->positions;
-    double numbers[] = {s->pairing,   s->dim,       r->theta,
-                        r->scaling,   r->factor,    (double)r->original_context,
-                        r->beta_fast, r->beta_slow, r->attention_factor,
-                        r->truncate,  r->step_ramp};
-    return fnv(sum, numbers, sizeof numbers);
+    double numbers[] = {s->pairing,        s->dim,       r->theta,
+                        r->scaling,        r->factor,    (double)r->original_context,
+                        r->beta_fast,      r->beta_slow, r->attention_factor,
+                        r->long_attention, r->part,      rope_is_long(s, context),
+                        r->truncate,       r->step_ramp};
+    sum = fnv(sum, numbers, sizeof numbers);
+    sum = fnv(sum, s->short_factors, (size_t)s->n_short * sizeof *s->short_factors);
+    return fnv(sum, s->long_factors, (size_t)s->n_long * sizeof *s->long_factors);
 }
 
 /* Numbers of the configuration that no field list holds: what each layer is made of, and how positions turn. */
-static uint64_t fnv_shape(uint64_t sum, const model_config *c)
+static uint64_t fnv_shape(uint64_t sum, const model_config *c, int context)
 {
     for (int i = 0; i < c->rope_sets; i++)
-        sum = fnv_rope(sum, &c->ropes[i]);
+        sum = fnv_rope(sum, &c->ropes[i], context);
     for (int l = 0; l < c->layers; l++) {
         int kind[] = {c->layer[l].ffn, c->layer[l].rope, c->layer[l].state_source};
-        sum = fnv(fnv_text(sum, c->layer[l].mixer->name), kind, sizeof kind);
+        sum = fnv(fnv_text(sum, c->layer[l].mixer ? c->layer[l].mixer->name : ""), kind, sizeof kind);
     }
     return sum;
 }
@@ -107,7 +111,7 @@ odmoe_status model_fingerprint(const model *m, uint64_t *out, odmoe_error *err)
     double kinds[] = {r->score,    r->group_score, r->sum_add,  r->sum_floor, r->weight_on_input, r->own_norm,
                       r->norm_eps, r->input_scale, c->glu.kind, c->glu.alpha, c->glu.limit,       c->glu.offset};
     sum = fnv(sum, kinds, sizeof kinds);
-    sum = fnv_shape(sum, c);
+    sum = fnv_shape(sum, c, m->plan.context);
     sum = fnv_text(sum, c->family);
     sum = fnv_text(sum, compute_kernels_name(m->settings.kernels));
     for (int i = 0; i < tensor_index_files(m->files.tensors); i++) {

@@ -2,7 +2,8 @@
  *
  * chunk by chunk, and in a chunk layer by layer:
  *   x = embedding;  for each layer:  x += mixer(norm(x));  x += ffn(norm(x));  logits = output(norm(x)) where wanted
- * (in some families what mixer and ffn give is normalised, before it is added: as well, or instead of what they take)
+ * (in some families what mixer and ffn give is normalised, before it is added: as well, or instead of what they take;
+ * in some a layer has one of the two alone)
  * The FFN is the experts, with a shared expert where the model has one: it is computed while the experts' reads are in
  * flight. A sequence that fails leaves the chunk: the rows of the others move together, and the layer's FFN begins
  * again for them. Sessions grow only when all chunks are through. */
@@ -300,19 +301,35 @@ static void add_ffn(chunk_run *r)
     compute_tokens(r, ops, n);
 }
 
+/* x += the layer's mixer, and what the FFN takes: a layer may have one of the two alone. */
+static void add_mixer(chunk_run *r)
+{
+    const layer_config *layer = &r->m->config.layer[r->layer];
+    const resident *frame = r->m->weights.layers[r->layer].frame;
+    token_op ops[3], norm = norm_op(r, &frame[W_MIXER_NORM]);
+    int n = 0;
+    if (layer->mixer) {
+        compute_tokens(r, &norm, 1);
+        run_mixer(r);
+        if (frame[W_MIXER_POST_NORM].info)
+            ops[n++] = post_norm_op(r, &frame[W_MIXER_POST_NORM]);
+        ops[n++] = add_op(r);
+    }
+    if (layer->ffn != FFN_NONE)
+        ops[n++] = norm_op(r, &frame[W_FFN_NORM]);
+    compute_tokens(r, ops, n);
+}
+
 static void run_layer(chunk_run *r)
 {
     model *m = r->m;
-    const resident *frame = m->weights.layers[r->layer].frame;
-    bool routed = m->config.layer[r->layer].ffn == FFN_EXPERTS;
+    ffn_kind ffn = m->config.layer[r->layer].ffn;
+    bool routed = ffn == FFN_EXPERTS;
     if (r->call->on_tap) /* routing comes after the stream has moved on: it is shown before */
         tap(r, true, m->compute.op->read(&m->compute, &r->w->x), false);
-    token_op norm = norm_op(r, &frame[W_MIXER_NORM]);
-    compute_tokens(r, &norm, 1);
-    run_mixer(r);
-    bool post = frame[W_MIXER_POST_NORM].info != NULL;
-    token_op ops[] = {post_norm_op(r, &frame[W_MIXER_POST_NORM]), add_op(r), norm_op(r, &frame[W_FFN_NORM])};
-    compute_tokens(r, post ? ops : ops + 1, post ? 3 : 2);
+    add_mixer(r);
+    if (ffn == FFN_NONE)
+        return;
     if (routed)
         run_experts(r);
     else

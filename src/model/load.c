@@ -21,6 +21,7 @@ static void put_form(const resident *r, const float *from, float *to)
     for (int64_t i = 0; i < n; i++)
         switch (r->form) {
         case FORM_STORED:
+        case FORM_ROWS:
             to[i] = from[i];
             break;
         case FORM_PLUS_1:

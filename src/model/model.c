@@ -14,6 +14,8 @@ odmoe_status model_list_mixers(model *m, odmoe_error *err)
     memset(m->mixers, 0, sizeof m->mixers);
     for (int l = 0; l < m->config.layers; l++) {
         int i = 0;
+        if (!m->config.layer[l].mixer)
+            continue;
         while (i < MIXERS_MAX - 1 && m->mixers[i] && m->mixers[i] != m->config.layer[l].mixer)
             i++;
         if (i == MIXERS_MAX - 1)
@@ -127,6 +129,18 @@ static void layout(arena *a, model *m)
                      &m->work);
 }
 
+/* What a rope set's frequencies are divided by; NULL: nothing. */
+static const float *rope_factors(const model *m, int set)
+{
+    const rope_set *s = &m->config.ropes[set];
+    const resident *w = m->weights.model;
+    if (s->positions.scaling != ROPE_LONG)
+        return set == 0 ? w[W_ROPE_FACTORS].w.data : NULL;
+    if (rope_is_long(s, m->plan.context))
+        return s->long_factors ? s->long_factors : w[W_ROPE_LONG_FACTORS].w.data;
+    return s->short_factors ? s->short_factors : w[W_ROPE_SHORT_FACTORS].w.data;
+}
+
 static odmoe_status make_workspace(model *m, odmoe_error *err)
 {
     arena a = {0};
@@ -139,7 +153,7 @@ static odmoe_status make_workspace(model *m, odmoe_error *err)
     layout(&a, m);
     odmoe_status status = ODMOE_OK;
     for (int i = 0; i < m->config.rope_sets && !status; i++)
-        status = rope_fill(&m->ropes[i], &m->config.ropes[i], m->weights.model[W_ROPE_FACTORS].w.data, err);
+        status = rope_fill(&m->ropes[i], &m->config.ropes[i], rope_factors(m, i), m->plan.context, err);
     if (status)
         err_context(err, "%s", m->files.path);
     return status;

@@ -13,7 +13,9 @@ typedef enum weight_role {
     W_EMBED,
     W_OUTPUT_NORM,
     W_OUTPUT,
-    W_ROPE_FACTORS,
+    W_ROPE_FACTORS,       /* of the first rope set's frequencies */
+    W_ROPE_SHORT_FACTORS, /* the same of LongRoPE: for contexts up to the original one */
+    W_ROPE_LONG_FACTORS,  /* and beyond it */
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
@@ -54,14 +56,22 @@ typedef enum weight_dim {
     DIM_OF_MIXER /* from here on the mixer of the table knows */
 } weight_dim;
 
-typedef enum weight_where { IN_MODEL, IN_ALL_LAYERS, IN_MOE_LAYERS, IN_DENSE_LAYERS } weight_where;
+typedef enum weight_where {
+    IN_MODEL,
+    IN_ALL_LAYERS,
+    IN_MIXER_LAYERS, /* layers that have a mixer, and layers that have an FFN, where not all have both */
+    IN_FFN_LAYERS,
+    IN_MOE_LAYERS,
+    IN_DENSE_LAYERS
+} weight_where;
 
 /* What becomes of a small tensor's numbers at load; all but the first make float32. */
 typedef enum weight_form {
     FORM_STORED,    /* as they are, matrices in their own type */
     FORM_PLUS_1,    /* w + 1: norms that are stored as what they differ from 1 */
     FORM_MINUS_EXP, /* -exp(w): rates of decay that are stored as logarithms */
-    FORM_TAPS       /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
+    FORM_TAPS,      /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
+    FORM_ROWS       /* a vector that is stored in rows: only the number of its elements counts */
 } weight_form;
 
 /* One row of a table of resident tensors. %d in a name is the layer; "a|b" are two names for the same tensor; NULL:
@@ -77,6 +87,9 @@ typedef struct weight_rule {
     /* numbers of the configuration: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
      * missed; FIELD_layers: no such condition */
     config_field only_if, not_if;
+    /* how many matrices of rows x cols lie in the tensor one behind the other, as a third dimension or as more rows; the
+     * resident's matrix has the rows of all; 0: one */
+    int stack;
     weight_form gguf_form, hf_form; /* how the format stores it */
 } weight_rule;
 

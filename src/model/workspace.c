@@ -15,7 +15,8 @@ static dtype_set reader_types(const model *m, const experts_shape *shape)
     static const int roles[] = {W_ROUTER, W_SHARED_GATE, W_SHARED_UP, W_SHARED_WEIGHT, W_DENSE_GATE, W_DENSE_UP};
     dtype_set types = shape->in_types | frame_types(m, roles, sizeof roles / sizeof *roles);
     for (int l = 0; l < m->config.layers; l++)
-        types |= m->config.layer[l].mixer->in_types(m->weights.layers[l].mixer);
+        if (m->config.layer[l].mixer)
+            types |= m->config.layer[l].mixer->in_types(m->weights.layers[l].mixer);
     return types;
 }
 

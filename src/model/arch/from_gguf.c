@@ -241,6 +241,23 @@ odmoe_status arch_gguf_recurrent(const model_files *f, const char *prefix, int p
     return status;
 }
 
+void arch_gguf_other_mixers(model_config *c, const mixer *other)
+{
+    for (int l = 0; l < c->layers; l++)
+        if (c->layer[l].kv_heads == 0) {
+            c->layer[l].mixer = other;
+            c->layer[l].kv_heads = c->layer[l].heads; /* says nothing there; 0 is out of range */
+        }
+}
+
+odmoe_status arch_gguf_granite(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    c->embedding_scale = c->embedding_scale ? c->embedding_scale : 1;
+    c->residual_scale = c->residual_scale ? c->residual_scale : 1;
+    c->logit_scale = c->logit_scale ? c->logit_scale : 1;
+    return ODMOE_OK;
+}
+
 static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_error *err)
 {
     const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");
