@@ -3,6 +3,8 @@
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 #include "model/mixers/delta_net.h"
+#include "model/mixers/kda.h"
+#include "model/mixers/latent.h"
 
 #include "gguf_edit.h"
 
@@ -167,19 +169,19 @@ static void without_a_list_the_interval_says_which_layers_are_recurrent(void **s
     assert_same_logits(e, qwen35());
 }
 
-/* Each tensor of a recurrent and of a gated layer, left out or with one row less. */
-static void every_missing_or_misshapen_tensor_is_named(void **state)
+/* Each tensor of the mixers, left out or with one row less. Without attn_k_b a file has latent attention's other layout. */
+static void check_tensors(const char *file)
 {
-    gguf_edit *e = qwen35();
+    gguf_edit *e = edit_read(test_path("%s", file));
     int count = e->tensor_count;
     for (int i = 0; i < count; i++) {
         edit_tensor saved = e->tensors[i];
-        if (!strstr(saved.name, "ssm_") && !strstr(saved.name, "attn_"))
+        if ((!strstr(saved.name, "ssm_") && !strstr(saved.name, "attn_")) || strstr(saved.name, "attn_k_b"))
             continue;
-        gguf_edit *less = qwen35();
+        gguf_edit *less = edit_read(test_path("%s", file));
         edit_drop(less, saved.name);
         edited_refused(less, ODMOE_ERR_FORMAT, saved.name, "missing");
-        less = qwen35();
+        less = edit_read(test_path("%s", file));
         edit_tensor *t = edit_find(less, saved.name);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
@@ -187,6 +189,41 @@ static void every_missing_or_misshapen_tensor_is_named(void **state)
         edited_refused(less, ODMOE_ERR_FORMAT, saved.name, "shape");
     }
     edit_free(e);
+}
+
+static void every_missing_or_misshapen_tensor_is_named(void **state)
+{
+    check_tensors("families/gguf/qwen35moe-Q8_0.gguf");
+    check_tensors("families/gguf/kimi-linear-Q8_0.gguf");
+}
+
+static void sizes_of_kimi_delta_attention_are_checked(void **state)
+{
+    static const struct {
+        const char *key;
+        uint64_t value;
+        const char *word, *word2;
+    } wrong[] = {
+        {"kda.head_dim", 0, "key length of a head: 0", "1 to 4096"},
+        {"kda.head_dim", 16, "attn_q.weight", "64 x 64"},
+        {"kda.head_dim", 4097, "head_dim", "4097"},
+        {"ssm.conv_kernel", 1, "width of the convolution: 1", "2 to 8"},
+        {"ssm.conv_kernel", 5, "ssm_conv1d_q.weight", "shape"},
+        {"attention.head_count", 8, "attn_q.weight", "shape"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
+        char key[96];
+        snprintf(key, sizeof key, "kimi-linear.%s", wrong[i].key);
+        edit_set_int(e, key, GG_U32, wrong[i].value);
+        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+    }
+    gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
+    edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 1); /* all layers have latent attention, then */
+    edited_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
+    e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
+    edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 0); /* none has */
+    edited_refused(e, ODMOE_ERR_FORMAT, "blk.2.attn_q.weight", "shape");
 }
 
 static gguf_edit *qwen3next(void)
@@ -336,11 +373,12 @@ static void layer_types_of_another_length_or_unknown_words_are_refused(void **st
     for (size_t i = 0; i < FAMILIES; i++) {
         refused(families[i], "{\"layer_types\": [\"linear_attention\", \"full_attention\"]}", ODMOE_ERR_FORMAT,
                 "layer_types", "3 layers");
-        refused(families[i], "{\"num_hidden_layers\": 2, \"layer_types\": [\"linear_attention\", \"full_attention\","
-                             " \"linear_attention\"]}",
+        refused(families[i],
+                "{\"num_hidden_layers\": 2, \"layer_types\": [\"linear_attention\", \"full_attention\","
+                " \"linear_attention\"]}",
                 ODMOE_ERR_FORMAT, "layer_types", "2 layers");
         refused(families[i], "{\"layer_types\": []}", ODMOE_ERR_FORMAT, "layer_types", "3 layers");
-        refused(families[i], "{\"layer_types\": \"linear_attention\"}", ODMOE_ERR_FORMAT, "layer_types", "list");
+        refused(families[i], "{\"layer_types\": \"linear_attention\"}", ODMOE_ERR_FORMAT, "layer_types", "16 entries");
         refused(families[i], "{\"layer_types\": [\"linear_attention\", \"mamba\", \"full_attention\"]}",
                 ODMOE_ERR_UNSUPPORTED, "'mamba' of layer 1", "full_attention");
         refused(families[i], "{\"layer_types\": [\"linear_attention\", 7, \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
@@ -379,6 +417,47 @@ static void numbers_of_linear_attention_are_checked(void **state)
     refused("qwen3_5_moe", "{\"attn_output_gate\": false}", ODMOE_ERR_UNSUPPORTED, "attn_output_gate", "1");
 }
 
+/* Kimi Linear's lists count layers from 1. */
+static void lists_of_layer_numbers_name_each_layer_once(void **state)
+{
+#define LISTS(full, kda)                                                                                    \
+    "{\"layer_types\": null, \"linear_attn_config\": {\"full_attn_layers\": " full ", \"kda_layers\": " kda \
+    ", \"num_heads\": 4, \"head_dim\": 32, \"short_conv_kernel_size\": 4}}"
+    static const struct {
+        const char *members, *word, *word2;
+    } wrong[] = {
+        {LISTS("[3]", "[1]"), "names layer 2 of 3", "full_attn_layers"},
+        {LISTS("[]", "[]"), "names layer 1 of 3", "kda_layers"},
+        {LISTS("[3]", "[1, 2, 3]"), "layer 3", "twice"},
+        {LISTS("[3]", "[1, 2, 2]"), "layer 2", "twice"},
+        {LISTS("[3]", "[0, 1, 2]"), "kda_layers", "1 to 3"},
+        {LISTS("[4]", "[1, 2]"), "full_attn_layers", "1 to 3"},
+        {LISTS("[-1]", "[1, 2]"), "full_attn_layers", "1 to 3"},
+        {LISTS("[9223372036854775807]", "[1, 2]"), "full_attn_layers", "1 to 3"},
+        {LISTS("[3.5]", "[1, 2]"), "full_attn_layers", "1 to 3"},
+        {LISTS("[\"3\"]", "[1, 2]"), "full_attn_layers", "1 to 3"},
+        {LISTS("3", "[1, 2]"), "full_attn_layers", "no list"},
+        {LISTS("[3]", "null"), "kda_layers", "no list"},
+        {"{\"layer_types\": null, \"linear_attn_config\": null}", "full_attn_layers", "no list"},
+        {"{\"linear_attn_config\": 7}", "linear_attn_config", "object"},
+        {"{\"linear_attn_config\": {\"num_heads\": 4097}}", "num_heads", "4097"},
+        {"{\"linear_attn_config\": {\"head_dim\": 0}}", "head_dim", "0"},
+        {"{\"linear_attn_config\": {\"short_conv_kernel_size\": 9}}", "short_conv_kernel_size", "9"},
+        {"{\"linear_attn_config\": {}, \"linear_num_heads\": null}", "num_heads", "missing"},
+        {"{\"layer_types\": [\"linear_attention\", \"full_attention\"]}", "layer_types", "3 layers"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        refused("kimi_linear", wrong[i].members, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+    refused("kimi_linear", "{\"mla_use_nope\": false}", ODMOE_ERR_UNSUPPORTED, "mla_use_nope", "1");
+    refused("kimi_linear", "{\"layer_types\": [\"linear_attention\", \"kda\", \"full_attention\"]}",
+            ODMOE_ERR_UNSUPPORTED, "'kda' of layer 1", "full_attention");
+    accepted("kimi_linear", LISTS("[2]", "[3, 1]"));
+    assert_ptr_equal(config.layer[0].mixer, &mixer_kda);
+    assert_ptr_equal(config.layer[1].mixer, &mixer_latent);
+    assert_ptr_equal(config.layer[2].mixer, &mixer_kda);
+#undef LISTS
+}
+
 /* The largest state that is allowed is counted without overflow. */
 static void states_are_counted_to_the_last_byte(void **state)
 {
@@ -413,12 +492,14 @@ int main(void)
         cmocka_unit_test(lists_of_recurrent_layers_have_an_entry_for_each_layer),
         cmocka_unit_test(without_a_list_the_interval_says_which_layers_are_recurrent),
         cmocka_unit_test(every_missing_or_misshapen_tensor_is_named),
+        cmocka_unit_test(sizes_of_kimi_delta_attention_are_checked),
         cmocka_unit_test(projections_in_one_tensor_give_the_same_bytes),
         cmocka_unit_test(projections_in_both_layouts_are_refused),
         cmocka_unit_test(prediction_layers_change_nothing),
         cmocka_unit_test(layer_types_or_an_interval_say_which_layers_are_linear),
         cmocka_unit_test(layer_types_of_another_length_or_unknown_words_are_refused),
         cmocka_unit_test(numbers_of_linear_attention_are_checked),
+        cmocka_unit_test(lists_of_layer_numbers_name_each_layer_once),
         cmocka_unit_test(states_are_counted_to_the_last_byte),
     };
     return cmocka_run_group_tests(tests, temp_setup, free_config);

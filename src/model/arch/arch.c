@@ -15,6 +15,7 @@
     X(deepseek_v2)    \
     X(deepseek_v3)    \
     X(kimi_k2)        \
+    X(kimi_linear)    \
     X(glm4_moe_lite)  \
     X(glm4_moe)       \
     X(minimax_m2)     \

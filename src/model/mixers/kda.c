@@ -9,10 +9,11 @@
 enum { PARTS = 3 }; /* queries, keys, values */
 
 typedef struct kda_work {
-    buffer projected, convolved; /* [max_tokens, PARTS * DIM_KDA_ALL]; `projected` is what the output projection takes */
-    buffer decay_in, gate_in;    /* [max_tokens, DIM_KDA_HEAD] */
-    buffer decay, gate;          /* [max_tokens, DIM_KDA_ALL] */
-    buffer beta;                 /* [max_tokens, heads] */
+    buffer projected,
+        convolved;            /* [max_tokens, PARTS * DIM_KDA_ALL]; `projected` is what the output projection takes */
+    buffer decay_in, gate_in; /* [max_tokens, DIM_KDA_HEAD] */
+    buffer decay, gate;       /* [max_tokens, DIM_KDA_ALL] */
+    buffer beta;              /* [max_tokens, heads] */
 } kda_work;
 
 /* ---- weights ---- */
