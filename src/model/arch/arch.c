@@ -5,34 +5,37 @@
 
 #include "model/quantisation.h"
 
-/* All families, one a line. */
-#define FAMILIES(X)     \
-    X(mixtral)          \
-    X(olmoe)            \
-    X(qwen2_moe)        \
-    X(qwen3_moe)        \
-    X(qwen3_next)       \
-    X(qwen3_5_moe)      \
-    X(gpt_oss)          \
-    X(deepseek_v2)      \
-    X(deepseek_v3)      \
-    X(kimi_k2)          \
-    X(kimi_k25)         \
-    X(mistral4)         \
-    X(glm4_moe_lite)    \
-    X(glm4_moe)         \
-    X(minimax_m2)       \
-    X(granitemoe)       \
-    X(dots1)            \
-    X(bailing_moe)      \
-    X(ernie4_5_moe)     \
-    X(hunyuan_v1_moe)   \
-    X(exaone_moe)       \
-    X(afmoe)            \
-    X(flex_olmo)        \
-    X(lfm2_moe)         \
+/* All families, one a line, so that branches that add one merge by themselves. */
+/* clang-format off */
+#define FAMILIES(X) \
+    X(mixtral) \
+    X(olmoe) \
+    X(qwen2_moe) \
+    X(qwen3_moe) \
+    X(qwen3_next) \
+    X(qwen3_5_moe) \
+    X(gpt_oss) \
+    X(deepseek_v2) \
+    X(deepseek_v3) \
+    X(kimi_k2) \
+    X(kimi_k25) \
+    X(kimi_linear) \
+    X(mistral4) \
+    X(glm4_moe_lite) \
+    X(glm4_moe) \
+    X(minimax_m2) \
+    X(granitemoe) \
+    X(dots1) \
+    X(bailing_moe) \
+    X(ernie4_5_moe) \
+    X(hunyuan_v1_moe) \
+    X(exaone_moe) \
+    X(afmoe) \
+    X(flex_olmo) \
+    X(lfm2_moe) \
     X(granitemoehybrid) \
     X(nemotron_h)
+/* clang-format on */
 
 #define DECLARE(name) extern const arch arch_##name;
 FAMILIES(DECLARE)
