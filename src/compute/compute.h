@@ -128,6 +128,7 @@ typedef enum token_op_kind {
     TOKEN_SIGMOID,     /* s  y = 1 / (1 + exp(-y)) */
     TOKEN_GATE,        /* s  y *= 1 / (1 + exp(-x)) */
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
+    TOKEN_SOFTCAP,     /* s  y = factor * tanh(y / factor) */
     TOKEN_ROPE,        /* s  the first 2 * angles values of each span of y turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
     TOKEN_EMBED,       /*    y = factor * row ids[t] of `rows` */
     TOKEN_ROPE_ANGLES, /*    y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */

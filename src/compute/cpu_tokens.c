@@ -150,6 +150,10 @@ static void run_span(const token_op *op, float *y, const float *x, int64_t n)
         for (int64_t i = 0; i < n; i++)
             y[i] = sigmoid(y[i]);
         break;
+    case TOKEN_SOFTCAP:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = op->factor * tanhf(y[i] / op->factor);
+        break;
     default: /* TOKEN_GATE */
         for (int64_t i = 0; i < n; i++)
             y[i] *= sigmoid(x[i]);
@@ -176,6 +180,7 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
     case TOKEN_SCALE:
     case TOKEN_CLIP:
     case TOKEN_SIGMOID:
+    case TOKEN_SOFTCAP:
     case TOKEN_GATE:
         run_spans(op, token);
         break;

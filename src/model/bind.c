@@ -232,7 +232,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     const weight_rule *rule = s->rule;
     const char *names = b->files->gguf ? rule->gguf : rule->hf;
     const tensor_info *t = find(b, names, s->layer, 0), *fused = find(b, fused_name(b, rule), s->layer, 0);
-    if ((t || fused) && !fields_flag(b->config, rule->only_if))
+    if ((t || fused) && !fields_flag(b->config, rule->only_if, s->layer))
         return denied(b, rule, t ? t : fused);
     if (t && fused)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path, t->name,
@@ -242,7 +242,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
         return no_output(b, names);
     if (!t) {
-        bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if);
+        bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if, s->layer);
         names = names ? names : fused_name(b, rule);
         return may_lack ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
     }

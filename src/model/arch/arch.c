@@ -4,17 +4,26 @@
 #include <string.h>
 
 extern const arch arch_afmoe, arch_bailing_moe, arch_dots1, arch_ernie4_5_moe, arch_exaone_moe, arch_flex_olmo,
-    arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_hunyuan_v1_moe, arch_minimax_m2, arch_mixtral, arch_olmoe,
-    arch_qwen2_moe, arch_qwen3_moe;
+    arch_gemma4, arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_hunyuan_v1_moe, arch_minimax_m2, arch_mixtral,
+    arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
 
 static const arch *const families[] = {&arch_mixtral,    &arch_olmoe,       &arch_qwen2_moe,    &arch_qwen3_moe,
                                        &arch_granitemoe, &arch_gpt_oss,     &arch_glm4_moe,     &arch_minimax_m2,
                                        &arch_dots1,      &arch_bailing_moe, &arch_ernie4_5_moe, &arch_hunyuan_v1_moe,
-                                       &arch_exaone_moe, &arch_afmoe,       &arch_flex_olmo};
+                                       &arch_exaone_moe, &arch_afmoe,       &arch_flex_olmo,    &arch_gemma4};
 
 const arch *arch_at(int i)
 {
     return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
+}
+
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err)
+{
+    return err_set(
+        err, ODMOE_ERR_UNSUPPORTED,
+        "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
+        "another program for this one",
+        where, name);
 }
 
 void arch_dense_first(model_config *c)
@@ -135,10 +144,7 @@ static odmoe_status unknown_hf(const model_files *f, const language_config *c, o
     for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
         if (json_object_get(c->text.object, expert_keys[i]))
             return unknown(f, c->name, (int)strlen(c->name), err);
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use another "
-                   "program for this one",
-                   f->path, c->name);
+    return arch_is_dense(f->path, c->name, err);
 }
 
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)

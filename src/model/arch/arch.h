@@ -68,6 +68,8 @@ extern const weight_rule arch_weights_shared[];
         FIELD_groups_used, "expert_group_used_count", "topk_group", 0                                      \
     }
 
+/* arch_is_dense - ERR_UNSUPPORTED: the model `name` has no experts. where: the file. */
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err);
 /* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
 void arch_dense_first(model_config *c);
 /* arch_shared_ffn - the size of all shared experts as one FFN, where no key has said it. ERR_FORMAT: too large. */
