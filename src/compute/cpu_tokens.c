@@ -16,6 +16,12 @@ static float sigmoid(float x)
     return 1 / (1 + expf(-x));
 }
 
+/* Beyond 20 the 1 is less than half of the last bit. */
+static float softplus(float x)
+{
+    return x > 20 ? x : log1pf(expf(x));
+}
+
 void cpu_add(float *y, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -108,7 +114,36 @@ static void rms_norm(const compute *c, const token_op *op, int64_t token)
     for (int64_t i = 0; i < at.count && !op->weight; i++)
         rms_norm_plain(x + i * from.stride, op->eps, y + i * at.stride, at.dim);
     for (int64_t i = 0; i < at.count && op->weight; i++)
-        c->kernels->rms_norm(x + i * from.stride, op->weight, op->eps, y + i * at.stride, at.dim);
+        c->kernels->rms_norm(x + i * from.stride, op->weight + (op->weight_each ? i * at.dim : 0), op->eps,
+                             y + i * at.stride, at.dim);
+}
+
+static void l2_norm(const compute *c, const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = cpu_values(op->x, row_of_x(op, token)) + from.first;
+    for (int64_t i = 0; i < at.count; i++)
+        c->kernels->l2_norm(x + i * from.stride, op->factor, op->eps, y + i * at.stride, at.dim);
+}
+
+static void decay(const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = cpu_values(op->x, row_of_x(op, token)) + from.first;
+    for (int64_t i = 0; i < at.count; i++)
+        for (int64_t j = 0; j < at.dim; j++)
+            y[i * at.stride + j] = expf(op->weight[i] * x[i * from.stride + j]);
+}
+
+static void add_each(const compute *c, const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = cpu_values(op->x, row_of_x(op, token)) + from.first;
+    for (int64_t i = 0; i < at.count; i++)
+        c->kernels->add_scaled(y + i * at.stride, x + i * from.stride, op->weight[i], at.dim);
 }
 
 static void rope(const token_op *op, int64_t token)
@@ -154,6 +189,14 @@ static void run_span(const token_op *op, float *y, const float *x, int64_t n)
         for (int64_t i = 0; i < n; i++)
             y[i] = op->factor * tanhf(y[i] / op->factor);
         break;
+    case TOKEN_MULTIPLY:
+        for (int64_t i = 0; i < n; i++)
+            y[i] *= x[i];
+        break;
+    case TOKEN_SOFTPLUS:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = softplus(y[i]);
+        break;
     default: /* TOKEN_GATE */
         for (int64_t i = 0; i < n; i++)
             y[i] *= sigmoid(x[i]);
@@ -182,7 +225,15 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
     case TOKEN_SIGMOID:
     case TOKEN_SOFTCAP:
     case TOKEN_GATE:
+    case TOKEN_MULTIPLY:
+    case TOKEN_SOFTPLUS:
         run_spans(op, token);
+        break;
+    case TOKEN_ADD_EACH:
+        add_each(c, op, token);
+        break;
+    case TOKEN_DECAY:
+        decay(op, token);
         break;
     case TOKEN_EMBED:
         embed(c, op, token, y);
@@ -192,6 +243,9 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
         break;
     case TOKEN_RMS_NORM:
         rms_norm(c, op, token);
+        break;
+    case TOKEN_L2_NORM:
+        l2_norm(c, op, token);
         break;
     case TOKEN_LAYER_NORM:
         layer_norm(op, token);

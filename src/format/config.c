@@ -389,7 +389,7 @@ static odmoe_status read_stretch(config_object c, config_object rope, int64_t ma
 static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_context, rope_config *out,
                               odmoe_error *err)
 {
-    double mscale, mscale_all;
+    double mscale;
     odmoe_status status = read_stretch(c, rope, max_context, out, err);
     if (!status)
         status = config_float(rope, "beta_fast", false, 1e-6, 1e6, 32, &out->beta_fast, err);
@@ -402,9 +402,9 @@ static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_c
     if (!status)
         status = config_float(rope, "mscale", false, 0, 1e6, 0, &mscale, err);
     if (!status)
-        status = config_float(rope, "mscale_all_dim", false, 0, 1e6, 0, &mscale_all, err);
-    if (!status && out->attention_factor == 0 && mscale > 0 && mscale_all > 0)
-        out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all);
+        status = config_float(rope, "mscale_all_dim", false, 0, 1e6, 0, &out->mscale_all_dim, err);
+    if (!status && out->attention_factor == 0 && mscale > 0 && out->mscale_all_dim > 0)
+        out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, out->mscale_all_dim);
     return status;
 }
 

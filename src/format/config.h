@@ -69,6 +69,7 @@ typedef struct rope_config {
     double ntk_alpha;            /* 'dynamic' with an alpha: the base grows by alpha^(d / (d - 2)); 0: not */
     double attention_factor;     /* YaRN, LongRoPE: multiplies cos and sin; 0: from the factor (model/rope.c) */
     double long_attention;       /* LongRoPE: the same with the factors of long contexts */
+    double mscale_all_dim;       /* YaRN: weight of the factor's logarithm in the scale of scores; 0: no part in it */
     bool truncate;  /* YaRN: the ramp's ends are rounded to whole dimensions; true unless the file says not */
     bool step_ramp; /* YaRN: ends in the wrong order make a step, not a falling ramp; false in Hugging Face's files */
 } rope_config;

@@ -42,6 +42,9 @@ typedef struct scaled_weights {
     float factor;            /* of the whole tensor */
 } scaled_weights;
 
+/* kernel_scaled_numbers - columns [c, c + n) of a row as float32, the numbers that products use; c a multiple of 16. */
+void kernel_scaled_numbers(dtype t, const scaled_weights *w, int64_t row, int64_t c, int64_t n, float *out);
+
 typedef struct kernel_ops {
     activation act; /* the format of activations that products take */
 

@@ -133,19 +133,35 @@ static odmoe_status missing(binder *b, const char *patterns, int layer)
     return status ? status : err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s is missing", b->files->path, name);
 }
 
-/* rows x cols, where leading dimensions of 1 don't count: GGUF writes some one-row matrices as vectors. */
+/* rows x cols, where dimensions of 1 don't count: GGUF writes some one-row matrices as vectors, convolutions have one
+ * between channels and taps. */
 static bool has_shape(const tensor_info *t, int64_t rows, int64_t cols)
 {
-    int first = 0;
-    while (first < t->dims && t->shape[first] == 1)
-        first++;
-    uint64_t want[2] = {(uint64_t)rows, (uint64_t)cols};
-    int start = rows == 1 ? 1 : 0;
-    if (rows == 1 && cols == 1)
-        start = 2;
-    if (t->dims - first != 2 - start)
-        return false;
-    return !memcmp(t->shape + first, want + start, (size_t)(2 - start) * sizeof *want);
+    const uint64_t want[] = {(uint64_t)rows, (uint64_t)cols};
+    int at = 0;
+    for (int i = 0; i < t->dims; i++) {
+        while (at < 2 && want[at] == 1)
+            at++;
+        if (t->shape[i] != 1 && (at == 2 || t->shape[i] != want[at++]))
+            return false;
+    }
+    while (at < 2 && want[at] == 1)
+        at++;
+    return at == 2;
+}
+
+/* The rows of all matrices in a rule's tensor. */
+static int64_t rows_of_all(const model_config *c, const weight_table *table, const weight_rule *rule, int layer)
+{
+    int64_t stack = rule->stack ? dim_length(c, table, layer, rule->stack) : 1;
+    return stack * dim_length(c, table, layer, rule->rows);
+}
+
+/* Several matrices as a third dimension; as one matrix of all rows they pass has_shape. */
+static bool has_stack(const tensor_info *t, int64_t rows, int64_t all_rows, int64_t cols)
+{
+    return t->dims == 3 && t->shape[1] == (uint64_t)rows && t->shape[2] == (uint64_t)cols &&
+           t->shape[0] == (uint64_t)(all_rows / rows);
 }
 
 static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, int64_t cols)
@@ -154,14 +170,26 @@ static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, i
                    b->files->path, t->name, (long long)rows, (long long)cols);
 }
 
-/* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
-static odmoe_status denied(binder *b, const weight_rule *rule, const tensor_info *t)
+/* Does the configuration want the rule's tensor? */
+static bool wanted(const binder *b, const weight_rule *rule, int layer)
 {
-    const char *key = fields_hf_key(b->names->fields, rule->only_if);
+    return fields_flag(b->config, rule->only_if, layer) &&
+           (!rule->not_if || !fields_flag(b->config, rule->not_if, layer));
+}
+
+/* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
+static odmoe_status denied(binder *b, const weight_rule *rule, int layer, const tensor_info *t)
+{
+    config_field against = fields_flag(b->config, rule->only_if, layer) ? rule->not_if : rule->only_if;
+    const char *key = fields_hf_key(b->names->fields, against);
+    if (b->files->gguf || against == rule->not_if)
+        return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: there is a tensor %s, but %s (%s) says that the model has none", b->files->path, t->name,
+                       key && !b->files->gguf ? key : "the metadata", fields_what(against));
     return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                    "%s: there is a tensor %s, but %s in config.json says no: set it if the model was trained with such "
                    "tensors, or remove them",
-                   b->files->path, t->name, key ? key : fields_what(rule->only_if));
+                   b->files->path, t->name, key ? key : fields_what(against));
 }
 
 /* One rule of one layer: where its tensor lies, or its part of a fused one. */
@@ -183,13 +211,31 @@ static const char *fused_name(binder *b, const weight_rule *rule)
     return b->files->gguf ? rule->gguf_fused : rule->hf_fused;
 }
 
+static weight_form form_of(const binder *b, const weight_rule *rule)
+{
+    return b->files->gguf ? rule->gguf_form : rule->hf_form;
+}
+
+/* rows x cols; in FORM_ROWS, so many numbers. */
+static bool fits(const tensor_info *t, weight_form form, int64_t rows, int64_t cols)
+{
+    uint64_t count = 1; /* cannot overflow: the tensor's bytes are in the file */
+    for (int i = 0; i < t->dims; i++)
+        count *= t->shape[i];
+    return form == FORM_ROWS ? count == (uint64_t)(rows * cols) : has_shape(t, rows, cols);
+}
+
 static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t skip)
 {
-    int64_t rows = dim_length(b->config, s->table, s->layer, s->rule->rows);
+    int64_t rows = rows_of_all(b->config, s->table, s->rule, s->layer);
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
     s->out->info = t;
     s->out->skip = skip;
-    s->out->w = (matrix){.type = s->rule->rows == DIM_VECTOR ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
+    s->out->form = form_of(b, s->rule);
+    bool floats = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED;
+    s->out->w = (matrix){.type = floats ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
+    if (s->out->form == FORM_TAPS)
+        s->out->w = (matrix){.type = DTYPE_F32, .rows = cols, .cols = rows};
     b->out->bytes += (dtype_bytes(s->out->w.type, (uint64_t)(rows * cols)) + 63) & ~63ull;
 }
 
@@ -232,8 +278,8 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     const weight_rule *rule = s->rule;
     const char *names = b->files->gguf ? rule->gguf : rule->hf;
     const tensor_info *t = find(b, names, s->layer, 0), *fused = find(b, fused_name(b, rule), s->layer, 0);
-    if ((t || fused) && !fields_flag(b->config, rule->only_if, s->layer))
-        return denied(b, rule, t ? t : fused);
+    if ((t || fused) && !wanted(b, rule, s->layer))
+        return denied(b, rule, s->layer, t ? t : fused);
     if (t && fused)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path, t->name,
                        fused->name);
@@ -242,14 +288,15 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
         return no_output(b, names);
     if (!t) {
-        bool may_lack = rule->optional || !fields_flag(b->config, rule->only_if, s->layer);
+        bool may_lack = rule->optional || !wanted(b, rule, s->layer);
         names = names ? names : fused_name(b, rule);
         return may_lack ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
     }
     int64_t rows = dim_length(b->config, s->table, s->layer, rule->rows);
     int64_t cols = dim_length(b->config, s->table, s->layer, rule->cols);
-    if (!has_shape(t, rows, cols))
-        return wrong_shape(b, t, rows, cols);
+    int64_t all_rows = rows_of_all(b->config, s->table, rule, s->layer);
+    if (!fits(t, form_of(b, rule), all_rows, cols) && !has_stack(t, rows, all_rows, cols))
+        return wrong_shape(b, t, all_rows, cols);
     take(b, s, t, 0);
     return use(b, t);
 }

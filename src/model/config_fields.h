@@ -52,14 +52,33 @@
     X(float, clip_qkv, "clip of q, k and v", "attention.clamp_kqv", NULL, 0, 3e38, 0)                                 \
     X(bool, v_norm, "norm of values", NULL, NULL, 0, 1, 0)                                                            \
     X(float, attention_scale, "attention scale", NULL, NULL, 0, 1e9, 0)                                               \
+    X(int, q_rank, "rank of latent queries", "attention.q_lora_rank", "q_lora_rank", 0, MODEL_DIM_MAX, 0)             \
+    X(int, kv_rank, "rank of latent keys and values", "attention.kv_lora_rank", "kv_lora_rank", 0, 4096, 0)           \
+    X(int, rope_part, "rotary part of a head", NULL, NULL, 0, 4096, 0)                                                \
+    X(bool, latent_parts, "keys and values of latents as two tensors", NULL, NULL, 0, 1, 0)                           \
+    X(float, latent_eps, "RMS norm epsilon of latents", NULL, NULL, FIELD_ABOVE_0, 1, 1e-6)                           \
     X(float, embedding_scale, "embedding scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                   \
     X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                     \
     X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                           \
     X(float, logit_softcap, "softcap of logits", NULL, NULL, 0, 1e9, 0)                                               \
+    X(int, conv_width, "width of convolutions", NULL, NULL, 0, CONV_MOST, 0)                                          \
+    X(bool, conv_bias, "biases of convolutions", NULL, NULL, 0, 1, 1)                                                 \
+    X(int, mamba_heads, "number of Mamba heads", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                   \
+    X(int, mamba_inner, "inner size of Mamba", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                       \
+    X(int, mamba_state, "state size of Mamba", NULL, NULL, 0, 4096, 0)                                                \
+    X(int, mamba_groups, "number of Mamba groups", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                 \
     X(int, dense_ffn, "dense FFN size", "feed_forward_length", NULL, 0, MODEL_DIM_MAX, 0)                             \
     X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                    \
     X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                          \
-    X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)
+    X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                     \
+    X(bool, selection_bias, "bias of the choice of experts", NULL, NULL, 0, 1, 1)                                     \
+    X(int, linear_heads, "heads of linear attention", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                              \
+    X(int, linear_key_heads, "key heads of linear attention", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                      \
+    X(int, linear_key_dim, "key length of linear attention", NULL, NULL, 0, 4096, 0)                                  \
+    X(int, linear_value_dim, "value length of linear attention", NULL, NULL, 0, 4096, 0)                              \
+    X(bool, linear_tiled, "key heads of linear attention in turn", NULL, NULL, 0, 1, 0)                               \
+    X(bool, linear_qkvz, "q, k, v and gate of linear attention in one", NULL, NULL, 0, 1, 0)                          \
+    X(bool, linear_ba, "beta and step of linear attention in one", NULL, NULL, 0, 1, 0)
 
 /* Numbers of the activation (compute/compute.h), with their place in model_config. */
 #define GLU_FIELDS(X)                                                                   \

@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,26 +14,54 @@ typedef struct loader {
     void *ctx;
 } loader;
 
+/* What a form makes of a tensor's numbers. */
+static void put_form(const resident *r, const float *from, float *to)
+{
+    int64_t n = r->w.rows * r->w.cols;
+    for (int64_t i = 0; i < n; i++)
+        switch (r->form) {
+        case FORM_STORED:
+        case FORM_ROWS:
+            to[i] = from[i];
+            break;
+        case FORM_PLUS_1:
+            to[i] = from[i] + 1;
+            break;
+        case FORM_MINUS_EXP:
+            to[i] = -expf(from[i]);
+            break;
+        case FORM_TAPS:
+            to[i] = from[i % r->w.cols * r->w.rows + i / r->w.cols];
+            break;
+        }
+}
+
+/* A small tensor that is kept as float32. */
+static odmoe_status load_floats(loader *l, const resident *r, const tensor_info *part, odmoe_error *err)
+{
+    int64_t count = r->w.rows * r->w.cols;
+    void *raw = mem_calloc(1, part->length, "a small tensor", err);
+    float *numbers = raw ? mem_calloc((size_t)count, sizeof *numbers, "a small tensor", err) : NULL;
+    odmoe_status status = numbers ? tensor_read(l->tensors, part, raw, err) : ODMOE_ERR_MEMORY;
+    if (!status) {
+        compute_floats(part->type, raw, numbers, count);
+        put_form(r, numbers, (float *)(void *)l->at);
+    }
+    free(numbers);
+    free(raw);
+    return status;
+}
+
 static odmoe_status load_one(loader *l, resident *r, odmoe_error *err)
 {
     if (!r->info)
         return ODMOE_OK;
     uint64_t count = (uint64_t)(r->w.rows * r->w.cols), bytes = dtype_bytes(r->w.type, count);
-    odmoe_status status;
     tensor_info part = *r->info; /* its own rows alone, where a tensor holds several weights */
     part.offset += r->skip;
     part.length = dtype_bytes(part.type, count);
-    if (part.type == r->w.type) {
-        status = tensor_read(l->tensors, &part, l->at, err);
-    } else { /* a vector that is kept as f32 */
-        void *raw = mem_calloc(1, part.length, "a vector", err);
-        if (!raw)
-            return ODMOE_ERR_MEMORY;
-        status = tensor_read(l->tensors, &part, raw, err);
-        if (!status)
-            compute_floats(r->info->type, raw, (float *)l->at, (int64_t)count);
-        free(raw);
-    }
+    bool as_it_is = part.type == r->w.type && r->form == FORM_STORED;
+    odmoe_status status = as_it_is ? tensor_read(l->tensors, &part, l->at, err) : load_floats(l, r, &part, err);
     if (status)
         return status;
     r->w.data = l->at;

@@ -69,6 +69,15 @@ typedef enum weight_where {
     IN_DENSE_LAYERS
 } weight_where;
 
+/* What becomes of a small tensor's numbers at load; all but the first make float32. */
+typedef enum weight_form {
+    FORM_STORED,    /* as they are, matrices in their own type */
+    FORM_PLUS_1,    /* w + 1: norms that are stored as what they differ from 1 */
+    FORM_MINUS_EXP, /* -exp(w): rates of decay that are stored as logarithms */
+    FORM_TAPS,      /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
+    FORM_ROWS       /* a vector that is stored in rows: only the number of its elements counts */
+} weight_form;
+
 /* One row of a table of resident tensors. %d in a name is the layer; "a|b" are two names for the same tensor; NULL:
  * that format has none. */
 typedef struct weight_rule {
@@ -79,9 +88,13 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* a number of the configuration: where it is 0 (false) the tensor must not be there, and is not missed; FIELD_layers:
-     * no such condition */
-    config_field only_if;
+    /* numbers of the configuration: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
+     * missed; FIELD_layers: no such condition */
+    config_field only_if, not_if;
+    /* how many matrices of rows x cols lie in the tensor one behind the other, as a third dimension or as more rows; the
+     * resident's matrix has the rows of all; 0: one */
+    int stack;
+    weight_form gguf_form, hf_form; /* how the format stores it */
 } weight_rule;
 
 /* A table and whose weights it holds: a token mixer's, or, with NULL, the model's and the layers' frames'. A mixer's
@@ -104,6 +117,7 @@ typedef struct expert_rule {
 typedef struct resident {
     const tensor_info *info; /* NULL: the model has none */
     uint64_t skip;           /* bytes of the tensor before this one's rows */
+    weight_form form;        /* what is done to it at load */
     matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
 

@@ -31,11 +31,11 @@ typedef struct workspace {
     float *logits_rows_own;  /* the rows of `logits` where the caller has none */
     bool *not_finite;        /* [logits_rows] */
     /* about the tokens of the chunk */
-    int32_t *ids, *positions;  /* [max_tokens] */
-    int32_t *owner, *place;    /* [max_tokens] the token's sequence in the call, and its number there */
-    int32_t *rows;             /* [max_tokens] scratch: rows to keep */
-    kv_token *kv;              /* [max_tokens] for the layer under way */
-    mixer_sequence *sequences; /* [max_tokens] */
+    int32_t *ids, *positions; /* [max_tokens] */
+    int32_t *owner, *place;   /* [max_tokens] the token's sequence in the call, and its number there */
+    int32_t *rows;            /* [max_tokens] scratch: rows to keep */
+    kv_token *kv;             /* [max_tokens] for the layer under way */
+    sequence_run *sequences;  /* [max_tokens] */
 } workspace;
 
 struct model;

@@ -188,7 +188,7 @@ static gguf_edit *gemma4(void)
 static void vectors_of_gemma4s_frame_have_their_lengths(void **state)
 {
     static const char *const names[] = {
-        "blk.2.post_attention_norm.weight", "blk.0.ffn_norm.weight",       "blk.1.pre_ffw_norm_2.weight",
+        "blk.2.post_attention_norm.weight", "blk.0.ffn_norm.weight",        "blk.1.pre_ffw_norm_2.weight",
         "blk.1.post_ffw_norm.weight",       "blk.2.post_ffw_norm_1.weight", "blk.3.post_ffw_norm_2.weight",
         "blk.0.ffn_gate_inp.scale",         "blk.1.attn_q_norm.weight",     "blk.0.attn_k_norm.weight"};
     vectors_are_checked("gemma4-Q8_0", names, sizeof names / sizeof *names);

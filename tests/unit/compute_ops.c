@@ -125,6 +125,75 @@ static void spans_of_one_buffer_go_to_spans_of_another(void **state)
     bench_close(&b);
 }
 
+static void decays_and_norms_of_recurrent_layers_are_what_their_formulas_say(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    const float bias[COLS] = {30, -30, 0.5f}, rates[3] = {-0.5f, -2, -1e-3f};
+    buffer bx = make_buffer(&b, COLS, 0), steps = make_buffer(&b, COLS, 0), heads = make_buffer(&b, COLS, 0);
+    fill(&b, &bx, x, N);
+    const spans each = {0, 32, 3, 32}, from = {32, 16, 2, 24}, to = {0, 16, 2, 16};
+    token_op ops[] = {
+        {.kind = TOKEN_COPY, .y = &steps, .x = &bx},
+        {.kind = TOKEN_BIAS, .y = &steps, .weight = bias},
+        {.kind = TOKEN_SOFTPLUS, .y = &steps},
+        {.kind = TOKEN_ZERO, .y = &heads},
+        {.kind = TOKEN_L2_NORM, .y = &heads, .at = to, .x = &bx, .from = from, .factor = 0.25f, .eps = 1e-6f},
+        {.kind = TOKEN_DECAY, .y = &bx, .x = &steps, .at = each, .weight = rates}};
+    b.c.op->tokens(&b.c, ops, sizeof ops / sizeof *ops, N);
+    for (int t = 0; t < N; t++) {
+        for (int i = 0; i < COLS; i++) {
+            double step = log1p(exp((double)x[t * COLS + i] + bias[i]));
+            near(rows_of(&b, &steps)[t * COLS + i], step);
+            near(rows_of(&b, &bx)[t * COLS + i], exp(rates[i / 32] * step));
+        }
+        for (int h = 0; h < 2; h++) {
+            const float *head = x + t * COLS + 32 + 24 * h;
+            double squares = 1e-6;
+            for (int i = 0; i < 16; i++)
+                squares += (double)head[i] * head[i];
+            for (int i = 0; i < 16; i++)
+                near(rows_of(&b, &heads)[t * COLS + 16 * h + i], head[i] / sqrt(squares) * 0.25);
+        }
+    }
+    bench_close(&b);
+}
+
+/* Heads that have a weight each, and groups that have a vector of weights each. */
+static void spans_have_weights_of_their_own_where_the_operation_says_so(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS], y[N * COLS], w[2 * 32];
+    const float rates[2] = {0.5f, -3};
+    for (int i = 0; i < 64; i++)
+        w[i] = 1 + 0.01f * (float)i;
+    buffer bx = make_buffer(&b, COLS, 0), by = make_buffer(&b, COLS, 0), norm = make_buffer(&b, 64, 0);
+    fill(&b, &bx, x, N);
+    fill(&b, &by, y, N);
+    const spans at = {0, 32, 2, 32}, from = {16, 32, 2, 32};
+    token_op ops[] = {
+        {.kind = TOKEN_ADD_EACH, .y = &by, .at = at, .x = &bx, .from = from, .weight = rates},
+        {.kind = TOKEN_RMS_NORM, .y = &norm, .at = at, .x = &by, .weight = w, .weight_each = true, .eps = 1e-5f},
+        {.kind = TOKEN_MULTIPLY, .y = &norm, .at = at, .x = &bx, .from = from}};
+    b.c.op->tokens(&b.c, ops, sizeof ops / sizeof *ops, N);
+    for (int t = 0; t < N; t++)
+        for (int g = 0; g < 2; g++) {
+            const float *xs = x + t * COLS + 16 + 32 * g, *ys = y + t * COLS + 32 * g;
+            double squares = 0;
+            for (int i = 0; i < 32; i++)
+                squares += pow(ys[i] + (double)rates[g] * xs[i], 2);
+            for (int i = 0; i < 32; i++) {
+                double sum = ys[i] + (double)rates[g] * xs[i];
+                near(rows_of(&b, &by)[t * COLS + 32 * g + i], sum);
+                near(rows_of(&b, &norm)[t * 64 + 32 * g + i],
+                     sum / sqrt(squares / 32 + 1e-5) * (double)w[32 * g + i] * xs[i]);
+            }
+        }
+    bench_close(&b);
+}
+
 static void a_layer_norm_takes_off_the_mean(void **state)
 {
     bench b;
@@ -296,6 +365,91 @@ static void outputs_that_are_no_numbers_are_told_by_token(void **state)
     bench_close(&b);
 }
 
+/* ---- products head by head ---- */
+
+enum { H_HEADS = 5, H_NOPE = 32, H_VALUE = 24, H_RANK = 320, H_STEP = H_NOPE + H_VALUE, H_GAP = 7 };
+
+/* Random weights of a type, and the numbers that they stand for. */
+static matrix random_weights(dtype t, int64_t rows, int64_t cols, char *data, float *scales, float *plain)
+{
+    matrix w = {.type = t, .rows = rows, .cols = cols, .data = data, .scales = scales, .factor = 0.5f};
+    for (int64_t i = 0; i < rows * cols; i++) {
+        float f = number();
+        uint16_t half = t == DTYPE_BF16 ? dtype_f32_to_bf16(f) : dtype_f32_to_f16(f);
+        if (t == DTYPE_F32)
+            memcpy(data + 4 * i, &f, 4);
+        else if (t == DTYPE_BF16 || t == DTYPE_F16)
+            memcpy(data + 2 * i, &half, 2);
+        else if (t == DTYPE_F8_E4M3)
+            data[i] = (char)(0x30 + (int)(f * 8));
+        else { /* Q8_0 */
+            int8_t q = (int8_t)(f * 100);
+            half = dtype_f32_to_f16(0.01f);
+            memcpy(data + i / 32 * 34, &half, 2);
+            memcpy(data + i / 32 * 34 + 2 + i % 32, &q, 1);
+        }
+    }
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols && t == DTYPE_F8_E4M3; c++) {
+            float scale = scales[r / 128 * ((cols + 127) / 128) + c / 128] * w.factor;
+            plain[r * cols + c] = dtype_f8_to_f32((uint8_t)data[r * cols + c]) * scale;
+        }
+    if (t != DTYPE_F8_E4M3)
+        compute_floats(t, data, plain, rows * cols);
+    return w;
+}
+
+/* Of a tensor with rows [keys | values] for each head: keys turned, values as they lie. */
+static void check_heads(dtype t, bool turned, int threads, int64_t n, float tolerance)
+{
+    static char data[H_HEADS * H_STEP * H_RANK * 4];
+    static float plain[H_HEADS * H_STEP * H_RANK], scales[16], x[N * H_HEADS * H_RANK];
+    bench b;
+    bench_open(&b, threads);
+    for (int i = 0; i < 16; i++)
+        scales[i] = 0.1f + 0.05f * (float)i;
+    matrix w = random_weights(t, H_HEADS * H_STEP, H_RANK, data, scales, plain);
+    int64_t ins = turned ? H_NOPE : H_RANK, outs = turned ? H_RANK : H_VALUE;
+    buffer bx = make_buffer(&b, H_HEADS * ins, dtype_bit(t)), y = make_buffer(&b, 3 + H_HEADS * (outs + H_GAP), 0);
+    compute_work work;
+    b.c.op->heads_layout(&b.c, &b.a, H_NOPE, dtype_bit(t), &work);
+    fill(&b, &bx, x, n);
+    heads_call call = {.w = &w,
+                       .heads = H_HEADS,
+                       .first = turned ? 0 : H_NOPE,
+                       .rows = turned ? H_NOPE : H_VALUE,
+                       .step = H_STEP,
+                       .turned = turned,
+                       .x = &bx,
+                       .y = &y,
+                       .at = {3, outs, H_HEADS, outs + H_GAP},
+                       .work = &work};
+    b.c.op->heads(&b.c, &call);
+    assert_int_equal(y.n, n);
+    for (int64_t token = 0; token < n; token++)
+        for (int h = 0; h < H_HEADS; h++)
+            for (int64_t o = 0; o < outs; o++) {
+                double sum = 0;
+                for (int64_t i = 0; i < ins; i++)
+                    sum += (double)x[token * H_HEADS * ins + h * ins + i] *
+                           plain[turned ? (h * H_STEP + i) * H_RANK + o : (h * H_STEP + H_NOPE + o) * H_RANK + i];
+                float got = rows_of(&b, &y)[token * y.cols + 3 + h * (outs + H_GAP) + o];
+                assert_float_equal(got, sum, tolerance);
+            }
+    bench_close(&b);
+}
+
+static void each_head_has_its_own_part_of_a_tensor_either_way_round(void **state)
+{
+    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_F8_E4M3};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        for (int threads = 1; threads <= 3; threads += 2)
+            for (int64_t n = 1; n <= N; n += N - 1) {
+                check_heads(types[i], true, threads, n, 1e-4f); /* weights meet activations as floats */
+                check_heads(types[i], false, threads, n, types[i] == DTYPE_Q8_0 ? 0.2f : 1e-4f);
+            }
+}
+
 /* ---- a feed-forward network ---- */
 
 static double activation(const glu_config *g, double gate, double up)
@@ -453,11 +607,288 @@ static void attention_equals_a_plain_loop_in_all_its_variants(void **state)
     check_attention((attention_call){.window = 70, .sinks = &any}, true);
 }
 
+/* 70 heads of queries share the latents of 40 positions. */
+static void heads_that_share_keys_give_the_same_bytes_however_they_are_parted(void **state)
+{
+    enum { MANY_HEADS = 70, LATENT = 24, LATENT_KEY = 32, TOKENS = 40 };
+    static float keys[TOKENS * LATENT_KEY], q[TOKENS * MANY_HEADS * LATENT_KEY], first[TOKENS * MANY_HEADS * LATENT];
+    for (int run = 0; run < 4; run++) {
+        bench b;
+        bench_open(&b, run < 2 ? 1 : 5);
+        int64_t n = run % 2 ? 1 : TOKENS; /* the last token alone, or all */
+        attention_call call = {.shape = {.kv = {KV_F32, 1, LATENT_KEY, LATENT, true}, .heads = MANY_HEADS}, .scale = 1};
+        void *page = arena_take(&b.a, 1, kv_page_bytes(&call.shape.kv));
+        kv_token tokens[TOKENS];
+        buffer bq = make_buffer(&b, MANY_HEADS * LATENT_KEY, 0), bk = make_buffer(&b, LATENT_KEY, 0);
+        buffer out = make_buffer(&b, MANY_HEADS * LATENT, 0);
+        compute_work work;
+        b.c.op->attention_layout(&b.c, &b.a, &call.shape, TOKENS, &work);
+        for (int i = 0; i < TOKENS * MANY_HEADS * LATENT_KEY && !run; i++)
+            q[i] = number();
+        for (int i = 0; i < TOKENS * LATENT_KEY && !run; i++)
+            keys[i] = number();
+        memcpy(b.c.op->write(&b.c, &bk, TOKENS), keys, sizeof keys);
+        memcpy(b.c.op->write(&b.c, &bq, n), q + (TOKENS - n) * bq.cols, (size_t)(n * bq.cols) * sizeof *q);
+        for (int t = 0; t < TOKENS; t++)
+            tokens[t] = (kv_token){&page, t};
+        token_op store = {.kind = TOKEN_KV_STORE, .x = &bk, .kv = call.shape.kv, .kv_tokens = tokens};
+        b.c.op->tokens(&b.c, &store, 1, TOKENS);
+        call.q = &bq;
+        call.out = &out;
+        call.tokens = tokens + TOKENS - n;
+        call.work = &work;
+        b.c.op->attention(&b.c, &call, n);
+        size_t last = (size_t)((n - 1) * out.cols), bytes = (size_t)(MANY_HEADS * LATENT) * sizeof *first;
+        if (!run)
+            memcpy(first, rows_of(&b, &out), sizeof first);
+        assert_memory_equal(rows_of(&b, &out) + last, first + (TOKENS - 1) * MANY_HEADS * LATENT, bytes);
+        bench_close(&b);
+    }
+}
+
+/* ---- recurrent layers ---- */
+
+/* Three sequences of a call, and where they keep what they keep; SKIP bytes before it are another's. */
+enum { RUNS = 3, SKIP = 128 };
+static const int64_t lengths[RUNS] = {1, N - 8, 7};
+
+static void keep(sequence_run *runs, char *memory, uint64_t bytes)
+{
+    for (int64_t i = 0, first = 0; i < RUNS; first += lengths[i++])
+        runs[i] = (sequence_run){first, lengths[i], 0, memory + (uint64_t)i * (SKIP + bytes)};
+}
+
+/* Numbers for all that the sequences keep, and a copy. */
+static void fill_kept(char *memory, char *copy, uint64_t bytes)
+{
+    for (uint64_t i = 0; i < bytes / sizeof(float); i++)
+        ((float *)(void *)memory)[i] = number();
+    memcpy(copy, memory, bytes);
+}
+
+static float *kept(char *memory, int run, uint64_t bytes)
+{
+    return (float *)(void *)(memory + (uint64_t)run * (SKIP + bytes) + SKIP);
+}
+
+enum { CHANNELS = 600, WIDTH = 4, ROW = CHANNELS + 8 };
+
+static void a_convolution_equals_a_plain_loop_for_each_sequence(void **state)
+{
+    static float x[N * ROW], w[WIDTH * CHANNELS], bias[CHANNELS];
+    uint64_t bytes = conv_state_bytes(WIDTH, CHANNELS);
+    char *memory = aligned_alloc(64, RUNS * (SKIP + bytes)), *before = malloc(RUNS * (SKIP + bytes));
+    sequence_run runs[RUNS];
+    keep(runs, memory, bytes);
+    for (int i = 0; i < WIDTH * CHANNELS; i++)
+        w[i] = number();
+    for (int threads = 1; threads <= 3; threads += 2) {
+        bench b;
+        bench_open(&b, threads);
+        buffer bx = make_buffer(&b, ROW, 0), by = make_buffer(&b, ROW, 0);
+        fill(&b, &bx, x, N);
+        fill_kept(memory, before, RUNS * (SKIP + bytes));
+        conv_call call = {.x = &bx,
+                          .y = &by,
+                          .x_column = 8,
+                          .y_column = 3,
+                          .channels = CHANNELS,
+                          .width = WIDTH,
+                          .weight = w,
+                          .bias = threads > 1 ? bias : NULL,
+                          .silu = threads > 1,
+                          .sequences = runs,
+                          .n_sequences = RUNS,
+                          .state = SKIP};
+        for (int i = 0; i < CHANNELS; i++)
+            bias[i] = number();
+        b.c.op->conv(&b.c, &call);
+        assert_int_equal(by.n, N);
+        for (int r = 0; r < RUNS; r++) {
+            assert_memory_equal(runs[r].recurrent, before + (uint64_t)r * (SKIP + bytes), SKIP);
+            for (int64_t t = 0; t < lengths[r]; t++)
+                for (int i = 0; i < CHANNELS; i++) {
+                    double sum = call.bias ? bias[i] : 0;
+                    for (int j = 0; j < WIDTH; j++) {
+                        int64_t at = t - WIDTH + 1 + j;
+                        const float *in = at < 0 ? kept(before, r, bytes) + (WIDTH - 1 + at) * CHANNELS + i
+                                                 : x + (runs[r].first + at) * ROW + 8 + i;
+                        sum += (double)w[j * CHANNELS + i] * *in;
+                    }
+                    near(rows_of(&b, &by)[(runs[r].first + t) * ROW + 3 + i], call.silu ? sum / (1 + exp(-sum)) : sum);
+                }
+        }
+        bench_close(&b);
+    }
+    free(memory);
+    free(before);
+}
+
+enum { KEY_HEADS = 2, V_HEADS = 6, K_DIM = 32, V_DIM = 48 };
+
+/* Rows of a recurrent layer: q, k, v, then beta and decays. */
+enum {
+    AT_K = KEY_HEADS * K_DIM,
+    AT_V = 2 * AT_K,
+    AT_BETA = AT_V + V_HEADS * V_DIM,
+    AT_DECAY = AT_BETA + V_HEADS,
+    INPUTS = AT_DECAY + V_HEADS * K_DIM
+};
+
+/* One sequence's token: out [V_HEADS * V_DIM], and the state [V_HEADS][K_DIM][V_DIM] brought on. */
+static void plain_recurrence(const recurrent_call *call, const float *row, double *s, double *out)
+{
+    for (int h = 0; h < V_HEADS; h++, s += K_DIM * V_DIM) {
+        int key = (call->tiled ? h % KEY_HEADS : h / (V_HEADS / KEY_HEADS)) * K_DIM;
+        for (int j = 0; j < V_DIM; j++) {
+            double product = 0, sum = 0;
+            for (int i = 0; i < K_DIM; i++) {
+                s[i * V_DIM + j] *= row[AT_DECAY + (call->decay_rows ? h * K_DIM + i : h)];
+                product += s[i * V_DIM + j] * row[AT_K + key + i];
+            }
+            double u = row[AT_BETA + h] * (row[AT_V + h * V_DIM + j] - (call->delta ? product : 0));
+            for (int i = 0; i < K_DIM; i++) {
+                s[i * V_DIM + j] += row[AT_K + key + i] * u;
+                sum += s[i * V_DIM + j] * row[key + i];
+            }
+            out[h * V_DIM + j] = sum;
+        }
+    }
+}
+
+/* Inputs of a size at which states neither grow nor vanish. */
+static void fill_recurrent(bench *b, buffer *to, float *copy)
+{
+    fill(b, to, copy, N);
+    float *rows = (float *)rows_of(b, to);
+    for (int i = 0; i < N * INPUTS; i++) {
+        int column = i % INPUTS;
+        rows[i] = copy[i] = column < AT_V ? 0.2f * copy[i] : column < AT_BETA ? copy[i] : 0.9f + 0.1f * copy[i];
+    }
+}
+
+static void check_recurrent(recurrent_call call, int threads)
+{
+    static float x[N * INPUTS];
+    static double s[V_HEADS * K_DIM * V_DIM];
+    uint64_t bytes = recurrent_state_bytes(V_HEADS, K_DIM, V_DIM);
+    char *memory = aligned_alloc(64, RUNS * (SKIP + bytes)), *before = malloc(RUNS * (SKIP + bytes));
+    sequence_run runs[RUNS];
+    bench b;
+    bench_open(&b, threads);
+    keep(runs, memory, bytes);
+    buffer bx = make_buffer(&b, INPUTS, 0), out = make_buffer(&b, V_HEADS * V_DIM, 0);
+    fill_recurrent(&b, &bx, x);
+    fill_kept(memory, before, RUNS * (SKIP + bytes));
+    call.heads = V_HEADS;
+    call.key_heads = KEY_HEADS;
+    call.key_dim = K_DIM;
+    call.value_dim = V_DIM;
+    call.q = (recurrent_part){&bx, 0};
+    call.k = (recurrent_part){&bx, AT_K};
+    call.v = (recurrent_part){&bx, AT_V};
+    call.beta = (recurrent_part){&bx, AT_BETA};
+    call.decay = (recurrent_part){&bx, AT_DECAY};
+    call.out = &out;
+    call.sequences = runs;
+    call.n_sequences = RUNS;
+    call.state = SKIP;
+    b.c.op->recurrent(&b.c, &call);
+    assert_int_equal(out.n, N);
+    for (int r = 0; r < RUNS; r++) {
+        double expected[V_HEADS * V_DIM];
+        assert_memory_equal(runs[r].recurrent, before + (uint64_t)r * (SKIP + bytes), SKIP);
+        for (int i = 0; i < V_HEADS * K_DIM * V_DIM; i++)
+            s[i] = kept(before, r, bytes)[i];
+        for (int64_t t = runs[r].first; t < runs[r].first + lengths[r]; t++) {
+            plain_recurrence(&call, x + t * INPUTS, s, expected);
+            for (int i = 0; i < V_HEADS * V_DIM; i++)
+                near(rows_of(&b, &out)[t * V_HEADS * V_DIM + i], expected[i]);
+        }
+        for (int i = 0; i < V_HEADS * K_DIM * V_DIM; i++)
+            near(kept(memory, r, bytes)[i], s[i]);
+    }
+    bench_close(&b);
+    free(memory);
+    free(before);
+}
+
+static void linear_attention_equals_a_plain_loop_for_each_sequence(void **state)
+{
+    for (int threads = 1; threads <= 3; threads += 2) {
+        check_recurrent((recurrent_call){.delta = true}, threads);
+        check_recurrent((recurrent_call){.delta = true, .tiled = true}, threads);
+        check_recurrent((recurrent_call){.delta = true, .decay_rows = true}, threads);
+        check_recurrent((recurrent_call){.delta = false}, threads);
+    }
+}
+
+/* A sequence alone, cut into calls, on other numbers of threads: to the last bit. */
+static void recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls(void **state)
+{
+    static float first_out[N * V_HEADS * V_DIM], x[N * INPUTS], w[WIDTH * INPUTS];
+    uint64_t conv_bytes = conv_state_bytes(WIDTH, INPUTS),
+             all = conv_bytes + recurrent_state_bytes(V_HEADS, K_DIM, V_DIM);
+    char *memory = aligned_alloc(64, all), *first_kept = malloc(all);
+    for (int i = 0; i < WIDTH * INPUTS; i++)
+        w[i] = i < (WIDTH - 1) * INPUTS ? 0.05f * number() : 1;
+    for (int threads = 1; threads <= 4; threads++) {
+        bench b;
+        bench_open(&b, threads);
+        buffer all_x = make_buffer(&b, INPUTS, 0), bx = make_buffer(&b, INPUTS, 0), by = make_buffer(&b, INPUTS, 0);
+        buffer out = make_buffer(&b, V_HEADS * V_DIM, 0);
+        if (threads == 1)
+            fill_recurrent(&b, &all_x, x);
+        memset(memory, 0, all);
+        for (int64_t done = 0, n; done < N; done += n) {
+            n = threads == 1 || N - done < 3 * threads ? N - done : 3 * threads;
+            sequence_run run = {0, n, (int32_t)done, memory};
+            b.c.op->borrow(&b.c, &bx, x + done * INPUTS, n);
+            conv_call conv = {.x = &bx,
+                              .y = &by,
+                              .channels = INPUTS,
+                              .width = WIDTH,
+                              .weight = w,
+                              .sequences = &run,
+                              .n_sequences = 1};
+            b.c.op->conv(&b.c, &conv);
+            recurrent_call call = {.heads = V_HEADS,
+                                   .key_heads = KEY_HEADS,
+                                   .key_dim = K_DIM,
+                                   .value_dim = V_DIM,
+                                   .q = {&by, 0},
+                                   .k = {&by, AT_K},
+                                   .v = {&by, AT_V},
+                                   .beta = {&by, AT_BETA},
+                                   .decay = {&by, AT_DECAY},
+                                   .delta = true,
+                                   .out = &out,
+                                   .sequences = &run,
+                                   .n_sequences = 1,
+                                   .state = conv_bytes};
+            b.c.op->recurrent(&b.c, &call);
+            float *expected = first_out + done * V_HEADS * V_DIM;
+            size_t bytes = (size_t)n * V_HEADS * V_DIM * sizeof(float);
+            if (threads == 1)
+                memcpy(expected, rows_of(&b, &out), bytes);
+            assert_memory_equal(rows_of(&b, &out), expected, bytes);
+        }
+        if (threads == 1)
+            memcpy(first_kept, memory, all);
+        assert_memory_equal(memory, first_kept, all);
+        bench_close(&b);
+    }
+    free(memory);
+    free(first_kept);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_list_of_operations_is_done_in_its_order),
         cmocka_unit_test(spans_of_one_buffer_go_to_spans_of_another),
+        cmocka_unit_test(decays_and_norms_of_recurrent_layers_are_what_their_formulas_say),
+        cmocka_unit_test(spans_have_weights_of_their_own_where_the_operation_says_so),
         cmocka_unit_test(a_layer_norm_takes_off_the_mean),
         cmocka_unit_test(a_softcap_bends_numbers_towards_its_limit),
         cmocka_unit_test(heads_turn_in_either_pairing_and_only_their_first_part),
@@ -466,6 +897,11 @@ int main(void)
         cmocka_unit_test(outputs_that_are_no_numbers_are_told_by_token),
         cmocka_unit_test(a_network_of_each_activation_equals_a_plain_loop_whatever_the_number_of_tokens),
         cmocka_unit_test(attention_equals_a_plain_loop_in_all_its_variants),
+        cmocka_unit_test(heads_that_share_keys_give_the_same_bytes_however_they_are_parted),
+        cmocka_unit_test(each_head_has_its_own_part_of_a_tensor_either_way_round),
+        cmocka_unit_test(a_convolution_equals_a_plain_loop_for_each_sequence),
+        cmocka_unit_test(linear_attention_equals_a_plain_loop_for_each_sequence),
+        cmocka_unit_test(recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

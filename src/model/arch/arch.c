@@ -3,14 +3,37 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const arch arch_afmoe, arch_bailing_moe, arch_dots1, arch_ernie4_5_moe, arch_exaone_moe, arch_flex_olmo,
-    arch_gemma4, arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_hunyuan_v1_moe, arch_minimax_m2, arch_mixtral,
-    arch_olmoe, arch_qwen2_moe, arch_qwen3_moe;
+/* All families, one a line. */
+#define FAMILIES(X)   \
+    X(mixtral)        \
+    X(olmoe)          \
+    X(qwen2_moe)      \
+    X(qwen3_moe)      \
+    X(qwen3_next)     \
+    X(qwen3_5_moe)    \
+    X(gpt_oss)        \
+    X(deepseek_v2)    \
+    X(deepseek_v3)    \
+    X(kimi_k2)        \
+    X(glm4_moe_lite)  \
+    X(glm4_moe)       \
+    X(minimax_m2)     \
+    X(gemma4)         \
+    X(granitemoe)     \
+    X(dots1)          \
+    X(bailing_moe)    \
+    X(ernie4_5_moe)   \
+    X(hunyuan_v1_moe) \
+    X(exaone_moe)     \
+    X(afmoe)          \
+    X(flex_olmo)      \
+    X(lfm2_moe)       \
+    X(granitemoehybrid)
 
-static const arch *const families[] = {&arch_mixtral,    &arch_olmoe,       &arch_qwen2_moe,    &arch_qwen3_moe,
-                                       &arch_granitemoe, &arch_gpt_oss,     &arch_glm4_moe,     &arch_minimax_m2,
-                                       &arch_dots1,      &arch_bailing_moe, &arch_ernie4_5_moe, &arch_hunyuan_v1_moe,
-                                       &arch_exaone_moe, &arch_afmoe,       &arch_flex_olmo,    &arch_gemma4};
+#define DECLARE(name) extern const arch arch_##name;
+FAMILIES(DECLARE)
+#define ADDRESS(name) &arch_##name,
+static const arch *const families[] = {FAMILIES(ADDRESS)};
 
 const arch *arch_at(int i)
 {

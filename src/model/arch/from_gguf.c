@@ -214,6 +214,50 @@ odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int per
     return status;
 }
 
+odmoe_status arch_gguf_recurrent(const model_files *f, const char *prefix, int period, const struct mixer *linear,
+                                 model_config *c, odmoe_error *err)
+{
+    char key[128];
+    gguf_type type;
+    uint64_t n = 0;
+    key_of(key, prefix, "attention.recurrent_layers");
+    bool list = gguf_has(f->gguf, key);
+    odmoe_status status =
+        list ? gguf_get_array(f->gguf, key, &type, &n, err)
+             : arch_gguf_int(f, prefix, "full_attention_interval", MODEL_LAYERS_MAX, period, &period, err);
+    if (!status && list && n != (uint64_t)c->layers && n != (uint64_t)c->layers + (uint64_t)c->nextn)
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
+                         (unsigned long long)n, c->layers);
+    if (!status && period < 1)
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s.full_attention_interval is %d, expected 1 to %d", f->path,
+                         prefix, period, MODEL_LAYERS_MAX);
+    for (int l = 0; l < c->layers && !status; l++) {
+        bool recurrent = (l + 1) % period != 0;
+        if (list)
+            status = gguf_array_bool(f->gguf, key, (uint64_t)l, &recurrent, err);
+        if (recurrent)
+            c->layer[l].mixer = linear;
+    }
+    return status;
+}
+
+void arch_gguf_other_mixers(model_config *c, const mixer *other)
+{
+    for (int l = 0; l < c->layers; l++)
+        if (c->layer[l].kv_heads == 0) {
+            c->layer[l].mixer = other;
+            c->layer[l].kv_heads = c->layer[l].heads; /* says nothing there; 0 is out of range */
+        }
+}
+
+odmoe_status arch_gguf_granite(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    c->embedding_scale = c->embedding_scale ? c->embedding_scale : 1;
+    c->residual_scale = c->residual_scale ? c->residual_scale : 1;
+    c->logit_scale = c->logit_scale ? c->logit_scale : 1;
+    return ODMOE_OK;
+}
+
 static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_error *err)
 {
     const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");

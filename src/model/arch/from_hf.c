@@ -1,5 +1,6 @@
 /* from_hf.c - what families share in reading config.json. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "model/arch/arch.h"
@@ -138,15 +139,13 @@ odmoe_status arch_hf_only(config_object json, const char *key, double value, odm
                    json.file, key, value);
 }
 
-odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
+odmoe_status arch_hf_score(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
 {
     static const char *const keys[] = {"scoring_func", "score_function", "score_func"};
-    const char *word = NULL, *method;
+    const char *word = NULL;
     odmoe_status status = ODMOE_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !status && !word; i++)
         status = config_text(json, keys[i], false, NULL, &word, err);
-    if (!status)
-        status = config_text(json, "topk_method", false, "noaux_tc", &method, err);
     if (status)
         return status;
     c->router.score = score;
@@ -157,6 +156,17 @@ odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config 
     else if (word)
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: router score '%.32s' is not supported (sigmoid, softmax are)",
                        json.file, word);
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
+{
+    const char *method;
+    odmoe_status status = arch_hf_score(json, score, c, err);
+    if (!status)
+        status = config_text(json, "topk_method", false, "noaux_tc", &method, err);
+    if (status)
+        return status;
     if (strcmp(method, "noaux_tc"))
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: topk_method '%.32s' is not supported (noaux_tc is)", json.file,
                        method);
@@ -264,4 +274,90 @@ odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c
         c->layer[l].window = slides ? window : 0;
     }
     return ODMOE_OK;
+}
+
+odmoe_status arch_hf_linear_layers(config_object json, int period, const struct mixer *linear, model_config *c,
+                                   odmoe_error *err)
+{
+    int64_t every;
+    const json_t *types = json_object_get(json.object, "layer_types");
+    bool given = types && !json_is_null(types);
+    odmoe_status status = config_int(json, "full_attention_interval", false, 1, MODEL_LAYERS_MAX, period, &every, err);
+    if (status)
+        return status;
+    if (given && (!json_is_array(types) || json_array_size(types) != (size_t)c->layers))
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: layer_types must be a list with one word for each of %d layers",
+                       json.file, c->layers);
+    for (int l = 0; l < c->layers; l++) {
+        const char *type = given ? json_string_value(json_array_get(types, (size_t)l)) : NULL;
+        bool full = given ? type && !strcmp(type, "full_attention") : (l + 1) % every == 0;
+        if (given && !full && (!type || strcmp(type, "linear_attention")))
+            return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                           "%s: layer_types: '%.32s' of layer %d is not known; known are full_attention, "
+                           "linear_attention",
+                           json.file, type ? type : "(no text)", l);
+        if (!full)
+            c->layer[l].mixer = linear;
+    }
+    return ODMOE_OK;
+}
+/* The word of layer l, which the configuration holds for as long as it lives; or its letter, in `letter`. */
+static const char *word_of(const json_t *list, int l, char letter[2])
+{
+    if (!json_is_string(list))
+        return json_string_value(json_array_get(list, (size_t)l));
+    letter[0] = json_string_value(list)[l];
+    return letter;
+}
+
+static odmoe_status unknown_word(config_object json, const char *key, const layer_word *words, int l, const char *word,
+                                 odmoe_error *err)
+{
+    char known[120] = "";
+    size_t used = 0;
+    for (; words->word && used < sizeof known; words++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", words->word);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s: '%.32s' of layer %d is not known; known are %s", json.file, key,
+                   word ? word : "(no text)", l, known);
+}
+
+odmoe_status arch_hf_layer_words(config_object json, const char *key, const layer_word *words, model_config *c,
+                                 odmoe_error *err)
+{
+    const json_t *list = json_object_get(json.object, key);
+    size_t n = json_is_string(list) ? json_string_length(list) : json_array_size(list);
+    if (n != (size_t)c->layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s must say for each of %d layers what it is, and has %zu entries",
+                       json.file, key, c->layers, n);
+    for (int l = 0; l < c->layers; l++) {
+        char letter[2] = "";
+        const char *word = word_of(list, l, letter);
+        const layer_word *at = words;
+        while (at->word && (!word || strcmp(at->word, word)))
+            at++;
+        if (!at->word)
+            return unknown_word(json, key, words, l, word, err);
+        c->layer[l].mixer = at->mixer;
+        c->layer[l].ffn = at->ffn;
+    }
+    return ODMOE_OK;
+}
+
+/* The reader of config.json makes an empty text of the word Infinity; transformers 5 writes {"__float__": "Infinity"}. */
+static bool is_infinite(const json_t *value)
+{
+    const char *word = json_string_value(json_is_object(value) ? json_object_get(value, "__float__") : value);
+    return word && (!*word || !strcmp(word, "Infinity"));
+}
+
+odmoe_status arch_hf_time_step(config_object json, odmoe_error *err)
+{
+    const json_t *limit = json_object_get(json.object, "time_step_limit");
+    const json_t *least = json_array_get(limit, 0), *most = json_array_get(limit, 1);
+    if (!limit || json_is_null(limit))
+        return ODMOE_OK;
+    if (json_array_size(limit) == 2 && json_is_number(least) && json_number_value(least) == 0 && is_infinite(most))
+        return ODMOE_OK;
+    return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: time_step_limit clamps time steps, which is not supported (0 to Infinity is)", json.file);
 }

@@ -33,8 +33,7 @@ static odmoe_status refuse_small_ones(const char *file, int per_layer, int share
 {
     if (!per_layer && !shared)
         return ODMOE_OK;
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: a Gemma 4 with %s is not supported (the 26B-A4B has none)", file,
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: a Gemma 4 with %s is not supported (the 26B-A4B has none)", file,
                    per_layer ? "embeddings in each layer" : "layers that share keys and values");
 }
 
@@ -45,8 +44,7 @@ static odmoe_status sliding_heads(const model_files *f, const char *prefix, mode
 {
     rope_set *full = &c->ropes[FULL], *sliding = &c->ropes[SLIDING];
     int key, value;
-    odmoe_status status =
-        arch_gguf_int(f, prefix, "attention.key_length_swa", 4096, c->layer[0].key_dim, &key, err);
+    odmoe_status status = arch_gguf_int(f, prefix, "attention.key_length_swa", 4096, c->layer[0].key_dim, &key, err);
     if (!status)
         status = arch_gguf_int(f, prefix, "attention.value_length_swa", 4096, c->layer[0].value_dim, &value, err);
     if (status)
@@ -192,8 +190,9 @@ static odmoe_status refuse_others(config_object json, const model_config *c, odm
     if (!status)
         status = config_text(json, "hidden_activation", false, "gelu_pytorch_tanh", &activation, err);
     if (!status && strcmp(activation, "gelu_pytorch_tanh"))
-        status = err_set(err, ODMOE_ERR_UNSUPPORTED,
-                         "%s: hidden_activation '%.32s' is not supported (gelu_pytorch_tanh is)", json.file, activation);
+        status =
+            err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: hidden_activation '%.32s' is not supported (gelu_pytorch_tanh is)",
+                    json.file, activation);
     if (!status)
         status = config_text(json, "use_bidirectional_attention", false, "vision", &both_ways, err);
     if (!status && strcmp(both_ways, "vision")) /* of images' tokens, which do not occur here */
@@ -260,8 +259,8 @@ static const weight_rule frame[] = {
      DIM_ONE, true},
     {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.router.proj.weight", DIM_EXPERTS,
      DIM_HIDDEN, false},
-    {W_ROUTER_SCALE, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.scale", "model.layers.%d.router.scale", DIM_VECTOR,
-     DIM_HIDDEN, false},
+    {W_ROUTER_SCALE, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.scale", "model.layers.%d.router.scale", DIM_VECTOR, DIM_HIDDEN,
+     false},
     {W_SHARED_GATE, IN_ALL_LAYERS, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight", DIM_SHARED_FFN,
      DIM_HIDDEN, false},
     {W_SHARED_UP, IN_ALL_LAYERS, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight", DIM_SHARED_FFN,

@@ -32,7 +32,7 @@ const weight_rule arch_weights_selection_bias[] = {
      "model.layers.%d.mlp.gate.e_score_correction_bias|model.layers.%d.mlp.e_score_correction_bias|"
      "model.layers.%d.block_sparse_moe.e_score_correction_bias|model.layers.%d.mlp.gate.expert_bias|"
      "model.layers.%d.mlp.moe_statics.e_score_correction_bias",
-     DIM_VECTOR, DIM_EXPERTS, false},
+     DIM_VECTOR, DIM_EXPERTS, false, .only_if = FIELD_selection_bias},
     WEIGHTS_END,
 };
 
@@ -45,6 +45,18 @@ const weight_rule arch_weights_shared[] = {
     {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight",
      "model.layers.%d.mlp.shared_experts.down_proj.weight", DIM_HIDDEN, DIM_SHARED_FFN, false,
      .only_if = FIELD_shared_ffn},
+    WEIGHTS_END,
+};
+
+const weight_rule arch_weights_shared_weighed[] = {
+    {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight", "model.layers.%d.mlp.shared_expert.gate_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false},
+    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", "model.layers.%d.mlp.shared_expert.up_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false},
+    {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight", "model.layers.%d.mlp.shared_expert.down_proj.weight",
+     DIM_HIDDEN, DIM_SHARED_FFN, false},
+    {W_SHARED_WEIGHT, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp_shexp.weight",
+     "model.layers.%d.mlp.shared_expert_gate.weight", DIM_ONE, DIM_HIDDEN, false},
     WEIGHTS_END,
 };
 
@@ -88,5 +100,21 @@ const expert_rule arch_experts_block_sparse[] = {
      DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", "blk.%d.ffn_down.%d.weight", "model.layers.%d.mlp.experts.down_proj",
      "model.layers.%d.block_sparse_moe.experts.%d.w2.weight", DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
+    {.role = EXPERT_MATRIX_COUNT},
+};
+
+const weight_rule arch_weights_granite[] = {
+    {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.block_sparse_moe.router.layer.weight",
+     DIM_EXPERTS, DIM_HIDDEN, false},
+    WEIGHTS_END,
+};
+
+const expert_rule arch_experts_granite[] = {
+    {ODMOE_GATE, "blk.%d.ffn_gate_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {ODMOE_UP, "blk.%d.ffn_up_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+    {ODMOE_GATE_UP, "blk.%d.ffn_gate_up_exps.weight", NULL, "model.layers.%d.block_sparse_moe.input_linear.weight",
+     NULL, DIM_EXPERT_FFN_2, DIM_HIDDEN, false, false},
+    {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", NULL, "model.layers.%d.block_sparse_moe.output_linear.weight", NULL,
+     DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
     {.role = EXPERT_MATRIX_COUNT},
 };

@@ -7,6 +7,7 @@
 typedef struct attention_work {
     buffer q, k, v; /* [max_tokens, heads * dim] of the layer under way */
     buffer gate;    /* of `out`, where the layer has one */
+    buffer both;    /* queries and gates, where they come in one tensor */
     buffer out;     /* what the output projection takes */
     compute_work attend;
 } attention_work;
@@ -61,6 +62,18 @@ const weight_rule attention_sinks[] = {
     WEIGHTS_END,
 };
 
+const weight_rule attention_gated_weights[] = {
+    {ATTENTION_Q_AND_GATE, IN_ALL_LAYERS, "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight",
+     DIM_Q_AND_GATE, DIM_HIDDEN, false},
+    {ATTENTION_K, IN_ALL_LAYERS, "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight", DIM_K, DIM_HIDDEN,
+     false},
+    {ATTENTION_V, IN_ALL_LAYERS, "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight", DIM_V, DIM_HIDDEN,
+     false},
+    {ATTENTION_O, IN_ALL_LAYERS, "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight", DIM_HIDDEN,
+     DIM_ATTENTION_OUT, false},
+    WEIGHTS_END,
+};
+
 static int64_t q_dim(const layer_config *l)
 {
     return (int64_t)l->heads * l->key_dim;
@@ -99,14 +112,16 @@ static int64_t dim(const model_config *c, int layer, int which)
         return c->norm_heads ? l->key_dim : k_dim(l);
     case DIM_HEADS:
         return l->heads;
+    case DIM_Q_AND_GATE:
+        return q_dim(l) + out_dim(l);
     }
     return 0;
 }
 
 static dtype_set in_types(const resident *w)
 {
-    static const int roles[] = {ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_GATE};
-    return weight_types(w, roles, 4);
+    static const int roles[] = {ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_GATE, ATTENTION_Q_AND_GATE};
+    return weight_types(w, roles, sizeof roles / sizeof *roles);
 }
 
 /* ---- checks ---- */
@@ -163,7 +178,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
                     int64_t max_tokens)
 {
     static const int out_roles[] = {ATTENTION_O};
-    int64_t q = 0, k = 0, v = 0, out = 0, gate = 0, group = 1, key_dim = 0, value_dim = 0;
+    int64_t q = 0, k = 0, v = 0, out = 0, gate = 0, both = 0, group = 1, key_dim = 0, value_dim = 0;
     dtype_set types = 0;
     for (int i = 0; i < config->layers; i++) {
         const layer_config *l = &config->layer[i];
@@ -173,6 +188,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
         k = larger(k, k_dim(l));
         v = larger(v, v_dim(l));
         out = larger(out, out_dim(l));
+        both = larger(both, layers[i].mixer[ATTENTION_Q_AND_GATE].info ? q_dim(l) + out_dim(l) : 0);
         gate = larger(gate, layers[i].mixer[ATTENTION_GATE].info ? out_dim(l) : 0);
         group = larger(group, l->heads / l->kv_heads);
         key_dim = larger(key_dim, l->key_dim);
@@ -186,6 +202,8 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
     c->op->buffer_layout(c, a, &w.v, max_tokens, v, 0, true);
     if (gate)
         c->op->buffer_layout(c, a, &w.gate, max_tokens, gate, 0, true);
+    if (both)
+        c->op->buffer_layout(c, a, &w.both, max_tokens, both, 0, true);
     c->op->buffer_layout(c, a, &w.out, max_tokens, out, types, true);
     c->op->attention_layout(c, a, &most, max_tokens, &w.attend);
     if (at)
@@ -229,6 +247,30 @@ static const float *bias(const mixer_call *call, attention_role role)
     return call->weights[role].w.data;
 }
 
+/* Where queries and gates come in one tensor: the queries side by side. */
+static token_op take_queries(const layer_config *l, attention_work *w)
+{
+    return (token_op){.kind = TOKEN_COPY,
+                      .y = &w->q,
+                      .x = &w->both,
+                      .at = {0, l->key_dim, l->heads, l->key_dim},
+                      .from = {0, l->key_dim, l->heads, l->key_dim + l->value_dim}};
+}
+
+static void apply_gate(const mixer_call *call, attention_work *w)
+{
+    const layer_config *l = &call->config->layer[call->layer];
+    token_op gate = {.kind = TOKEN_GATE, .y = &w->out, .x = &w->gate};
+    if (call->weights[ATTENTION_Q_AND_GATE].info) {
+        gate.x = &w->both;
+        gate.at = (spans){0, l->value_dim, l->heads, l->value_dim};
+        gate.from = (spans){l->key_dim, l->value_dim, l->heads, l->key_dim + l->value_dim};
+    } else if (!call->weights[ATTENTION_GATE].info) {
+        return;
+    }
+    call->c->op->tokens(call->c, &gate, 1, call->n);
+}
+
 static void project(const mixer_call *call, attention_work *w)
 {
     const layer_config *l = &call->config->layer[call->layer];
@@ -237,10 +279,13 @@ static void project(const mixer_call *call, attention_work *w)
     w->v.cols = v_dim(l);
     w->gate.cols = w->out.cols = out_dim(l);
     int n = 2;
+    w->both.cols = q_dim(l) + out_dim(l);
     linear_call products[4] = {
         {&call->weights[ATTENTION_Q].w, call->in, &w->q, .bias = bias(call, ATTENTION_Q_BIAS)},
         {&call->weights[ATTENTION_K].w, call->in, &w->k, .bias = bias(call, ATTENTION_K_BIAS)},
     };
+    if (call->weights[ATTENTION_Q_AND_GATE].info)
+        products[0] = (linear_call){&call->weights[ATTENTION_Q_AND_GATE].w, call->in, &w->both};
     if (l->own_values)
         products[n++] =
             (linear_call){&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)};
@@ -269,8 +314,10 @@ static int shape_values(const mixer_call *call, attention_work *w, token_op *ops
 static void append(const mixer_call *call, attention_work *w)
 {
     const layer_config *l = &call->config->layer[call->layer];
-    token_op ops[3 * SHAPE_OPS + 1];
+    token_op ops[3 * SHAPE_OPS + 2];
     int n = shape_values(call, w, ops); /* before k changes */
+    if (call->weights[ATTENTION_Q_AND_GATE].info)
+        ops[n++] = take_queries(l, w);
     n += shape_heads(call, &w->q, l->heads, l->key_dim, ATTENTION_Q_NORM, ops + n);
     n += shape_heads(call, &w->k, l->kv_heads, l->key_dim, ATTENTION_K_NORM, ops + n);
     ops[n++] = (token_op){
@@ -294,9 +341,7 @@ static void forward(const mixer_call *call)
                              .sinks = call->weights[ATTENTION_SINKS].w.data,
                              .work = &w->attend};
     call->c->op->attention(call->c, &attend, call->n);
-    token_op gate = {.kind = TOKEN_GATE, .y = &w->out, .x = &w->gate};
-    if (call->weights[ATTENTION_GATE].info)
-        call->c->op->tokens(call->c, &gate, 1, call->n);
+    apply_gate(call, w);
     linear_call output = {&call->weights[ATTENTION_O].w, &w->out, call->out, .bias = bias(call, ATTENTION_O_BIAS)};
     call->c->op->linear(call->c, &output, 1);
 }

@@ -1,0 +1,322 @@
+/* latent.c - multi-head latent attention. Of a token the cache holds one latent of kv_rank numbers, normalised, and one
+ * rotary key, whatever the number of heads. A head's key is [K c | rotary key] and its value V c, with parts K and V of
+ * kv_b and the latent c; they are never made. Since q . (K c) = (K^T q) . c, queries are brought to the latents (the
+ * absorbed form), all heads attend to the same latents, and V is applied to what comes out:
+ *
+ *   q = [nope | rope] of each head      query = [K^T nope | rope]      out = V (sum of weight * c)
+ *
+ * Prompts are computed like single tokens: the other form, which makes keys and values of all latents first, adds in
+ * another order, so a prompt's bytes would depend on how it is cut into chunks. */
+#include "model/mixers/latent.h"
+
+#include <math.h>
+
+typedef struct latent_work {
+    buffer q_a;     /* [max_tokens, q_rank] */
+    buffer q;       /* [max_tokens, heads * key_dim] */
+    buffer nope;    /* [max_tokens, heads * nope] of q, side by side */
+    buffer kv;      /* [max_tokens, kv_rank + rope_part] what the cache takes */
+    buffer query;   /* [max_tokens, heads * (kv_rank + rope_part)] */
+    buffer latents; /* [max_tokens, heads * kv_rank] attention's result */
+    buffer out;     /* [max_tokens, heads * value_dim] */
+    compute_work heads, attend;
+} latent_work;
+
+/* ---- weights ---- */
+
+const weight_rule latent_weights[] = {
+    {LATENT_Q, IN_ALL_LAYERS, "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight", DIM_LATENT_Q,
+     DIM_HIDDEN, false, .not_if = FIELD_q_rank},
+    {LATENT_Q_A, IN_ALL_LAYERS, "blk.%d.attn_q_a.weight", "model.layers.%d.self_attn.q_a_proj.weight",
+     DIM_LATENT_Q_RANK, DIM_HIDDEN, false, .only_if = FIELD_q_rank},
+    {LATENT_Q_A_NORM, IN_ALL_LAYERS, "blk.%d.attn_q_a_norm.weight", "model.layers.%d.self_attn.q_a_layernorm.weight",
+     DIM_VECTOR, DIM_LATENT_Q_RANK, false, .only_if = FIELD_q_rank},
+    {LATENT_Q_B, IN_ALL_LAYERS, "blk.%d.attn_q_b.weight", "model.layers.%d.self_attn.q_b_proj.weight", DIM_LATENT_Q,
+     DIM_LATENT_Q_RANK, false, .only_if = FIELD_q_rank},
+    {LATENT_KV_A, IN_ALL_LAYERS, "blk.%d.attn_kv_a_mqa.weight", "model.layers.%d.self_attn.kv_a_proj_with_mqa.weight",
+     DIM_LATENT_KEY, DIM_HIDDEN, false},
+    {LATENT_KV_A_NORM, IN_ALL_LAYERS, "blk.%d.attn_kv_a_norm.weight", "model.layers.%d.self_attn.kv_a_layernorm.weight",
+     DIM_VECTOR, DIM_LATENT_RANK, false},
+    {LATENT_KV_B, IN_ALL_LAYERS, "blk.%d.attn_kv_b.weight", "model.layers.%d.self_attn.kv_b_proj.weight",
+     DIM_LATENT_NOPE_AND_VALUE, DIM_LATENT_RANK, false, .not_if = FIELD_latent_parts, .stack = DIM_LATENT_HEADS},
+    {LATENT_K_B, IN_ALL_LAYERS, "blk.%d.attn_k_b.weight", NULL, DIM_LATENT_RANK, DIM_LATENT_NOPE, false,
+     .only_if = FIELD_latent_parts, .stack = DIM_LATENT_HEADS},
+    {LATENT_V_B, IN_ALL_LAYERS, "blk.%d.attn_v_b.weight", NULL, DIM_LATENT_VALUE, DIM_LATENT_RANK, false,
+     .only_if = FIELD_latent_parts, .stack = DIM_LATENT_HEADS},
+    {LATENT_O, IN_ALL_LAYERS, "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight", DIM_HIDDEN,
+     DIM_LATENT_OUT, false},
+    WEIGHTS_END,
+};
+
+/* What the cache holds of a token. */
+static int64_t cached(const model_config *c)
+{
+    return (int64_t)c->kv_rank + c->rope_part;
+}
+
+static int64_t nope(const model_config *c, const layer_config *l)
+{
+    return (int64_t)l->key_dim - c->rope_part;
+}
+
+static int64_t dim(const model_config *c, int layer, int which)
+{
+    const layer_config *l = &c->layer[layer];
+    switch ((latent_dim)which) {
+    case DIM_LATENT_Q:
+        return (int64_t)l->heads * l->key_dim;
+    case DIM_LATENT_Q_RANK:
+        return c->q_rank;
+    case DIM_LATENT_RANK:
+        return c->kv_rank;
+    case DIM_LATENT_KEY:
+        return cached(c);
+    case DIM_LATENT_HEADS:
+        return l->heads;
+    case DIM_LATENT_NOPE:
+        return nope(c, l);
+    case DIM_LATENT_NOPE_AND_VALUE:
+        return nope(c, l) + l->value_dim;
+    case DIM_LATENT_VALUE:
+        return l->value_dim;
+    case DIM_LATENT_OUT:
+        return (int64_t)l->heads * l->value_dim;
+    }
+    return 0;
+}
+
+static dtype_set in_types(const resident *w)
+{
+    static const int roles[] = {LATENT_Q, LATENT_Q_A, LATENT_KV_A};
+    return weight_types(w, roles, 3);
+}
+
+/* ---- checks ---- */
+
+static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
+{
+    const layer_config *l = &c->layer[layer];
+    if (c->kv_rank < 1)
+        return err_set(err, ODMOE_ERR_FORMAT, "rank of latent keys and values is %d, expected 1 or more", c->kv_rank);
+    if (c->rope_part >= l->key_dim)
+        return err_set(err, ODMOE_ERR_FORMAT, "the rotary part of a head is %d of %d: something must be left",
+                       c->rope_part, l->key_dim);
+    if (l->rope == ROPE_OFF)
+        return ODMOE_OK;
+    int turning = c->ropes[l->rope].dim;
+    if (turning != c->rope_part || turning < 2 || turning % 2)
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "rope dimension %d, and the rotary part of a head %d: must be equal and even", turning,
+                       c->rope_part);
+    return ODMOE_OK;
+}
+
+static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *err)
+{
+    if (kv == KV_Q8_0 && (c->kv_rank % 32 || c->rope_part % 32))
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "a q8_0 KV cache needs latents and rotary keys of a multiple of 32 elements; this model's have "
+                       "%d and %d: use f16",
+                       c->kv_rank, c->rope_part);
+    return ODMOE_OK;
+}
+
+/* ---- state and workspace ---- */
+
+static kv_shape shape_of(const model_config *c, kv_type kv)
+{
+    return (kv_shape){
+        .type = kv, .kv_heads = 1, .key_dim = (int)cached(c), .value_dim = c->kv_rank, .value_in_key = true};
+}
+
+static mixer_state state(const model_config *c, int layer, kv_type kv)
+{
+    kv_shape shape = shape_of(c, kv);
+    return (mixer_state){.page_bytes = kv_page_bytes(&shape), .reach = c->layer[layer].window};
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void *layout(const compute *c, arena *a, const model_config *config, const layer_weights *layers,
+                    int64_t max_tokens)
+{
+    static const int from_q_a[] = {LATENT_Q_B}, from_nope[] = {LATENT_K_B}, turned[] = {LATENT_KV_B};
+    static const int from_latents[] = {LATENT_KV_B, LATENT_V_B}, from_out[] = {LATENT_O};
+    int64_t heads = 0, q = 0, most_nope = 0, all_nope = 0, out = 0;
+    dtype_set q_a_types = 0, nope_types = 0, turned_types = 0, latent_types = 0, out_types = 0;
+    for (int i = 0; i < config->layers; i++) {
+        const layer_config *l = &config->layer[i];
+        const resident *w = layers[i].mixer;
+        if (l->mixer != &mixer_latent)
+            continue;
+        heads = larger(heads, l->heads);
+        q = larger(q, (int64_t)l->heads * l->key_dim);
+        most_nope = larger(most_nope, nope(config, l));
+        all_nope = larger(all_nope, l->heads * nope(config, l));
+        out = larger(out, (int64_t)l->heads * l->value_dim);
+        q_a_types |= weight_types(w, from_q_a, 1);
+        nope_types |= weight_types(w, from_nope, 1);
+        turned_types |= weight_types(w, turned, 1);
+        latent_types |= weight_types(w, from_latents, 2);
+        out_types |= weight_types(w, from_out, 1);
+    }
+    latent_work w = {0}, *at = arena_take(a, 1, sizeof *at);
+    attention_shape most = {shape_of(config, KV_F32), (int)heads};
+    if (config->q_rank)
+        c->op->buffer_layout(c, a, &w.q_a, max_tokens, config->q_rank, q_a_types, true);
+    c->op->buffer_layout(c, a, &w.q, max_tokens, q, 0, true);
+    c->op->buffer_layout(c, a, &w.nope, max_tokens, all_nope, nope_types, true);
+    c->op->buffer_layout(c, a, &w.kv, max_tokens, cached(config), 0, true);
+    c->op->buffer_layout(c, a, &w.query, max_tokens, heads * cached(config), 0, true);
+    c->op->buffer_layout(c, a, &w.latents, max_tokens, heads * config->kv_rank, latent_types, true);
+    c->op->buffer_layout(c, a, &w.out, max_tokens, out, out_types, true);
+    c->op->heads_layout(c, a, most_nope, turned_types, &w.heads);
+    c->op->attention_layout(c, a, &most, max_tokens, &w.attend);
+    if (at)
+        *at = w;
+    return at;
+}
+
+/* ---- arithmetic ---- */
+
+/* Buffers are as wide as this layer needs; layers may differ in their heads. */
+static void narrow(const mixer_call *call, latent_work *w)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    w->q.cols = (int64_t)l->heads * l->key_dim;
+    w->nope.cols = l->heads * nope(c, l);
+    w->query.cols = l->heads * cached(c);
+    w->latents.cols = (int64_t)l->heads * c->kv_rank;
+    w->out.cols = (int64_t)l->heads * l->value_dim;
+}
+
+static token_op norm_op(const mixer_call *call, buffer *x, latent_role weight, int64_t n)
+{
+    return (token_op){.kind = TOKEN_RMS_NORM,
+                      .y = x,
+                      .x = x,
+                      .at = {0, n, 1, n},
+                      .weight = call->weights[weight].w.data,
+                      .eps = call->config->latent_eps};
+}
+
+static token_op rope_op(const mixer_call *call, buffer *x, spans at)
+{
+    return (token_op){.kind = TOKEN_ROPE,
+                      .y = x,
+                      .x = call->rope.cosines,
+                      .z = call->rope.sines,
+                      .at = at,
+                      .pairing = call->rope.set->pairing};
+}
+
+/* The products of the layer's input, and queries from their latents. */
+static void project(const mixer_call *call, latent_work *w)
+{
+    const resident *weights = call->weights;
+    const compute *c = call->c;
+    bool ranked = call->config->q_rank > 0;
+    linear_call in[] = {{&weights[LATENT_KV_A].w, call->in, &w->kv},
+                        {&weights[ranked ? LATENT_Q_A : LATENT_Q].w, call->in, ranked ? &w->q_a : &w->q}};
+    c->op->linear(c, in, 2);
+    if (!ranked)
+        return;
+    token_op norm = norm_op(call, &w->q_a, LATENT_Q_A_NORM, call->config->q_rank);
+    linear_call q = {&weights[LATENT_Q_B].w, &w->q_a, &w->q};
+    c->op->tokens(c, &norm, 1, call->n);
+    c->op->linear(c, &q, 1);
+}
+
+/* Finish what the cache takes, append it, and take the queries apart. */
+static void append(const mixer_call *call, latent_work *w)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    int64_t rank = c->kv_rank, rope = c->rope_part, plain = nope(c, l);
+    const spans q_plain = {0, plain, l->heads, l->key_dim}, q_rope = {plain, rope, l->heads, l->key_dim};
+    const spans side_by_side = {0, plain, l->heads, plain}, behind = {rank, rope, l->heads, rank + rope};
+    token_op ops[6];
+    int n = 0;
+    ops[n++] = norm_op(call, &w->kv, LATENT_KV_A_NORM, rank);
+    if (call->rope.set) {
+        ops[n++] = rope_op(call, &w->kv, (spans){rank, rope, 1, rope});
+        ops[n++] = rope_op(call, &w->q, q_rope);
+    }
+    ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->nope, .at = side_by_side, .x = &w->q, .from = q_plain};
+    if (rope)
+        ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->query, .at = behind, .x = &w->q, .from = q_rope};
+    ops[n++] = (token_op){.kind = TOKEN_KV_STORE, .x = &w->kv, .kv = shape_of(c, call->kv), .kv_tokens = call->tokens};
+    call->c->op->tokens(call->c, ops, n, call->n);
+}
+
+/* Bring queries to the latents; bring what attention gives to the heads' values. */
+static void absorb(const mixer_call *call, latent_work *w)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    bool parts = c->latent_parts;
+    int64_t plain = nope(c, l), rank = c->kv_rank;
+    heads_call heads = {.w = &call->weights[parts ? LATENT_K_B : LATENT_KV_B].w,
+                        .heads = l->heads,
+                        .rows = parts ? rank : plain,
+                        .step = parts ? rank : plain + l->value_dim,
+                        .turned = !parts,
+                        .x = &w->nope,
+                        .y = &w->query,
+                        .at = {0, rank, l->heads, cached(c)},
+                        .work = &w->heads};
+    call->c->op->heads(call->c, &heads);
+}
+
+static void expand(const mixer_call *call, latent_work *w)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    bool parts = c->latent_parts;
+    heads_call heads = {.w = &call->weights[parts ? LATENT_V_B : LATENT_KV_B].w,
+                        .heads = l->heads,
+                        .first = parts ? 0 : nope(c, l),
+                        .rows = l->value_dim,
+                        .step = parts ? l->value_dim : nope(c, l) + l->value_dim,
+                        .x = &w->latents,
+                        .y = &w->out,
+                        .at = {0, l->value_dim, l->heads, l->value_dim}};
+    call->c->op->heads(call->c, &heads);
+}
+
+static void forward(const mixer_call *call)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    latent_work *w = call->work;
+    narrow(call, w);
+    project(call, w);
+    append(call, w);
+    absorb(call, w);
+    attention_call attend = {.shape = {shape_of(c, call->kv), l->heads},
+                             .q = &w->query,
+                             .out = &w->latents,
+                             .tokens = call->tokens,
+                             .window = l->window,
+                             .scale = c->attention_scale > 0 ? c->attention_scale : 1.0f / sqrtf((float)l->key_dim),
+                             .work = &w->attend};
+    call->c->op->attention(call->c, &attend, call->n);
+    expand(call, w);
+    linear_call output = {&call->weights[LATENT_O].w, &w->out, call->out};
+    call->c->op->linear(call->c, &output, 1);
+}
+
+const mixer mixer_latent = {
+    .name = "latent attention",
+    .dim = dim,
+    .check = check,
+    .check_kv = check_kv,
+    .state = state,
+    .in_types = in_types,
+    .layout = layout,
+    .forward = forward,
+};
