@@ -52,6 +52,8 @@
     X(float, clip_qkv, "clip of q, k and v", "attention.clamp_kqv", NULL, 0, 3e38, 0)                                 \
     X(bool, v_norm, "norm of values", NULL, NULL, 0, 1, 0)                                                            \
     X(float, attention_scale, "attention scale", NULL, NULL, 0, 1e9, 0)                                               \
+    X(float, temper, "growth of queries with positions", NULL, NULL, 0, 1e3, 0)                                       \
+    X(int, temper_every, "positions of a step of that growth", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                   \
     X(int, q_rank, "rank of latent queries", "attention.q_lora_rank", "q_lora_rank", 0, MODEL_DIM_MAX, 0)             \
     X(int, kv_rank, "rank of latent keys and values", "attention.kv_lora_rank", "kv_lora_rank", 0, 4096, 0)           \
     X(int, rope_part, "rotary part of a head", NULL, NULL, 0, 4096, 0)                                                \

@@ -15,6 +15,8 @@
     X(deepseek_v2)    \
     X(deepseek_v3)    \
     X(kimi_k2)        \
+    X(kimi_k25)       \
+    X(mistral4)       \
     X(glm4_moe_lite)  \
     X(glm4_moe)       \
     X(minimax_m2)     \
@@ -149,10 +151,10 @@ static bool named(const arch *a, const char *name)
     return !strcmp(a->family, name) || (a->hf_text && !strcmp(a->hf_text, name));
 }
 
-/* By the language model's own name, or by the name of the whole. */
+/* By the name of the whole, or by the language model's own. */
 static const arch *find_hf(const language_config *c)
 {
-    const char *const names[] = {c->name, c->outer};
+    const char *const names[] = {c->outer, c->name};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)
         for (int i = 0; arch_at(i); i++)
             if (named(arch_at(i), names[k]))

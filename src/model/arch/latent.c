@@ -35,6 +35,8 @@ odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_co
     if (r->scaling == ROPE_YARN && r->factor > 1)
         r->attention_factor /= 0.1 * log(r->factor) + 1;
     set_scale(c, weight);
+    if (c->temper > 0 && !c->temper_every)
+        c->temper_every = (int)r->original_context;
     return ODMOE_OK;
 }
 
@@ -64,3 +66,11 @@ odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_erro
 const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},  {&mixer_latent, latent_weights},
                                                 {NULL, arch_weights_mlp},    {NULL, arch_weights_selection_bias},
                                                 {NULL, arch_weights_shared}, {0}};
+
+const char *const arch_ignored_vision[] = {"vision_tower.*",
+                                           "mm_projector.*",
+                                           "multi_modal_projector.*",
+                                           "model.vision_tower.*",
+                                           "model.mm_projector.*",
+                                           "model.multi_modal_projector.*",
+                                           NULL};
