@@ -316,9 +316,9 @@ void fields_visit(const model_config *c, void (*visit)(void *ctx, const char *wh
             visit(ctx, fields[i].what, fields[i].per_layer ? l : -1, value_of(&fields[i], c, l));
 }
 
-bool fields_flag(const model_config *c, config_field id)
+bool fields_flag(const model_config *c, config_field id, int layer)
 {
-    return value_of(&fields[id], c, -1) != 0;
+    return value_of(&fields[id], c, layer) != 0;
 }
 
 const char *fields_what(config_field id)

@@ -100,6 +100,12 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
+token_op model_norm(const model *m, const resident *weight)
+{
+    return (token_op){
+        .kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY, .weight = weight->w.data, .eps = m->config.rms_eps};
+}
+
 experts_shape model_shape(const model *m)
 {
     return (experts_shape){.hidden = m->config.hidden,

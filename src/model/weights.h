@@ -19,9 +19,13 @@ typedef enum weight_role {
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
-    W_FFN_NORM,
-    W_MIXER_POST_NORM, /* of the mixer's output, before it is added to the stream */
-    W_FFN_POST_NORM,   /* the same for the FFN's, the shared expert's part included */
+    W_FFN_NORM,          /* of what experts and the shared expert take */
+    W_EXPERTS_NORM,      /* where routed experts have one of their own; W_FFN_NORM is the shared expert's then */
+    W_MIXER_POST_NORM,   /* of the mixer's output, before it is added to the stream */
+    W_FFN_POST_NORM,     /* the same for the FFN's, the shared expert's part included */
+    W_EXPERTS_POST_NORM, /* of the routed experts' sum alone, */
+    W_SHARED_POST_NORM,  /* and of the shared expert's output, before they are added */
+    W_LAYER_SCALE,       /* [1] multiplies the stream behind the FFN */
     W_ROUTER,
     W_ROUTER_BIAS,    /* added to the router's logits */
     W_ROUTER_SCALE,   /* [hidden] of the router's own norm */

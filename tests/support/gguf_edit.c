@@ -228,6 +228,15 @@ void edit_set_text(gguf_edit *e, const char *key, const char *value)
     put_gguf_text(value_of(e, key, GG_TEXT), value);
 }
 
+void edit_set_bools(gguf_edit *e, const char *key, const bool *values, uint64_t n)
+{
+    bytes *list = value_of(e, key, GG_ARRAY);
+    put_number(list, GG_BOOL, 4);
+    put_number(list, n, 8);
+    for (uint64_t i = 0; i < n; i++)
+        put_number(list, values[i], 1);
+}
+
 void edit_remove(gguf_edit *e, const char *key)
 {
     edit_pair *p = find_pair(e, key);

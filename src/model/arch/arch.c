@@ -28,6 +28,7 @@
     X(dots1) \
     X(bailing_moe) \
     X(ernie4_5_moe) \
+    X(gemma4) \
     X(hunyuan_v1_moe) \
     X(exaone_moe) \
     X(afmoe) \
@@ -45,6 +46,15 @@ static const arch *const families[] = {FAMILIES(ADDRESS)};
 const arch *arch_at(int i)
 {
     return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
+}
+
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err)
+{
+    return err_set(
+        err, ODMOE_ERR_UNSUPPORTED,
+        "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
+        "another program for this one",
+        where, name);
 }
 
 void arch_dense_first(model_config *c)
@@ -149,10 +159,7 @@ static odmoe_status unknown_hf(const model_files *f, const language_config *c, o
     for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
         if (json_object_get(c->text.object, expert_keys[i]))
             return unknown(f, c->name, (int)strlen(c->name), err);
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use another "
-                   "program for this one",
-                   f->path, c->name);
+    return arch_is_dense(f->path, c->name, err);
 }
 
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)

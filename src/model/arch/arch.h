@@ -112,6 +112,8 @@ extern const weight_table arch_tables_deepseek_v3[];
 /* What is no part of the language model in models that see as well. */
 extern const char *const arch_ignored_vision[];
 
+/* arch_is_dense - ERR_UNSUPPORTED: the model `name` has no experts. where: the file. */
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err);
 /* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
 void arch_dense_first(model_config *c);
 /* arch_shared_ffn - the size of all shared experts as one FFN, where no key has said it. ERR_FORMAT: too large. */
