@@ -131,6 +131,7 @@ typedef enum token_op_kind {
     TOKEN_ZERO,        /* s  y = 0 */
     TOKEN_COPY,        /* s  y = x */
     TOKEN_SCALE,       /* s  y *= factor */
+    TOKEN_TEMPER,      /* s  y *= 1 + factor * ln(1 + floor((position + shift) / every)), of kv_tokens[t] */
     TOKEN_CLIP,        /* s  y = min(max(y, -factor), factor) */
     TOKEN_SIGMOID,     /* s  y = 1 / (1 + exp(-y)) */
     TOKEN_GATE,        /* s  y *= 1 / (1 + exp(-x)) */
@@ -139,6 +140,7 @@ typedef enum token_op_kind {
     TOKEN_SOFTPLUS,    /* s  y = ln(1 + exp(y)) */
     TOKEN_DECAY,       /* s  y = exp(weight[i] * x), i the span's number: one weight for each span; y may be x */
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
+    TOKEN_SOFTCAP,     /* s  y = factor * tanh(y / factor) */
     TOKEN_L2_NORM,     /* s  y = x / sqrt(sum(x^2) + eps) * factor, each span by itself; y may be x */
     TOKEN_ROPE,        /* s  the first 2 * angles values of each span of y turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
     TOKEN_EMBED,       /*    y = factor * row ids[t] of `rows` */
@@ -162,6 +164,7 @@ typedef struct token_op {
     bool weight_each;    /* of TOKEN_RMS_NORM: each span has a vector of its own, side by side; else all share one */
     const float *bias;   /* of TOKEN_LAYER_NORM, or NULL */
     float factor, eps;
+    int32_t every, shift; /* positions, every above 0 */
     const buffer *scales;
     const matrix *rows;
     const int32_t *ids, *positions; /* [n] */

@@ -219,6 +219,22 @@ static void a_layer_norm_takes_off_the_mean(void **state)
     bench_close(&b);
 }
 
+static void a_softcap_bends_numbers_towards_its_limit(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    buffer y = make_buffer(&b, COLS, 0);
+    fill(&b, &y, x, N);
+    token_op ops[] = {{.kind = TOKEN_SCALE, .y = &y, .factor = 20}, {.kind = TOKEN_SOFTCAP, .y = &y, .factor = 6}};
+    b.c.op->tokens(&b.c, ops, 2, N);
+    for (int i = 0; i < N * COLS; i++) {
+        near(rows_of(&b, &y)[i], 6 * tanh(20 * (double)x[i] / 6));
+        assert_true(fabsf(rows_of(&b, &y)[i]) <= 6);
+    }
+    bench_close(&b);
+}
+
 static void heads_turn_in_either_pairing_and_only_their_first_part(void **state)
 {
     bench b;
@@ -256,6 +272,36 @@ static void heads_turn_in_either_pairing_and_only_their_first_part(void **state)
                 assert_memory_equal(got + 8, from + 8, 24 * sizeof(float));
             }
     }
+    bench_close(&b);
+}
+
+static void queries_grow_with_each_step_of_positions(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    static kv_token tokens[N];
+    buffer y = make_buffer(&b, COLS, 0);
+    fill(&b, &y, x, N);
+    for (int t = 0; t < N; t++)
+        tokens[t].position = 1000 * t;
+    token_op op = {.kind = TOKEN_TEMPER,
+                   .y = &y,
+                   .at = {0, 16, 2, 32},
+                   .factor = 0.25f,
+                   .every = 2000,
+                   .shift = 1,
+                   .kv_tokens = tokens};
+    b.c.op->tokens(&b.c, &op, 1, N);
+    for (int t = 0; t < N; t++)
+        for (int i = 0; i < COLS; i++) {
+            bool in_span = i < 16 || (i >= 32 && i < 48);
+            near(rows_of(&b, &y)[t * COLS + i], x[t * COLS + i] * (in_span ? 1 + 0.25 * log(1 + t / 2) : 1));
+        }
+    tokens[0].position = 1999; /* one more is the next step */
+    fill(&b, &y, x, 1);
+    b.c.op->tokens(&b.c, &op, 1, 1);
+    near(rows_of(&b, &y)[0], x[0] * (1 + 0.25 * log(2)));
     bench_close(&b);
 }
 
@@ -874,11 +920,13 @@ int main(void)
         cmocka_unit_test(decays_and_norms_of_recurrent_layers_are_what_their_formulas_say),
         cmocka_unit_test(spans_have_weights_of_their_own_where_the_operation_says_so),
         cmocka_unit_test(a_layer_norm_takes_off_the_mean),
+        cmocka_unit_test(a_softcap_bends_numbers_towards_its_limit),
         cmocka_unit_test(heads_turn_in_either_pairing_and_only_their_first_part),
         cmocka_unit_test(products_go_to_columns_with_their_bias_in_either_orientation),
         cmocka_unit_test(a_buffer_that_is_written_again_is_quantised_again),
         cmocka_unit_test(outputs_that_are_no_numbers_are_told_by_token),
         cmocka_unit_test(a_network_of_each_activation_equals_a_plain_loop_whatever_the_number_of_tokens),
+        cmocka_unit_test(queries_grow_with_each_step_of_positions),
         cmocka_unit_test(attention_equals_a_plain_loop_in_all_its_variants),
         cmocka_unit_test(heads_that_share_keys_give_the_same_bytes_however_they_are_parted),
         cmocka_unit_test(each_head_has_its_own_part_of_a_tensor_either_way_round),

@@ -94,19 +94,26 @@ extern const expert_rule arch_experts_granite[];
     {FIELD_key_dim, "attention.key_length_mla|attention.key_length", NULL, FIELD_REQUIRED},                   \
         {FIELD_value_dim, "attention.value_length_mla|attention.value_length", "v_head_dim", FIELD_REQUIRED}, \
         {FIELD_kv_rank, "attention.kv_lora_rank", "kv_lora_rank", FIELD_REQUIRED},                            \
+        {FIELD_temper, "attention.temperature_scale", NULL, 0},                                               \
+        {FIELD_temper_every, "attention.temperature_length", NULL, 0},                                        \
     {                                                                                                         \
         FIELD_rope_part, "rope.dimension_count", "qk_rope_head_dim", FIELD_REQUIRED                           \
     }
 
 /* arch_gguf_latent, arch_hf_latent - attention is latent in every layer that has it: its mixer, the sizes of heads, which
- * neighbours turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim). ERR_FORMAT. */
+ * neighbours turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim), and the length of
+ * a step by which queries grow, where no key says it: the context before YaRN. ERR_FORMAT. */
 odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
 odmoe_status arch_hf_latent(config_object json, model_config *c, odmoe_error *err);
 /* arch_hf_deepseek_v3 - all of a configuration after DeepSeek-V3: arch_hf_latent, arch_hf_deepseek. */
 odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_error *err);
 /* The tables of tensors of families after DeepSeek-V3. */
 extern const weight_table arch_tables_deepseek_v3[];
+/* What is no part of the language model in models that see as well. */
+extern const char *const arch_ignored_vision[];
 
+/* arch_is_dense - ERR_UNSUPPORTED: the model `name` has no experts. where: the file. */
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err);
 /* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
 void arch_dense_first(model_config *c);
 /* arch_shared_ffn - the size of all shared experts as one FFN, where no key has said it. ERR_FORMAT: too large. */

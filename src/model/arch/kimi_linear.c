@@ -66,9 +66,8 @@ static odmoe_status read_lists(config_object part, model_config *c, odmoe_error 
 /* layer_types wins over the lists of linear_attn_config. */
 static odmoe_status read_mixers(config_object json, config_object part, model_config *c, odmoe_error *err)
 {
-    static const layer_word words[] = {{"linear_attention", &mixer_kda, FFN_EXPERTS},
-                                       {"full_attention", &mixer_attention, FFN_EXPERTS},
-                                       {0}};
+    static const layer_word words[] = {
+        {"linear_attention", &mixer_kda, FFN_EXPERTS}, {"full_attention", &mixer_attention, FFN_EXPERTS}, {0}};
     const json_t *types = json_object_get(json.object, "layer_types");
     return types && !json_is_null(types) ? arch_hf_layer_words(json, "layer_types", words, c, err)
                                          : read_lists(part, c, err);

@@ -1,5 +1,5 @@
 /* attention.c - grouped-query attention (Ainslie et al. 2023) with sliding windows, q/k norm, biases, partial or no
- * rotation. Keys and values of a layer lie in pages (compute.h). */
+ * rotation, values that are the keys. Keys and values of a layer lie in pages (compute.h). */
 #include "model/mixers/attention.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@ const weight_rule attention_weights[] = {
     {ATTENTION_K, IN_ALL_LAYERS, "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight", DIM_K, DIM_HIDDEN,
      false, "blk.%d.attn_qkv.weight"},
     {ATTENTION_V, IN_ALL_LAYERS, "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight", DIM_V, DIM_HIDDEN,
-     false, "blk.%d.attn_qkv.weight"},
+     false, "blk.%d.attn_qkv.weight", .only_if = FIELD_own_values},
     {ATTENTION_O, IN_ALL_LAYERS, "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight", DIM_HIDDEN,
      DIM_ATTENTION_OUT, false},
     WEIGHTS_END,
@@ -131,6 +131,9 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     const layer_config *l = &c->layer[layer];
     if (l->heads % l->kv_heads)
         return err_set(err, ODMOE_ERR_FORMAT, "%d heads cannot share %d key/value heads evenly", l->heads, l->kv_heads);
+    if (!l->own_values && l->key_dim != l->value_dim)
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d: keys of %d numbers cannot be values of %d", layer, l->key_dim,
+                       l->value_dim);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
@@ -210,7 +213,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
 
 /* ---- arithmetic ---- */
 
-#define SHAPE_OPS 5 /* of shape_heads, at most */
+#define SHAPE_OPS 5 /* of shape_heads, and of shape_values, at most */
 
 /* q or k, biased already: norm over all heads or clip, norm of each head, rotation, or these two the other way. Returns how many operations. */
 static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t dim, attention_role norm,
@@ -275,30 +278,48 @@ static void project(const mixer_call *call, attention_work *w)
     w->k.cols = k_dim(l);
     w->v.cols = v_dim(l);
     w->gate.cols = w->out.cols = out_dim(l);
+    int n = 2;
     w->both.cols = q_dim(l) + out_dim(l);
-    linear_call products[] = {
+    linear_call products[4] = {
         {&call->weights[ATTENTION_Q].w, call->in, &w->q, .bias = bias(call, ATTENTION_Q_BIAS)},
         {&call->weights[ATTENTION_K].w, call->in, &w->k, .bias = bias(call, ATTENTION_K_BIAS)},
-        {&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)},
-        {&call->weights[ATTENTION_GATE].w, call->in, &w->gate},
     };
     if (call->weights[ATTENTION_Q_AND_GATE].info)
         products[0] = (linear_call){&call->weights[ATTENTION_Q_AND_GATE].w, call->in, &w->both};
-    call->c->op->linear(call->c, products, call->weights[ATTENTION_GATE].info ? 4 : 3);
+    if (l->own_values)
+        products[n++] =
+            (linear_call){&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)};
+    if (call->weights[ATTENTION_GATE].info)
+        products[n++] = (linear_call){&call->weights[ATTENTION_GATE].w, call->in, &w->gate};
+    call->c->op->linear(call->c, products, n);
+}
+
+/* v: its own product or k's, as it is before k's norm and rotation; clip, norm of each head without weights. */
+static int shape_values(const mixer_call *call, attention_work *w, token_op *ops)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    spans each = {.dim = l->value_dim, .count = l->kv_heads, .stride = l->value_dim};
+    int n = 0;
+    if (!l->own_values)
+        ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->v, .x = &w->k};
+    if (c->clip_qkv > 0)
+        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = c->clip_qkv};
+    if (c->v_norm)
+        ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = &w->v, .x = &w->v, .at = each, .eps = c->rms_eps};
+    return n;
 }
 
 /* Finish q, k and v of each token, and append k and v to its sequence. */
 static void append(const mixer_call *call, attention_work *w)
 {
     const layer_config *l = &call->config->layer[call->layer];
-    token_op ops[2 * SHAPE_OPS + 3];
-    int n = 0;
+    token_op ops[3 * SHAPE_OPS + 2];
+    int n = shape_values(call, w, ops); /* before k changes */
     if (call->weights[ATTENTION_Q_AND_GATE].info)
         ops[n++] = take_queries(l, w);
     n += shape_heads(call, &w->q, l->heads, l->key_dim, ATTENTION_Q_NORM, ops + n);
     n += shape_heads(call, &w->k, l->kv_heads, l->key_dim, ATTENTION_K_NORM, ops + n);
-    if (call->config->clip_qkv > 0)
-        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = call->config->clip_qkv};
     ops[n++] = (token_op){
         .kind = TOKEN_KV_STORE, .x = &w->k, .z = &w->v, .kv = shape_of(l, call->kv), .kv_tokens = call->tokens};
     call->c->op->tokens(call->c, ops, n, call->n);

@@ -101,6 +101,9 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     if (c->rope_part >= l->key_dim)
         return err_set(err, ODMOE_ERR_FORMAT, "the rotary part of a head is %d of %d: something must be left",
                        c->rope_part, l->key_dim);
+    if (c->temper > 0 && c->temper_every < 1)
+        return err_set(err, ODMOE_ERR_FORMAT, "queries grow by a step every %d positions, expected 1 or more",
+                       c->temper_every);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
@@ -239,13 +242,16 @@ static void append(const mixer_call *call, latent_work *w)
     int64_t rank = c->kv_rank, rope = c->rope_part, plain = nope(c, l);
     const spans q_plain = {0, plain, l->heads, l->key_dim}, q_rope = {plain, rope, l->heads, l->key_dim};
     const spans side_by_side = {0, plain, l->heads, plain}, behind = {rank, rope, l->heads, rank + rope};
-    token_op ops[6];
+    token_op ops[7];
     int n = 0;
     ops[n++] = norm_op(call, &w->kv, LATENT_KV_A_NORM, rank);
     if (call->rope.set) {
         ops[n++] = rope_op(call, &w->kv, (spans){rank, rope, 1, rope});
         ops[n++] = rope_op(call, &w->q, q_rope);
     }
+    if (c->temper > 0)
+        ops[n++] = (token_op){
+            .kind = TOKEN_TEMPER, .y = &w->q, .factor = c->temper, .every = c->temper_every, .kv_tokens = call->tokens};
     ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->nope, .at = side_by_side, .x = &w->q, .from = q_plain};
     if (rope)
         ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->query, .at = behind, .x = &w->q, .from = q_rope};
