@@ -21,6 +21,7 @@
     X(glm4_moe)       \
     X(minimax_m2)     \
     X(gemma4)         \
+    X(llama4)         \
     X(granitemoe)     \
     X(dots1)          \
     X(bailing_moe)    \
