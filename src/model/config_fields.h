@@ -129,6 +129,7 @@ typedef struct field_rule {
     const char *gguf, *hf; /* "a|b": either key; NULL: that format has none */
     double fallback;
     bool hf_required; /* config.json must have the key, whatever the fallback */
+    bool hf_counted;  /* config.json may have a list or a text under the key: the number of its entries, or letters */
 } field_rule;
 #define FIELDS_END           \
     {                        \

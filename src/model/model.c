@@ -216,8 +216,8 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = make_workspace(m, err);
     if (!status)
         status = open_store(m, err);
-    m->executor =
-        local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases, &m->work.experts);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases,
+                                      m->residents.weight_scales, &m->work.experts);
     if (!status) /* now, as the files may be elsewhere when a session is saved */
         status = model_fingerprint(m, &m->fingerprint, err);
     if (!status)

@@ -56,10 +56,10 @@ static odmoe_status kv_bytes_of(const model *m, const model_settings *s, odmoe_p
 /* Tables on the heap: names and places of tensors, extents of experts, the store's directory. */
 static uint64_t table_bytes(const model *m, const store_options *options)
 {
-    uint64_t tensors = tensor_index_count(m->files.tensors) * (sizeof(tensor_info) + 96);
-    uint64_t experts = (uint64_t)expert_index_layers(m->weights.experts.index) *
-                       (uint64_t)expert_index_experts(m->weights.experts.index) * (3 * sizeof(expert_extent) + 32);
-    return tensors + experts + store_overhead(m->weights.experts.index, options) +
+    const expert_table *experts = &m->weights.experts;
+    uint64_t extents = (uint64_t)expert_index_layers(experts->index) * (uint64_t)expert_index_experts(experts->index);
+    return tensor_index_heap_bytes(m->files.tensors) + expert_index_heap_bytes(experts->index) + 32 * extents +
+           experts->small_room * sizeof *experts->small + store_overhead(experts->index, options) +
            (uint64_t)m->config.layers * (sizeof *m->weights.layers + sizeof *m->config.layer);
 }
 

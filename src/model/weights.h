@@ -117,9 +117,13 @@ typedef struct expert_rule {
 typedef struct resident {
     const tensor_info *info; /* NULL: the model has none */
     uint64_t skip;           /* bytes of the tensor before this one's rows */
+    int64_t skip_rows;       /* those rows, or numbers of a vector */
     weight_form form;        /* what is done to it at load */
     matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
+
+/* resident_bytes - what it takes in memory: its weights, and scales that lie apart. */
+uint64_t resident_bytes(const resident *r);
 
 typedef struct layer_weights {
     resident frame[W_LAYER_ROLES];

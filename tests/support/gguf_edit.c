@@ -208,6 +208,15 @@ void edit_set_int(gguf_edit *e, const char *key, unsigned type, uint64_t value)
     put_number(value_of(e, key, type), value, type == GG_BOOL ? 1 : (type == GG_U64 || type == GG_U64 + 1 ? 8 : 4));
 }
 
+void edit_set_ints(gguf_edit *e, const char *key, const int32_t *values, int n)
+{
+    bytes *to = value_of(e, key, GG_ARRAY);
+    put_number(to, GG_I32, 4);
+    put_number(to, (uint64_t)n, 8);
+    for (int i = 0; i < n; i++)
+        put_number(to, (uint32_t)values[i], 4);
+}
+
 void edit_set_float(gguf_edit *e, const char *key, double value)
 {
     float single = (float)value;

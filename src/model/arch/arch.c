@@ -3,35 +3,41 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All families, one a line. */
-#define FAMILIES(X)   \
-    X(mixtral)        \
-    X(olmoe)          \
-    X(qwen2_moe)      \
-    X(qwen3_moe)      \
-    X(qwen3_next)     \
-    X(qwen3_5_moe)    \
-    X(gpt_oss)        \
-    X(deepseek_v2)    \
-    X(deepseek_v3)    \
-    X(kimi_k2)        \
-    X(kimi_k25)       \
-    X(mistral4)       \
-    X(glm4_moe_lite)  \
-    X(glm4_moe)       \
-    X(minimax_m2)     \
-    X(gemma4)         \
-    X(llama4)         \
-    X(granitemoe)     \
-    X(dots1)          \
-    X(bailing_moe)    \
-    X(ernie4_5_moe)   \
+#include "model/quantisation.h"
+
+/* All families, one a line, so that branches that add one merge by themselves. */
+/* clang-format off */
+#define FAMILIES(X) \
+    X(mixtral) \
+    X(olmoe) \
+    X(qwen2_moe) \
+    X(qwen3_moe) \
+    X(qwen3_next) \
+    X(qwen3_5_moe) \
+    X(gpt_oss) \
+    X(deepseek_v2) \
+    X(deepseek_v3) \
+    X(kimi_k2) \
+    X(kimi_k25) \
+    X(kimi_linear) \
+    X(mistral4) \
+    X(glm4_moe_lite) \
+    X(glm4_moe) \
+    X(minimax_m2) \
+    X(granitemoe) \
+    X(dots1) \
+    X(bailing_moe) \
+    X(ernie4_5_moe) \
+    X(gemma4) \
+    X(llama4) \
     X(hunyuan_v1_moe) \
-    X(exaone_moe)     \
-    X(afmoe)          \
-    X(flex_olmo)      \
-    X(lfm2_moe)       \
-    X(granitemoehybrid)
+    X(exaone_moe) \
+    X(afmoe) \
+    X(flex_olmo) \
+    X(lfm2_moe) \
+    X(granitemoehybrid) \
+    X(nemotron_h)
+/* clang-format on */
 
 #define DECLARE(name) extern const arch arch_##name;
 FAMILIES(DECLARE)
@@ -113,22 +119,6 @@ static odmoe_status read_gguf(const model_files *f, const arch **out, model_conf
     return unknown(f, name.at, (int)(name.length > 64 ? 64 : name.length), err);
 }
 
-/* Weights that are quantised in a way of their own are told apart by quantization_config; no tensor is looked for. */
-static odmoe_status check_quantisation(const model_files *f, config_object json, odmoe_error *err)
-{
-    config_object part;
-    const char *method;
-    odmoe_status status = config_part(json, "quantization_config", &part, err);
-    if (!status)
-        status = config_text(part, "quant_method", false, "unnamed", &method, err);
-    if (status || !part.object)
-        return status;
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: its weights are quantised (quantization_config: quant_method %.32s), which is not read from "
-                   "safetensors; use a GGUF file, or the folder before it was quantised",
-                   f->path, method);
-}
-
 /* What config.json says of the language model: all of it, or, of models that see or hear as well, its text_config. */
 typedef struct language_config {
     config_object whole, text; /* text: the same as `whole` where there is no such part */
@@ -184,9 +174,9 @@ static odmoe_status read_hf(const model_files *f, const arch **out, model_config
         return unknown_hf(f, &c, err);
     *out = a;
     config->family = a->family;
-    status = check_quantisation(f, c.whole, err);
+    status = quantisation_check(f->path, c.whole, err);
     if (!status)
-        status = check_quantisation(f, c.text, err);
+        status = quantisation_check(f->path, c.text, err);
     if (!status)
         status = arch_hf_common(c.text, a, config, err);
     if (!status && !json_object_get(c.text.object, "tie_word_embeddings")) /* some files say it of the whole */

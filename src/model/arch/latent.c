@@ -4,11 +4,13 @@
 #include <math.h>
 
 #include "model/arch/arch.h"
+#include "model/mixers/attention.h"
 
 static void set_layers(model_config *c)
 {
     for (int l = 0; l < c->layers; l++) {
-        c->layer[l].mixer = &mixer_latent;
+        if (c->layer[l].mixer == &mixer_attention)
+            c->layer[l].mixer = &mixer_latent;
         c->layer[l].kv_heads = 1;
     }
     c->ropes[0].dim = c->rope_part;

@@ -70,7 +70,8 @@ static odmoe_status read_turns(config_object json, model_config *c, bool norm, b
 {
     const json_t *list = json_object_get(json.object, "no_rope_layers");
     int64_t every;
-    odmoe_status status = config_int(json, "no_rope_layer_interval", false, 1, MODEL_LAYERS_MAX, NO_ROPE_EVERY, &every, err);
+    odmoe_status status =
+        config_int(json, "no_rope_layer_interval", false, 1, MODEL_LAYERS_MAX, NO_ROPE_EVERY, &every, err);
     bool given = list && !json_is_null(list) && !(json_is_array(list) && !json_array_size(list));
     if (!status && given)
         status = layer_list(json, "no_rope_layers", c->layers, &list, err);
