@@ -71,6 +71,7 @@ const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},  {&m
                                                 {NULL, arch_weights_shared}, {0}};
 
 const char *const arch_ignored_vision[] = {"vision_tower.*",
+                                           "vision_model.*",
                                            "mm_projector.*",
                                            "multi_modal_projector.*",
                                            "model.vision_tower.*",
