@@ -103,6 +103,9 @@ typedef struct odmoe_options {
     void *user;
     const char *prefetch; /* "auto": in decoding, read later layers' likely experts ahead where that pays; "off".
                              NULL: auto */
+    uint64_t
+        reserve_bytes; /* of ram_bytes: kept free for what the caller holds itself (conversations, grammars, requests),
+                               counted in the plan's other_bytes; at most 2^60 */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */

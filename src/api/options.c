@@ -10,6 +10,7 @@
 #define LOGITS_ROWS_MAX 64
 #define LOGITS_ROWS_DEFAULT 16
 #define CHUNK_MAX (1 << 20)
+#define RESERVE_MAX (1ull << 60) /* sums of a few of these cannot overflow */
 
 void odmoe_options_init(odmoe_options *options)
 {
@@ -106,7 +107,8 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
     odmoe_status status = source ? copy_in(&o, source, sizeof o, "odmoe_options_init", err) : ODMOE_OK;
     if (status)
         return status;
-    *out = (model_settings){.context = o.context,
+    *out = (model_settings){.reserve_bytes = o.reserve_bytes,
+                            .context = o.context,
                             .sessions = o.sessions,
                             .threads = o.threads,
                             .chunk = o.chunk,
@@ -122,6 +124,9 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
         status = check_range("logits_rows", o.logits_rows, LOGITS_ROWS_MAX, err);
     if (!status && (o.sessions < 1 || o.sessions > 4096))
         status = err_set(err, ODMOE_ERR_RANGE, "sessions: %d is out of range (1 to 4096)", o.sessions);
+    if (!status && o.reserve_bytes > RESERVE_MAX)
+        status = err_set(err, ODMOE_ERR_RANGE, "reserve_bytes: %llu is out of range (up to 2^60)",
+                         (unsigned long long)o.reserve_bytes);
     if (!status)
         status = resolve_names(&o, out, err);
     if (status)

@@ -13,7 +13,8 @@
 /* What the options come to. */
 typedef struct model_settings {
     uint64_t ram_bytes;
-    int context; /* per session; 0: min(4096, the model's) */
+    uint64_t reserve_bytes; /* of them: the caller's own, at most 2^60 */
+    int context;            /* per session; 0: min(4096, the model's) */
     int sessions, threads;
     int chunk; /* 0: from the budget */
     int logits_rows;

@@ -119,7 +119,7 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     status = kv_bytes_of(m, s, plan, &slides, err);
     if (status)
         return status;
-    plan->other_bytes = PROCESS_BYTES + extra_bytes + table_bytes(m, &options);
+    plan->other_bytes = PROCESS_BYTES + extra_bytes + s->reserve_bytes + table_bytes(m, &options);
     plan->experts_bytes = expert_index_total_bytes(index);
     int64_t token_experts = (int64_t)expert_index_layers(index) * shape.top_k;
     plan->token_working_set_bytes = (uint64_t)token_experts * expert_index_largest_bytes(index);

@@ -156,6 +156,28 @@ static void longer_contexts_more_sessions_and_wider_types_need_more(void **state
     assert_true(p.activation_bytes > base.activation_bytes && p.floor_bytes > base.floor_bytes);
 }
 
+static void what_the_caller_reserves_is_counted_and_kept_from_the_cache(void **state)
+{
+    const uint64_t reserved = 3 * MiB + 5;
+    for (int m = 0; m < MODELS; m++) {
+        const char *path = test_path("%s", models[m]);
+        odmoe_options o = small_options();
+        o.chunk = 5;
+        o.ram_bytes = plan_of(path, &o).floor_bytes;
+        odmoe_plan without = plan_of(path, &o);
+        o.reserve_bytes = reserved;
+        odmoe_plan p = plan_of(path, &o);
+        assert_false(p.fits);
+        assert_true(strstr(err.message, "--ram ") != NULL);
+        assert_int_equal(p.other_bytes - without.other_bytes, reserved);
+        assert_int_equal(p.floor_bytes - without.floor_bytes, reserved);
+        o.ram_bytes = p.floor_bytes;
+        p = plan_of(path, &o);
+        assert_true(p.fits);
+        assert_int_equal(p.cache_bytes, without.cache_bytes);
+    }
+}
+
 static void contexts_and_types_that_the_model_cannot_have_are_refused(void **state)
 {
     odmoe_options o = small_options();
@@ -352,6 +374,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_prompt_chunk_is_at_least_512_where_it_fits),
         cmocka_unit_test(more_memory_never_gives_less),
         cmocka_unit_test(longer_contexts_more_sessions_and_wider_types_need_more),
+        cmocka_unit_test(what_the_caller_reserves_is_counted_and_kept_from_the_cache),
         cmocka_unit_test(contexts_and_types_that_the_model_cannot_have_are_refused),
         cmocka_unit_test(the_context_is_4096_or_the_models_own),
         cmocka_unit_test(the_floor_opens_and_a_byte_less_does_not),

@@ -236,6 +236,11 @@ static void numbers_out_of_range_are_refused_by_name(void **state)
             memcpy((char *)&o + fields[i].at, &fields[i].wrong[w], sizeof(int32_t));
             refused(o, ODMOE_ERR_RANGE, fields[i].name, "range");
         }
+    odmoe_options o = small_options();
+    o.reserve_bytes = UINT64_MAX;
+    refused(o, ODMOE_ERR_RANGE, "reserve_bytes", "range");
+    o.reserve_bytes = 1ull << 60; /* a number like any other: too much */
+    refused(o, ODMOE_ERR_BUDGET, "--ram", "too small");
 }
 
 static void lists_of_names_end(void **state)
