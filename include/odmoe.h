@@ -649,9 +649,22 @@ typedef struct odmoe_expert_stats {
     size_t size;
     uint64_t uses, hits, misses, bytes;
     double stall_seconds;
+    int32_t cached; /* 1: it is in the cache now */
 } odmoe_expert_stats;
 ODMOE_API odmoe_status odmoe_expert_stats_get(odmoe_model *model, int32_t layer, int32_t expert,
                                               odmoe_expert_stats *stats, odmoe_error *err);
+
+/* Counters of one MoE layer, its experts' summed up. A pass fetches once a chunk and layer; stalls: how many fetches
+ * waited for the disk for at most 1 ms, 10 ms, 0.1 s, 1 s, 10 s, and longer. ERR_RANGE. */
+#define ODMOE_STALL_RANGES 6
+typedef struct odmoe_moe_layer_stats {
+    size_t size;
+    uint64_t uses, hits, misses, bytes;
+    double stall_seconds;
+    uint64_t stalls[ODMOE_STALL_RANGES];
+} odmoe_moe_layer_stats;
+ODMOE_API odmoe_status odmoe_moe_layer_stats_get(odmoe_model *model, int32_t layer, odmoe_moe_layer_stats *stats,
+                                                 odmoe_error *err);
 ODMOE_API void odmoe_stats_reset(odmoe_model *model);
 
 /* odmoe_string_free - free a string that a function of this library made for the caller. NULL is fine. */
