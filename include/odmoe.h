@@ -314,13 +314,19 @@ ODMOE_API odmoe_status odmoe_detokenize(const odmoe_tokenizer *tokenizer, const 
                                         size_t capacity, size_t *length, odmoe_error *err);
 ODMOE_API int32_t odmoe_vocab_size(const odmoe_tokenizer *tokenizer);
 ODMOE_API int odmoe_token_is_end(const odmoe_tokenizer *tokenizer, int32_t token); /* one of the model's end tokens */
+/* odmoe_token_text - the bytes that one token stands for inside of a text, maybe a part of a character; a special token's
+ * are its text. text, capacity, *length and errors as in odmoe_detokenize. Threads: any. */
+ODMOE_API odmoe_status odmoe_token_text(const odmoe_tokenizer *tokenizer, int32_t token, char *text, size_t capacity,
+                                        size_t *length, odmoe_error *err);
 
 /* Streaming text: push ids, get whole UTF-8 characters. */
 typedef struct odmoe_stream odmoe_stream;
 ODMOE_API odmoe_status odmoe_stream_create(const odmoe_tokenizer *tokenizer, odmoe_stream **stream, odmoe_error *err);
 ODMOE_API void odmoe_stream_free(odmoe_stream *stream);
+/* odmoe_stream_show_special - from now on special tokens give their text (shown not 0), as odmoe_output needs it. */
+ODMOE_API void odmoe_stream_show_special(odmoe_stream *stream, int shown);
 /* odmoe_stream_push - *text (owned by the stream, valid until the next call) gets what can be shown now, maybe nothing.
- * Special tokens give no text. odmoe_stream_flush - what is left, at the end. */
+ * Special tokens give no text, unless asked for. odmoe_stream_flush - what is left, at the end. */
 ODMOE_API odmoe_status odmoe_stream_push(odmoe_stream *stream, int32_t token, const char **text, size_t *length,
                                          odmoe_error *err);
 ODMOE_API void odmoe_stream_flush(odmoe_stream *stream, const char **text, size_t *length);
@@ -428,6 +434,8 @@ ODMOE_API void odmoe_output_free(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);
+/* odmoe_output_reasons - is the text in its reasoning now: opened by the prompt or the text, and not yet ended? */
+ODMOE_API int odmoe_output_reasons(const odmoe_output *output);
 
 /* ---- sampling --------------------------------------------------------------------------------------------- */
 

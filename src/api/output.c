@@ -70,3 +70,8 @@ odmoe_status odmoe_output_end(odmoe_output *handle, odmoe_error *err)
 {
     return output_end(handle->o, err);
 }
+
+int odmoe_output_reasons(const odmoe_output *handle)
+{
+    return output_reasons(handle->o);
+}

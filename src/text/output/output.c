@@ -293,6 +293,18 @@ odmoe_status output_end(output *o, odmoe_error *err)
     return steps(o, err);
 }
 
+bool output_reasons(const output *o)
+{
+    switch (o->stage) {
+    case STAGE_START:
+        return o->opened;
+    case STAGE_BODY:
+        return o->channel == CHANNEL_ANALYSIS;
+    default:
+        return o->stage == STAGE_REASONING;
+    }
+}
+
 static odmoe_status read_tools(output *o, const char *tools, odmoe_error *err)
 {
     json_error_t fault;

@@ -44,5 +44,7 @@ void output_free(output *o);
  * ERR_MEMORY; then the message is what has been given so far. */
 odmoe_status output_feed(output *o, const char *text, size_t length, odmoe_error *err);
 odmoe_status output_end(output *o, odmoe_error *err);
+/* output_reasons - has the reasoning begun, by the prompt or the text, and not ended? */
+bool output_reasons(const output *o);
 
 #endif
