@@ -276,7 +276,7 @@ static message_call *call_at(message *m, size_t index, const odmoe_delta *delta,
 bool message_add(message *m, const struct server *s, const job_event *event, const char *call_prefix)
 {
     const odmoe_delta *delta = &event->delta;
-    for (size_t i = 0; i < event->logprob_count; i++) {
+    for (size_t i = 0; delta->kind == ODMOE_DELTA_CONTENT && i < event->logprob_count; i++) {
         if (!m->logprobs)
             m->logprobs = json_array();
         if (json_array_append_new(m->logprobs, logprob_json(s, &event->logprobs[i], m->best)))

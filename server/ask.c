@@ -132,9 +132,12 @@ static bool read_thinking(ask *a, const json_t *body, problem *p)
 
 static bool set_constraint(ask *a, constraint kind, const char *where, problem *p)
 {
-    if (a->constraint != CONSTRAINT_NONE)
-        return problem_value(p, where, NULL, "the answer is held to %s already; one of them only",
+    if (a->constraint != CONSTRAINT_NONE) {
+        field_path field = field_at("", where); /* the request's own field */
+        field.text[strcspn(field.text, ".")] = 0;
+        return problem_value(p, field.text, NULL, "the answer is held to %s already; one of them only",
                              a->constraint_param.text);
+    }
     a->constraint = kind;
     a->constraint_param = field_at("", where);
     return true;

@@ -193,7 +193,7 @@ static void write_delta(chat *c, const job_event *event, buffer *out)
     const odmoe_delta *delta = &event->delta;
     json_t *logprobs = NULL, *list;
     begin(c, out);
-    if (event->logprob_count) {
+    if (event->logprob_count && delta->kind == ODMOE_DELTA_CONTENT) {
         list = json_array();
         for (size_t i = 0; i < event->logprob_count; i++)
             json_array_append_new(list, logprob_json(c->server, &event->logprobs[i], c->ask.logprobs));
@@ -205,9 +205,7 @@ static void write_delta(chat *c, const job_event *event, buffer *out)
             chunk(c, out,
                   json_pack("{s:[{s:i, s:{s:o}}]}", "tool_calls", "index", (int)delta->call, "function", "arguments",
                             json_bytes_text(delta->text, delta->length)),
-                  logprobs, NULL);
-        else
-            json_decref(logprobs);
+                  NULL, NULL);
         return;
     }
     const char *key = delta->kind == ODMOE_DELTA_REASONING ? "reasoning_content" : "content";
