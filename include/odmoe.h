@@ -106,6 +106,10 @@ typedef struct odmoe_options {
     uint64_t
         reserve_bytes; /* of ram_bytes: kept free for what the caller holds itself (conversations, grammars, requests),
                                counted in the plan's other_bytes; at most 2^60 */
+    uint64_t
+        prefix_bytes;  /* of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of kv_bytes
+                              holds one more session's worth of them */
+    int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */
@@ -137,7 +141,7 @@ ODMOE_API odmoe_status odmoe_inspect_numbers(const char *path,
                                                                double value),
                                              void *user, odmoe_error *err);
 
-/* How the budget is divided: resident + kv + activation + other + cache <= ram. */
+/* How the budget is divided: resident + kv + activation + other + prefix + cache <= ram. */
 typedef struct odmoe_plan {
     size_t size; /* set by the caller: sizeof(odmoe_plan) */
     uint64_t ram_bytes, resident_bytes, kv_bytes, activation_bytes, other_bytes, cache_bytes;
@@ -150,6 +154,7 @@ typedef struct odmoe_plan {
     uint64_t cache_all_bytes;   /* cache_bytes is at most this: with it nothing is ever read twice */
     uint64_t cache_token_bytes; /* a cache that holds token_working_set_bytes, alignment included */
     uint64_t available_bytes;   /* what this process could take now, control groups included; 0: unknown */
+    uint64_t prefix_bytes;      /* odmoe_options.prefix_bytes: a part like the others */
 } odmoe_plan;
 
 /* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does
@@ -195,8 +200,14 @@ ODMOE_API void odmoe_session_reset(odmoe_session *session); /* = truncate to 0 *
 ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, int32_t *reached,
                                               odmoe_error *err);
 /* odmoe_session_snapshot - remember the present position, so that odmoe_session_truncate can come back to it. A session
- * keeps the latest four. Costs a copy of the recurrent states; nothing where every position can be restored anyway. */
+ * keeps the latest four, or odmoe_options.snapshots. Costs a copy of the recurrent states; nothing where every position
+ * can be restored anyway: there odmoe_session_needs_snapshots is 0.
+ * odmoe_session_snapshots - the positions of those that it has, ascending, into positions [room]; returns how many.
+ * odmoe_session_forget - drop the snapshot at a position, if there is one. */
 ODMOE_API odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_error *err);
+ODMOE_API int odmoe_session_needs_snapshots(const odmoe_session *session);
+ODMOE_API int odmoe_session_snapshots(const odmoe_session *session, int32_t *positions, int room);
+ODMOE_API void odmoe_session_forget(odmoe_session *session, int32_t position);
 /* odmoe_session_fork - a session of the same model with the same tokens and state, without computing them again. It shares
  * the keys and values of whole pages of 64 tokens with its source, and needs room for the rest of its context alone
  * (0: as its source's). What either of them does later never shows in the other. While both live, cutting one of them
@@ -204,6 +215,11 @@ ODMOE_API odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_erro
  * Errors: as odmoe_session_create. */
 ODMOE_API odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t context, odmoe_session **fork,
                                           odmoe_error *err);
+/* odmoe_session_fork_at - a fork of the first `length` tokens, or of as many before them as can be restored
+ * (odmoe_session_truncate): *reached, which may be NULL. context: as long as the source is, at least. ERR_RANGE also for
+ * a length that the source does not have. */
+ODMOE_API odmoe_status odmoe_session_fork_at(const odmoe_session *session, int32_t length, int32_t context,
+                                             odmoe_session **fork, int32_t *reached, odmoe_error *err);
 /* odmoe_session_save - write tokens, state and snapshots to a file (new file, fsync, rename; a link's file is replaced, what is
  * no regular file is refused). odmoe_session_load - read it back: ERR_FORMAT when the file is damaged, made by an older
  * version, or with another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for; the
@@ -212,6 +228,12 @@ ODMOE_API odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t 
  * change, and refuses with ERR_STATE where one is another than at opening. */
 ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
+/* odmoe_session_peek - the tokens of a saved session, without reading the rest: at most `capacity` into tokens, their
+ * number to *n. Errors: odmoe_session_load's, as far as the file's begin shows them; the sum is not checked.
+ * odmoe_model_fingerprint - of what a saved session must have been made with: weights, numbers, KV type, kernels. */
+ODMOE_API odmoe_status odmoe_session_peek(const odmoe_model *model, const char *path, int32_t *tokens, size_t capacity,
+                                          size_t *n, odmoe_error *err);
+ODMOE_API uint64_t odmoe_model_fingerprint(const odmoe_model *model);
 
 /* ---- forward calls ---------------------------------------------------------------------------------------- */
 
@@ -653,9 +675,22 @@ typedef struct odmoe_expert_stats {
     size_t size;
     uint64_t uses, hits, misses, bytes;
     double stall_seconds;
+    int32_t cached; /* 1: it is in the cache now */
 } odmoe_expert_stats;
 ODMOE_API odmoe_status odmoe_expert_stats_get(odmoe_model *model, int32_t layer, int32_t expert,
                                               odmoe_expert_stats *stats, odmoe_error *err);
+
+/* Counters of one MoE layer, its experts' summed up. A pass fetches once a chunk and layer; stalls: how many fetches
+ * waited for the disk for at most 1 ms, 10 ms, 0.1 s, 1 s, 10 s, and longer. ERR_RANGE. */
+#define ODMOE_STALL_RANGES 6
+typedef struct odmoe_moe_layer_stats {
+    size_t size;
+    uint64_t uses, hits, misses, bytes;
+    double stall_seconds;
+    uint64_t stalls[ODMOE_STALL_RANGES];
+} odmoe_moe_layer_stats;
+ODMOE_API odmoe_status odmoe_moe_layer_stats_get(odmoe_model *model, int32_t layer, odmoe_moe_layer_stats *stats,
+                                                 odmoe_error *err);
 ODMOE_API void odmoe_stats_reset(odmoe_model *model);
 
 /* odmoe_string_free - free a string that a function of this library made for the caller. NULL is fine. */

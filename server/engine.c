@@ -413,8 +413,7 @@ static bool has_work(engine *e)
         return true;
     for (int i = 0; i < e->options.sequences; i++) {
         slot *s = &e->slots[i];
-        if (s->job &&
-            (e->hurry || atomic_load(&s->job->cancelled) || s->state == SLOT_PROMPT || !job_full(s->job)))
+        if (s->job && (e->hurry || atomic_load(&s->job->cancelled) || s->state == SLOT_PROMPT || !job_full(s->job)))
             return true;
     }
     return false;

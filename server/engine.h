@@ -43,7 +43,7 @@ typedef struct engine_slot {
     slot_state state;
     char request_id[64];
     int32_t context, prompt_tokens, cached_tokens, decoded_tokens, tokens; /* tokens: that the sequence holds */
-    double seconds;                                                         /* in this request */
+    double seconds;                                                        /* in this request */
 } engine_slot;
 /* engine_slots - fill slots [room]; returns how many there are. */
 int engine_slots(engine *e, engine_slot *slots, int room);
@@ -52,7 +52,7 @@ typedef enum prefix_where { PREFIX_MEMORY, PREFIX_DISK, PREFIX_WHERES } prefix_w
 typedef struct engine_stats {
     int running, queued;
     uint64_t prompt_tokens_computed, prompt_tokens_cached[PREFIX_WHERES], generated_tokens, passes;
-    histogram pass_sequences;                                                     /* 1 2 4 8 16 */
+    histogram pass_sequences; /* 1 2 4 8 16 */
     histogram queue_seconds, first_token_seconds, inter_token_seconds, request_seconds;
     uint64_t cancelled_queued, cancelled_prompt, cancelled_decode;
     uint64_t finished_stop, finished_length, finished_calls, finished_failed;

@@ -32,7 +32,7 @@ struct generation {
     size_t banned_count;
     /* The end of the thinking, when its tokens are used up. */
     int32_t thinking_budget;
-    int32_t *thinking_end; /* [thinking_end_count] */
+    int32_t *thinking_end;             /* [thinking_end_count] */
     size_t thinking_end_count, forced; /* of them, given so far */
     bool forcing;
     /* From tokens to deltas. */
@@ -311,8 +311,8 @@ static void give(generation *g, const odmoe_delta *delta)
 static void give_text(generation *g, const char *text, size_t length)
 {
     if (length)
-        give(g, &(odmoe_delta){
-                    .size = sizeof(odmoe_delta), .kind = ODMOE_DELTA_CONTENT, .text = text, .length = length});
+        give(g,
+             &(odmoe_delta){.size = sizeof(odmoe_delta), .kind = ODMOE_DELTA_CONTENT, .text = text, .length = length});
 }
 
 /* Which stop string begins at the front of what was held? The one that was complete first. */

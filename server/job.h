@@ -61,7 +61,7 @@ typedef enum job_finish {
 
 typedef struct job_usage {
     int32_t prompt_tokens;
-    int32_t cached_tokens;    /* of them, not computed anew: from another sequence, memory or disk; at most prompt - 1 */
+    int32_t cached_tokens; /* of them, not computed anew: from another sequence, memory or disk; at most prompt - 1 */
     int32_t cached_from_disk; /* of them */
     int32_t sampled_tokens;   /* thinking, markup and the end token included */
     int32_t reasoning_tokens; /* of them */
