@@ -378,6 +378,8 @@ ODMOE_API odmoe_status odmoe_template_compile(const char *source, size_t length,
  * ERR_UNSUPPORTED: there is none, or it does not compile. */
 ODMOE_API odmoe_status odmoe_template_open(const char *path, const char *name, odmoe_template **out, odmoe_error *err);
 ODMOE_API void odmoe_template_close(odmoe_template *t);
+/* odmoe_template_source - its source, line ends made \n; lives as long as the template. Threads: any. */
+ODMOE_API const char *odmoe_template_source(const odmoe_template *t);
 /* odmoe_model_template - the open model's own; NULL, with err set, where it has none that works. */
 ODMOE_API const odmoe_template *odmoe_model_template(const odmoe_model *model, odmoe_error *err);
 
