@@ -265,7 +265,7 @@ typedef struct odmoe_tap {
     int64_t first, n;
     const float *hidden; /* [n, hidden] residual stream entering the layer, or NULL */
     const float *router; /* [n, experts] router logits, or NULL */
-    const int32_t *topk; /* [n, top_k] by falling weight, or NULL */
+    const int32_t *topk; /* [n, top_k] in the order of the choice, or NULL */
     const float *topw;   /* [n, top_k] as applied to the expert outputs, or NULL */
     const float *input;  /* [n, hidden] what the router saw, or NULL */
 } odmoe_tap;

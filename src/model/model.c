@@ -100,10 +100,13 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
-token_op model_norm(const model *m, const resident *weight)
+token_op model_norm(const model *m, const resident *weight, const resident *bias)
 {
-    return (token_op){
-        .kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY, .weight = weight->w.data, .eps = m->config.rms_eps};
+    token_op_kind norm = m->config.layer_norm ? TOKEN_LAYER_NORM : TOKEN_RMS_NORM;
+    return (token_op){.kind = weight->info ? norm : TOKEN_COPY,
+                      .weight = weight->w.data,
+                      .bias = bias ? bias->w.data : NULL,
+                      .eps = m->config.rms_eps};
 }
 
 experts_shape model_shape(const model *m)

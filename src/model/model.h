@@ -87,8 +87,9 @@ static inline const resident *model_output(const model *m)
 {
     return m->weights.model[W_OUTPUT].info ? &m->weights.model[W_OUTPUT] : &m->weights.model[W_EMBED];
 }
-/* model_norm - the norm of the frame that has these weights, without its buffers; a copy where it has none. */
-token_op model_norm(const model *m, const resident *weight);
+/* model_norm - the norm of the frame that has this weight and bias (NULL: none), without its buffers; a copy where it has
+ * no weight. */
+token_op model_norm(const model *m, const resident *weight, const resident *bias);
 /* model_shape - what the layers' experts have in common. model_router - the router of a layer with experts. */
 experts_shape model_shape(const model *m);
 router_weights model_router(const model *m, int layer);

@@ -12,14 +12,18 @@ typedef enum weight_role {
     /* once a model */
     W_EMBED,
     W_OUTPUT_NORM,
+    W_OUTPUT_NORM_BIAS, /* biases of norms: where these are LayerNorms */
     W_OUTPUT,
+    W_OUTPUT_BIAS,
     W_ROPE_FACTORS,       /* of the first rope set's frequencies */
     W_ROPE_SHORT_FACTORS, /* the same of LongRoPE: for contexts up to the original one */
     W_ROPE_LONG_FACTORS,  /* and beyond it */
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
-    W_FFN_NORM,          /* of what experts and the shared expert take */
+    W_MIXER_NORM_BIAS,
+    W_FFN_NORM, /* of what experts and the shared expert take */
+    W_FFN_NORM_BIAS,
     W_EXPERTS_NORM,      /* where routed experts have one of their own; W_FFN_NORM is the shared expert's then */
     W_MIXER_POST_NORM,   /* of the mixer's output, before it is added to the stream */
     W_FFN_POST_NORM,     /* the same for the FFN's, the shared expert's part included */
