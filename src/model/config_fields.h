@@ -53,6 +53,7 @@
     X(bool, v_norm, "norm of values", NULL, NULL, 0, 1, 0)                                                            \
     X(float, attention_scale, "attention scale", NULL, NULL, 0, 1e9, 0)                                               \
     X(float, temper, "growth of queries with positions", NULL, NULL, 0, 1e3, 0)                                       \
+    X(int, temper_shift, "position at which that growth begins to count", NULL, NULL, 0, 1, 0)                        \
     X(int, temper_every, "positions of a step of that growth", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                   \
     X(int, q_rank, "rank of latent queries", "attention.q_lora_rank", "q_lora_rank", 0, MODEL_DIM_MAX, 0)             \
     X(int, kv_rank, "rank of latent keys and values", "attention.kv_lora_rank", "kv_lora_rank", 0, 4096, 0)           \
@@ -96,6 +97,9 @@
       MODEL_HEADS_MAX, FIELD_DERIVED)                                                                   \
     X(int, key_dim, "key length of a head", "attention.key_length", "head_dim", 1, 4096, FIELD_DERIVED) \
     X(int, value_dim, "value length of a head", "attention.value_length", NULL, 1, 4096, FIELD_DERIVED) \
+    X(bool, tempered, "growth of queries in a layer", NULL, NULL, 0, 1, 0)                              \
+    X(bool, plain_qk_norm, "q/k norm without weights", NULL, NULL, 0, 1, 0)                             \
+    X(int, chunk, "chunk of attention", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                            \
     X(bool, own_values, "values apart from keys", NULL, NULL, 0, 1, 1)                                  \
     X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)
 

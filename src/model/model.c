@@ -192,7 +192,9 @@ static odmoe_status make_locks(model *m, odmoe_error *err)
 static odmoe_status make_sessions(model *m, odmoe_error *err)
 {
     odmoe_status status = plan_sessions(m, &m->settings, &m->sessions, err);
-    return status ? status : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, err);
+    return status ? status
+                  : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, m->plan.prefix_bytes,
+                                      err);
 }
 
 odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *plan, odmoe_error *err)

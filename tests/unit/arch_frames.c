@@ -255,6 +255,96 @@ static void sliding_layers_of_gemma4_need_values_of_their_own(void **state)
     file_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_v.weight", "missing");
 }
 
+/* ---- Llama 4 ---- */
+
+static void layers_of_llama4_turn_and_see_chunks_or_grow_their_queries(void **state)
+{
+    accepted("llama4_chunked", "{}");
+    for (int l = 0; l < 4; l++) {
+        const layer_config *layer = &config.layer[l];
+        bool turns = l != 3;
+        assert_true((layer->rope != ROPE_OFF) == turns && layer->plain_qk_norm == turns && layer->tempered == !turns);
+        assert_int_equal(layer->chunk, turns ? 8 : 0);
+        assert_int_equal(layer->ffn, FFN_EXPERTS);
+    }
+    assert_true(config.temper == 0.1f && config.temper_every == 4 && config.temper_shift == 1);
+    assert_true(config.router.weight_on_input && config.router.score == ODMOE_SCORE_SIGMOID);
+    accepted("llama4_chunked", "{\"use_qk_norm\": false, \"attn_temperature_tuning\": false}");
+    assert_true(!config.layer[0].plain_qk_norm && !config.layer[3].tempered);
+    accepted("llama4_chunked", "{\"attn_temperature_tuning\": 4}"); /* as the first published files */
+    assert_true(config.layer[3].tempered);
+}
+
+static void llama4_without_lists_has_the_familys_pattern(void **state)
+{
+    accepted("llama4", "{\"num_hidden_layers\": 8, \"no_rope_layers\": [], \"layer_types\": null, \"moe_layers\": null,"
+                       " \"attention_chunk_size\": \"(absent)\"}");
+    for (int l = 0; l < 8; l++) {
+        assert_int_equal(config.layer[l].rope, (l + 1) % 4 ? 0 : ROPE_OFF);
+        assert_int_equal(config.layer[l].chunk, (l + 1) % 4 ? 8192 : 0);
+        assert_int_equal(config.layer[l].ffn, (l + 1) % 2 ? FFN_DENSE : FFN_EXPERTS);
+    }
+    accepted("llama4", "{\"moe_layers\": [0, 2]}"); /* a list goes before the step */
+    for (int l = 0; l < 4; l++)
+        assert_int_equal(config.layer[l].ffn, l % 2 ? FFN_DENSE : FFN_EXPERTS);
+    accepted("llama4", "{\"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\","
+                       " \"full_attention\"], \"attention_chunk_size\": null}");
+    assert_true(config.layer[0].chunk == 0 && config.layer[0].rope == 0);
+}
+
+static void llama4_that_contradicts_itself_or_needs_more_is_refused(void **state)
+{
+    static const wrong_config wrong[] = {
+        {"{\"no_rope_layers\": [1, 1, 0]}", ODMOE_ERR_FORMAT, "no_rope_layers", "4 layers"},
+        {"{\"no_rope_layers\": [1, 1, 1, 0, 1]}", ODMOE_ERR_FORMAT, "no_rope_layers", "4 layers"},
+        {"{\"no_rope_layers\": [1, 2, 1, 0]}", ODMOE_ERR_FORMAT, "no_rope_layers", "entry 1"},
+        {"{\"no_rope_layers\": [1, 1, true, 0]}", ODMOE_ERR_FORMAT, "no_rope_layers", "entry 2"},
+        {"{\"no_rope_layers\": 4}", ODMOE_ERR_FORMAT, "no_rope_layers", "list"},
+        {"{\"no_rope_layer_interval\": 0}", ODMOE_ERR_FORMAT, "no_rope_layer_interval", "0"},
+        {"{\"layer_types\": [\"chunked_attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "4 layers"},
+        {"{\"layer_types\": [\"chunked_attention\", \"sliding_attention\", \"full_attention\", \"full_attention\"]}",
+         ODMOE_ERR_UNSUPPORTED, "'sliding_attention'", "layer 1"},
+        {"{\"layer_types\": [\"chunked_attention\", 3, \"full_attention\", \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
+         "layer_types", "layer 1"},
+        {"{\"attention_chunk_size\": null}", ODMOE_ERR_FORMAT, "layer 0", "attention_chunk_size"},
+        {"{\"attention_chunk_size\": 0}", ODMOE_ERR_FORMAT, "attention_chunk_size", "0"},
+        {"{\"attention_chunk_size\": -8}", ODMOE_ERR_FORMAT, "attention_chunk_size", "-8"},
+        {"{\"moe_layers\": [1, 4]}", ODMOE_ERR_FORMAT, "moe_layers", "entry 1"},
+        {"{\"moe_layers\": [-1]}", ODMOE_ERR_FORMAT, "moe_layers", "entry 0"},
+        {"{\"moe_layers\": [\"1\"]}", ODMOE_ERR_FORMAT, "moe_layers", "entry 0"},
+        {"{\"moe_layers\": 2}", ODMOE_ERR_FORMAT, "moe_layers", "list"},
+        {"{\"moe_layers\": []}", ODMOE_ERR_UNSUPPORTED, "dense", " "},
+        {"{\"moe_layers\": null, \"interleave_moe_layer_step\": 0}", ODMOE_ERR_FORMAT, "interleave_moe_layer_step",
+         "0"},
+        {"{\"intermediate_size_mlp\": 0}", ODMOE_ERR_FORMAT, "layer 0", "dense FFN"},
+        {"{\"floor_scale\": 0}", ODMOE_ERR_FORMAT, "layer 3", "every 0 positions"},
+        {"{\"attn_temperature_tuning\": \"yes\"}", ODMOE_ERR_FORMAT, "attn_temperature_tuning", " "},
+        {"{\"use_qk_norm\": []}", ODMOE_ERR_FORMAT, "use_qk_norm", " "},
+    };
+    all_refused("llama4", wrong, sizeof wrong / sizeof *wrong);
+}
+
+static void llama4_files_say_which_layers_have_experts(void **state)
+{
+    const char *path = test_path("families/gguf/llama4-Q8_0.gguf");
+    gguf_edit *e = edit_read(path);
+    edit_remove(e, "llama4.interleave_moe_layer_step");
+    file_refused(e, ODMOE_ERR_FORMAT, "interleave_moe_layer_step", "missing");
+    e = edit_read(path);
+    edit_set_int(e, "llama4.interleave_moe_layer_step", GG_U32, 1);
+    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.", "missing");
+    e = edit_read(path);
+    edit_set_int(e, "llama4.attention.sliding_window", GG_U32, 0);
+    file_refused(e, ODMOE_ERR_UNSUPPORTED, "sliding_window", "chunks");
+    const bool chunked[3] = {true, true, false};
+    e = edit_read(path);
+    edit_set_bools(e, "llama4.attention.sliding_window_pattern", chunked, 3);
+    file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
+    e = edit_read(path);
+    edit_drop(e, "blk.1.ffn_up_shexp.weight");
+    file_refused(e, ODMOE_ERR_FORMAT, "ffn_", " ");
+}
+
 static int free_config(void **state)
 {
     config_free(&config);
@@ -272,6 +362,10 @@ int main(void)
         cmocka_unit_test(experts_of_a_layer_have_a_scale_all_or_none),
         cmocka_unit_test(lists_of_gemma4s_metadata_fit_its_layers),
         cmocka_unit_test(sliding_layers_of_gemma4_need_values_of_their_own),
+        cmocka_unit_test(layers_of_llama4_turn_and_see_chunks_or_grow_their_queries),
+        cmocka_unit_test(llama4_without_lists_has_the_familys_pattern),
+        cmocka_unit_test(llama4_that_contradicts_itself_or_needs_more_is_refused),
+        cmocka_unit_test(llama4_files_say_which_layers_have_experts),
     };
     return cmocka_run_group_tests(tests, temp_setup, free_config);
 }

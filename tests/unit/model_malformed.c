@@ -395,7 +395,7 @@ static void frequency_factors_that_give_no_position_are_refused(void **state)
 
 static const char *folder(const char *model, const char *members)
 {
-    char original[160];
+    char original[128];
     snprintf(original, sizeof original, "models/%s", model);
     return changed_folder(original, members);
 }

@@ -29,6 +29,7 @@
     X(bailing_moe) \
     X(ernie4_5_moe) \
     X(gemma4) \
+    X(llama4) \
     X(hunyuan_v1_moe) \
     X(exaone_moe) \
     X(afmoe) \

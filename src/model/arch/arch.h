@@ -100,9 +100,9 @@ extern const expert_rule arch_experts_granite[];
         FIELD_rope_part, "rope.dimension_count", "qk_rope_head_dim", FIELD_REQUIRED                           \
     }
 
-/* arch_gguf_latent, arch_hf_latent - attention is latent in every layer that has it: its mixer, the sizes of heads, which neighbours
- * turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim), and the length of a step by
- * which queries grow, where no key says it: the context before YaRN. ERR_FORMAT. */
+/* arch_gguf_latent, arch_hf_latent - attention is latent in every layer that has it: its mixer, the sizes of heads, which
+ * neighbours turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim), and the length of
+ * a step by which queries grow, where no key says it: the context before YaRN. ERR_FORMAT. */
 odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
 odmoe_status arch_hf_latent(config_object json, model_config *c, odmoe_error *err);
 /* arch_hf_deepseek_v3 - all of a configuration after DeepSeek-V3: arch_hf_latent, arch_hf_deepseek. */
@@ -158,8 +158,9 @@ void arch_gguf_other_mixers(model_config *c, const struct mixer *other);
 
 /* arch_hf_common - the same from config.json, or from the part of it that describes the language model. */
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err);
-/* arch_hf_score - score, by the word of scoring_func, score_function, score_func or moe_router_activation_func; missing: `score`. ERR_UNSUPPORTED: a
- * word that is not known. arch_hf_router - the same, and ERR_UNSUPPORTED for a topk_method other than noaux_tc. */
+/* arch_hf_score - score, by the word of scoring_func, score_function, score_func or moe_router_activation_func; missing:
+ * `score`. ERR_UNSUPPORTED: a word that is not known. arch_hf_router - the same, and ERR_UNSUPPORTED for a topk_method
+ * other than noaux_tc. */
 odmoe_status arch_hf_score(config_object json, odmoe_score score, model_config *c, odmoe_error *err);
 odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err);
 /* arch_hf_deepseek - what configurations after DeepSeek-V3 have in common: arch_hf_router, the first layers dense
