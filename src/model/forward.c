@@ -231,16 +231,27 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
     m->source.prefetch(m->source.ctx, next, r->w->all_experts, NULL, experts, READ_CERTAIN);
 }
 
+/* y = w x, with one of the layer's matrices around latent experts. */
+static void latent_product(const chunk_run *r, int role, buffer *x, buffer *y)
+{
+    linear_call product = {&r->m->weights.layers[r->layer].frame[role].w, x, y};
+    r->m->compute.op->linear(&r->m->compute, &product, 1);
+}
+
 /* The experts of the chunk's tokens, once. False: some sequences have failed. */
 static bool try_experts(chunk_run *r)
 {
     model *m = r->m;
     workspace *w = r->w;
     int moe_layer = m->config.layer[r->layer].moe_index;
+    bool latent = m->config.latent > 0;
+    buffer *in = latent ? &w->latent : experts_input(r), *out = latent ? &w->latent_out : &w->y;
     experts_call call;
     odmoe_error why;
-    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer,
-                                        experts_input(r), r->size, w->topk, w->topw, &why);
+    if (latent)
+        latent_product(r, W_LATENT_IN, experts_input(r), in);
+    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer, in,
+                                        r->size, w->topk, w->topw, &why);
     if (!status) {
         model_prefetch_begins(m, moe_layer, w->topk, r->n);
         if (!call.few)
@@ -248,7 +259,9 @@ static bool try_experts(chunk_run *r)
         else if (model_prefetch_wanted(&w->prefetch, r->n))
             model_prefetch_next(m, moe_layer, &w->x, r->n);
         run_shared(r);
-        status = experts_finish(&call, &w->y, &why);
+        status = experts_finish(&call, out, &why);
+        if (latent && !status)
+            latent_product(r, W_LATENT_OUT, out, &w->y);
     }
     if (status)
         fail_tokens(r, &call, status, &why);

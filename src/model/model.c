@@ -111,7 +111,7 @@ token_op model_norm(const model *m, const resident *weight, const resident *bias
 
 experts_shape model_shape(const model *m)
 {
-    return (experts_shape){.hidden = m->config.hidden,
+    return (experts_shape){.hidden = config_expert_hidden(&m->config),
                            .ffn = m->config.expert_ffn,
                            .experts = m->config.router.experts,
                            .top_k = m->config.router.top_k,

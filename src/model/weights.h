@@ -30,6 +30,8 @@ typedef enum weight_role {
     W_EXPERTS_POST_NORM, /* of the routed experts' sum alone, */
     W_SHARED_POST_NORM,  /* and of the shared expert's output, before they are added */
     W_LAYER_SCALE,       /* [1] multiplies the stream behind the FFN */
+    W_LATENT_IN,         /* latent experts work on the product with this one, */
+    W_LATENT_OUT,        /* and their sum is multiplied by that one */
     W_ROUTER,
     W_ROUTER_BIAS,    /* added to the router's logits */
     W_ROUTER_SCALE,   /* [hidden] of the router's own norm */
@@ -57,6 +59,7 @@ typedef enum weight_dim {
     DIM_VOCAB,
     DIM_HALF_ROPE,
     DIM_EXPERTS,
+    DIM_EXPERT_HIDDEN, /* config_expert_hidden */
     DIM_EXPERT_FFN,
     DIM_EXPERT_FFN_2,
     DIM_SHARED_FFN,
