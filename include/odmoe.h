@@ -110,6 +110,10 @@ typedef struct odmoe_options {
         prefix_bytes;  /* of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of kv_bytes
                               holds one more session's worth of them */
     int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
+    const char
+        *embeddings; /* where a token embedding that is not the output matrix as well is kept: "memory"; "disk": its
+                               rows are read when tokens name them; "auto": on the disk when the budget does not hold all
+                               experts. NULL: auto */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */
@@ -155,6 +159,7 @@ typedef struct odmoe_plan {
     uint64_t cache_token_bytes; /* a cache that holds token_working_set_bytes, alignment included */
     uint64_t available_bytes;   /* what this process could take now, control groups included; 0: unknown */
     uint64_t prefix_bytes;      /* odmoe_options.prefix_bytes: a part like the others */
+    uint64_t embedding_bytes;   /* the token embedding, where it stays on the disk; 0: it is in resident_bytes */
 } odmoe_plan;
 
 /* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does
@@ -667,6 +672,8 @@ typedef struct odmoe_stats {
     int32_t threads;
     uint64_t prefetch_bytes_read, prefetch_bytes_used; /* of bytes_read: read before the router had chosen; and those of
                                                           them that the router then chose */
+    /* rows of a token embedding on the disk: found in memory, or read; these bytes are not in bytes_read */
+    uint64_t embedding_hits, embedding_misses, embedding_bytes_read;
 } odmoe_stats;
 ODMOE_API void odmoe_stats_get(odmoe_model *model, odmoe_stats *stats);
 

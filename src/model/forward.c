@@ -485,16 +485,47 @@ static void look_for_cancels(chunk_run *r)
     drop_failed(r);
 }
 
+/* Rows of the embedding that stays on the disk, for all tokens of the chunk. Sequences whose rows cannot be read fail; in
+ * their tokens' place there are others' until they are dropped. */
+static void read_embedding(chunk_run *r, matrix *rows)
+{
+    workspace *w = r->w;
+    odmoe_error why;
+    odmoe_status status = row_reader_get(&w->embedding, w->ids, r->n, w->embed_rows, &why);
+    rows->rows = w->embedding.capacity;
+    rows->data = w->embedding.memory;
+    for (int64_t i = 0; i < r->n && status; i++) {
+        if (w->embed_rows[i] >= 0)
+            continue;
+        w->embed_rows[i] = 0;
+        if (!failed(&r->call->sequences[w->owner[i]]))
+            fail(&r->call->sequences[w->owner[i]], status, &why);
+    }
+}
+
+static void embed_tokens(chunk_run *r)
+{
+    model *m = r->m;
+    const resident *embedding = &m->weights.model[W_EMBED];
+    matrix rows = embedding->w;
+    if (embedding->on_disk)
+        read_embedding(r, &rows);
+    token_op embed = {.kind = TOKEN_EMBED,
+                      .y = &r->w->x,
+                      .rows = &rows,
+                      .ids = embedding->on_disk ? r->w->embed_rows : r->w->ids,
+                      .factor = m->config.embedding_scale};
+    compute_tokens(r, &embed, 1);
+}
+
 static void run_chunk(chunk_run *r)
 {
     model *m = r->m;
-    token_op embed = {.kind = TOKEN_EMBED,
-                      .y = &r->w->x,
-                      .rows = &m->weights.model[W_EMBED].w,
-                      .ids = r->w->ids,
-                      .factor = m->config.embedding_scale};
-    compute_tokens(r, &embed, 1);
+    embed_tokens(r);
     angles(r);
+    drop_failed(r);
+    if (!r->n)
+        return;
     if (model_prefetch_wanted(&r->w->prefetch, r->n))
         model_prefetch_next(m, -1, &r->w->x, r->n);
     for (r->layer = 0; r->layer < m->config.layers; r->layer++) {
@@ -639,6 +670,7 @@ static void count(model *m, int64_t tokens, int64_t chunks, double seconds)
     m->tokens += (uint64_t)tokens;
     m->chunks += (uint64_t)chunks;
     m->forward_seconds += seconds;
+    m->rows = m->work.embedding.counters;
     pthread_mutex_unlock(&m->counters_lock);
 }
 

@@ -219,6 +219,8 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = expert_residents_load(&m->weights.experts, m->files.tensors, &m->shape, &m->residents, err);
     if (!status)
         status = make_workspace(m, err);
+    if (!status && m->weights.model[W_EMBED].on_disk)
+        status = row_reader_open(&m->work.embedding, err);
     if (!status)
         status = open_store(m, err);
     m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases,
@@ -235,6 +237,7 @@ void model_close(model *m)
 {
     store_close(m->store);
     compute_stop(&m->compute);
+    row_reader_close(&m->work.embedding);
     mem_pages_free(m->memory, m->memory_bytes);
     session_pool_close(&m->pool);
     session_layout_free(&m->sessions);

@@ -126,6 +126,7 @@ typedef struct resident {
     uint64_t skip;           /* bytes of the tensor before this one's rows */
     int64_t skip_rows;       /* those rows, or numbers of a vector */
     weight_form form;        /* what is done to it at load */
+    bool on_disk;            /* it stays there: its rows are read when they are needed (store/row_reader.h) */
     matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
 
@@ -142,7 +143,7 @@ typedef struct model_weights {
     layer_weights *layers; /* [layer_count] */
     int layer_count;
     expert_table experts;
-    uint64_t bytes; /* of everything resident, as it will lie in memory */
+    uint64_t bytes; /* of everything resident, as it will lie in memory; without what stays on the disk */
     void *memory;   /* the one allocation that holds it, once loaded */
 } model_weights;
 
@@ -165,6 +166,10 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
 odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
                           int (*step)(void *ctx, uint64_t done, uint64_t total), void *ctx, odmoe_error *err);
 void weights_free(model_weights *w); /* zeroed is fine */
+
+/* weights_leave_on_disk - of the token embedding, before weights_load: whether its rows stay on the disk. False: they
+ * cannot, as the table is the output's, too; nothing changes. */
+bool weights_leave_on_disk(model_weights *w, bool on_disk);
 
 /* weights_each - call visit(ctx, resident) for every resident tensor, in the order in which they lie in memory. */
 void weights_each(const model_weights *w, void (*visit)(void *ctx, const resident *r), void *ctx);

@@ -13,8 +13,8 @@ static odmoe_status finish(const char *file, model_config *c, double jitter, odm
     for (int l = 0; l < c->layers; l++) /* published files have a window as long as the context */
         c->layer[l].window = c->layer[l].window < c->context ? c->layer[l].window : 0;
     if (c->router.top_k != 2)
-        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %d experts of a token: the family's sparse mixer chooses 2", file,
-                       c->router.top_k);
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %d experts of a token: the family's sparse mixer chooses 2",
+                       file, c->router.top_k);
     return ODMOE_OK;
 }
 
