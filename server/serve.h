@@ -64,6 +64,7 @@ typedef struct server {
     char no_template[ODMOE_ERROR_MESSAGE_MAX];
     const char *template_source; /* for /props, or NULL */
     const char *format;          /* of the model's output */
+    bool thinks;                 /* its template knows reasoning: answers may begin with it though no prompt opens it */
     odmoe_grammar_vocab *vocab;
     uint64_t vocab_bytes;
     char name[256];        /* the model's id: --alias, or the file's name without its ending */
