@@ -29,6 +29,32 @@ static bool looks_for_calls(const ask *a)
     return a->tools && a->choice != TOOLS_NONE;
 }
 
+/* Objects of a tool's parameters that name their members have no others, unless they say so: clients leave
+ * additionalProperties out and mean it, and what no member is named for serves nobody. */
+static void close_objects(json_t *schema)
+{
+    json_t *members = json_object_get(schema, "properties"), *items = json_object_get(schema, "items"), *one;
+    const char *key;
+    bool joined = json_object_get(schema, "allOf") || json_object_get(schema, "$ref") ||
+                  json_object_get(schema, "anyOf") || json_object_get(schema, "oneOf");
+    if (json_object_size(members) && !joined && !json_object_get(schema, "additionalProperties"))
+        json_object_set_new(schema, "additionalProperties", json_false());
+    json_object_foreach(members, key, one) close_objects(one);
+    if (json_is_object(items))
+        close_objects(items);
+}
+
+/* The tools as calls are held to them. */
+static void add_closed_tools(const json_t *tools, buffer *out)
+{
+    json_t *copy = json_deep_copy(tools), *tool;
+    size_t i;
+    json_array_foreach(copy, i, tool)
+        close_objects(json_object_get(json_object_get(tool, "function"), "parameters"));
+    buffer_json(out, copy);
+    json_decref(copy);
+}
+
 /* What a grammar is made of; false: there is none. A constraint comes alone: calls are still looked for, not forced. */
 static bool grammar_source(const ask *a, odmoe_grammar_kind *kind, buffer *text)
 {
@@ -40,7 +66,7 @@ static bool grammar_source(const ask *a, odmoe_grammar_kind *kind, buffer *text)
         buffer_json(text, a->schema);
     } else if (looks_for_calls(a)) {
         *kind = ODMOE_GRAMMAR_CALLS;
-        buffer_json(text, a->tools);
+        add_closed_tools(a->tools, text);
     } else {
         return false;
     }

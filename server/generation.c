@@ -279,7 +279,7 @@ static void match_pending(const generation *g, const char *text, size_t length, 
     size_t position = 0, i = 0;
     for (; i < g->pending_count && position + g->pending[i].entry.length <= from; i++)
         position += g->pending[i].entry.length;
-    *first = i;
+    *first = g->output ? i : 0; /* without a parser there is no markup: special tokens have no text */
     for (; i < g->pending_count && position < from + length; i++)
         position += g->pending[i].entry.length;
     *end_at = i;
