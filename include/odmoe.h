@@ -441,6 +441,7 @@ typedef struct odmoe_delta {
     size_t call;      /* which call, from 0 */
     const char *name; /* of a call */
     const char *id;   /* of a call, as the model wrote it; or NULL */
+    int whole;        /* of a call: 1: it is complete with this delta */
 } odmoe_delta;
 
 /* odmoe_output_format_at - the names of the formats ("hermes", "harmony" ...), then NULL. odmoe_template_output - the
@@ -455,6 +456,10 @@ ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *promp
                                            void (*on_delta)(void *user, const odmoe_delta *delta), void *user,
                                            odmoe_output **out, odmoe_error *err);
 ODMOE_API void odmoe_output_free(odmoe_output *output);
+/* odmoe_output_stream_calls - from now on calls are given as they come: first a delta without text, once the name is
+ * certain, then the arguments in pieces, of which the last is `whole`. A call that the end of the text cuts keeps the
+ * arguments that have come, and is never whole. Without it a call is one delta, and one that is cut is content. */
+ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);

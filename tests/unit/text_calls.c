@@ -39,24 +39,92 @@ static void add_word(words *w, const char *text, bool special)
 }
 
 /* The markers that a reader knows, and some parts of them. */
-static const char *const markers[] = {
-    "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]",
-    "<tool_call>", "</tool_call>", "<function=", "</function>", "<parameter=", "</parameter>", "<arg_key>", "</arg_key>",
-    "<arg_value>", "</arg_value>", "<seed:tool_call>", "</seed:tool_call>", "<minimax:tool_call>", "</minimax:tool_call>",
-    "</invoke>", "<tool_calls>", "</tool_calls>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|tool_call|>", "<|tool_call>",
-    "<tool_call|>", "<|\"|>", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>",
-    "<|tool_call_argument_begin|>", "<|tool_call_end|>", "<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|call|>",
-    "<|constrain|>", "<think>", "</think>", "<seed:think>", "</seed:think>", "[THINK]", "[/THINK]", "<|channel>", "<channel|>",
-    "<|python_tag|>", "</\xEF\xBD\x9C" "DSML\xEF\xBD\x9Cparameter>", "</\xEF\xBD\x9C" "DSML\xEF\xBD\x9Cinvoke>",
-    "<\xEF\xBD\x9Ctool\xE2\x96\x81" "calls\xE2\x96\x81" "begin\xEF\xBD\x9C>",
-    "<\xEF\xBD\x9Ctool\xE2\x96\x81" "calls\xE2\x96\x81" "end\xEF\xBD\x9C>",
-    "<\xEF\xBD\x9Ctool\xE2\x96\x81" "call\xE2\x96\x81" "begin\xEF\xBD\x9C>",
-    "<\xEF\xBD\x9Ctool\xE2\x96\x81" "call\xE2\x96\x81" "end\xEF\xBD\x9C>", "<\xEF\xBD\x9Ctool\xE2\x96\x81sep\xEF\xBD\x9C>"};
+static const char *const markers[] = {"Here are my reasoning steps:",
+                                      "[BEGIN FINAL RESPONSE]",
+                                      "<tool_call>",
+                                      "</tool_call>",
+                                      "<function=",
+                                      "</function>",
+                                      "<parameter=",
+                                      "</parameter>",
+                                      "<arg_key>",
+                                      "</arg_key>",
+                                      "<arg_value>",
+                                      "</arg_value>",
+                                      "<seed:tool_call>",
+                                      "</seed:tool_call>",
+                                      "<minimax:tool_call>",
+                                      "</minimax:tool_call>",
+                                      "</invoke>",
+                                      "<tool_calls>",
+                                      "</tool_calls>",
+                                      "[TOOL_CALLS]",
+                                      "[ARGS]",
+                                      "[CALL_ID]",
+                                      "<|tool_call|>",
+                                      "<|tool_call>",
+                                      "<tool_call|>",
+                                      "<|\"|>",
+                                      "<|tool_calls_section_begin|>",
+                                      "<|tool_calls_section_end|>",
+                                      "<|tool_call_begin|>",
+                                      "<|tool_call_argument_begin|>",
+                                      "<|tool_call_end|>",
+                                      "<|channel|>",
+                                      "<|message|>",
+                                      "<|start|>",
+                                      "<|end|>",
+                                      "<|call|>",
+                                      "<|constrain|>",
+                                      "<think>",
+                                      "</think>",
+                                      "<seed:think>",
+                                      "</seed:think>",
+                                      "[THINK]",
+                                      "[/THINK]",
+                                      "<|channel>",
+                                      "<channel|>",
+                                      "<|python_tag|>",
+                                      "</\xEF\xBD\x9C"
+                                      "DSML\xEF\xBD\x9Cparameter>",
+                                      "</\xEF\xBD\x9C"
+                                      "DSML\xEF\xBD\x9Cinvoke>",
+                                      "<\xEF\xBD\x9Ctool\xE2\x96\x81"
+                                      "calls\xE2\x96\x81"
+                                      "begin\xEF\xBD\x9C>",
+                                      "<\xEF\xBD\x9Ctool\xE2\x96\x81"
+                                      "calls\xE2\x96\x81"
+                                      "end\xEF\xBD\x9C>",
+                                      "<\xEF\xBD\x9Ctool\xE2\x96\x81"
+                                      "call\xE2\x96\x81"
+                                      "begin\xEF\xBD\x9C>",
+                                      "<\xEF\xBD\x9Ctool\xE2\x96\x81"
+                                      "call\xE2\x96\x81"
+                                      "end\xEF\xBD\x9C>",
+                                      "<\xEF\xBD\x9Ctool\xE2\x96\x81sep\xEF\xBD\x9C>"};
 
 static words *make_words(bool special)
 {
-    static const char *const others[] = {"</para", "meter>", "</", "\",", "\"}", "\"]", "the", " a", "null", "true", "{\"", "\":",
-                                         "```", "ends here", "\xC3\xA9", "\xE6\xBC\xA2", "\xF0\x9F\x98\x80", "&<>", "<|", "|>"};
+    static const char *const others[] = {"</para",
+                                         "meter>",
+                                         "</",
+                                         "\",",
+                                         "\"}",
+                                         "\"]",
+                                         "the",
+                                         " a",
+                                         "null",
+                                         "true",
+                                         "{\"",
+                                         "\":",
+                                         "```",
+                                         "ends here",
+                                         "\xC3\xA9",
+                                         "\xE6\xBC\xA2",
+                                         "\xF0\x9F\x98\x80",
+                                         "&<>",
+                                         "<|",
+                                         "|>"};
     words *w = calloc(1, sizeof *w);
     uint32_t starts[COUNT_MAX + 1];
     size_t used = 0;
@@ -82,7 +150,8 @@ static words *make_words(bool special)
         }
     }
     starts[w->count] = (uint32_t)used;
-    assert_int_equal(vocab_tree_build(w->bytes, starts, w->count, (const int32_t[]){TOKEN_END}, 1, &w->tree, &err), ODMOE_OK);
+    assert_int_equal(vocab_tree_build(w->bytes, starts, w->count, (const int32_t[]){TOKEN_END}, 1, &w->tree, &err),
+                     ODMOE_OK);
     return w;
 }
 
@@ -105,25 +174,36 @@ static int32_t find_special(const void *user, const char *text, size_t length)
 
 static const char tools_text[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"parameters\":{\"type\":\"object\",\"properties\":"
-    "{\"city\":{\"type\":\"string\"},\"unit\":{\"type\":\"string\",\"enum\":[\"celsius\",\"fahrenheit\"]}},\"required\":"
+    "{\"city\":{\"type\":\"string\"},\"unit\":{\"type\":\"string\",\"enum\":[\"celsius\",\"fahrenheit\"]}},"
+    "\"required\":"
     "[\"city\"],\"additionalProperties\":false}}},"
-    "{\"type\":\"function\",\"function\":{\"name\":\"add-2\",\"strict\":true,\"parameters\":{\"type\":\"object\",\"properties\":"
-    "{\"a\":{\"type\":\"integer\",\"minimum\":-3,\"maximum\":1200},\"b\":{\"type\":\"number\"},\"c\":{\"type\":[\"integer\","
+    "{\"type\":\"function\",\"function\":{\"name\":\"add-2\",\"strict\":true,\"parameters\":{\"type\":\"object\","
+    "\"properties\":"
+    "{\"a\":{\"type\":\"integer\",\"minimum\":-3,\"maximum\":1200},\"b\":{\"type\":\"number\"},\"c\":{\"type\":["
+    "\"integer\","
     "\"null\"]}},\"required\":[\"a\",\"b\"],\"additionalProperties\":false}}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"write\",\"parameters\":{\"type\":\"object\",\"properties\":{"
     "\"content\":{\"type\":\"string\"},\"mode\":{\"anyOf\":[{\"$ref\":\"#/$defs/Mode\"},{\"type\":\"null\"}]},"
-    "\"edits\":{\"type\":\"array\",\"maxItems\":2,\"items\":{\"type\":\"object\",\"properties\":{\"old\":{\"type\":\"string\"},"
-    "\"new\":{\"type\":\"string\",\"maxLength\":9}},\"required\":[\"old\",\"new\"],\"additionalProperties\":false}},\"deep\":"
-    "{\"type\":\"boolean\"}},\"required\":[\"edits\",\"content\"],\"additionalProperties\":false,\"$defs\":{\"Mode\":{\"enum\":"
+    "\"edits\":{\"type\":\"array\",\"maxItems\":2,\"items\":{\"type\":\"object\",\"properties\":{\"old\":{\"type\":"
+    "\"string\"},"
+    "\"new\":{\"type\":\"string\",\"maxLength\":9}},\"required\":[\"old\",\"new\"],\"additionalProperties\":false}},"
+    "\"deep\":"
+    "{\"type\":\"boolean\"}},\"required\":[\"edits\",\"content\"],\"additionalProperties\":false,\"$defs\":{\"Mode\":{"
+    "\"enum\":"
     "[\"append\",\"5\",\"</parameter>\"],\"type\":\"string\"}}}}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"ping\"}},"
-    "{\"type\":\"function\",\"function\":{\"name\":\"find.it\",\"parameters\":{\"type\":\"object\",\"properties\":{\"q\":{\"type\":"
-    "\"string\",\"pattern\":\"^[a-z<]{2,5}$\"},\"when\":{\"type\":\"string\",\"format\":\"date\"},\"tag\":{\"enum\":[1,\"x\",null]},"
-    "\"word\":{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\",\"minLength\":2}]},\"n\":{\"type\":[\"string\",\"null\"],"
+    "{\"type\":\"function\",\"function\":{\"name\":\"find.it\",\"parameters\":{\"type\":\"object\",\"properties\":{"
+    "\"q\":{\"type\":"
+    "\"string\",\"pattern\":\"^[a-z<]{2,5}$\"},\"when\":{\"type\":\"string\",\"format\":\"date\"},\"tag\":{\"enum\":[1,"
+    "\"x\",null]},"
+    "\"word\":{\"anyOf\":[{\"type\":\"integer\"},{\"type\":\"string\",\"minLength\":2}]},\"n\":{\"type\":[\"string\","
+    "\"null\"],"
     "\"maxLength\":4}},\"required\":[\"q\",\"tag\",\"n\"],\"additionalProperties\":{\"type\":\"integer\"}}}},"
-    "{\"type\":\"function\",\"function\":{\"name\":\"loose\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":"
+    "{\"type\":\"function\",\"function\":{\"name\":\"loose\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":"
+    "{\"type\":"
     "\"integer\",\"multipleOf\":2}},\"required\":[\"x\"]}}},"
-    "{\"type\":\"function\",\"function\":{\"name\":\"all\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{\"type\":"
+    "{\"type\":\"function\",\"function\":{\"name\":\"all\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{"
+    "\"type\":"
     "\"string\",\"minLength\":1}},\"allOf\":[{\"properties\":{\"y\":{\"type\":\"string\"}},\"required\":[\"y\"]}]}}}]";
 
 static json_t *tools;
@@ -132,9 +212,9 @@ static const json_t *parameters_of(const char *name)
 {
     size_t i;
     json_t *tool;
-    json_array_foreach(tools, i, tool) if (!strcmp(json_string_value(json_object_get(json_object_get(tool, "function"),
-                                                                                     "name")),
-                                                   name)) return json_object_get(json_object_get(tool, "function"), "parameters");
+    json_array_foreach(tools, i,
+                       tool) if (!strcmp(json_string_value(json_object_get(json_object_get(tool, "function"), "name")),
+                                         name)) return json_object_get(json_object_get(tool, "function"), "parameters");
     return NULL;
 }
 
@@ -178,6 +258,8 @@ static message parse(const output_format *f, const char *prompt, const char *tex
     odmoe_error err;
     assert_int_equal(output_create(f, prompt, tools_text, take, &m, &o, &err), ODMOE_OK);
     size_t length = strlen(text);
+    if (seed & 1)
+        output_stream_calls(o);
     for (size_t at = 0, n; at < length; at += n) {
         seed = seed * 1664525u + 1013904223u;
         n = 1 + (seed >> 16) % 9;
@@ -191,7 +273,8 @@ static message parse(const output_format *f, const char *prompt, const char *tex
 
 static bool is_type(const json_t *v, const char *type)
 {
-    return (!strcmp(type, "string") && json_is_string(v)) || (!strcmp(type, "integer") && json_is_real(v) && floor(json_real_value(v)) == json_real_value(v)) ||
+    return (!strcmp(type, "string") && json_is_string(v)) ||
+           (!strcmp(type, "integer") && json_is_real(v) && floor(json_real_value(v)) == json_real_value(v)) ||
            (!strcmp(type, "number") && json_is_number(v)) || (!strcmp(type, "boolean") && json_is_boolean(v)) ||
            (!strcmp(type, "null") && json_is_null(v)) || (!strcmp(type, "array") && json_is_array(v)) ||
            (!strcmp(type, "object") && json_is_object(v));
@@ -226,13 +309,15 @@ static bool valid(const json_t *root, const json_t *schema, const json_t *v)
             const json_t *own = json_object_get(properties, key);
             ok &= own ? valid(root, own, value) : !others || (json_is_object(others) && valid(root, others, value));
         }
-    json_array_foreach(v, i, one) ok &= !json_object_get(schema, "items") || valid(root, json_object_get(schema, "items"), one);
+    json_array_foreach(v, i, one) ok &=
+        !json_object_get(schema, "items") || valid(root, json_object_get(schema, "items"), one);
     const json_t *most = json_object_get(schema, "maxLength"), *least = json_object_get(schema, "minLength");
     size_t characters = 0;
     for (const char *p = json_is_string(v) ? json_string_value(v) : ""; *p; p++)
         characters += (*p & 0xC0) != 0x80;
     if (json_is_string(v))
-        ok &= (!most || characters <= (size_t)json_integer_value(most)) && (!least || characters >= (size_t)json_integer_value(least));
+        ok &= (!most || characters <= (size_t)json_integer_value(most)) &&
+              (!least || characters >= (size_t)json_integer_value(least));
     if (json_is_number(v) && json_object_get(schema, "maximum"))
         ok &= json_number_value(v) <= 1200 && json_number_value(v) >= -3;
     if (json_is_array(v) && json_object_get(schema, "maxItems"))
@@ -255,7 +340,8 @@ static bool closes(const char *text)
     for (int i = 0; ends[i]; i++)
         if (!strcmp(text, ends[i]))
             return true;
-    return strlen(text) > 3 && (text[1] == '/' || !strcmp(text, "<channel|>") || !strcmp(text, "[BEGIN FINAL RESPONSE]"));
+    return strlen(text) > 3 &&
+           (text[1] == '/' || !strcmp(text, "<channel|>") || !strcmp(text, "[BEGIN FINAL RESPONSE]"));
 }
 
 /* An allowed token: a quarter of them end something, where such are allowed; in long texts most. */
@@ -313,7 +399,8 @@ static void check(const output_format *f, const char *prompt, const char *text, 
     json_array_foreach(m.calls, i, one)
     {
         const char *name = json_string_value(json_object_get(one, "name"));
-        json_t *arguments = json_loads(json_string_value(json_object_get(one, "arguments")), JSON_DECODE_INT_AS_REAL, NULL);
+        json_t *arguments =
+            json_loads(json_string_value(json_object_get(one, "arguments")), JSON_DECODE_INT_AS_REAL, NULL);
         const json_t *parameters = parameters_of(name);
         if (!parameters && strcmp(name, "ping"))
             fail_msg("%s: an unknown tool %s in: %s", output_format_name(f), name, text);
@@ -391,11 +478,12 @@ static void a_required_call_is_read_back_as_a_call_of_a_known_tool(void **state)
 static void require_one(const words *w, const output_format *f)
 {
     for (size_t i = 0; i < json_array_size(tools); i++) {
-        const char *name = json_string_value(json_object_get(json_object_get(json_array_get(tools, i), "function"), "name"));
-        walk_format(
-            w, f,
-            &(call_grammar){.f = f, .prompt = prompt_of(f), .tools = tools, .only = name, .required = true, .one = true}, 4,
-            (uint32_t)i);
+        const char *name =
+            json_string_value(json_object_get(json_object_get(json_array_get(tools, i), "function"), "name"));
+        walk_format(w, f,
+                    &(call_grammar){
+                        .f = f, .prompt = prompt_of(f), .tools = tools, .only = name, .required = true, .one = true},
+                    4, (uint32_t)i);
     }
 }
 
@@ -429,7 +517,8 @@ static const char *beginning(const output_format *f)
     if (f->style == CALLS_WHOLE)
         return "{\"name\"";
     if (f->style == CALLS_HARMONY)
-        return "<|channel|>final<|message|>Sure: to=functions.x<|end|><|start|>assistant<|channel|>commentary to=functions.";
+        return "<|channel|>final<|message|>Sure: to=functions.x<|end|><|start|>assistant<|channel|>commentary "
+               "to=functions.";
     snprintf(text, sizeof text, "Sure, 5 < 6.%s", f->open[0]);
     return text;
 }
@@ -489,7 +578,10 @@ static const struct {
     int end;
 } examples[] = {
 #define CALL "<tool_call>\n{\"name\": \"ping\", \"arguments\": {}}\n</tool_call>"
-#define DS_CALL "<\xEF\xBD\x9Ctool\xE2\x96\x81" "call\xE2\x96\x81" "begin\xEF\xBD\x9C>"
+#define DS_CALL                     \
+    "<\xEF\xBD\x9Ctool\xE2\x96\x81" \
+    "call\xE2\x96\x81"              \
+    "begin\xEF\xBD\x9C>"
     {"hermes", NULL, true, false, CALL, NULL, WHOLE},
     {"hermes", NULL, true, false, CALL "\n" CALL, NULL, WHOLE},
     {"hermes", NULL, true, true, CALL, "\n", WHOLE},
@@ -504,31 +596,39 @@ static const struct {
     {"hermes", "assistant\n<think>\n", true, false, "So.</think>\n\n<tool_call>\n{\"name\": \"", "x", MORE},
     {"hermes", "assistant\n<think>\n", false, false, "<tool_call>x</think><tool_call>", "x", MORE},
     {"hermes", "assistant\n<think>\n\n</think>\n\n", true, false, "<t", "hink>", MORE},
-    {"kimi-k2", "<think>", true, false, "So <|tool_calls_section_begin|><|tool_call_begin|>functions.ping:0", NULL, MORE},
+    {"kimi-k2", "<think>", true, false, "So <|tool_calls_section_begin|><|tool_call_begin|>functions.ping:0", NULL,
+     MORE},
     /* without the outer marker */
     {"qwen3-coder", NULL, false, false, "Hm <function=ping>\n</function>\n</tool_call>", NULL, WHOLE},
     {"qwen3-coder", NULL, false, false, "Hm <function=p", "ong", MORE},
     {"deepseek-v3.1", NULL, false, false, DS_CALL "ping", "o", MORE},
     /* values */
-    {"qwen3-coder", NULL, true, false, "<tool_call>\n<function=write>\n<parameter=content>\n</p> \"5\n</parameter>\n<", "/f", MORE},
+    {"qwen3-coder", NULL, true, false, "<tool_call>\n<function=write>\n<parameter=content>\n</p> \"5\n</parameter>\n<",
+     "/f", MORE},
     {"qwen3-coder", NULL, true, false, "<tool_call>\n<function=get_weather>\n<parameter=", "unit", MORE},
     {"glm-4.6", NULL, true, false,
-     "<tool_call>add-2\n<arg_key>a</arg_key>\n<arg_value>7</arg_value>\n<arg_key>b</arg_key>\n<arg_value>0.5</arg_value>\n</tool_call>",
+     "<tool_call>add-2\n<arg_key>a</arg_key>\n<arg_value>7</arg_value>\n<arg_key>b</arg_key>\n<arg_value>0.5</"
+     "arg_value>\n</tool_call>",
      NULL, WHOLE},
-    {"gemma-4", NULL, true, false, "<|tool_call>call:get_weather{city:<|\"|>Z, {\"}<|\"|>,unit:<|\"|>celsius<|\"|>}<tool_call|>", NULL, WHOLE},
+    {"gemma-4", NULL, true, false,
+     "<|tool_call>call:get_weather{city:<|\"|>Z, {\"}<|\"|>,unit:<|\"|>celsius<|\"|>}<tool_call|>", NULL, WHOLE},
     {"mistral-call-id", NULL, true, false, "[TOOL_CALLS]ping[CALL_ID]abcdefgh9[ARGS]{}", NULL, WHOLE},
     /* the answer as a whole */
     {"llama3", NULL, false, false, " {\"name\": \"", "x", MORE},
     {"llama3", NULL, false, false, "{\"nam\": 1}", NULL, WHOLE},
     {"llama3", NULL, false, false, "Say {\"name\": 1}", NULL, WHOLE},
     /* Harmony: both places of the recipient */
-    {"harmony", "<|start|>assistant", true, false, "<|channel|>commentary to=functions.ping <|constrain|>json<|message|>{}", NULL, WHOLE},
-    {"harmony", "<|start|>assistant", true, false, " to=functions.ping<|channel|>commentary json<|message|>{}", NULL, WHOLE},
     {"harmony", "<|start|>assistant", true, false,
-     "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary to=functions.ping<|message|>{}", NULL, WHOLE},
+     "<|channel|>commentary to=functions.ping <|constrain|>json<|message|>{}", NULL, WHOLE},
+    {"harmony", "<|start|>assistant", true, false, " to=functions.ping<|channel|>commentary json<|message|>{}", NULL,
+     WHOLE},
+    {"harmony", "<|start|>assistant", true, false,
+     "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>commentary to=functions.ping<|message|>{}",
+     NULL, WHOLE},
     {"harmony", "<|start|>assistant", true, false, "<|channel|>", "final", MORE},
     {"harmony", "<|start|>assistant", false, false, "<|channel|>final<|message|>to=functions.", NULL, WHOLE},
-    {"harmony", "<|start|>assistant<|channel|>analysis<|message|>So", true, false, "x<|end|><|start|>assistant to=functions.p", NULL, MORE},
+    {"harmony", "<|start|>assistant<|channel|>analysis<|message|>So", true, false,
+     "x<|end|><|start|>assistant to=functions.p", NULL, MORE},
 };
 
 static void examples_of_what_is_allowed(void **state)
@@ -549,7 +649,8 @@ static void examples_of_what_is_allowed(void **state)
             fail_msg("%s: only %zu bytes of: %s", examples[i].format, taken, examples[i].text);
         if (grammar_may_end(s) != (examples[i].end == WHOLE))
             fail_msg("%s: the end is wrong: %s", examples[i].format, examples[i].text);
-        if (examples[i].refused && !grammar_accept_text(s, examples[i].refused, strlen(examples[i].refused), &taken, &err))
+        if (examples[i].refused &&
+            !grammar_accept_text(s, examples[i].refused, strlen(examples[i].refused), &taken, &err))
             fail_msg("%s: %s is allowed behind: %s", examples[i].format, examples[i].refused, examples[i].text);
         assert_true(!examples[i].refused || taken == 0);
         grammar_state_free(s);
@@ -571,17 +672,19 @@ static const struct {
     {"hermes", "[]", NULL, ODMOE_ERR_ARG, "", "no tools"},
     {"hermes", TOOL("f", ""), "g", ODMOE_ERR_ARG, "", "no tool named g"},
     {"hermes", TOOL("a b", ""), NULL, ODMOE_ERR_ARG, "[0].function.name", "tools[0].function.name"},
-    {"hermes", TOOL("f", ",\"strict\":true,\"parameters\":{\"properties\":{\"x\":{\"not\":{}}}}"), NULL, ODMOE_ERR_UNSUPPORTED,
-     "[0].function.parameters.properties.x.not", "tools[0].function.parameters.properties.x.not: "},
-    {"glm-4.6", TOOL("f", ",\"strict\":true,\"parameters\":{\"properties\":{\"x\":{\"type\":\"text\"}}}"), NULL, ODMOE_ERR_FORMAT,
-     "[0].function.parameters.properties.x.type", "null boolean"},
+    {"hermes", TOOL("f", ",\"strict\":true,\"parameters\":{\"properties\":{\"x\":{\"not\":{}}}}"), NULL,
+     ODMOE_ERR_UNSUPPORTED, "[0].function.parameters.properties.x.not",
+     "tools[0].function.parameters.properties.x.not: "},
+    {"glm-4.6", TOOL("f", ",\"strict\":true,\"parameters\":{\"properties\":{\"x\":{\"type\":\"text\"}}}"), NULL,
+     ODMOE_ERR_FORMAT, "[0].function.parameters.properties.x.type", "null boolean"},
 };
 
 static void errors_name_the_tool_and_the_path(void **state)
 {
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
         json_t *list = json_loads(faults[i].tools, 0, NULL);
-        call_grammar c = {.f = output_format_find(faults[i].format), .tools = list, .only = faults[i].only, .required = true};
+        call_grammar c = {
+            .f = output_format_find(faults[i].format), .tools = list, .only = faults[i].only, .required = true};
         grammar_options o = {.write = call_grammar_write, .write_user = &c};
         grammar *g = NULL;
         grammar_fault fault;

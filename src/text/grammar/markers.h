@@ -26,11 +26,12 @@ typedef struct marker {
 
 /* Free text and what ends it. */
 typedef struct free_text {
-    const char *name;       /* of its rules */
-    const charset *chars;   /* what it is made of, normalised */
-    const marker *markers;  /* [count], at most MARKERS_MAX */
+    const char *name;      /* of its rules */
+    const charset *chars;  /* what it is made of, normalised */
+    const marker *markers; /* [count], at most MARKERS_MAX */
     size_t count;
-    expr_id end;   /* what may follow at any place; EXPR_EMPTY: it may end anywhere, EXPR_NEVER: nowhere but at a marker */
+    expr_id
+        end; /* what may follow at any place; EXPR_EMPTY: it may end anywhere, EXPR_NEVER: nowhere but at a marker */
     expr_id other; /* what may stand in it besides, and is no part of a marker (JSON's escapes), or EXPR_NEVER */
     bool tokens;   /* tokens without text may stand in it */
 } free_text;

@@ -131,8 +131,8 @@ static void fail_tool(const writer *w, size_t i, const grammar_fault *fault, odm
     snprintf(inner, sizeof inner, "%s", fault ? fault->path : "");
     grammar_fault *to = w->g->fault;
     *to = (grammar_fault){.schema = i + 1};
-    snprintf(to->path, sizeof to->path, "[%zu].function.%s%s%.200s", i, fault ? "parameters" : "name", *inner ? "." : "",
-             inner);
+    snprintf(to->path, sizeof to->path, "[%zu].function.%s%s%.200s", i, fault ? "parameters" : "name",
+             *inner ? "." : "", inner);
     rules_fail(w->g, status, "tools%.200s: %.250s", to->path, what);
 }
 
@@ -289,8 +289,8 @@ static expr_id with_reasoning(const writer *w, expr_id body, expr_id open_calls,
 /* What may say that a message is JSON. */
 static expr_id type_word(const writer *w)
 {
-    return expr_repeat(w->g, ALT(w->g, mark(w, " <|constrain|>json"), mark(w, "<|constrain|>json"), TEXT(w->g, " json")), 0,
-                       1);
+    return expr_repeat(
+        w->g, ALT(w->g, mark(w, " <|constrain|>json"), mark(w, "<|constrain|>json"), TEXT(w->g, " json")), 0, 1);
 }
 
 /* Reasoning, again and again, then `body`, which is the rest of a header. */
@@ -369,8 +369,9 @@ static expr_id whole_auto(const writer *w)
             g->status = charset_negate(&other, g->err);
         expr_id blank = ALT(g, TEXT(g, " "), TEXT(g, "\n"), TEXT(g, "\r"), TEXT(g, "\t"));
         expr_id tagged = i ? EXPR_NEVER : SEQ(g, mark(w, w->f->open[0]), calls_behind(w, NULL));
-        next = SEQ(g, blanks ? expr_repeat(g, blank, 0, REPEAT_UNBOUNDED) : EXPR_EMPTY,
-                   ALT(g, EXPR_EMPTY, SEQ(g, expr_chars(g, &other), text), SEQ(g, expr_text(g, begin + i, 1), next), tagged));
+        next = SEQ(
+            g, blanks ? expr_repeat(g, blank, 0, REPEAT_UNBOUNDED) : EXPR_EMPTY,
+            ALT(g, EXPR_EMPTY, SEQ(g, expr_chars(g, &other), text), SEQ(g, expr_text(g, begin + i, 1), next), tagged));
         charset_free(&other);
     }
     return next;
@@ -404,7 +405,8 @@ void call_grammar_write(void *user, grammar_rules *g, const token_names *names)
     const call_grammar *c = user;
     writer w = {.c = c, .f = c->f, .g = g, .names = names};
     if (!c->f->written[1] && c->f->style != CALLS_HARMONY) {
-        rules_fail(g, ODMOE_ERR_UNSUPPORTED, "outputs of the format %s have no calls of tools", output_format_name(c->f));
+        rules_fail(g, ODMOE_ERR_UNSUPPORTED, "outputs of the format %s have no calls of tools",
+                   output_format_name(c->f));
         return;
     }
     w.tools = mem_calloc(json_array_size(c->tools), sizeof *w.tools, "a grammar", g->err);
@@ -416,9 +418,9 @@ void call_grammar_write(void *user, grammar_rules *g, const token_names *names)
     if (c->f->style == CALLS_HARMONY && !g->status)
         set_root(&w, c->required ? harmony_required(&w) : harmony_auto(&w));
     else if (!g->status)
-        set_root(&w, with_reasoning(&w, answer_with_calls(&w),
-                                    c->f->open_ends_thinking ? calls_behind(&w, c->f->open[0]) : EXPR_NEVER,
-                                    !c->required));
+        set_root(&w,
+                 with_reasoning(&w, answer_with_calls(&w),
+                                c->f->open_ends_thinking ? calls_behind(&w, c->f->open[0]) : EXPR_NEVER, !c->required));
     free(w.tools);
 }
 
@@ -430,5 +432,6 @@ void answer_grammar_write(void *user, grammar_rules *g, const token_names *names
     if (c->f->style != CALLS_HARMONY)
         set_root(&w, with_reasoning(&w, answer, EXPR_NEVER, false));
     else if (output_place_of(c->f, c->prompt) != PLACE_ANSWER)
-        set_root(&w, harmony_lead(&w, SEQ(g, mark(&w, "<|channel|>final"), type_word(&w), mark(&w, "<|message|>"), answer)));
+        set_root(
+            &w, harmony_lead(&w, SEQ(g, mark(&w, "<|channel|>final"), type_word(&w), mark(&w, "<|message|>"), answer)));
 }
