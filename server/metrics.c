@@ -147,6 +147,9 @@ static void write_experts(buffer *out, const server *s)
     counter(out, "ahead_used_bytes_total", "of these, bytes of experts that it then chose", t.prefetch_bytes_used);
 }
 
+/* Ends of the ranges of odmoe_moe_layer_stats.stalls. */
+static const double stall_bounds[ODMOE_STALL_RANGES - 1] = {0.001, 0.01, 0.1, 1, 10};
+
 static void write_layers(buffer *out, const server *s)
 {
     odmoe_info info = {.size = sizeof info};
@@ -156,11 +159,11 @@ static void write_layers(buffer *out, const server *s)
     static const char *const helps[] = {"experts of a layer that were in memory when they were needed",
                                         "experts of a layer that had to be read", "bytes of a layer's experts read"};
     char label[32];
-    odmoe_layer_stats x = {.size = sizeof x};
+    odmoe_moe_layer_stats x = {.size = sizeof x};
     for (int what = 0; what < 3; what++) {
         family(out, names[what], "counter", helps[what]);
         for (int layer = 0; layer < info.moe_layers; layer++) {
-            if (odmoe_layer_stats_get(s->model, layer, &x, NULL))
+            if (odmoe_moe_layer_stats_get(s->model, layer, &x, NULL))
                 continue;
             snprintf(label, sizeof label, "{layer=\"%d\"}", layer);
             whole(out, names[what], label, what == 0 ? x.hits : what == 1 ? x.misses : x.bytes);
@@ -168,10 +171,10 @@ static void write_layers(buffer *out, const server *s)
     }
     family(out, "layer_stall_seconds", "histogram", "time that a pass waited for the disk in a layer");
     for (int layer = 0; layer < info.moe_layers; layer++) {
-        if (odmoe_layer_stats_get(s->model, layer, &x, NULL))
+        if (odmoe_moe_layer_stats_get(s->model, layer, &x, NULL))
             continue;
-        histogram h = {.bounds = odmoe_stall_bounds, .n = ODMOE_STALL_BOUNDS, .sum = x.stall_seconds};
-        for (int i = 0; i <= ODMOE_STALL_BOUNDS; i++)
+        histogram h = {.bounds = stall_bounds, .n = ODMOE_STALL_RANGES - 1, .sum = x.stall_seconds};
+        for (int i = 0; i < ODMOE_STALL_RANGES; i++)
             h.count += h.counts[i] = x.stalls[i];
         snprintf(label, sizeof label, "layer=\"%d\",", layer);
         histogram_samples(out, "layer_stall_seconds", label, &h);

@@ -3,9 +3,9 @@
 #include "page/page_files.h"
 #include "serve.h"
 
-static const char policy[] =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'";
+static const char policy[] = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+                             "connect-src 'self'; base-uri 'none'; "
+                             "form-action 'none'; frame-ancestors 'none'";
 
 static bool file(const server *s, http_reply *reply, problem *p, const char *type, const unsigned char *data,
                  size_t length)

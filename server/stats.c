@@ -52,8 +52,8 @@ static json_t *rates_json(rates *r)
     }
     pthread_mutex_unlock(&r->lock);
     return json_pack("{s:f,s:f,s:f,s:f,s:f}", "seconds", seconds, "tokens_per_second",
-                     seconds > 0 ? tokens / seconds : 0, "bytes_per_second", seconds > 0 ? bytes / seconds : 0, "hit_share",
-                     fetched > 0 ? hits / fetched : 0, "stall_share", busy > 0 ? stall / busy : 0);
+                     seconds > 0 ? tokens / seconds : 0, "bytes_per_second", seconds > 0 ? bytes / seconds : 0,
+                     "hit_share", fetched > 0 ? hits / fetched : 0, "stall_share", busy > 0 ? stall / busy : 0);
 }
 
 static json_t *plan_json(const server *s)
