@@ -51,20 +51,13 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const weight_rule frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
+static const weight_rule names[] = {
     {W_OUTPUT_NORM_BIAS, IN_MODEL, "output_norm.bias", "model.norm.bias", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
     {W_OUTPUT_BIAS, IN_MODEL, "output.bias", "lm_head.bias", DIM_VECTOR, DIM_VOCAB, false,
      .only_if = FIELD_output_bias},
     {W_ROPE_SHORT_FACTORS, IN_MODEL, "rope_factors_short.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
     {W_ROPE_LONG_FACTORS, IN_MODEL, "rope_factors_long.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
-    {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
-     DIM_HIDDEN, false},
     {W_MIXER_NORM_BIAS, IN_ALL_LAYERS, "blk.%d.attn_norm.bias", "model.layers.%d.input_layernorm.bias", DIM_VECTOR,
-     DIM_HIDDEN, false},
-    {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight", DIM_VECTOR,
      DIM_HIDDEN, false},
     {W_FFN_NORM_BIAS, IN_ALL_LAYERS, "blk.%d.ffn_norm.bias", "model.layers.%d.post_attention_layernorm.bias",
      DIM_VECTOR, DIM_HIDDEN, false},
@@ -73,7 +66,8 @@ static const weight_rule frame[] = {
     WEIGHTS_END,
 };
 
-static const weight_table weights[] = {{NULL, frame},
+static const weight_table weights[] = {{NULL, arch_weights_frame},
+                                       {NULL, names},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qkv_biases},
                                        {&mixer_attention, attention_out_bias},
