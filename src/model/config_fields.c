@@ -302,7 +302,12 @@ void fields_visit(const model_config *c, void (*visit)(void *ctx, const char *wh
 
 bool fields_flag(const model_config *c, config_field id)
 {
-    return value_of(&fields[id], c, -1) != 0;
+    return fields_flag_in(c, -1, id);
+}
+
+bool fields_flag_in(const model_config *c, int layer, config_field id)
+{
+    return value_of(&fields[id], c, layer) != 0;
 }
 
 const char *fields_what(config_field id)

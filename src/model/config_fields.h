@@ -58,6 +58,9 @@
     X(int, rope_part, "rotary part of a head", NULL, NULL, 0, 4096, 0)                                                \
     X(bool, latent_parts, "keys and values of latents as two tensors", NULL, NULL, 0, 1, 0)                           \
     X(float, latent_eps, "RMS norm epsilon of latents", NULL, NULL, FIELD_ABOVE_0, 1, 1e-6)                           \
+    X(int, index_heads, "heads of the indexer", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                    \
+    X(int, index_dim, "key length of the indexer", NULL, NULL, 0, 4096, 0)                                            \
+    X(int, index_topk, "positions that the indexer chooses", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                     \
     X(float, embedding_scale, "embedding scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                   \
     X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                     \
     X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                           \
@@ -93,7 +96,8 @@
       MODEL_HEADS_MAX, FIELD_DERIVED)                                                                   \
     X(int, key_dim, "key length of a head", "attention.key_length", "head_dim", 1, 4096, FIELD_DERIVED) \
     X(int, value_dim, "value length of a head", "attention.value_length", NULL, 1, 4096, FIELD_DERIVED) \
-    X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)
+    X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)         \
+    X(bool, indexed, "indexer of a layer", NULL, NULL, 0, 1, 0)
 
 /* Numbers of the router (moe/router.h), with their place in model_config. */
 #define ROUTER_FIELDS(X)                                                                                         \
@@ -142,9 +146,11 @@ odmoe_status fields_read_gguf(const struct model_files *files, const char *prefi
 odmoe_status fields_read_hf(const struct config_object *json, const field_rule *rules, struct model_config *c,
                             odmoe_error *err);
 
-/* fields_flag - is a number of the model's own other than 0 (a bool: true)? fields_what - the
+/* fields_flag - is a number of the model's own other than 0 (a bool: true)? fields_flag_in - the same of a layer's, or of
+ * the model's own. fields_what - the
  * words for a field. fields_hf_key - its key in config.json, the family's own first; NULL: none. */
 bool fields_flag(const struct model_config *c, config_field field);
+bool fields_flag_in(const struct model_config *c, int layer, config_field field);
 const char *fields_what(config_field field);
 const char *fields_hf_key(const field_rule *rules, config_field field);
 

@@ -18,6 +18,7 @@
     X(kimi_k25)       \
     X(mistral4)       \
     X(glm4_moe_lite)  \
+    X(glm_moe_dsa)    \
     X(glm4_moe)       \
     X(minimax_m2)     \
     X(granitemoe)     \
