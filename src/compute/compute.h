@@ -141,6 +141,7 @@ typedef enum token_op_kind {
     TOKEN_SOFTPLUS,    /* s  y = ln(1 + exp(y)) */
     TOKEN_DECAY,       /* s  y = exp(weight[i] * x), i the span's number: one weight for each span; y may be x */
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
+    TOKEN_SOFTCAP,     /* s  y = factor * tanh(y / factor) */
     TOKEN_L2_NORM,     /* s  y = x / sqrt(sum(x^2) + eps) * factor, each span by itself; y may be x */
     TOKEN_ROPE,        /* s  the first 2 * angles values of each span of y turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
     TOKEN_EMBED,       /*    y = factor * row ids[t] of `rows` */

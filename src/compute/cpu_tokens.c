@@ -193,6 +193,10 @@ static void run_span(const token_op *op, float factor, float *y, const float *x,
         for (int64_t i = 0; i < n; i++)
             y[i] = sigmoid(y[i]);
         break;
+    case TOKEN_SOFTCAP:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = op->factor * tanhf(y[i] / op->factor);
+        break;
     case TOKEN_MULTIPLY:
         for (int64_t i = 0; i < n; i++)
             y[i] *= x[i];
@@ -229,6 +233,7 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
     case TOKEN_TEMPER:
     case TOKEN_CLIP:
     case TOKEN_SIGMOID:
+    case TOKEN_SOFTCAP:
     case TOKEN_GATE:
     case TOKEN_MULTIPLY:
     case TOKEN_SOFTPLUS:

@@ -137,9 +137,9 @@ bool router_select(const router_config *c, const float *logits, const router_vec
 {
     const float *bias = vectors->selection_bias;
     bool finite = router_scores(c, logits, scores);
-    /* Softmax without a bias is chosen by logit: probabilities can collide where logits differ, and underflow to 0. */
+    /* Without a bias the choice is by logit: scores can collide where logits differ, at 0 and at 1. */
     float *keys = scratch;
-    bool by_logit = c->score == ODMOE_SCORE_SOFTMAX_CHOSEN || (c->score == ODMOE_SCORE_SOFTMAX && !bias && !c->groups);
+    bool by_logit = c->score == ODMOE_SCORE_SOFTMAX_CHOSEN || (!bias && !c->groups);
     for (int e = 0; e < c->experts; e++) {
         float key = (by_logit ? logits[e] : scores[e]) + (bias ? bias[e] : 0.0f);
         keys[e] = isnan(key) ? -INFINITY : key;

@@ -38,7 +38,7 @@ odmoe_status router_check(const router_config *c, odmoe_error *err);
 /* router_select - choose for one token.
  * logits  [experts]
  * scores  [experts] out: softmax over all experts, sigmoid or sqrt(softplus)
- * topk, topw  [top_k] out: by falling key (score + selection bias; for softmax alone the logit), ties to the lower
+ * topk, topw  [top_k] out: by falling key (score + selection bias; without bias and groups the logit), ties to the lower
  *         index. Weights are the scores without bias, renormalised and scaled as configured.
  * scratch [2 * experts]
  * Returns false when a logit is not a finite number. The choice means nothing then, but its indices are valid: a NaN

@@ -250,14 +250,14 @@ static odmoe_status run_expert(backward *b, odmoe_error *err)
     gradient_tensors of;
     pinned_expert gradients;
     int expert = b->view->expert;
-    expert_tensors_bind(&b->m->shape, b->m->source.tensors, b->view, &b->m_of);
+    expert_tensors_bind(&b->m->shape, b->m->source.tensors, b->view, NULL, &b->m_of);
     if (b->m_of.interleaved)
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "layer %d, expert %d: there are no gradients of an interleaved gate_up stored (in, out)",
                        b->t->index, expert);
     if (b->g->on_expert) {
         gradients = gradient_view(b, &of);
-        expert_tensors_bind(&b->m->shape, of.tensor, &gradients, &b->grad_of);
+        expert_tensors_bind(&b->m->shape, of.tensor, &gradients, NULL, &b->grad_of);
     }
     int64_t last = b->pairs.offsets[expert + 1];
     b->fresh = true;

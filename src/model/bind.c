@@ -108,7 +108,7 @@ static odmoe_status use(binder *b, const tensor_info *t)
 static odmoe_status unread(binder *b, const char *name, const char *type)
 {
     return err_set(b->err, ODMOE_ERR_UNSUPPORTED, "%s: tensor %s is of type %s, which is not read%s", b->files->path,
-                   name, type, b->files->gguf ? "" : " (F32, F16 and BF16 are)");
+                   name, type, b->files->gguf ? "" : " (F32, F16, BF16, and FP8, FP4 and INT4 with their scales are)");
 }
 
 /* Is one of the names there, but of a type that is not read? Leaving it out would change the result. */
@@ -170,17 +170,17 @@ static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, i
                    b->files->path, t->name, (long long)rows, (long long)cols);
 }
 
-/* Does the configuration want the rule's tensor in this layer? */
+/* Does the configuration want the rule's tensor? */
 static bool wanted(const binder *b, const weight_rule *rule, int layer)
 {
-    return fields_flag_in(b->config, layer, rule->only_if) &&
-           (!rule->not_if || !fields_flag_in(b->config, layer, rule->not_if));
+    return fields_flag(b->config, rule->only_if, layer) &&
+           (!rule->not_if || !fields_flag(b->config, rule->not_if, layer));
 }
 
 /* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
 static odmoe_status denied(binder *b, const weight_rule *rule, int layer, const tensor_info *t)
 {
-    config_field against = fields_flag_in(b->config, layer, rule->only_if) ? rule->not_if : rule->only_if;
+    config_field against = fields_flag(b->config, rule->only_if, layer) ? rule->not_if : rule->only_if;
     const char *key = fields_hf_key(b->names->fields, against);
     if (b->files->gguf || against == rule->not_if)
         return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
@@ -225,18 +225,39 @@ static bool fits(const tensor_info *t, weight_form form, int64_t rows, int64_t c
     return form == FORM_ROWS ? count == (uint64_t)(rows * cols) : has_shape(t, rows, cols);
 }
 
-static void take(binder *b, const bind_site *s, const tensor_info *t, uint64_t skip)
+/* What becomes float32 at load, and rows that are looked up: only products know scales that lie apart. */
+static odmoe_status check_scales_apart(binder *b, const bind_site *s, const tensor_info *t)
+{
+    uint32_t share = dtype_scales(t->type).rows;
+    bool looked_up = !s->table->mixer && s->rule->where == IN_MODEL && s->rule->role == W_EMBED;
+    bool plain = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED || looked_up;
+    if (plain ? t->scales != NULL : t->scales && t->scales->factors > 1)
+        return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
+                       "%s: tensor %s is of type %s with scales apart; here F32, F16 and BF16 are read", b->files->path,
+                       t->name, dtype_info(t->type)->name);
+    if (share && s->out->skip_rows % share)
+        return err_set(b->err, ODMOE_ERR_UNSUPPORTED, "%s: tensor %s holds parts whose rows share scales",
+                       b->files->path, t->name);
+    return ODMOE_OK;
+}
+
+static odmoe_status take(binder *b, const bind_site *s, const tensor_info *t, int64_t skip_rows)
 {
     int64_t rows = rows_of_all(b->config, s->table, s->rule, s->layer);
     int64_t cols = dim_length(b->config, s->table, s->layer, s->rule->cols);
-    s->out->info = t;
-    s->out->skip = skip;
     s->out->form = form_of(b, s->rule);
+    s->out->skip_rows = skip_rows;
+    odmoe_status status = check_scales_apart(b, s, t);
+    if (status)
+        return status;
+    s->out->info = t;
+    s->out->skip = dtype_bytes(t->type, (uint64_t)(skip_rows * (s->rule->rows == DIM_VECTOR ? 1 : cols)));
     bool floats = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED;
     s->out->w = (matrix){.type = floats ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
     if (s->out->form == FORM_TAPS)
         s->out->w = (matrix){.type = DTYPE_F32, .rows = cols, .cols = rows};
-    b->out->bytes += (dtype_bytes(s->out->w.type, (uint64_t)(rows * cols)) + 63) & ~63ull;
+    b->out->bytes += resident_bytes(s->out);
+    return use(b, t);
 }
 
 /* The rule's rows of a tensor that holds the rows of several rules, in the order of the table. */
@@ -256,8 +277,7 @@ static odmoe_status bind_fused(binder *b, const bind_site *s, const tensor_info 
     if (vector && (uint64_t)before % dtype_info(t->type)->block)
         return err_set(b->err, ODMOE_ERR_UNSUPPORTED, "%s: tensor %s: type %s cannot be cut into its parts",
                        b->files->path, t->name, dtype_info(t->type)->name);
-    take(b, s, t, dtype_bytes(t->type, (uint64_t)(before * cols)));
-    return use(b, t);
+    return take(b, s, t, before);
 }
 
 /* Only models whose output is the embedding may lack a matrix for it. */
@@ -297,8 +317,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     int64_t all_rows = rows_of_all(b->config, s->table, rule, s->layer);
     if (!fits(t, form_of(b, rule), all_rows, cols) && !has_stack(t, rows, all_rows, cols))
         return wrong_shape(b, t, all_rows, cols);
-    take(b, s, t, 0);
-    return use(b, t);
+    return take(b, s, t, 0);
 }
 
 static bool applies(const weight_table *table, const weight_rule *rule, const layer_config *layer)
@@ -368,9 +387,10 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
     odmoe_status status = ODMOE_OK;
     for (int e = 0; *found && e < b->config->router.experts && !status; e++) {
         t = find(b, one, layer, e);
-        status =
-            t ? take_expert(b, rule, layer, e, t)
-              : err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d, expert %d: a tensor like its neighbours' is missing",
+        status = t ? take_expert(b, rule, layer, e, t) : refuse_unread(b, one, layer, e);
+        if (!t && !status)
+            status =
+                err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d, expert %d: a tensor like its neighbours' is missing",
                         b->files->path, layer, e);
     }
     return status;
@@ -388,8 +408,11 @@ static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, 
     if (!glu_has_gate(&b->config->glu))
         wanted = 1u << ODMOE_UP | 1u << ODMOE_DOWN;
     for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT; rule++)
-        if (rule->part == PART_WEIGHT && wanted & ~found & 1u << rule->role)
-            return missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
+        if (rule->part == PART_WEIGHT && wanted & ~found & 1u << rule->role) {
+            odmoe_status status = refuse_unread(b, b->files->gguf ? rule->gguf_one : rule->hf_one, layer, 0);
+            return status ? status
+                          : missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
+        }
     return ODMOE_OK;
 }
 
@@ -429,13 +452,15 @@ static bool of_prediction(const binder *b, const char *name)
 }
 
 /* Tensors that are no part of the computation: position tables that some exporters store although they follow from the
- * configuration, prediction layers, and what the family says. */
+ * configuration, scales of an FP8 cache of keys and values, prediction layers, and what the family says. */
 static bool ignored(const binder *b, const char *name)
 {
     if (of_prediction(b, name))
         return true;
-    if (!fnmatch("*rotary_emb.inv_freq", name, FNM_NOESCAPE))
-        return true;
+    static const char *const of_none[] = {"*rotary_emb.inv_freq", "*.k_proj.k_scale", "*.v_proj.v_scale"};
+    for (size_t i = 0; i < sizeof of_none / sizeof *of_none; i++)
+        if (!fnmatch(of_none[i], name, FNM_NOESCAPE))
+            return true;
     for (const char *const *p = b->names->ignored; p && *p; p++)
         if (!fnmatch(*p, name, FNM_NOESCAPE))
             return true;

@@ -50,8 +50,10 @@
     X(bool, norm_after_rope, "q/k norm after rotation", NULL, NULL, 0, 1, 0)                                          \
     X(bool, attention_bias, "biases of attention", NULL, NULL, 0, 1, 1)                                               \
     X(float, clip_qkv, "clip of q, k and v", "attention.clamp_kqv", NULL, 0, 3e38, 0)                                 \
+    X(bool, v_norm, "norm of values", NULL, NULL, 0, 1, 0)                                                            \
     X(float, attention_scale, "attention scale", NULL, NULL, 0, 1e9, 0)                                               \
     X(float, temper, "growth of queries with positions", NULL, NULL, 0, 1e3, 0)                                       \
+    X(int, temper_shift, "position at which that growth begins to count", NULL, NULL, 0, 1, 0)                        \
     X(int, temper_every, "positions of a step of that growth", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                   \
     X(int, q_rank, "rank of latent queries", "attention.q_lora_rank", "q_lora_rank", 0, MODEL_DIM_MAX, 0)             \
     X(int, kv_rank, "rank of latent keys and values", "attention.kv_lora_rank", "kv_lora_rank", 0, 4096, 0)           \
@@ -64,6 +66,7 @@
     X(float, embedding_scale, "embedding scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                   \
     X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                     \
     X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                           \
+    X(float, logit_softcap, "softcap of logits", NULL, NULL, 0, 1e9, 0)                                               \
     X(int, conv_width, "width of convolutions", NULL, NULL, 0, CONV_MOST, 0)                                          \
     X(bool, conv_bias, "biases of convolutions", NULL, NULL, 0, 1, 1)                                                 \
     X(int, mamba_heads, "number of Mamba heads", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                   \
@@ -96,6 +99,10 @@
       MODEL_HEADS_MAX, FIELD_DERIVED)                                                                   \
     X(int, key_dim, "key length of a head", "attention.key_length", "head_dim", 1, 4096, FIELD_DERIVED) \
     X(int, value_dim, "value length of a head", "attention.value_length", NULL, 1, 4096, FIELD_DERIVED) \
+    X(bool, tempered, "growth of queries in a layer", NULL, NULL, 0, 1, 0)                              \
+    X(bool, plain_qk_norm, "q/k norm without weights", NULL, NULL, 0, 1, 0)                             \
+    X(int, chunk, "chunk of attention", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                            \
+    X(bool, own_values, "values apart from keys", NULL, NULL, 0, 1, 1)                                  \
     X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)         \
     X(bool, indexed, "indexer of a layer", NULL, NULL, 0, 1, 0)
 
@@ -126,6 +133,7 @@ typedef struct field_rule {
     const char *gguf, *hf; /* "a|b": either key; NULL: that format has none */
     double fallback;
     bool hf_required; /* config.json must have the key, whatever the fallback */
+    bool hf_counted;  /* config.json may have a list or a text under the key: the number of its entries, or letters */
 } field_rule;
 #define FIELDS_END           \
     {                        \
@@ -146,11 +154,9 @@ odmoe_status fields_read_gguf(const struct model_files *files, const char *prefi
 odmoe_status fields_read_hf(const struct config_object *json, const field_rule *rules, struct model_config *c,
                             odmoe_error *err);
 
-/* fields_flag - is a number of the model's own other than 0 (a bool: true)? fields_flag_in - the same of a layer's, or of
- * the model's own. fields_what - the
+/* fields_flag - is a number other than 0 (a bool: true), in this layer where layers have their own? fields_what - the
  * words for a field. fields_hf_key - its key in config.json, the family's own first; NULL: none. */
-bool fields_flag(const struct model_config *c, config_field field);
-bool fields_flag_in(const struct model_config *c, int layer, config_field field);
+bool fields_flag(const struct model_config *c, config_field field, int layer);
 const char *fields_what(config_field field);
 const char *fields_hf_key(const field_rule *rules, config_field field);
 

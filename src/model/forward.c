@@ -119,20 +119,36 @@ static void fail_tokens(chunk_run *r, const experts_call *call, odmoe_status sta
 /* Families that normalise what branches give have no norm before them. */
 static token_op norm_op(const chunk_run *r, const resident *weight)
 {
-    return (token_op){.kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY,
-                      .y = &r->w->norm,
-                      .x = &r->w->x,
-                      .weight = weight->w.data,
-                      .eps = r->m->config.rms_eps};
+    token_op op = model_norm(r->m, weight);
+    op.y = &r->w->norm;
+    op.x = &r->w->x;
+    return op;
 }
 
-/* The norm of a branch's output. */
-static token_op post_norm_op(const chunk_run *r, const resident *weight)
+/* What routed experts take: their own norm of the stream, or the shared expert's. */
+static buffer *experts_input(const chunk_run *r)
 {
-    token_op op = norm_op(r, weight);
-    op.y = &r->w->y;
-    op.x = op.y;
-    return op;
+    return r->m->weights.layers[r->layer].frame[W_EXPERTS_NORM].info ? &r->w->experts_in : &r->w->norm;
+}
+
+/* What the layer's FFN takes, the shared expert and routed experts included. Returns how many operations. */
+static int ffn_norm_ops(const chunk_run *r, token_op ops[2])
+{
+    const resident *frame = r->m->weights.layers[r->layer].frame;
+    ops[0] = norm_op(r, &frame[W_FFN_NORM]);
+    ops[1] = norm_op(r, &frame[W_EXPERTS_NORM]);
+    ops[1].y = &r->w->experts_in;
+    return frame[W_EXPERTS_NORM].info ? 2 : 1;
+}
+
+/* The norm of a branch's output, where the layer has one; returns how many operations. */
+static int post_norm_op(const chunk_run *r, int role, buffer *y, token_op *op)
+{
+    const resident *weight = &r->m->weights.layers[r->layer].frame[role];
+    *op = norm_op(r, weight);
+    op->y = y;
+    op->x = y;
+    return weight->info != NULL;
 }
 
 static token_op add_op(const chunk_run *r)
@@ -224,8 +240,8 @@ static bool try_experts(chunk_run *r)
     int moe_layer = m->config.layer[r->layer].moe_index;
     experts_call call;
     odmoe_error why;
-    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer, &w->norm,
-                                        r->size, w->topk, w->topw, &why);
+    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer,
+                                        experts_input(r), r->size, w->topk, w->topw, &why);
     if (!status) {
         model_prefetch_begins(m, moe_layer, w->topk, r->n);
         if (!call.few)
@@ -245,14 +261,15 @@ static void run_experts(chunk_run *r)
 {
     model *m = r->m;
     workspace *w = r->w;
-    const resident *frame = m->weights.layers[r->layer].frame;
     router_weights router = model_router(m, r->layer);
     routing_choice choice = {.topk = w->topk, .topw = w->topw};
-    token_op again = norm_op(r, &frame[W_FFN_NORM]);
+    token_op again[2];
+    int n_again = ffn_norm_ops(r, again);
     for (bool first = true; r->n; first = false) {
         if (!first)
-            compute_tokens(r, &again, 1);
-        int64_t bad = routing_run(&m->compute, &m->config.router, &router, &w->route, &w->norm, &choice);
+            compute_tokens(r, again, n_again);
+        buffer *in = m->config.router.own_norm ? &w->x : experts_input(r);
+        int64_t bad = routing_run(&m->compute, &m->config.router, &router, &w->route, in, &choice);
         if (bad >= 0)
             router_not_finite(r, bad);
         else if (try_experts(r))
@@ -278,7 +295,7 @@ static void tap(const chunk_run *r, bool hidden, const float *rows, bool routed)
         t.router = c->op->read(c, &w->route.logits);
         t.topk = w->topk;
         t.topw = w->topw;
-        t.input = c->op->read(c, &w->norm);
+        t.input = c->op->read(c, r->m->config.router.own_norm ? &w->route.normed : experts_input(r));
     }
     if (r->call->on_tap)
         r->call->on_tap(r->call->user, &t);
@@ -289,16 +306,21 @@ static void add_ffn(chunk_run *r)
 {
     workspace *w = r->w;
     const resident *frame = r->m->weights.layers[r->layer].frame;
-    bool shared = r->m->config.layer[r->layer].ffn == FFN_EXPERTS && frame[W_SHARED_DOWN].info;
-    token_op ops[3], weigh = {.kind = TOKEN_ADD, .y = &w->y, .x = &w->shared, .factor = 1};
+    bool routed = r->m->config.layer[r->layer].ffn == FFN_EXPERTS;
+    token_op ops[6], weigh = {.kind = TOKEN_ADD, .y = &w->y, .x = &w->shared, .factor = 1};
     int n = 0;
     if (frame[W_SHARED_WEIGHT].info)
         weigh.scales = &w->shared_weight;
-    if (shared)
+    if (routed)
+        n += post_norm_op(r, W_EXPERTS_POST_NORM, &w->y, &ops[n]);
+    if (routed && frame[W_SHARED_DOWN].info) {
+        n += post_norm_op(r, W_SHARED_POST_NORM, &w->shared, &ops[n]);
         ops[n++] = weigh;
-    if (frame[W_FFN_POST_NORM].info)
-        ops[n++] = post_norm_op(r, &frame[W_FFN_POST_NORM]);
+    }
+    n += post_norm_op(r, W_FFN_POST_NORM, &w->y, &ops[n]);
     ops[n++] = add_op(r);
+    if (frame[W_LAYER_SCALE].info)
+        ops[n++] = (token_op){.kind = TOKEN_SCALE, .y = &w->x, .factor = *(const float *)frame[W_LAYER_SCALE].w.data};
     compute_tokens(r, ops, n);
 }
 
@@ -307,17 +329,16 @@ static void add_mixer(chunk_run *r)
 {
     const layer_config *layer = &r->m->config.layer[r->layer];
     const resident *frame = r->m->weights.layers[r->layer].frame;
-    token_op ops[3], norm = norm_op(r, &frame[W_MIXER_NORM]);
+    token_op ops[4], norm = norm_op(r, &frame[W_MIXER_NORM]);
     int n = 0;
     if (layer->mixer) {
         compute_tokens(r, &norm, 1);
         run_mixer(r);
-        if (frame[W_MIXER_POST_NORM].info)
-            ops[n++] = post_norm_op(r, &frame[W_MIXER_POST_NORM]);
+        n += post_norm_op(r, W_MIXER_POST_NORM, &r->w->y, &ops[n]);
         ops[n++] = add_op(r);
     }
     if (layer->ffn != FFN_NONE)
-        ops[n++] = norm_op(r, &frame[W_FFN_NORM]);
+        n += ffn_norm_ops(r, &ops[n]);
     compute_tokens(r, ops, n);
 }
 
@@ -375,6 +396,18 @@ static int64_t gather_wanted(const chunk_run *r, int64_t *token)
     return count;
 }
 
+/* The logits' scale and softcap. */
+static void shape_logits(const chunk_run *r, int64_t count)
+{
+    const model_config *config = &r->m->config;
+    token_op ops[] = {{.kind = TOKEN_SCALE, .y = &r->w->logits, .factor = 1 / config->logit_scale},
+                      {.kind = TOKEN_SOFTCAP, .y = &r->w->logits, .factor = config->logit_softcap}};
+    if (config->logit_scale != 1)
+        r->m->compute.op->tokens(&r->m->compute, &ops[0], 1, count);
+    if (config->logit_softcap > 0)
+        r->m->compute.op->tokens(&r->m->compute, &ops[1], 1, count);
+}
+
 /* Final norm and output matrix for the wanted tokens, logits_rows at a time. */
 static void run_output(chunk_run *r)
 {
@@ -391,9 +424,7 @@ static void run_output(chunk_run *r)
         memset(w->not_finite, 0, (size_t)count * sizeof *w->not_finite);
         linear_call output = {&model_output(m)->w, &w->out, &w->logits, .not_finite = w->not_finite};
         c->op->linear(c, &output, 1);
-        token_op scale = {.kind = TOKEN_SCALE, .y = &w->logits, .factor = 1 / m->config.logit_scale};
-        if (m->config.logit_scale != 1)
-            c->op->tokens(c, &scale, 1, count);
+        shape_logits(r, count);
         const float *logits = c->op->read(c, &w->logits);
         for (int64_t i = 0; i < count; i++) {
             if (w->not_finite[i])

@@ -100,6 +100,12 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
+token_op model_norm(const model *m, const resident *weight)
+{
+    return (token_op){
+        .kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY, .weight = weight->w.data, .eps = m->config.rms_eps};
+}
+
 experts_shape model_shape(const model *m)
 {
     return (experts_shape){.hidden = m->config.hidden,
@@ -186,7 +192,9 @@ static odmoe_status make_locks(model *m, odmoe_error *err)
 static odmoe_status make_sessions(model *m, odmoe_error *err)
 {
     odmoe_status status = plan_sessions(m, &m->settings, &m->sessions, err);
-    return status ? status : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, err);
+    return status ? status
+                  : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, m->plan.prefix_bytes,
+                                      err);
 }
 
 odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *plan, odmoe_error *err)
@@ -210,8 +218,8 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = make_workspace(m, err);
     if (!status)
         status = open_store(m, err);
-    m->executor =
-        local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases, &m->work.experts);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases,
+                                      m->residents.weight_scales, &m->work.experts);
     if (!status) /* now, as the files may be elsewhere when a session is saved */
         status = model_fingerprint(m, &m->fingerprint, err);
     if (!status)

@@ -19,9 +19,13 @@ typedef enum weight_role {
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
-    W_FFN_NORM,
-    W_MIXER_POST_NORM, /* of the mixer's output, before it is added to the stream */
-    W_FFN_POST_NORM,   /* the same for the FFN's, the shared expert's part included */
+    W_FFN_NORM,          /* of what experts and the shared expert take */
+    W_EXPERTS_NORM,      /* where routed experts have one of their own; W_FFN_NORM is the shared expert's then */
+    W_MIXER_POST_NORM,   /* of the mixer's output, before it is added to the stream */
+    W_FFN_POST_NORM,     /* the same for the FFN's, the shared expert's part included */
+    W_EXPERTS_POST_NORM, /* of the routed experts' sum alone, */
+    W_SHARED_POST_NORM,  /* and of the shared expert's output, before they are added */
+    W_LAYER_SCALE,       /* [1] multiplies the stream behind the FFN */
     W_ROUTER,
     W_ROUTER_BIAS,    /* added to the router's logits */
     W_ROUTER_SCALE,   /* [hidden] of the router's own norm */
@@ -113,9 +117,13 @@ typedef struct expert_rule {
 typedef struct resident {
     const tensor_info *info; /* NULL: the model has none */
     uint64_t skip;           /* bytes of the tensor before this one's rows */
+    int64_t skip_rows;       /* those rows, or numbers of a vector */
     weight_form form;        /* what is done to it at load */
     matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
+
+/* resident_bytes - what it takes in memory: its weights, and scales that lie apart. */
+uint64_t resident_bytes(const resident *r);
 
 typedef struct layer_weights {
     resident frame[W_LAYER_ROLES];

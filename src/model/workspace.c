@@ -9,6 +9,15 @@ static dtype_set frame_types(const model *m, const int *roles, int n)
     return types;
 }
 
+/* Has some layer's frame such a tensor? */
+static bool has_role(const model *m, int role)
+{
+    for (int l = 0; l < m->config.layers; l++)
+        if (m->weights.layers[l].frame[role].info)
+            return true;
+    return false;
+}
+
 /* Everything that takes the normalised stream. */
 static dtype_set reader_types(const model *m, const experts_shape *shape)
 {
@@ -76,6 +85,8 @@ void workspace_layout(const compute *c, arena *a, const model *m, const experts_
     out->logits_rows = logits_rows < max_tokens ? logits_rows : max_tokens;
     c->op->buffer_layout(c, a, &out->x, max_tokens, config->hidden, 0, true);
     c->op->buffer_layout(c, a, &out->norm, max_tokens, config->hidden, reader_types(m, shape), true);
+    if (has_role(m, W_EXPERTS_NORM))
+        c->op->buffer_layout(c, a, &out->experts_in, max_tokens, config->hidden, reader_types(m, shape), true);
     c->op->buffer_layout(c, a, &out->y, max_tokens, config->hidden, 0, true);
     for (int i = 0; i < config->rope_sets; i++) {
         c->op->buffer_layout(c, a, &out->cosines[i], max_tokens, config->ropes[i].dim / 2, 0, true);

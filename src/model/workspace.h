@@ -14,6 +14,7 @@ typedef struct workspace {
     int64_t max_tokens, logits_rows;
     buffer x;                     /* [max_tokens, hidden] residual stream */
     buffer norm;                  /* [max_tokens, hidden] what mixers, routers and FFNs take */
+    buffer experts_in;            /* the same for routed experts, where they have a norm of their own */
     buffer y;                     /* [max_tokens, hidden] output of a mixer or an FFN */
     buffer shared, shared_weight; /* [max_tokens, hidden], [max_tokens, 1]: where the model has a shared expert */
     buffer cosines[ROPE_SETS_MAX], sines[ROPE_SETS_MAX]; /* [max_tokens, dim / 2] */

@@ -142,6 +142,15 @@ odmoe_status expert_index_set(expert_index *index, int layer, int expert, const 
     return ODMOE_OK;
 }
 
+uint64_t expert_index_heap_bytes(const expert_index *index)
+{
+    uint64_t sum = sizeof *index;
+    for (int l = 0; l < index->layers; l++)
+        sum += sizeof *index->layer +
+               (uint64_t)index->experts * ((uint64_t)index->layer[l].room * sizeof(expert_extent) + 1);
+    return sum;
+}
+
 odmoe_status expert_index_check(const expert_index *index, odmoe_error *err)
 {
     for (int l = 0; l < index->layers; l++) {

@@ -210,9 +210,41 @@ static void text_is_given_as_soon_as_it_can_be_no_marker(void **state)
     message_free(&m);
 }
 
+/* Feed a format's text in parts; after each of them the text must be in its reasoning, or not. */
+static void reasons(const char *format, const char *prompt, const char *const *parts, const bool *expected, size_t n)
+{
+    output *o;
+    odmoe_error err;
+    message m = {.calls = json_array()};
+    assert_int_equal(output_create(output_format_find(format), prompt, NULL, take, &m, &o, &err), ODMOE_OK);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(output_feed(o, parts[i], strlen(parts[i]), &err), ODMOE_OK);
+        assert_int_equal(output_reasons(o), expected[i]);
+    }
+    output_free(o);
+    json_decref(m.calls);
+    free(m.texts[0]);
+    free(m.texts[1]);
+}
+
+static void a_text_says_whether_it_is_reasoning_now(void **state)
+{
+    static const char *const opened[] = {"", "let me see", "</thi", "nk>", "yes"};
+    static const bool opened_is[] = {true, true, true, false, false};
+    reasons("hermes", "<|im_start|>assistant\n<think>\n", opened, opened_is, 5);
+    static const char *const own[] = {"", "<think>", "so", "</think>\n\n", "yes"};
+    static const bool own_is[] = {false, true, true, false, false};
+    reasons("hermes", "<|im_start|>assistant\n", own, own_is, 5);
+    static const char *const channels[] = {"<|channel|>analysis", "<|message|>", "so", "<|end|>",
+                                           "<|start|>assistant<|channel|>final<|message|>yes"};
+    static const bool channels_are[] = {false, true, true, false, false};
+    reasons("harmony", "<|start|>assistant", channels, channels_are, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_text_says_whether_it_is_reasoning_now),
         cmocka_unit_test(each_output_means_its_message_in_whatever_pieces_it_comes),
         cmocka_unit_test(the_format_is_found_from_the_template),
         cmocka_unit_test(text_is_given_as_soon_as_it_can_be_no_marker),

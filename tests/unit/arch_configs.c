@@ -225,6 +225,45 @@ static void a_clamp_to_nothing_is_refused(void **state)
     assert_true(config.clip_qkv == 0.5f);
 }
 
+/* What tensors alone cannot say of quantised weights, config.json does. */
+static void ways_of_quantising_that_are_not_read_are_refused_by_name(void **state)
+{
+#define Q(members) "{\"quantization_config\": {" members "}}"
+#define GROUP(members) \
+    Q("\"quant_method\": \"compressed-tensors\", \"config_groups\": {\"group_0\": {\"weights\": {" members "}}}")
+    static const char *const read_ones[] = {
+        Q("\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"weight_block_size\": [128, 128]"),
+        Q("\"quant_method\": \"mxfp4\""),
+        Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\""),
+        GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"group\", \"group_size\": 32, \"symmetric\": true"),
+        GROUP("\"num_bits\": 4, \"type\": \"float\", \"strategy\": \"tensor_group\", \"group_size\": 16"),
+        GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"block\", \"block_structure\": [128, 128]"),
+    };
+    static const struct {
+        const char *members, *word;
+    } others[] = {
+        {Q("\"quant_method\": \"gptq\", \"bits\": 4"), "gptq"},
+        {Q("\"quant_method\": \"awq\", \"bits\": 4"), "awq"},
+        {Q("\"quant_method\": \"bitsandbytes\""), "bitsandbytes"},
+        {Q("\"bits\": 4"), "unnamed"},
+        {Q("\"quant_method\": \"fp8\""), "weight_block_size"},
+        {Q("\"quant_method\": \"fp8\", \"weight_block_size\": [64, 128]"), "weight_block_size"},
+        {Q("\"quant_method\": \"fp8\", \"fmt\": \"e5m2\", \"weight_block_size\": [128, 128]"), "e5m2"},
+        {Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"FP8\""), "FP8"},
+        {GROUP("\"num_bits\": 8, \"type\": \"int\", \"strategy\": \"channel\""), "of 4 bits"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 128"), "groups other than of 32"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 32, \"symmetric\": false"), "symmetric"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 32, \"actorder\": \"group\""), "actorder"},
+        {GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"channel\""), "FP8"},
+    };
+    for (size_t i = 0; i < sizeof read_ones / sizeof *read_ones; i++)
+        accepted("qwen3_moe", read_ones[i]);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "quantization_config", others[i].word);
+        refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "use a GGUF file", "before it was quantised");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +279,7 @@ int main(void)
         cmocka_unit_test(a_list_of_layer_types_must_fit_the_layers),
         cmocka_unit_test(a_window_of_no_positions_is_refused),
         cmocka_unit_test(a_clamp_to_nothing_is_refused),
+        cmocka_unit_test(ways_of_quantising_that_are_not_read_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,22 @@ static void a_layer_norm_takes_off_the_mean(void **state)
     bench_close(&b);
 }
 
+static void a_softcap_bends_numbers_towards_its_limit(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    buffer y = make_buffer(&b, COLS, 0);
+    fill(&b, &y, x, N);
+    token_op ops[] = {{.kind = TOKEN_SCALE, .y = &y, .factor = 20}, {.kind = TOKEN_SOFTCAP, .y = &y, .factor = 6}};
+    b.c.op->tokens(&b.c, ops, 2, N);
+    for (int i = 0; i < N * COLS; i++) {
+        near(rows_of(&b, &y)[i], 6 * tanh(20 * (double)x[i] / 6));
+        assert_true(fabsf(rows_of(&b, &y)[i]) <= 6);
+    }
+    bench_close(&b);
+}
+
 static void heads_turn_in_either_pairing_and_only_their_first_part(void **state)
 {
     bench b;
@@ -713,6 +729,7 @@ int main(void)
         cmocka_unit_test(decays_and_norms_of_recurrent_layers_are_what_their_formulas_say),
         cmocka_unit_test(spans_have_weights_of_their_own_where_the_operation_says_so),
         cmocka_unit_test(a_layer_norm_takes_off_the_mean),
+        cmocka_unit_test(a_softcap_bends_numbers_towards_its_limit),
         cmocka_unit_test(heads_turn_in_either_pairing_and_only_their_first_part),
         cmocka_unit_test(products_go_to_columns_with_their_bias_in_either_orientation),
         cmocka_unit_test(a_buffer_that_is_written_again_is_quantised_again),

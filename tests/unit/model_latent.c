@@ -307,23 +307,6 @@ static void numbers_of_an_indexer_are_checked(void **state)
     edited_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
 }
 
-/* An array of bools. */
-static void edit_set_bools(gguf_edit *e, const char *key, const bool *values, uint64_t n)
-{
-    edit_remove(e, key);
-    edit_set_int(e, key, GG_U32, 0);
-    for (int i = 0; i < e->pair_count; i++)
-        if (!strcmp(e->pairs[i].key, key)) {
-            edit_pair *p = &e->pairs[i];
-            p->type = GG_ARRAY;
-            p->value.length = 0;
-            put_number(&p->value, GG_BOOL, 4);
-            put_number(&p->value, n, 8);
-            for (uint64_t k = 0; k < n; k++)
-                put_number(&p->value, values[k], 1);
-        }
-}
-
 static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
 {
     static const char *const names[] = {"attn_q_b.weight", "attn_k.weight", "k_norm.weight", "k_norm.bias",

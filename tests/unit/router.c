@@ -113,6 +113,15 @@ static void ties_go_to_the_lower_index(void **state)
     ASSERT_CHOSEN(got, 0, 1, 2, 3, 4);
 }
 
+static void sigmoids_that_collide_are_chosen_by_their_logits(void **state)
+{
+    const float logits[] = {20, 40, 30, -200, -150, -300}; /* 1 and 0 in single precision */
+    router_config c = config(6, 4);
+    c.score = ODMOE_SCORE_SIGMOID;
+    choice got = choose(&c, logits, NULL);
+    ASSERT_CHOSEN(got, 1, 2, 0, 4);
+}
+
 static void a_nan_logit_counts_as_the_smallest(void **state)
 {
     const float logits[] = {NAN, -5, NAN, -6};
@@ -438,6 +447,7 @@ int main(void)
         cmocka_unit_test(large_logits_do_not_overflow),
         cmocka_unit_test(logits_decide_where_probabilities_underflow),
         cmocka_unit_test(ties_go_to_the_lower_index),
+        cmocka_unit_test(sigmoids_that_collide_are_chosen_by_their_logits),
         cmocka_unit_test(a_nan_logit_counts_as_the_smallest),
         cmocka_unit_test(without_a_single_number_the_first_experts_share),
         cmocka_unit_test(infinite_logits_share_all_the_weight),

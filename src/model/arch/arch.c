@@ -3,34 +3,42 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All families, one a line. */
-#define FAMILIES(X)   \
-    X(mixtral)        \
-    X(olmoe)          \
-    X(qwen2_moe)      \
-    X(qwen3_moe)      \
-    X(qwen3_next)     \
-    X(qwen3_5_moe)    \
-    X(gpt_oss)        \
-    X(deepseek_v2)    \
-    X(deepseek_v3)    \
-    X(kimi_k2)        \
-    X(kimi_k25)       \
-    X(mistral4)       \
-    X(glm4_moe_lite)  \
-    X(glm_moe_dsa)    \
-    X(glm4_moe)       \
-    X(minimax_m2)     \
-    X(granitemoe)     \
-    X(dots1)          \
-    X(bailing_moe)    \
-    X(ernie4_5_moe)   \
+#include "model/quantisation.h"
+
+/* All families, one a line, so that branches that add one merge by themselves. */
+/* clang-format off */
+#define FAMILIES(X) \
+    X(mixtral) \
+    X(olmoe) \
+    X(qwen2_moe) \
+    X(qwen3_moe) \
+    X(qwen3_next) \
+    X(qwen3_5_moe) \
+    X(gpt_oss) \
+    X(deepseek_v2) \
+    X(deepseek_v3) \
+    X(kimi_k2) \
+    X(kimi_k25) \
+    X(kimi_linear) \
+    X(mistral4) \
+    X(glm4_moe_lite) \
+    X(glm_moe_dsa) \
+    X(glm4_moe) \
+    X(minimax_m2) \
+    X(granitemoe) \
+    X(dots1) \
+    X(bailing_moe) \
+    X(ernie4_5_moe) \
+    X(gemma4) \
+    X(llama4) \
     X(hunyuan_v1_moe) \
-    X(exaone_moe)     \
-    X(afmoe)          \
-    X(flex_olmo)      \
-    X(lfm2_moe)       \
-    X(granitemoehybrid)
+    X(exaone_moe) \
+    X(afmoe) \
+    X(flex_olmo) \
+    X(lfm2_moe) \
+    X(granitemoehybrid) \
+    X(nemotron_h)
+/* clang-format on */
 
 #define DECLARE(name) extern const arch arch_##name;
 FAMILIES(DECLARE)
@@ -40,6 +48,15 @@ static const arch *const families[] = {FAMILIES(ADDRESS)};
 const arch *arch_at(int i)
 {
     return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
+}
+
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err)
+{
+    return err_set(
+        err, ODMOE_ERR_UNSUPPORTED,
+        "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
+        "another program for this one",
+        where, name);
 }
 
 void arch_dense_first(model_config *c)
@@ -103,22 +120,6 @@ static odmoe_status read_gguf(const model_files *f, const arch **out, model_conf
     return unknown(f, name.at, (int)(name.length > 64 ? 64 : name.length), err);
 }
 
-/* Weights that are quantised in a way of their own are told apart by quantization_config; no tensor is looked for. */
-static odmoe_status check_quantisation(const model_files *f, config_object json, odmoe_error *err)
-{
-    config_object part;
-    const char *method;
-    odmoe_status status = config_part(json, "quantization_config", &part, err);
-    if (!status)
-        status = config_text(part, "quant_method", false, "unnamed", &method, err);
-    if (status || !part.object)
-        return status;
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: its weights are quantised (quantization_config: quant_method %.32s), which is not read from "
-                   "safetensors; use a GGUF file, or the folder before it was quantised",
-                   f->path, method);
-}
-
 /* What config.json says of the language model: all of it, or, of models that see or hear as well, its text_config. */
 typedef struct language_config {
     config_object whole, text; /* text: the same as `whole` where there is no such part */
@@ -160,10 +161,7 @@ static odmoe_status unknown_hf(const model_files *f, const language_config *c, o
     for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
         if (json_object_get(c->text.object, expert_keys[i]))
             return unknown(f, c->name, (int)strlen(c->name), err);
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use another "
-                   "program for this one",
-                   f->path, c->name);
+    return arch_is_dense(f->path, c->name, err);
 }
 
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
@@ -177,9 +175,9 @@ static odmoe_status read_hf(const model_files *f, const arch **out, model_config
         return unknown_hf(f, &c, err);
     *out = a;
     config->family = a->family;
-    status = check_quantisation(f, c.whole, err);
+    status = quantisation_check(f->path, c.whole, err);
     if (!status)
-        status = check_quantisation(f, c.text, err);
+        status = quantisation_check(f->path, c.text, err);
     if (!status)
         status = arch_hf_common(c.text, a, config, err);
     if (!status && !json_object_get(c.text.object, "tie_word_embeddings")) /* some files say it of the whole */

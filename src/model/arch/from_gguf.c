@@ -284,13 +284,7 @@ static odmoe_status gguf_dense(const model_files *f, const char *prefix, odmoe_e
 {
     int experts;
     odmoe_status status = arch_gguf_int(f, prefix, "expert_count", ROUTER_EXPERTS_MAX, 0, &experts, err);
-    if (!status && !experts)
-        return err_set(
-            err, ODMOE_ERR_UNSUPPORTED,
-            "%s: '%s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
-            "another program for this one",
-            f->path, prefix);
-    return status;
+    return status || experts ? status : arch_is_dense(f->path, prefix, err);
 }
 
 odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config *c, odmoe_error *err)

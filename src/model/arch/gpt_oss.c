@@ -71,8 +71,11 @@ static const expert_rule experts[] = {
     {ODMOE_UP, "blk.%d.ffn_up_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN},
     {ODMOE_GATE_UP, NULL, NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL, DIM_HIDDEN, DIM_EXPERT_FFN_2,
      .in_out = true, .interleaved = true},
+    {ODMOE_GATE_UP, NULL, NULL, "model.layers.%d.mlp.experts.gate_up_proj_blocks", NULL, DIM_EXPERT_FFN_2, DIM_HIDDEN,
+     .interleaved = true}, /* MXFP4: the same rows, the other way round */
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", NULL, NULL, NULL, DIM_HIDDEN, DIM_EXPERT_FFN},
     {ODMOE_DOWN, NULL, NULL, "model.layers.%d.mlp.experts.down_proj", NULL, DIM_EXPERT_FFN, DIM_HIDDEN, .in_out = true},
+    {ODMOE_DOWN, NULL, NULL, "model.layers.%d.mlp.experts.down_proj_blocks", NULL, DIM_HIDDEN, DIM_EXPERT_FFN},
     {ODMOE_GATE, "blk.%d.ffn_gate_exps.bias", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_ONE, .part = PART_BIAS},
     {ODMOE_UP, "blk.%d.ffn_up_exps.bias", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_ONE, .part = PART_BIAS},
     {ODMOE_GATE_UP, NULL, NULL, "model.layers.%d.mlp.experts.gate_up_proj_bias", NULL, DIM_EXPERT_FFN_2, DIM_ONE,

@@ -8,6 +8,9 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
+/* Kimi-K2.5 sees as well. */
+static const char *const ignored[] = {"vision_tower.*", "mm_projector.*", NULL};
+
 const arch arch_kimi_k2 = {
     .family = "kimi_k2",
     .fields = fields,
@@ -15,5 +18,6 @@ const arch arch_kimi_k2 = {
     .hf_pairing = ROPE_NEIGHBOURS,
     .weights = arch_tables_deepseek_v3,
     .experts = arch_experts_mlp,
+    .ignored = ignored,
     .from_hf = arch_hf_deepseek_v3,
 };

@@ -4,11 +4,13 @@
 #include <math.h>
 
 #include "model/arch/arch.h"
+#include "model/mixers/attention.h"
 
 static void set_layers(model_config *c)
 {
     for (int l = 0; l < c->layers; l++) {
-        c->layer[l].mixer = &mixer_latent;
+        if (c->layer[l].mixer == &mixer_attention)
+            c->layer[l].mixer = &mixer_latent;
         c->layer[l].kv_heads = 1;
     }
     c->ropes[0].dim = c->rope_part;
@@ -19,7 +21,7 @@ static void set_scale(model_config *c, double weight)
 {
     const rope_config *r = &c->ropes[0].positions;
     double stretched = r->scaling == ROPE_YARN && r->factor > 1 ? weight * log(r->factor) + 1 : 1;
-    if (c->layer[0].key_dim > 0) /* the fields' check has the message */
+    if (c->layer[0].key_dim > 0) /* 0 is refused later, with the number's name */
         c->attention_scale = (float)(stretched * stretched / sqrt(c->layer[0].key_dim));
 }
 
@@ -69,6 +71,7 @@ const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},  {&m
                                                 {NULL, arch_weights_shared}, {0}};
 
 const char *const arch_ignored_vision[] = {"vision_tower.*",
+                                           "vision_model.*",
                                            "mm_projector.*",
                                            "multi_modal_projector.*",
                                            "model.vision_tower.*",

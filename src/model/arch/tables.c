@@ -30,7 +30,8 @@ const weight_rule arch_weights_frame_post[] = {
 const weight_rule arch_weights_selection_bias[] = {
     {W_SELECTION_BIAS, IN_MOE_LAYERS, "blk.%d.exp_probs_b.bias|blk.%d.exp_probs_b",
      "model.layers.%d.mlp.gate.e_score_correction_bias|model.layers.%d.mlp.e_score_correction_bias|"
-     "model.layers.%d.block_sparse_moe.e_score_correction_bias|model.layers.%d.mlp.gate.expert_bias|"
+     "model.layers.%d.block_sparse_moe.e_score_correction_bias|"
+     "model.layers.%d.block_sparse_moe.gate.e_score_correction_bias|model.layers.%d.mlp.gate.expert_bias|"
      "model.layers.%d.mlp.moe_statics.e_score_correction_bias",
      DIM_VECTOR, DIM_EXPERTS, false, .only_if = FIELD_selection_bias},
     WEIGHTS_END,
@@ -38,13 +39,17 @@ const weight_rule arch_weights_selection_bias[] = {
 
 const weight_rule arch_weights_shared[] = {
     {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight",
-     "model.layers.%d.mlp.shared_experts.gate_proj.weight", DIM_SHARED_FFN, DIM_HIDDEN, false,
-     .only_if = FIELD_shared_ffn},
-    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", "model.layers.%d.mlp.shared_experts.up_proj.weight",
+     "model.layers.%d.mlp.shared_experts.gate_proj.weight|"
+     "model.layers.%d.block_sparse_moe.shared_experts.gate_proj.weight",
+     DIM_SHARED_FFN, DIM_HIDDEN, false, .only_if = FIELD_shared_ffn},
+    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight",
+     "model.layers.%d.mlp.shared_experts.up_proj.weight|"
+     "model.layers.%d.block_sparse_moe.shared_experts.up_proj.weight",
      DIM_SHARED_FFN, DIM_HIDDEN, false, .only_if = FIELD_shared_ffn},
     {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight",
-     "model.layers.%d.mlp.shared_experts.down_proj.weight", DIM_HIDDEN, DIM_SHARED_FFN, false,
-     .only_if = FIELD_shared_ffn},
+     "model.layers.%d.mlp.shared_experts.down_proj.weight|"
+     "model.layers.%d.block_sparse_moe.shared_experts.down_proj.weight",
+     DIM_HIDDEN, DIM_SHARED_FFN, false, .only_if = FIELD_shared_ffn},
     WEIGHTS_END,
 };
 
@@ -61,8 +66,8 @@ const weight_rule arch_weights_shared_weighed[] = {
 };
 
 const weight_rule arch_weights_mlp[] = {
-    {W_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.mlp.gate.weight", DIM_EXPERTS, DIM_HIDDEN,
-     false},
+    {W_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp.weight",
+     "model.layers.%d.mlp.gate.weight|model.layers.%d.block_sparse_moe.gate.weight", DIM_EXPERTS, DIM_HIDDEN, false},
     {W_DENSE_GATE, IN_DENSE_LAYERS, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight", DIM_DENSE_FFN,
      DIM_HIDDEN, false},
     {W_DENSE_UP, IN_DENSE_LAYERS, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight", DIM_DENSE_FFN,

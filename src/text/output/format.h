@@ -33,6 +33,10 @@ struct output_format {
     const char *name_end, *key_open, *key_end, *value_open, *value_close;
     bool lines;  /* TAGS: a newline after the opening and before the closing tag is none of the value */
     bool marked; /* TAGS: string="true" or "false" says whether a value is text */
+    /* How a grammar writes calls, as templates do: before them, a call, between two, behind them. %n is the name, %a the
+     * arguments, %d the number of the call, %w nine letters or digits. NULL: an empty text. */
+    const char *written[4];
+    const char *parameter[3]; /* TAGS, in %a: before a key, between key and value, behind it */
     /* What a template of this format holds: all of these, and none of `without`. */
     const char *signs[2], *without;
 };

@@ -12,15 +12,22 @@ enum { HEADER_MAX = 512 };
 
 static const char *const ends[] = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", NULL};
 
-void harmony_start(output *o, const char *prompt)
+/* The message that the prompt has begun, or NULL: it ends in a header. */
+static const char *begun_message(const char *prompt)
 {
     static const char start[] = "<|start|>";
-    o->stage = STAGE_HEADER;
     const char *last = NULL;
     for (const char *at = prompt; at && (at = strstr(at, start)); at += strlen(start))
         last = at;
-    if (last && strstr(last, "<|message|>"))
-        output_feed(o, last, strlen(last), NULL); /* the prompt has begun a message */
+    return last && strstr(last, "<|message|>") ? last : NULL;
+}
+
+void harmony_start(output *o, const char *prompt)
+{
+    const char *message = begun_message(prompt);
+    o->stage = STAGE_HEADER;
+    if (message)
+        output_feed(o, message, strlen(message), NULL);
 }
 
 /* Whom a header calls: the last to=functions.NAME of it. */
@@ -54,6 +61,14 @@ static bool is_analysis(const char *header, size_t n)
         is = n - at >= 8 && !memcmp(header + at, "analysis", 8);
     }
     return is;
+}
+
+output_place harmony_place(const char *prompt)
+{
+    const char *message = begun_message(prompt), *body = message ? strstr(message, "<|message|>") : NULL;
+    if (!message)
+        return PLACE_OPEN;
+    return is_analysis(message, (size_t)(body - message)) ? PLACE_REASONING : PLACE_ANSWER;
 }
 
 /* How a header begins, blanks aside. A model that begins otherwise means its answer. */

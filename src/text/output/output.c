@@ -293,6 +293,18 @@ odmoe_status output_end(output *o, odmoe_error *err)
     return steps(o, err);
 }
 
+bool output_reasons(const output *o)
+{
+    switch (o->stage) {
+    case STAGE_START:
+        return o->opened;
+    case STAGE_BODY:
+        return o->channel == CHANNEL_ANALYSIS;
+    default:
+        return o->stage == STAGE_REASONING;
+    }
+}
+
 static odmoe_status read_tools(output *o, const char *tools, odmoe_error *err)
 {
     json_error_t fault;
@@ -308,13 +320,40 @@ static odmoe_status read_tools(output *o, const char *tools, odmoe_error *err)
     return ODMOE_OK;
 }
 
-static bool ends_open(const output_format *f, const char *prompt)
+static bool ends_with(const char *prompt, const char *tag)
 {
-    const char *open = f->think[0];
-    if (!open || !prompt)
-        return false;
-    size_t n = scan_trim(prompt, strlen(prompt)), tag = scan_trim(open, strlen(open));
-    return n >= tag && !memcmp(prompt + n - tag, open, tag);
+    size_t n = scan_trim(prompt, strlen(prompt)), length = scan_trim(tag, strlen(tag));
+    return n >= length && !memcmp(prompt + n - length, tag, length);
+}
+
+output_place output_place_of(const output_format *f, const char *prompt)
+{
+    if (f->style == CALLS_HARMONY)
+        return harmony_place(prompt);
+    if (!prompt || !f->think[0])
+        return PLACE_OPEN;
+    return ends_with(prompt, f->think[0])   ? PLACE_REASONING
+           : ends_with(prompt, f->think[1]) ? PLACE_ANSWER
+                                            : PLACE_OPEN;
+}
+
+/* Harmony's reasoning is a message; it ends with the header of another one. */
+#define HARMONY_REASONING "<|channel|>analysis<|message|>"
+#define HARMONY_ANSWER "<|end|><|start|>assistant<|channel|>final<|message|>"
+
+const char *output_reasoning_open(const output_format *f)
+{
+    return f->style == CALLS_HARMONY ? HARMONY_REASONING : f->think[0];
+}
+
+const char *output_reasoning_close(const output_format *f)
+{
+    return f->style == CALLS_HARMONY ? "<|end|>" : f->think[1];
+}
+
+const char *output_reasoning_end(const output_format *f)
+{
+    return f->style == CALLS_HARMONY ? HARMONY_ANSWER : f->think[1];
 }
 
 odmoe_status output_create(const output_format *f, const char *prompt, const char *tools, output_sink sink, void *user,
@@ -323,7 +362,7 @@ odmoe_status output_create(const output_format *f, const char *prompt, const cha
     output *o = mem_calloc(1, sizeof *o, "a model's output", err);
     if (!o)
         return ODMOE_ERR_MEMORY;
-    *o = (output){.f = f, .sink = sink, .user = user, .opened = ends_open(f, prompt)};
+    *o = (output){.f = f, .sink = sink, .user = user, .opened = output_place_of(f, prompt) == PLACE_REASONING};
     odmoe_status status = mem_grow((void **)&o->text, &o->capacity, 1, 1, "a model's output", err);
     if (!status)
         status = read_tools(o, tools, err);

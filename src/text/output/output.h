@@ -32,6 +32,21 @@ const char *output_format_at(size_t i);
 const char *output_format_name(const output_format *f);
 const output_format *output_format_of(const char *source, size_t length);
 
+/* Where a prompt leaves off. */
+typedef enum output_place {
+    PLACE_OPEN,      /* reasoning may begin, or the answer */
+    PLACE_REASONING, /* the prompt has opened the reasoning */
+    PLACE_ANSWER     /* the prompt has ended it, or has begun the answer */
+} output_place;
+
+/* output_place_of - prompt: its end is enough; NULL is PLACE_OPEN. */
+output_place output_place_of(const output_format *f, const char *prompt);
+/* output_reasoning_open, _close - the texts around reasoning, or NULL. output_reasoning_end - what to write to end it and to
+ * go on with the answer. Static strings. */
+const char *output_reasoning_open(const output_format *f);
+const char *output_reasoning_close(const output_format *f);
+const char *output_reasoning_end(const output_format *f);
+
 typedef struct output output;
 
 /* output_create - prompt: what the text continues (its end is enough), or NULL. tools: JSON, a list as OpenAI writes it;
@@ -44,5 +59,7 @@ void output_free(output *o);
  * ERR_MEMORY; then the message is what has been given so far. */
 odmoe_status output_feed(output *o, const char *text, size_t length, odmoe_error *err);
 odmoe_status output_end(output *o, odmoe_error *err);
+/* output_reasons - has the reasoning begun, by the prompt or the text, and not ended? */
+bool output_reasons(const output *o);
 
 #endif

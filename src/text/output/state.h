@@ -45,6 +45,7 @@ void output_give_held(output *o, delta_kind kind, const char *const *markers);
 
 /* harmony_start, harmony_step - gpt-oss: messages with channels. A step returns false when more text is needed. */
 void harmony_start(output *o, const char *prompt);
+output_place harmony_place(const char *prompt);
 bool harmony_step(output *o);
 
 #endif
