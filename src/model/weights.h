@@ -95,7 +95,7 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* numbers of the configuration: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
+    /* numbers of the configuration, or of the layer: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
      * missed; FIELD_layers: no such condition */
     config_field only_if, not_if;
     /* how many matrices of rows x cols lie in the tensor one behind the other, as a third dimension or as more rows; the
