@@ -45,8 +45,8 @@ static void every_way_of_writing_them_gives_the_same_model(void **state)
     static const struct {
         int blocks, predictions; /* as the metadata say; predictions -1: the key is missing */
         bool trunk;              /* their tensors have been left out */
-    } cases[] = {{4, 1, false}, {3, 1, false}, {4, 0, false}, {3, 0, false}, {4, -1, false}, {3, -1, false},
-                 {4, 1, true},  {3, 1, true},  {3, 0, true},  {3, -1, true}};
+    } cases[] = {{4, 1, false},  {3, 1, false}, {4, 0, false}, {3, 0, false}, {4, -1, false},
+                 {3, -1, false}, {4, 1, true},  {3, 1, true},  {3, 0, true},  {3, -1, true}};
     const odmoe_info original = info_of(test_path(ORIGINAL));
     size_t length;
     float *want = logits_of(test_path(ORIGINAL), &length);
@@ -85,8 +85,8 @@ static void folders_count_theirs(void **state)
     static const struct {
         const char *model;
         int predictions;
-    } cases[] = {{"glm4_moe", 1}, {"deepseek_v3", 1}, {"qwen3_next", 1}, {"qwen3_5_moe", 1}, {"minimax_m2", 0},
-                 {"deepseek_v3_fp8", 0}};
+    } cases[] = {{"glm4_moe", 1},    {"deepseek_v3", 1}, {"qwen3_next", 1},
+                 {"qwen3_5_moe", 1}, {"minimax_m2", 0},  {"deepseek_v3_fp8", 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         odmoe_info info = info_of(test_path("families/%s", cases[i].model));
         assert_int_equal(info.prediction_layers, cases[i].predictions);
