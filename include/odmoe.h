@@ -123,6 +123,9 @@ typedef struct odmoe_info {
     uint64_t expert_bytes_min, expert_bytes_max; /* smallest and largest expert */
     uint64_t resident_bytes;                     /* weights that every token needs */
     uint64_t experts_bytes;                      /* all experts */
+    /* in the files and left out: layers that predict further tokens (NextN, MTP); parts that see or hear, but for
+     * tensors of types and shapes that are not read at all */
+    uint64_t prediction_bytes, other_parts_bytes;
 } odmoe_info;
 
 /* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.

@@ -135,8 +135,9 @@ typedef struct model_weights {
     layer_weights *layers; /* [layer_count] */
     int layer_count;
     expert_table experts;
-    uint64_t bytes; /* of everything resident, as it will lie in memory */
-    void *memory;   /* the one allocation that holds it, once loaded */
+    uint64_t bytes;                        /* of everything resident, as it will lie in memory */
+    void *memory;                          /* the one allocation that holds it, once loaded */
+    uint64_t prediction_bytes, part_bytes; /* in the files, left out: prediction layers; what the family ignores */
 } model_weights;
 
 /* What a family says of its tensors. */
