@@ -131,9 +131,10 @@ typedef struct odmoe_info {
     uint64_t expert_bytes_min, expert_bytes_max; /* smallest and largest expert */
     uint64_t resident_bytes;                     /* weights that every token needs */
     uint64_t experts_bytes;                      /* all experts */
-    uint64_t embedding_bytes;  /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
-    int32_t prediction_layers; /* layers for multi-token prediction that the file has: they are never read, */
-    uint64_t prediction_bytes; /* and are in none of the figures above */
+    uint64_t embedding_bytes;   /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
+    int32_t prediction_layers;  /* layers for multi-token prediction that the file has: they are never read, */
+    uint64_t prediction_bytes;  /* and are in none of the figures above */
+    uint64_t other_parts_bytes; /* parts that see or hear, as far as their types are known: they are not read either */
 } odmoe_info;
 
 /* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.
