@@ -378,6 +378,8 @@ ODMOE_API odmoe_status odmoe_template_compile(const char *source, size_t length,
  * ERR_UNSUPPORTED: there is none, or it does not compile. */
 ODMOE_API odmoe_status odmoe_template_open(const char *path, const char *name, odmoe_template **out, odmoe_error *err);
 ODMOE_API void odmoe_template_close(odmoe_template *t);
+/* odmoe_template_source - its source, line ends made \n; lives as long as the template. Threads: any. */
+ODMOE_API const char *odmoe_template_source(const odmoe_template *t);
 /* odmoe_model_template - the open model's own; NULL, with err set, where it has none that works. */
 ODMOE_API const odmoe_template *odmoe_model_template(const odmoe_model *model, odmoe_error *err);
 
@@ -439,6 +441,7 @@ typedef struct odmoe_delta {
     size_t call;      /* which call, from 0 */
     const char *name; /* of a call */
     const char *id;   /* of a call, as the model wrote it; or NULL */
+    int whole;        /* of a call: 1: it is complete with this delta */
 } odmoe_delta;
 
 /* odmoe_output_format_at - the names of the formats ("hermes", "harmony" ...), then NULL. odmoe_template_output - the
@@ -453,11 +456,27 @@ ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *promp
                                            void (*on_delta)(void *user, const odmoe_delta *delta), void *user,
                                            odmoe_output **out, odmoe_error *err);
 ODMOE_API void odmoe_output_free(odmoe_output *output);
+/* odmoe_output_stream_calls - from now on calls are given as they come: first a delta without text, once the name is
+ * certain, then the arguments in pieces, of which the last is `whole`. A call that the end of the text cuts keeps the
+ * arguments that have come, and is never whole. Without it a call is one delta, and one that is cut is content. */
+ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);
 /* odmoe_output_reasons - is the text in its reasoning now: opened by the prompt or the text, and not yet ended? */
 ODMOE_API int odmoe_output_reasons(const odmoe_output *output);
+
+/* Reasoning in a format. */
+typedef struct odmoe_reasoning {
+    size_t size;
+    const char *open, *close; /* the texts around it ("<think>", "</think>"); NULL: the format knows none */
+    const char *end;          /* what to put in to end it and to go on with the answer; NULL as above */
+    int inside;               /* 1: the prompt has opened it; 0: it has not */
+    int possible; /* 1: an output may begin with it, or is inside; 0: the prompt has ended it, or there is none */
+} odmoe_reasoning;
+/* odmoe_output_reasoning - prompt: what the output continues (its end is enough), or NULL. Static strings. ERR_ARG. */
+ODMOE_API odmoe_status odmoe_output_reasoning(const char *format, const char *prompt, odmoe_reasoning *reasoning,
+                                              odmoe_error *err);
 
 /* ---- sampling --------------------------------------------------------------------------------------------- */
 
@@ -524,8 +543,9 @@ ODMOE_API void odmoe_grammar_vocab_free(odmoe_grammar_vocab *vocab);
 ODMOE_API uint64_t odmoe_grammar_vocab_bytes(const odmoe_grammar_vocab *vocab);
 
 typedef enum odmoe_grammar_kind {
-    ODMOE_GRAMMAR_GBNF,  /* llama.cpp's notation */
-    ODMOE_GRAMMAR_SCHEMA /* a JSON Schema; the text is a JSON value that meets it */
+    ODMOE_GRAMMAR_GBNF,   /* llama.cpp's notation */
+    ODMOE_GRAMMAR_SCHEMA, /* a JSON Schema; the text is a JSON value that meets it */
+    ODMOE_GRAMMAR_CALLS   /* a list of tools as in odmoe_chat; the text is an output that calls them */
 } odmoe_grammar_kind;
 
 /* A JSON Schema that a GBNF grammar refers to like a rule: the arguments of a tool inside its family's form of a call. */
@@ -545,6 +565,16 @@ typedef struct odmoe_grammar_options {
     uint64_t memory; /* working memory in bytes, at least 256 KiB; 0: 8 MiB */
     const odmoe_grammar_schema *schemas; /* [schema_count], at most 256; for GBNF alone. Borrowed for the call */
     size_t schema_count;
+    /* The format of an output (odmoe_output_format_at) and the prompt that it continues (its end is enough; may be NULL).
+     * With them the grammar begins where the answer does: reasoning and headers in front of it are free, as far as the
+     * format has them and the prompt leaves room for them. Not together with triggers. NULL: the text is the answer. */
+    const char *format, *prompt;
+    /* ODMOE_GRAMMAR_CALLS, which needs a format: calls are written in the format's own way, and odmoe_output reads back
+     * what the grammar allows. The arguments meet the tool's parameters; where these cannot be enforced they are any
+     * object, but with "strict": true that is an error. Behind calls the output ends. */
+    int calls_required; /* 0: text is free, up to what opens a call: from there on a call it is; 1: a call has to come */
+    int calls_single;   /* not 0: at most one call */
+    const char *tool;   /* the name of the only tool that may be called; NULL: any */
 } odmoe_grammar_options;
 ODMOE_API void odmoe_grammar_options_init(odmoe_grammar_options *options);
 
@@ -553,15 +583,16 @@ typedef struct odmoe_grammar_fault {
     size_t size;
     size_t offset;    /* bytes before the place */
     int line, column; /* 1 and up; 0 where there is none: a schema that is JSON has a path */
-    char path[256];   /* "properties.price.multipleOf" */
-    int schema;       /* which of options.schemas it is in, from 1; 0: the text itself */
+    char path[256]; /* "properties.price.multipleOf"; of tools "[2].function.parameters.properties.price.multipleOf" */
+    int schema;     /* which of options.schemas, or which tool, it is in, from 1; 0: the text itself */
 } odmoe_grammar_fault;
 
-/* odmoe_grammar_compile - from GBNF or JSON Schema (docs/cli.md says what is enforced). vocab: outlives the grammar; NULL:
+/* odmoe_grammar_compile - from GBNF, JSON Schema (docs/cli.md says what is enforced) or tools. vocab: outlives the grammar; NULL:
  * texts can be checked, but there are no masks. options, fault (size set): may be NULL.
  * Memory   odmoe_grammar_bytes is the most that it will hold, its states included but for some bytes each.
  * Errors   ERR_FORMAT  malformed, left-recursive, or met by no text;  ERR_UNSUPPORTED  cannot be enforced;
- *          ERR_RANGE  larger than the limits (64 KiB of text, 2,000 repetitions, ...): all with the place in fault.
+ *          ERR_RANGE  larger than the limits (64 KiB of text, 2,000 repetitions, ...): all with the place in fault;
+ *          ERR_ARG  a format, tool or name that is not known or cannot be written, options that exclude each other.
  * Threads  any; all calls on a grammar and its states are serialised inside. */
 typedef struct odmoe_grammar odmoe_grammar;
 ODMOE_API odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind,
