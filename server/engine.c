@@ -13,6 +13,7 @@
 #include "generation.h"
 #include "job_inside.h"
 #include "slots.h"
+#include "thread.h"
 
 #define PASS_SECONDS 2.0  /* that a pass may take beside running streams */
 #define CHUNK_ROWS_MIN 32 /* of a prompt, all the same */
@@ -548,7 +549,7 @@ odmoe_status engine_open(odmoe_model *model, const engine_options *options, engi
     e->chunk = plan.chunk;
     odmoe_status status = open_parts(e, err);
     if (!status) {
-        e->thread_runs = !pthread_create(&e->thread, NULL, run, e);
+        e->thread_runs = thread_start(&e->thread, run, e);
         if (!e->thread_runs) {
             if (err)
                 *err = (odmoe_error){ODMOE_ERR_MEMORY, "the system gave no thread for the engine"};
