@@ -108,6 +108,8 @@ static odmoe_status make_text(generation *g, const job_request *r, odmoe_error *
         status = odmoe_stream_create(g->tokenizer, &g->stream, err);
     if (!status && r->format)
         status = odmoe_output_create(r->format, r->prompt_tail, r->tools, on_delta, g, &g->output, err);
+    if (!status && g->output)
+        odmoe_output_stream_calls(g->output);
     if (!status && g->output && g->stream) /* some formats' markers are special tokens */
         odmoe_stream_show_special(g->stream, 1);
     if (!status && g->output && odmoe_output_reasons(g->output))
@@ -386,9 +388,9 @@ static void on_delta(void *user, const odmoe_delta *delta)
         return;
     release_content(g);
     give(g, delta);
-    if (delta->kind != ODMOE_DELTA_CALL)
+    if (delta->kind != ODMOE_DELTA_CALL || !delta->whole)
         return;
-    g->result.calls = (int32_t)delta->call + 1;
+    g->result.calls++;
     if (g->one_call)
         end(g, JOB_STOPPED_AT_END, NULL);
 }
