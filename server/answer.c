@@ -49,8 +49,7 @@ static void add_closed_tools(const json_t *tools, buffer *out)
 {
     json_t *copy = json_deep_copy(tools), *tool;
     size_t i;
-    json_array_foreach(copy, i, tool)
-        close_objects(json_object_get(json_object_get(tool, "function"), "parameters"));
+    json_array_foreach(copy, i, tool) close_objects(json_object_get(json_object_get(tool, "function"), "parameters"));
     buffer_json(out, copy);
     json_decref(copy);
 }
@@ -120,8 +119,8 @@ static bool compile(const struct server *s, const ask *a, const char *format, co
     options.calls_required = a->choice == TOOLS_REQUIRED || a->choice == TOOLS_NAMED;
     options.calls_single = a->one_call || a->choice == TOOLS_NAMED;
     options.tool = a->tool_name;
-    odmoe_status status = odmoe_grammar_compile(s->vocab, kind, text.data ? text.data : "", text.length, &options, out,
-                                                &fault, &err);
+    odmoe_status status =
+        odmoe_grammar_compile(s->vocab, kind, text.data ? text.data : "", text.length, &options, out, &fault, &err);
     buffer_free(&text);
     memory_give(bytes);
     if (status)
@@ -193,7 +192,9 @@ bool answer_start(struct server *s, http_request *request, const ask *a, const p
                      .checkpoints = r->checkpoints,
                      .checkpoint_count = r->checkpoint_count};
     /* The grammar leaves room for reasoning only where the model knows it: others would be led into it. */
-    const char *before = !format ? NULL : reasoning.inside || (s->thinks && !a->no_thinking) ? r->tail : reasoning.close;
+    const char *before = !format                                              ? NULL
+                         : reasoning.inside || (s->thinks && !a->no_thinking) ? r->tail
+                                                                              : reasoning.close;
     bool done = compile(s, a, format, before, &j.grammar, &out->taken, p);
     if (done && job_create(s->model, &j, &out->job, &err)) {
         if (err.code == ODMOE_ERR_RANGE || err.code == ODMOE_ERR_ARG)

@@ -284,8 +284,7 @@ static bool check_tool(const json_t *tool, const char *where, problem *p)
 
 static bool read_choice(ask *a, const json_t *body, problem *p)
 {
-    static const char *const names[] = {
-        [TOOLS_AUTO] = "auto", [TOOLS_NONE] = "none", [TOOLS_REQUIRED] = "required"};
+    static const char *const names[] = {[TOOLS_AUTO] = "auto", [TOOLS_NONE] = "none", [TOOLS_REQUIRED] = "required"};
     json_t *choice = field_get(body, "tool_choice"), *function = NULL;
     if (!choice)
         return true;

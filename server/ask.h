@@ -32,9 +32,9 @@ typedef struct ask {
     bool one_call;
     /* What the answer is held to. */
     constraint constraint;
-    const char *grammar;          /* GBNF */
-    json_t *schema;               /* owned */
-    field_path constraint_param;  /* the field that it came from */
+    const char *grammar;         /* GBNF */
+    json_t *schema;              /* owned */
+    field_path constraint_param; /* the field that it came from */
     /* Sampling and limits, as in job.h. */
     odmoe_sampler_options sampling;
     odmoe_logit_bias *bias; /* owned */

@@ -11,8 +11,8 @@
 
 static const struct {
     const char *name, *role;
-} roles[] = {{"system", "system"}, {"developer", "system"}, {"user", "user"},
-             {"assistant", "assistant"}, {"tool", "tool"}, {"function", "tool"}};
+} roles[] = {{"system", "system"},       {"developer", "system"}, {"user", "user"},
+             {"assistant", "assistant"}, {"tool", "tool"},        {"function", "tool"}};
 
 /* The text of one part of a content; NULL: p is filled. */
 static const char *part_text(const json_t *part, const char *where, problem *p)

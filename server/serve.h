@@ -33,7 +33,7 @@ typedef struct serve_options {
     uint64_t max_body; /* 0: min(8 MiB, server_bytes / 4) */
     double client_timeout, keepalive, drain;
     bool no_page;
-    const char *log;                /* a file, "-" for standard error, or NULL: standard error where that is a terminal */
+    const char *log; /* a file, "-" for standard error, or NULL: standard error where that is a terminal */
     void (*warn)(const char *line); /* a warning for people */
 } serve_options;
 
@@ -54,7 +54,7 @@ typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING } serv
 /* What handlers see. Filled before SERVER_READY, then constant, but for `state` and `progress`. */
 typedef struct server {
     const serve_options *options;
-    _Atomic int state;                       /* server_state */
+    _Atomic int state;                      /* server_state */
     _Atomic uint64_t loaded, loading_total; /* bytes, while loading */
     http *http;
     engine *engine;
