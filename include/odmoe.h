@@ -426,6 +426,13 @@ ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_template *t, const odmoe_
                                            const odmoe_chat *chat, int32_t *ids, size_t capacity, size_t *n,
                                            odmoe_error *err);
 
+/* odmoe_template_reasoning - the keywords (odmoe_chat) that tell a template how much to reason. level: "off", "on", "low",
+ * "medium", "high". *keywords: a JSON object, odmoe_string_free it. Found out by rendering; costs some renderings of a
+ * short conversation. ERR_UNSUPPORTED: the template does not know the level, the message says which it knows; ERR_ARG: no
+ * such level; ERR_MEMORY. Threads: any. */
+ODMOE_API odmoe_status odmoe_template_reasoning(const odmoe_template *t, const char *level, char **keywords,
+                                                odmoe_error *err);
+
 /* ---- a model's output ---- */
 
 /* A model's text taken apart as it comes: reasoning, answer and calls of tools. Text may be fed in any pieces; the deltas
