@@ -126,6 +126,14 @@ static void engine_log(void *user, const char *line)
     log_line("%s", line);
 }
 
+static void find_efforts(server *s)
+{
+    static const char *const levels[EFFORTS] = {"off", "on", "low", "medium", "high"};
+    for (int i = 0; i < EFFORTS; i++)
+        if (odmoe_template_reasoning(s->template, levels[i], &s->efforts[i], NULL))
+            s->efforts[i] = NULL;
+}
+
 /* Does the template hold the mark of reasoning in any place? */
 static bool knows_reasoning(const server *s)
 {
@@ -163,6 +171,8 @@ static odmoe_status load(service *v)
     s->format = s->template ? odmoe_template_output(s->template) : NULL;
     s->template_source = s->template ? odmoe_template_source(s->template) : NULL;
     s->thinks = s->template && knows_reasoning(s);
+    if (s->template)
+        find_efforts(s);
     memory_hold(serve_bytes(o->lib.ram_bytes));
     if (s->tokenizer && odmoe_grammar_vocab_create(s->tokenizer, &s->vocab, &v->error))
         return v->error.code;
@@ -188,6 +198,8 @@ static odmoe_status load(service *v)
 static void unload(server *s)
 {
     engine_close(s->engine);
+    for (int i = 0; i < EFFORTS; i++)
+        odmoe_string_free(s->efforts[i]);
     odmoe_grammar_vocab_free(s->vocab);
     odmoe_model_close(s->model);
 }

@@ -49,6 +49,9 @@ odmoe_status serve_sizes(serve_options *options, odmoe_error *err);
  * after SIGINT and SIGTERM; else err is filled and says why (a second signal ends the process). */
 odmoe_status serve_run(serve_options *options, odmoe_error *err);
 
+/* How much a model reasons, as templates are asked for it (odmoe_template_reasoning). */
+typedef enum effort { EFFORT_OFF, EFFORT_ON, EFFORT_LOW, EFFORT_MEDIUM, EFFORT_HIGH, EFFORTS } effort;
+
 typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING } server_state;
 
 /* What handlers see. Filled before SERVER_READY, then constant, but for `state` and `progress`. */
@@ -65,6 +68,7 @@ typedef struct server {
     const char *template_source; /* for /props, or NULL */
     const char *format;          /* of the model's output */
     bool thinks;                 /* its template knows reasoning: answers may begin with it though no prompt opens it */
+    char *efforts[EFFORTS]; /* keywords of the template; NULL: it does not know this one */
     odmoe_grammar_vocab *vocab;
     uint64_t vocab_bytes;
     char name[256];        /* the model's id: --alias, or the file's name without its ending */
