@@ -78,4 +78,11 @@ typedef struct server {
     bool loopback, has_keys, local; /* local: a Unix socket */
 } server;
 
+/* server_load - open the model and the engine of s->options, which are as serve_sizes left them, and fill in the rest; the state stays as it
+ * is. Errors: odmoe_model_open's, engine_open's. server_unload - after its connections have ended; also after a load that failed. */
+odmoe_status server_load(server *s, odmoe_error *err);
+void server_unload(server *s);
+/* serve_warn - a line for people, where the options have somebody who hears it. */
+void serve_warn(const serve_options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 #endif
