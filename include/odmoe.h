@@ -474,7 +474,8 @@ ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *promp
 ODMOE_API void odmoe_output_free(odmoe_output *output);
 /* odmoe_output_stream_calls - from now on calls are given as they come: first a delta without text, once the name is
  * certain, then the arguments in pieces, of which the last is `whole`. A call that the end of the text cuts keeps the
- * arguments that have come, and is never whole. Without it a call is one delta, and one that is cut is content. */
+ * arguments that have come, and is never whole; a call of no tool of the request is content. Without it a call is one
+ * delta, whatever its name, and one that is cut is content. */
 ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
