@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,7 +137,8 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
     pthread_mutex_lock(&m->counters_lock);
     uint64_t anon = sysmem_anonymous("");
     m->peak_anon = anon > m->peak_anon ? anon : m->peak_anon;
-    double stall = (double)t.stall_ns * 1e-9;
+    row_counters rows = m->rows, before = m->rows_before;
+    double stall = (double)(t.stall_ns + rows.wait_ns - before.wait_ns) * 1e-9;
     odmoe_stats all = {.tokens = m->tokens,
                        .chunks = m->chunks,
                        .bytes_read = t.bytes_read,
@@ -157,7 +159,10 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
                        .policy = t.policy,
                        .threads = m->settings.threads,
                        .prefetch_bytes_read = t.speculative_bytes,
-                       .prefetch_bytes_used = t.speculative_used_bytes};
+                       .prefetch_bytes_used = t.speculative_used_bytes,
+                       .embedding_hits = rows.hits - before.hits,
+                       .embedding_misses = rows.misses - before.misses,
+                       .embedding_bytes_read = rows.bytes - before.bytes};
     pthread_mutex_unlock(&m->counters_lock);
     copy_out(stats, &all, sizeof all);
 }
@@ -175,7 +180,27 @@ odmoe_status odmoe_expert_stats_get(odmoe_model *handle, int32_t layer, int32_t 
                               .hits = c.hits,
                               .misses = c.misses,
                               .bytes = c.bytes,
-                              .stall_seconds = (double)c.stall_ns * 1e-9};
+                              .stall_seconds = (double)c.stall_ns * 1e-9,
+                              .cached = store_is_cached(handle->m.store, layer, expert)};
+    copy_out(stats, &all, sizeof all);
+    return ODMOE_OK;
+}
+
+odmoe_status odmoe_moe_layer_stats_get(odmoe_model *handle, int32_t layer, odmoe_moe_layer_stats *stats,
+                                       odmoe_error *err)
+{
+    static_assert(STORE_STALL_RANGES == ODMOE_STALL_RANGES, "the public ranges are the store's");
+    int layers = expert_index_layers(handle->m.weights.experts.index);
+    if (layer < 0 || layer >= layers)
+        return err_set(err, ODMOE_ERR_RANGE, "there is no layer %d with experts: %d have them", layer, layers);
+    store_layer_counters c;
+    store_layer_counters_get(handle->m.store, layer, &c);
+    odmoe_moe_layer_stats all = {.uses = c.sum.uses,
+                                 .hits = c.sum.hits,
+                                 .misses = c.sum.misses,
+                                 .bytes = c.sum.bytes,
+                                 .stall_seconds = (double)c.sum.stall_ns * 1e-9};
+    memcpy(all.stalls, c.stalls, sizeof all.stalls);
     copy_out(stats, &all, sizeof all);
     return ODMOE_OK;
 }
@@ -186,5 +211,6 @@ void odmoe_stats_reset(odmoe_model *handle)
     pthread_mutex_lock(&handle->m.counters_lock);
     handle->m.tokens = handle->m.chunks = 0;
     handle->m.forward_seconds = 0;
+    handle->m.rows_before = handle->m.rows;
     pthread_mutex_unlock(&handle->m.counters_lock);
 }

@@ -88,6 +88,12 @@ static odmoe_status resolve_names(const odmoe_options *o, model_settings *out, o
     if (mode < 0)
         return err_set(err, ODMOE_ERR_ARG, "prefetch '%.32s' is not known; there are off, auto", o->prefetch);
     out->prefetch = mode == 1;
+    static const char *const embeddings_names[] = {"auto", "memory", "disk"};
+    int place = o->embeddings ? find_name(o->embeddings, embeddings_names, 3) : EMBEDDINGS_AUTO;
+    if (place < 0)
+        return err_set(err, ODMOE_ERR_ARG, "embeddings '%.32s' is not known; there are auto, memory, disk",
+                       o->embeddings);
+    out->embeddings = (embeddings_place)place;
     out->policy = o->policy ? o->policy : "auto";
     const policy_ops *found;
     return policy_find(out->policy, &found, err);
@@ -108,6 +114,8 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
     if (status)
         return status;
     *out = (model_settings){.reserve_bytes = o.reserve_bytes,
+                            .prefix_bytes = o.prefix_bytes,
+                            .snapshots = o.snapshots ? o.snapshots : SNAPSHOTS_DEFAULT,
                             .context = o.context,
                             .sessions = o.sessions,
                             .threads = o.threads,
@@ -127,6 +135,11 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
     if (!status && o.reserve_bytes > RESERVE_MAX)
         status = err_set(err, ODMOE_ERR_RANGE, "reserve_bytes: %llu is out of range (up to 2^60)",
                          (unsigned long long)o.reserve_bytes);
+    if (!status && o.prefix_bytes > RESERVE_MAX)
+        status = err_set(err, ODMOE_ERR_RANGE, "prefix_bytes: %llu is out of range (up to 2^60)",
+                         (unsigned long long)o.prefix_bytes);
+    if (!status)
+        status = check_range("snapshots", o.snapshots, SNAPSHOTS_MAX, err);
     if (!status)
         status = resolve_names(&o, out, err);
     if (status)

@@ -43,6 +43,8 @@ static int64_t dim_length(const model_config *c, const weight_table *table, int 
         return c->ropes[0].dim / 2;
     case DIM_EXPERTS:
         return c->router.experts;
+    case DIM_EXPERT_HIDDEN:
+        return config_expert_hidden(c);
     case DIM_EXPERT_FFN:
         return c->expert_ffn;
     case DIM_EXPERT_FFN_2:

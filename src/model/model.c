@@ -102,15 +102,18 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
-token_op model_norm(const model *m, const resident *weight)
+token_op model_norm(const model *m, const resident *weight, const resident *bias)
 {
-    return (token_op){
-        .kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY, .weight = weight->w.data, .eps = m->config.rms_eps};
+    token_op_kind norm = m->config.layer_norm ? TOKEN_LAYER_NORM : TOKEN_RMS_NORM;
+    return (token_op){.kind = weight->info ? norm : TOKEN_COPY,
+                      .weight = weight->w.data,
+                      .bias = bias ? bias->w.data : NULL,
+                      .eps = m->config.rms_eps};
 }
 
 experts_shape model_shape(const model *m)
 {
-    return (experts_shape){.hidden = m->config.hidden,
+    return (experts_shape){.hidden = config_expert_hidden(&m->config),
                            .ffn = m->config.expert_ffn,
                            .experts = m->config.router.experts,
                            .top_k = m->config.router.top_k,
@@ -194,7 +197,9 @@ static odmoe_status make_locks(model *m, odmoe_error *err)
 static odmoe_status make_sessions(model *m, odmoe_error *err)
 {
     odmoe_status status = plan_sessions(m, &m->settings, &m->sessions, err);
-    return status ? status : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, err);
+    return status ? status
+                  : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, m->plan.prefix_bytes,
+                                      err);
 }
 
 odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *plan, odmoe_error *err)
@@ -216,6 +221,8 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = expert_residents_load(&m->weights.experts, m->files.tensors, &m->shape, &m->residents, err);
     if (!status)
         status = make_workspace(m, err);
+    if (!status && m->weights.model[W_EMBED].on_disk)
+        status = row_reader_open(&m->work.embedding, err);
     if (!status)
         status = open_store(m, err);
     m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases,
@@ -232,6 +239,7 @@ void model_close(model *m)
 {
     store_close(m->store);
     compute_stop(&m->compute);
+    row_reader_close(&m->work.embedding);
     mem_pages_free(m->memory, m->memory_bytes);
     session_pool_close(&m->pool);
     session_layout_free(&m->sessions);

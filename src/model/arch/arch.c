@@ -29,6 +29,8 @@
     X(bailing_moe) \
     X(ernie4_5_moe) \
     X(gemma4) \
+    X(llama4) \
+    X(phimoe) \
     X(hunyuan_v1_moe) \
     X(exaone_moe) \
     X(afmoe) \

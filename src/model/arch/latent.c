@@ -21,8 +21,8 @@ static void set_scale(model_config *c, double weight)
 {
     const rope_config *r = &c->ropes[0].positions;
     double stretched = r->scaling == ROPE_YARN && r->factor > 1 ? weight * log(r->factor) + 1 : 1;
-    int key_dim = c->layer[0].key_dim; /* 0 is refused later, with the number's name */
-    c->attention_scale = key_dim > 0 ? (float)(stretched * stretched / sqrt(key_dim)) : 1;
+    if (c->layer[0].key_dim > 0) /* 0 is refused later, with the number's name */
+        c->attention_scale = (float)(stretched * stretched / sqrt(c->layer[0].key_dim));
 }
 
 odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
@@ -71,6 +71,7 @@ const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},  {&m
                                                 {NULL, arch_weights_shared}, {0}};
 
 const char *const arch_ignored_vision[] = {"vision_tower.*",
+                                           "vision_model.*",
                                            "mm_projector.*",
                                            "multi_modal_projector.*",
                                            "model.vision_tower.*",

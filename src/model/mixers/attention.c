@@ -134,6 +134,9 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     if (!l->own_values && l->key_dim != l->value_dim)
         return err_set(err, ODMOE_ERR_FORMAT, "layer %d: keys of %d numbers cannot be values of %d", layer, l->key_dim,
                        l->value_dim);
+    if (l->tempered && c->temper_every < 1)
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d: queries cannot grow every %d positions", layer,
+                       c->temper_every);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
@@ -166,7 +169,9 @@ static kv_shape shape_of(const layer_config *l, kv_type kv)
 static mixer_state state(const model_config *c, int layer, kv_type kv)
 {
     kv_shape shape = shape_of(&c->layer[layer], kv);
-    return (mixer_state){.page_bytes = kv_page_bytes(&shape), .reach = c->layer[layer].window};
+    int window = c->layer[layer].window, chunk = c->layer[layer].chunk;
+    return (mixer_state){.page_bytes = kv_page_bytes(&shape),
+                         .reach = window && chunk ? (window < chunk ? window : chunk) : window + chunk};
 }
 
 static int64_t larger(int64_t a, int64_t b)
@@ -222,13 +227,14 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
     const model_config *c = call->config;
     const float *weight = call->weights[norm].w.data;
     spans each = {.dim = dim, .count = heads, .stride = dim};
+    bool norm_heads = (weight && c->norm_heads) || c->layer[call->layer].plain_qk_norm;
     int n = 0;
     if (weight && !c->norm_heads)
         ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = x, .x = x, .weight = weight, .eps = c->rms_eps};
     if (c->clip_qkv > 0)
         ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = x, .factor = c->clip_qkv};
     token_op norm_each = {.kind = TOKEN_RMS_NORM, .y = x, .x = x, .at = each, .weight = weight, .eps = c->rms_eps};
-    if (weight && c->norm_heads && !c->norm_after_rope)
+    if (norm_heads && !c->norm_after_rope)
         ops[n++] = norm_each;
     if (call->rope.set)
         ops[n++] = (token_op){.kind = TOKEN_ROPE,
@@ -237,7 +243,7 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
                               .z = call->rope.sines,
                               .at = each,
                               .pairing = call->rope.set->pairing};
-    if (weight && c->norm_heads && c->norm_after_rope)
+    if (norm_heads && c->norm_after_rope)
         ops[n++] = norm_each;
     return n;
 }
@@ -294,6 +300,18 @@ static void project(const mixer_call *call, attention_work *w)
     call->c->op->linear(call->c, products, n);
 }
 
+/* Queries grow with their positions. */
+static token_op temper_op(const mixer_call *call, buffer *q)
+{
+    const model_config *c = call->config;
+    return (token_op){.kind = TOKEN_TEMPER,
+                      .y = q,
+                      .factor = c->temper,
+                      .every = c->temper_every,
+                      .shift = c->temper_shift,
+                      .kv_tokens = call->tokens};
+}
+
 /* v: its own product or k's, as it is before k's norm and rotation; clip, norm of each head without weights. */
 static int shape_values(const mixer_call *call, attention_work *w, token_op *ops)
 {
@@ -314,11 +332,13 @@ static int shape_values(const mixer_call *call, attention_work *w, token_op *ops
 static void append(const mixer_call *call, attention_work *w)
 {
     const layer_config *l = &call->config->layer[call->layer];
-    token_op ops[3 * SHAPE_OPS + 2];
+    token_op ops[3 * SHAPE_OPS + 3];
     int n = shape_values(call, w, ops); /* before k changes */
     if (call->weights[ATTENTION_Q_AND_GATE].info)
         ops[n++] = take_queries(l, w);
     n += shape_heads(call, &w->q, l->heads, l->key_dim, ATTENTION_Q_NORM, ops + n);
+    if (l->tempered)
+        ops[n++] = temper_op(call, &w->q);
     n += shape_heads(call, &w->k, l->kv_heads, l->key_dim, ATTENTION_K_NORM, ops + n);
     ops[n++] = (token_op){
         .kind = TOKEN_KV_STORE, .x = &w->k, .z = &w->v, .kv = shape_of(l, call->kv), .kv_tokens = call->tokens};
@@ -337,6 +357,7 @@ static void forward(const mixer_call *call)
                              .out = &w->out,
                              .tokens = call->tokens,
                              .window = l->window,
+                             .chunk = l->chunk,
                              .scale = scale > 0 ? scale : 1.0f / sqrtf((float)l->key_dim),
                              .sinks = call->weights[ATTENTION_SINKS].w.data,
                              .work = &w->attend};
