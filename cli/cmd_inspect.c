@@ -43,15 +43,12 @@ static const struct argp inspect_argp = {
 /* What is in the files and takes no part. */
 static void print_left_out(const odmoe_info *i)
 {
-    char prediction[ODMOE_SIZE_TEXT_MAX], others[ODMOE_SIZE_TEXT_MAX];
-    odmoe_size_format(i->prediction_bytes, prediction);
-    odmoe_size_format(i->other_parts_bytes, others);
-    if (i->prediction_bytes && i->other_parts_bytes)
-        printf("left out       %s of prediction layers, %s of parts that see or hear\n", prediction, others);
-    else if (i->prediction_bytes)
-        printf("left out       %s of prediction layers\n", prediction);
-    else if (i->other_parts_bytes)
-        printf("left out       %s of parts that see or hear\n", others);
+    char size[ODMOE_SIZE_TEXT_MAX];
+    if (i->prediction_layers)
+        printf("not used       %d layer%s for the prediction of more tokens, %s\n", i->prediction_layers,
+               i->prediction_layers > 1 ? "s" : "", odmoe_size_format(i->prediction_bytes, size));
+    if (i->other_parts_bytes)
+        printf("not used       parts that see or hear, %s\n", odmoe_size_format(i->other_parts_bytes, size));
 }
 
 static void print_info(const odmoe_info *i)
@@ -69,19 +66,24 @@ static void print_info(const odmoe_info *i)
     if (i->expert_bytes_max != i->expert_bytes_min)
         printf(" to %s", odmoe_size_format(i->expert_bytes_max, high));
     printf("\nall experts    %s, read from the disk on demand\n", odmoe_size_format(i->experts_bytes, all));
-    printf("the rest       %s, always in memory\n", odmoe_size_format(i->resident_bytes, resident));
+    printf("the rest       %s, always in memory", odmoe_size_format(i->resident_bytes, resident));
+    if (i->embedding_bytes)
+        printf(", but for the token embedding, %s, if it stays on the disk",
+               odmoe_size_format(i->embedding_bytes, all));
+    printf("\n");
     print_left_out(i);
 }
 
 static json_t *info_json(const odmoe_info *i)
 {
-    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:I}", "format", i->format,
-                     "family", i->family, "expert_types", i->expert_types, "layers", i->layers, "moe_layers",
+    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:i,s:I,s:I}", "format",
+                     i->format, "family", i->family, "expert_types", i->expert_types, "layers", i->layers, "moe_layers",
                      i->moe_layers, "experts", i->experts, "top_k", i->top_k, "shared_experts", i->shared_experts,
                      "hidden", i->hidden, "expert_ffn", i->expert_ffn, "vocab", i->vocab, "context", i->context,
                      "expert_bytes_min", (json_int_t)i->expert_bytes_min, "expert_bytes_max",
                      (json_int_t)i->expert_bytes_max, "resident_bytes", (json_int_t)i->resident_bytes, "experts_bytes",
-                     (json_int_t)i->experts_bytes, "prediction_bytes", (json_int_t)i->prediction_bytes,
+                     (json_int_t)i->experts_bytes, "embedding_bytes", (json_int_t)i->embedding_bytes,
+                     "prediction_layers", i->prediction_layers, "prediction_bytes", (json_int_t)i->prediction_bytes,
                      "other_parts_bytes", (json_int_t)i->other_parts_bytes);
 }
 

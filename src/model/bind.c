@@ -26,6 +26,8 @@ typedef struct binder {
     model_weights *out;
     const tensor_info **used; /* every tensor that some rule took */
     size_t used_count, used_capacity;
+    int predictions; /* layers behind the model's that predict more tokens */
+    uint64_t predictions_seen;
     odmoe_error *err;
 } binder;
 
@@ -442,17 +444,46 @@ static int by_address(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Is the tensor of a prediction layer (multi-token prediction)? They lie behind the layers of the language model, which
- * runs without them. */
-static bool of_prediction(const binder *b, const char *name)
+/* How many layers behind the model's are prediction layers: as the configuration says, or as many as have the matrix that
+ * joins a token with the state that predicts it. */
+static int prediction_layers(binder *b)
 {
-    const char *number = strncmp(name, "blk.", 4) ? strstr(name, ".layers.") : name;
+    const char *joins = b->files->gguf ? "blk.%d.nextn.eh_proj.weight" : "model.layers.%d.eh_proj.weight";
+    int n = 0;
+    while (n < MODEL_LAYERS_MAX && find(b, joins, b->config->layers + n, 0))
+        n++;
+    return n > b->config->nextn ? n : b->config->nextn;
+}
+
+/* The number behind `before` in a name; 0: there is none. */
+static long number_behind(const char *name, const char *before)
+{
+    const char *at = strstr(name, before);
+    return at ? strtol(at + strlen(before), NULL, 10) : 0;
+}
+
+/* Which prediction layer (multi-token prediction), from 0, a tensor belongs to; -1: none. They lie behind the layers of the
+ * language model, or have names of their own, and the language model runs without them. */
+static int prediction_of(const binder *b, const char *name)
+{
     if (!strncmp(name, "mtp.", 4))
-        return true;
-    if (!number || !b->config->nextn)
-        return false;
-    long layer = strtol(number + (number == name ? 4 : 8), NULL, 10);
-    return layer >= b->config->layers && layer < (long)b->config->layers + b->config->nextn;
+        return (int)number_behind(name, ".layers.");
+    if (!strncmp(name, "model.mtp_", 10))
+        return (int)number_behind(name, "mtp_block.");
+    const char *number = strncmp(name, "blk.", 4) ? strstr(name, ".layers.") : name;
+    long layer = number ? strtol(number + (number == name ? 4 : 8), NULL, 10) - b->config->layers : -1;
+    return layer >= 0 && layer < b->predictions ? (int)layer : -1;
+}
+
+#define PREDICTIONS_TOLD_APART 64
+
+static void note_prediction(binder *b, const tensor_info *t)
+{
+    int layer = prediction_of(b, t->name);
+    uint64_t bit = 1ull << (layer < PREDICTIONS_TOLD_APART ? layer : PREDICTIONS_TOLD_APART - 1);
+    b->out->prediction_layers += !(b->predictions_seen & bit);
+    b->predictions_seen |= bit;
+    b->out->prediction_bytes += t->length + (t->scales ? t->scales->length : 0);
 }
 
 /* Tensors that are no part of the computation: prediction layers, what the family says (parts that see or hear), and what
@@ -462,7 +493,7 @@ typedef enum left_out { LEFT_OUT_NOT, LEFT_OUT_PREDICTION, LEFT_OUT_PART, LEFT_O
 static left_out why_left_out(const binder *b, const char *name)
 {
     static const char *const derived[] = {"*rotary_emb.inv_freq", "*.k_proj.k_scale", "*.v_proj.v_scale"};
-    if (of_prediction(b, name))
+    if (prediction_of(b, name) >= 0)
         return LEFT_OUT_PREDICTION;
     for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
         if (!fnmatch(derived[i], name, FNM_NOESCAPE))
@@ -486,8 +517,10 @@ static odmoe_status refuse_unknown(binder *b)
             return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                            "%s: unknown tensor %s for family %s: leaving it out could change the result",
                            b->files->path, t->name, b->config->family);
-        b->out->prediction_bytes += why == LEFT_OUT_PREDICTION ? t->length : 0;
-        b->out->part_bytes += why == LEFT_OUT_PART ? t->length : 0;
+        if (why == LEFT_OUT_PREDICTION)
+            note_prediction(b, t);
+        if (why == LEFT_OUT_PART)
+            b->out->part_bytes += t->length;
     }
     return ODMOE_OK;
 }
@@ -507,6 +540,7 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
 {
     *out = (model_weights){.layer_count = config->layers};
     binder b = {.files = files, .place = place_of(files), .config = config, .names = names, .out = out, .err = err};
+    b.predictions = prediction_layers(&b);
     odmoe_status status = ODMOE_ERR_MEMORY;
     out->layers = mem_calloc((size_t)config->layers, sizeof *out->layers, "the weight table", err);
     if (!out->layers)

@@ -165,7 +165,8 @@ static int bring_states(chunk_run *r)
         session_state *s = r->call->sequences[w->owner[i]].session;
         w->kv[i] = (kv_token){session_pages_of(s, r->layer), w->positions[i]};
         if (i == 0 || w->owner[i] != w->owner[i - 1])
-            w->sequences[runs++] = (sequence_run){i, 0, w->positions[i], session_recurrent_of(s, r->layer)};
+            w->sequences[runs++] =
+                (sequence_run){i, 0, w->positions[i], session_recurrent_of(s, r->layer), w->owner[i]};
         w->sequences[runs - 1].n++;
     }
     return runs;

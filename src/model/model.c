@@ -83,7 +83,13 @@ void model_describe(const model *m, odmoe_info *info)
     info->context = c->context;
     info->expert_bytes_min = expert_index_smallest_bytes(index);
     info->expert_bytes_max = expert_index_largest_bytes(index);
-    info->resident_bytes = m->weights.bytes;
+    const resident *embed = &m->weights.model[W_EMBED];
+    experts_shape shape = model_shape(m);
+    info->embedding_bytes = m->weights.model[W_OUTPUT].info ? resident_bytes(embed) : 0;
+    info->resident_bytes = m->weights.bytes + (embed->on_disk ? resident_bytes(embed) : 0) +
+                           expert_residents_bytes(&m->weights.experts, &shape);
+    info->prediction_layers = m->weights.prediction_layers;
+    info->prediction_bytes = m->weights.prediction_bytes;
     info->experts_bytes = expert_index_total_bytes(index);
     info->prediction_bytes = m->weights.prediction_bytes;
     info->other_parts_bytes = m->weights.part_bytes;

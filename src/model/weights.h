@@ -95,7 +95,7 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* numbers of the configuration: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
+    /* numbers of the configuration, or of the layer: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
      * missed; FIELD_layers: no such condition */
     config_field only_if, not_if;
     /* how many matrices of rows x cols lie in the tensor one behind the other, as a third dimension or as more rows; the
@@ -143,11 +143,11 @@ typedef struct model_weights {
     layer_weights *layers; /* [layer_count] */
     int layer_count;
     expert_table experts;
-    uint64_t bytes; /* of everything resident, as it will lie in memory; without what stays on the disk */
-    void *memory;   /* the one allocation that holds it, once loaded */
-
-    /* bytes in the files that are left out: prediction layers; what the family ignores */
-    uint64_t prediction_bytes, part_bytes;
+    uint64_t bytes;        /* of everything resident, as it will lie in memory; without what stays on the disk */
+    int prediction_layers; /* that the files have tensors of; they are never read */
+    uint64_t prediction_bytes;
+    uint64_t part_bytes; /* in the files, left out: what the family ignores */
+    void *memory;        /* the one allocation that holds it, once loaded */
 } model_weights;
 
 /* What a family says of its tensors. */
