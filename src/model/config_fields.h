@@ -62,6 +62,9 @@
     X(int, rope_part, "rotary part of a head", NULL, NULL, 0, 4096, 0)                                                \
     X(bool, latent_parts, "keys and values of latents as two tensors", NULL, NULL, 0, 1, 0)                           \
     X(float, latent_eps, "RMS norm epsilon of latents", NULL, NULL, FIELD_ABOVE_0, 1, 1e-6)                           \
+    X(int, index_heads, "heads of the indexer", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                    \
+    X(int, index_dim, "key length of the indexer", NULL, NULL, 0, 4096, 0)                                            \
+    X(int, index_topk, "positions that the indexer chooses", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                     \
     X(float, embedding_scale, "embedding scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                   \
     X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                     \
     X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                           \
@@ -74,6 +77,7 @@
     X(int, mamba_groups, "number of Mamba groups", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                 \
     X(int, dense_ffn, "dense FFN size", "feed_forward_length", NULL, 0, MODEL_DIM_MAX, 0)                             \
     X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                    \
+    X(int, latent, "latent size of experts", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                         \
     X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                          \
     X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                     \
     X(bool, selection_bias, "bias of the choice of experts", NULL, NULL, 0, 1, 1)                                     \
@@ -102,7 +106,8 @@
     X(bool, plain_qk_norm, "q/k norm without weights", NULL, NULL, 0, 1, 0)                             \
     X(int, chunk, "chunk of attention", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                            \
     X(bool, own_values, "values apart from keys", NULL, NULL, 0, 1, 1)                                  \
-    X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)
+    X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)         \
+    X(bool, indexed, "indexer of a layer", NULL, NULL, 0, 1, 0)
 
 /* Numbers of the router (moe/router.h), with their place in model_config. */
 #define ROUTER_FIELDS(X)                                                                                         \

@@ -165,7 +165,8 @@ static int bring_states(chunk_run *r)
         session_state *s = r->call->sequences[w->owner[i]].session;
         w->kv[i] = (kv_token){session_pages_of(s, r->layer), w->positions[i]};
         if (i == 0 || w->owner[i] != w->owner[i - 1])
-            w->sequences[runs++] = (sequence_run){i, 0, w->positions[i], session_recurrent_of(s, r->layer)};
+            w->sequences[runs++] =
+                (sequence_run){i, 0, w->positions[i], session_recurrent_of(s, r->layer), w->owner[i]};
         w->sequences[runs - 1].n++;
     }
     return runs;
@@ -231,16 +232,27 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
     m->source.prefetch(m->source.ctx, next, r->w->all_experts, NULL, experts, READ_CERTAIN);
 }
 
+/* y = w x, with one of the layer's matrices around latent experts. */
+static void latent_product(const chunk_run *r, int role, buffer *x, buffer *y)
+{
+    linear_call product = {&r->m->weights.layers[r->layer].frame[role].w, x, y};
+    r->m->compute.op->linear(&r->m->compute, &product, 1);
+}
+
 /* The experts of the chunk's tokens, once. False: some sequences have failed. */
 static bool try_experts(chunk_run *r)
 {
     model *m = r->m;
     workspace *w = r->w;
     int moe_layer = m->config.layer[r->layer].moe_index;
+    bool latent = m->config.latent > 0;
+    buffer *in = latent ? &w->latent : experts_input(r), *out = latent ? &w->latent_out : &w->y;
     experts_call call;
     odmoe_error why;
-    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer,
-                                        experts_input(r), r->size, w->topk, w->topw, &why);
+    if (latent)
+        latent_product(r, W_LATENT_IN, experts_input(r), in);
+    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer, in,
+                                        r->size, w->topk, w->topw, &why);
     if (!status) {
         model_prefetch_begins(m, moe_layer, w->topk, r->n);
         if (!call.few)
@@ -248,7 +260,9 @@ static bool try_experts(chunk_run *r)
         else if (model_prefetch_wanted(&w->prefetch, r->n))
             model_prefetch_next(m, moe_layer, &w->x, r->n);
         run_shared(r);
-        status = experts_finish(&call, &w->y, &why);
+        status = experts_finish(&call, out, &why);
+        if (latent && !status)
+            latent_product(r, W_LATENT_OUT, out, &w->y);
     }
     if (status)
         fail_tokens(r, &call, status, &why);
@@ -472,16 +486,47 @@ static void look_for_cancels(chunk_run *r)
     drop_failed(r);
 }
 
+/* Rows of the embedding that stays on the disk, for all tokens of the chunk. Sequences whose rows cannot be read fail; in
+ * their tokens' place there are others' until they are dropped. */
+static void read_embedding(chunk_run *r, matrix *rows)
+{
+    workspace *w = r->w;
+    odmoe_error why;
+    odmoe_status status = row_reader_get(&w->embedding, w->ids, r->n, w->embed_rows, &why);
+    rows->rows = w->embedding.capacity;
+    rows->data = w->embedding.memory;
+    for (int64_t i = 0; i < r->n && status; i++) {
+        if (w->embed_rows[i] >= 0)
+            continue;
+        w->embed_rows[i] = 0;
+        if (!failed(&r->call->sequences[w->owner[i]]))
+            fail(&r->call->sequences[w->owner[i]], status, &why);
+    }
+}
+
+static void embed_tokens(chunk_run *r)
+{
+    model *m = r->m;
+    const resident *embedding = &m->weights.model[W_EMBED];
+    matrix rows = embedding->w;
+    if (embedding->on_disk)
+        read_embedding(r, &rows);
+    token_op embed = {.kind = TOKEN_EMBED,
+                      .y = &r->w->x,
+                      .rows = &rows,
+                      .ids = embedding->on_disk ? r->w->embed_rows : r->w->ids,
+                      .factor = m->config.embedding_scale};
+    compute_tokens(r, &embed, 1);
+}
+
 static void run_chunk(chunk_run *r)
 {
     model *m = r->m;
-    token_op embed = {.kind = TOKEN_EMBED,
-                      .y = &r->w->x,
-                      .rows = &m->weights.model[W_EMBED].w,
-                      .ids = r->w->ids,
-                      .factor = m->config.embedding_scale};
-    compute_tokens(r, &embed, 1);
+    embed_tokens(r);
     angles(r);
+    drop_failed(r);
+    if (!r->n)
+        return;
     if (model_prefetch_wanted(&r->w->prefetch, r->n))
         model_prefetch_next(m, -1, &r->w->x, r->n);
     for (r->layer = 0; r->layer < m->config.layers; r->layer++) {
@@ -626,6 +671,7 @@ static void count(model *m, int64_t tokens, int64_t chunks, double seconds)
     m->tokens += (uint64_t)tokens;
     m->chunks += (uint64_t)chunks;
     m->forward_seconds += seconds;
+    m->rows = m->work.embedding.counters;
     pthread_mutex_unlock(&m->counters_lock);
 }
 

@@ -22,6 +22,7 @@
     X(kimi_linear) \
     X(mistral4) \
     X(glm4_moe_lite) \
+    X(glm_moe_dsa) \
     X(glm4_moe) \
     X(minimax_m2) \
     X(granitemoe) \

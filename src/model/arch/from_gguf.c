@@ -162,22 +162,23 @@ odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_
     return arch_gguf_router(f, prefix, score, c, err);
 }
 
-/* Does a block exist that is no prediction layer? */
-static bool block_of_model(const model_files *f, int block)
+static bool block_has(const model_files *f, int block, const char *tensor)
 {
     char name[64];
-    snprintf(name, sizeof name, "blk.%d.nextn.eh_proj.weight", block);
-    if (tensor_index_find(f->tensors, name))
-        return false;
-    snprintf(name, sizeof name, "blk.%d.attn_norm.weight", block);
+    snprintf(name, sizeof name, "blk.%d.%s", block, tensor);
     return tensor_index_find(f->tensors, name) != NULL;
 }
 
-/* block_count includes the prediction layers in most files; their tensors may have been left out. */
+/* block_count includes the prediction layers in most files, whatever nextn_predict_layers says: the last blocks that have
+ * tensors of such layers. Or their tensors have been left out, and block_count has not been changed. */
 static void drop_predictions(const model_files *f, model_config *c)
 {
-    for (int i = 0; i < c->nextn && c->layers > 1 && !block_of_model(f, c->layers - 1); i++)
+    int dropped = 0;
+    for (; c->layers > 1 && block_has(f, c->layers - 1, "nextn.eh_proj.weight"); dropped++)
         c->layers--;
+    for (; dropped < c->nextn && c->layers > 1 && !block_has(f, c->layers - 1, "attn_norm.weight"); dropped++)
+        c->layers--;
+    c->nextn = dropped > c->nextn ? dropped : c->nextn;
 }
 
 /* The FFN size of experts in files made before its key existed: what the tensors say. */
