@@ -198,7 +198,8 @@ static const struct argp serve_argp = {
             {0}},
     .parser = parse,
     .args_doc = "-m MODEL",
-    .doc = "Serve a model to programs that speak OpenAI's or Anthropic's interface. When it is ready it prints one line; SIGINT "
+    .doc = "Serve a model to programs that speak OpenAI's or Anthropic's interface. When it is ready it prints one "
+           "line; SIGINT "
            "or SIGTERM ends it.\v"
            "Example: odmoe serve -m models/demo.gguf --ram 48MiB --port 8080",
     .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling, where a request does not say:", 5},

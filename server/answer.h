@@ -15,10 +15,10 @@ typedef struct answer {
     struct server *server;
     http_request *request;
     job *job;
-    uint64_t taken;       /* of the account */
-    double written;       /* when something was last sent, for the keepalive */
-    size_t calls;         /* begun: deltas of so many calls came */
-    bool ended;           /* JOB_END has come; the rest is its */
+    uint64_t taken; /* of the account */
+    double written; /* when something was last sent, for the keepalive */
+    size_t calls;   /* begun: deltas of so many calls came */
+    bool ended;     /* JOB_END has come; the rest is its */
     job_finish finish;
     int stop_index;
     odmoe_error error;

@@ -32,9 +32,9 @@ typedef struct ask {
     bool one_call;
     /* What the answer is held to. */
     constraint constraint;
-    const char *grammar;          /* GBNF */
-    json_t *schema;               /* owned */
-    field_path constraint_param;  /* the field that it came from */
+    const char *grammar;         /* GBNF */
+    json_t *schema;              /* owned */
+    field_path constraint_param; /* the field that it came from */
     /* Sampling and limits, as in job.h. */
     odmoe_sampler_options sampling;
     odmoe_logit_bias *bias; /* owned */
@@ -42,6 +42,7 @@ typedef struct ask {
     size_t stop_count;
     int32_t max_tokens;
     int32_t thinking_budget;
+    bool no_thinking; /* it was switched off */
     int logprobs;
     bool ignore_eos, cache_prompt;
     /* How it is sent. */

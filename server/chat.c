@@ -35,8 +35,11 @@ static bool check_refused(const json_t *body, problem *p)
         return problem_unsupported(p, "", "n", "one choice a request: 1");
     if (!field_array(body, "", "modalities", &modalities, p))
         return false;
-    json_array_foreach(modalities, i, one) if (!json_is_string(one) || strcmp(json_string_value(one), "text"))
-        return problem_unsupported(p, "", "modalities", "answers are text: [\"text\"]");
+    json_array_foreach(
+        modalities, i,
+        one) if (!json_is_string(one) ||
+                 strcmp(json_string_value(one), "text")) return problem_unsupported(p, "", "modalities",
+                                                                                    "answers are text: [\"text\"]");
     return true;
 }
 
@@ -56,11 +59,11 @@ static bool read_logprobs(ask *a, const json_t *body, problem *p)
 static bool read_chat(const struct server *s, ask *a, const json_t *body, problem *p)
 {
     const char *model = NULL;
-    return field_text(body, "", "model", &model, p) && check_refused(body, p) &&
-           ask_read_common(s, a, body, p) && ask_read_limit(a, body, "max_tokens", p) &&
-           ask_read_limit(a, body, "max_completion_tokens", p) && ask_read_stop(a, body, "stop", p) &&
-           read_logprobs(a, body, p) && ask_read_stream(a, body, p) && ask_read_format(a, body, p) &&
-           ask_read_tools(a, body, p) && conversation_read(a, json_object_get(body, "messages"), "messages", p);
+    return field_text(body, "", "model", &model, p) && check_refused(body, p) && ask_read_common(s, a, body, p) &&
+           ask_read_limit(a, body, "max_tokens", p) && ask_read_limit(a, body, "max_completion_tokens", p) &&
+           ask_read_stop(a, body, "stop", p) && read_logprobs(a, body, p) && ask_read_stream(a, body, p) &&
+           ask_read_format(a, body, p) && ask_read_tools(a, body, p) &&
+           conversation_read(a, json_object_get(body, "messages"), "messages", p);
 }
 
 /* One request. */
@@ -150,8 +153,9 @@ static bool reply_whole(chat *c, http_reply *reply, problem *p)
 static void chunk(chat *c, buffer *out, json_t *delta, json_t *logprobs, const char *finish)
 {
     json_t *value = head(c, "chat.completion.chunk");
-    json_object_set_new(value, "choices", json_pack("[{s:i, s:o, s:o, s:s?}]", "index", 0, "delta", delta, "logprobs",
-                                                    logprobs ? logprobs : json_null(), "finish_reason", finish));
+    json_object_set_new(value, "choices",
+                        json_pack("[{s:i, s:o, s:o, s:s?}]", "index", 0, "delta", delta, "logprobs",
+                                  logprobs ? logprobs : json_null(), "finish_reason", finish));
     if (c->ask.include_usage)
         json_object_set_new(value, "usage", json_null());
     else if (finish)

@@ -21,10 +21,11 @@
 enum {
     HEADER_BYTES_MOST = 32 << 10, /* all header lines of a request */
     LINE_BYTES_MOST = 8 << 10,    /* one of them, or the request line */
-    POOL_BYTES = 56 << 10,        /* what libmicrohttpd may use for a connection: header lines, parsed, and a piece of a reply */
-    PIECE_BYTES = 16 << 10,       /* of a reply, asked for at a time */
-    COUNTS_MOST = 512,            /* pairs of endpoint and status */
-    KEPT_BYTES = 64 << 10         /* of a stream's buffer, from piece to piece */
+    POOL_BYTES =
+        56 << 10, /* what libmicrohttpd may use for a connection: header lines, parsed, and a piece of a reply */
+    PIECE_BYTES = 16 << 10, /* of a reply, asked for at a time */
+    COUNTS_MOST = 512,      /* pairs of endpoint and status */
+    KEPT_BYTES = 64 << 10   /* of a stream's buffer, from piece to piece */
 };
 
 #ifdef __SANITIZE_ADDRESS__
@@ -439,7 +440,7 @@ static void on_completed(void *user, struct MHD_Connection *mhd, void **context,
         x->reply.stream.free(x->reply.stream.user);
     x->reply.stream.free = NULL;
     log_request(request, x->connection->peer, endpoint, status, now() - x->begun);
-    count(h, endpoint, status);
+    count(h, x->route ? x->route->path : "none", status);
     http_reply_free(&x->reply);
     buffer_free(&x->body);
     buffer_free(&x->piece);

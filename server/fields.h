@@ -39,8 +39,8 @@ bool problem_memory(problem *p);
 typedef struct field_path {
     char text[256];
 } field_path;
-field_path field_at(const char *where, const char *key);   /* "where.key"; where "": "key" */
-field_path field_index(const char *where, size_t i);       /* "where[i]" */
+field_path field_at(const char *where, const char *key); /* "where.key"; where "": "key" */
+field_path field_index(const char *where, size_t i);     /* "where[i]" */
 
 /* field_get - the value of a field; NULL: absent or null. */
 json_t *field_get(const json_t *object, const char *key);

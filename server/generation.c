@@ -279,7 +279,7 @@ static void match_pending(const generation *g, const char *text, size_t length, 
     size_t position = 0, i = 0;
     for (; i < g->pending_count && position + g->pending[i].entry.length <= from; i++)
         position += g->pending[i].entry.length;
-    *first = i;
+    *first = g->output ? i : 0; /* without a parser there is no markup: special tokens have no text */
     for (; i < g->pending_count && position < from + length; i++)
         position += g->pending[i].entry.length;
     *end_at = i;
@@ -428,7 +428,8 @@ static void flush(generation *g)
 
 /* ---- picking ---- */
 
-/* Is it time to end the thinking? Then the tokens that do it, one by one. */
+/* Is it time to end the thinking? Then the tokens that do it, one by one, up to one that the grammar does not allow: it may
+ * have begun behind the marker. */
 static bool force(generation *g, int32_t *token)
 {
     bool thinks = g->output && g->thinking_end_count && !g->forced && odmoe_output_reasons(g->output);
@@ -438,7 +439,11 @@ static bool force(generation *g, int32_t *token)
         return false;
     *token = g->thinking_end[g->forced++];
     g->forcing = g->forced < g->thinking_end_count;
-    return true;
+    odmoe_error why;
+    if (!g->state || !odmoe_grammar_accept(g->state, *token, &why))
+        return true;
+    g->forcing = false;
+    return false;
 }
 
 /* The tokens that may come next, into g->mask. *at_end: none, but the text may end here. */
@@ -476,9 +481,9 @@ static bool pick(generation *g, const float *logits, int32_t *token)
         }
         if (!status)
             status = odmoe_sample(g->sampler, logits, g->mask, token, &why);
+        if (!status && g->state)
+            status = odmoe_grammar_accept(g->state, *token, &why);
     }
-    if (!status && g->state)
-        status = odmoe_grammar_accept(g->state, *token, &why);
     if (status) {
         end(g, JOB_FAILED, &why);
         return false;

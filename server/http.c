@@ -11,11 +11,14 @@
 #include "serve.h"
 
 /* Every table of routes, in the order in which paths are looked for. */
-static const route *const tables[] = {chat_routes, completion_routes, model_routes, text_routes, unsupported_routes};
+static const route *const tables[] = {chat_routes,  completion_routes, model_routes, text_routes,
+                                      stats_routes, metrics_routes,    page_routes,  unsupported_routes};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 #define METHODS_OF_CORS "GET, HEAD, POST, OPTIONS"
-#define HEADERS_OF_CORS "authorization, content-type, x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access"
+#define HEADERS_OF_CORS                                                           \
+    "authorization, content-type, x-api-key, anthropic-version, anthropic-beta, " \
+    "anthropic-dangerous-direct-browser-access"
 
 /* ---- replies ---- */
 
@@ -67,7 +70,7 @@ void buffer_json(buffer *out, const json_t *value)
 }
 
 /* What is said where there is no memory for more. */
-#define NO_MEMORY                                                                                             \
+#define NO_MEMORY                                                                                              \
     "{\"error\":{\"message\":\"the memory for requests is used up\",\"type\":\"server_error\",\"param\":null," \
     "\"code\":\"no_memory\"}}"
 
@@ -231,8 +234,9 @@ static bool is_loopback(const char *host, size_t length)
 /* The length of the host in "host[:port]"; 0: it is none. Letters, digits and - . _ only, or an address in brackets. */
 static size_t host_length(const char *text)
 {
-    size_t n = *text == '[' ? strcspn(text, "]") : strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                                "0123456789-._");
+    size_t n = *text == '[' ? strcspn(text, "]")
+                            : strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                           "0123456789-._");
     if (*text == '[')
         n = text[n] ? n + 1 : 0;
     const char *port = text + n;
@@ -413,8 +417,7 @@ const route *http_begin(struct server *s, http_request *request, http_reply *rep
     problem p, not_found = {0};
     const route *r = find_route(s, request, &not_found);
     if (!(r && r->flags & ROUTE_NO_KEY) && !key_is_right(s, request))
-        problem_set(&p, 401, "invalid_api_key", NULL,
-                    "a key is needed: Authorization: Bearer KEY, or x-api-key: KEY");
+        problem_set(&p, 401, "invalid_api_key", NULL, "a key is needed: Authorization: Bearer KEY, or x-api-key: KEY");
     else if (state_allows(s, r, &p)) {
         if (r)
             return r;

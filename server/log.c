@@ -118,8 +118,8 @@ void log_request(const http_request *request, const char *peer, const char *endp
     double decoding = seconds - a->first_token_seconds;
     log_line("%s %s %s %s %d %s prompt %d cached %d generated %d queue %.3f first %.3f total %.3f s, %.1f tok/s, "
              "experts %llu bytes, %s",
-             request->id, peer, method, path, status, endpoint, a->prompt_tokens, a->cached_tokens,
-             a->generated_tokens, a->queue_seconds, a->first_token_seconds, seconds,
+             request->id, peer, method, path, status, endpoint, a->prompt_tokens, a->cached_tokens, a->generated_tokens,
+             a->queue_seconds, a->first_token_seconds, seconds,
              decoding > 0 && a->generated_tokens > 1 ? (a->generated_tokens - 1) / decoding : 0.0,
              (unsigned long long)a->expert_bytes, a->finish ? a->finish : "none");
 }

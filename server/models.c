@@ -68,12 +68,12 @@ static bool slots(struct server *s, http_request *request, http_reply *reply, pr
     int n = engine_slots(s->engine, all, SLOTS_MOST);
     for (int i = 0; i < n && i < SLOTS_MOST; i++) {
         const engine_slot *e = &all[i];
-        json_array_append_new(
-            out, json_pack("{s:i, s:i, s:b, s:s, s:s?, s:i, s:i, s:i, s:i, s:f}", "id", e->id, "n_ctx", e->context,
-                           "is_processing", e->state != SLOT_IDLE, "state", states[e->state], "request_id",
-                           *e->request_id ? e->request_id : NULL, "n_prompt_tokens", e->prompt_tokens,
-                           "n_cached_tokens", e->cached_tokens, "n_decoded", e->decoded_tokens, "n_tokens", e->tokens,
-                           "seconds", e->seconds));
+        json_array_append_new(out,
+                              json_pack("{s:i, s:i, s:b, s:s, s:s?, s:i, s:i, s:i, s:i, s:f}", "id", e->id, "n_ctx",
+                                        e->context, "is_processing", e->state != SLOT_IDLE, "state", states[e->state],
+                                        "request_id", *e->request_id ? e->request_id : NULL, "n_prompt_tokens",
+                                        e->prompt_tokens, "n_cached_tokens", e->cached_tokens, "n_decoded",
+                                        e->decoded_tokens, "n_tokens", e->tokens, "seconds", e->seconds));
     }
     reply_json(reply, 200, out);
     return true;

@@ -45,6 +45,8 @@
     X(int, hidden, "hidden size", "embedding_length", "hidden_size", 1, MODEL_DIM_MAX, FIELD_REQUIRED)                \
     X(bool, tied, "tied embeddings", NULL, "tie_word_embeddings", 0, 1, 0)                                            \
     X(float, rms_eps, "RMS norm epsilon", "attention.layer_norm_rms_epsilon", "rms_norm_eps", FIELD_ABOVE_0, 1, 1e-5) \
+    X(bool, layer_norm, "norms that take off the mean", NULL, NULL, 0, 1, 0)                                          \
+    X(bool, output_bias, "bias of the output", NULL, NULL, 0, 1, 1)                                                   \
     X(bool, qk_norm, "q/k norm", NULL, NULL, 0, 1, 1)                                                                 \
     X(bool, norm_heads, "q/k norm per head", NULL, NULL, 0, 1, 0)                                                     \
     X(bool, norm_after_rope, "q/k norm after rotation", NULL, NULL, 0, 1, 0)                                          \
@@ -60,6 +62,9 @@
     X(int, rope_part, "rotary part of a head", NULL, NULL, 0, 4096, 0)                                                \
     X(bool, latent_parts, "keys and values of latents as two tensors", NULL, NULL, 0, 1, 0)                           \
     X(float, latent_eps, "RMS norm epsilon of latents", NULL, NULL, FIELD_ABOVE_0, 1, 1e-6)                           \
+    X(int, index_heads, "heads of the indexer", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                    \
+    X(int, index_dim, "key length of the indexer", NULL, NULL, 0, 4096, 0)                                            \
+    X(int, index_topk, "positions that the indexer chooses", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                     \
     X(float, embedding_scale, "embedding scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                   \
     X(float, residual_scale, "residual scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                     \
     X(float, logit_scale, "logit scale", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                           \
@@ -101,7 +106,8 @@
     X(bool, plain_qk_norm, "q/k norm without weights", NULL, NULL, 0, 1, 0)                             \
     X(int, chunk, "chunk of attention", NULL, NULL, 0, MODEL_CONTEXT_MAX, 0)                            \
     X(bool, own_values, "values apart from keys", NULL, NULL, 0, 1, 1)                                  \
-    X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)
+    X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)         \
+    X(bool, indexed, "indexer of a layer", NULL, NULL, 0, 1, 0)
 
 /* Numbers of the router (moe/router.h), with their place in model_config. */
 #define ROUTER_FIELDS(X)                                                                                         \
@@ -110,6 +116,7 @@
     X(int, top_k, "experts of a token", "expert_used_count", "num_experts_per_tok", 1, ROUTER_EXPERTS_MAX,       \
       FIELD_REQUIRED)                                                                                            \
     X(bool, renormalise, "renormalised expert weights", NULL, NULL, 0, 1, 0)                                     \
+    X(float, band, "band of the sparse mixer", NULL, NULL, 0, 2, 0)                                              \
     X(float, scale, "scale of expert weights", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                \
     X(int, groups, "groups of experts", "expert_group_count", NULL, 0, ROUTER_EXPERTS_MAX, 0)                    \
     X(int, groups_used, "groups of experts used", "expert_group_used_count", NULL, 0, ROUTER_EXPERTS_MAX, 0)

@@ -89,6 +89,20 @@ static void layout_tokens(arena *a, size_t tokens, workspace *out)
     out->sequences = arena_take(a, tokens, sizeof *out->sequences);
 }
 
+/* Room for the rows of the chunk's tokens. */
+static void layout_embedding(arena *a, const model *m, int64_t max_tokens, workspace *out)
+{
+    const resident *embed = &m->weights.model[W_EMBED];
+    if (!embed->on_disk)
+        return;
+    row_table table = {.path = tensor_index_path(m->files.tensors, embed->info->file),
+                       .offset = embed->info->offset + embed->skip,
+                       .row_bytes = dtype_bytes(embed->w.type, (uint64_t)embed->w.cols),
+                       .rows = embed->w.rows};
+    row_reader_layout(a, &table, max_tokens, &out->embedding);
+    out->embed_rows = arena_take(a, (size_t)max_tokens, sizeof *out->embed_rows);
+}
+
 void workspace_layout(const compute *c, arena *a, const model *m, const experts_shape *shape, int64_t max_tokens,
                       int logits_rows, bool prefetch, workspace *out)
 {
@@ -105,6 +119,7 @@ void workspace_layout(const compute *c, arena *a, const model *m, const experts_
         c->op->buffer_layout(c, a, &out->sines[i], max_tokens, config->ropes[i].dim / 2, 0, true);
     }
     layout_tokens(a, (size_t)max_tokens, out);
+    layout_embedding(a, m, max_tokens, out);
     for (int i = 0; m->mixers[i]; i++)
         out->mixer[i] = m->mixers[i]->layout(c, a, config, m->weights.layers, max_tokens);
     layout_router(c, a, m, max_tokens, prefetch, out);

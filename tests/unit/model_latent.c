@@ -268,6 +268,68 @@ static void stacks_may_lie_as_one_matrix(void **state)
     edit_free(e);
 }
 
+/* ---- the indexer ---- */
+
+#define DSA "families/gguf/glm-dsa-Q8_0.gguf"
+
+static void numbers_of_an_indexer_are_checked(void **state)
+{
+    static const struct {
+        const char *key;
+        uint64_t value;
+        const char *word, *word2;
+    } wrong[] = {
+        {"head_count", 0, "indexer with 0 heads", "1 or more"},
+        {"head_count", 3, "indexer.attn_q_b.weight", "192 x 96"},
+        {"head_count", 4097, "head_count", "4097"},
+        {"key_length", 0, "heads of 0", "16 turn"},
+        {"key_length", 8, "heads of 8", "16 turn"},
+        {"key_length", 63, "indexer.attn_q_b.weight", "126 x 96"},
+        {"key_length", UINT32_MAX, "key_length", "4294967295"},
+        {"top_k", 0, "chooses 0 positions", "1 or more"},
+        {"top_k", UINT32_MAX, "top_k", "4294967295"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        gguf_edit *e = original(DSA);
+        char key[96];
+        snprintf(key, sizeof key, "glm-dsa.attention.indexer.%s", wrong[i].key);
+        edit_set_int(e, key, GG_U32, wrong[i].value);
+        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        e = original(DSA);
+        edit_remove(e, key);
+        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].key, "missing");
+    }
+    gguf_edit *e = original(DSA); /* of all positions there is no choice */
+    edit_set_int(e, "glm-dsa.attention.indexer.top_k", GG_U32, 1 << 24);
+    assert_int_equal(config_of(e).index_topk, 4096);
+    e = original(DSA);
+    edit_set_int(e, "glm-dsa.attention.q_lora_rank", GG_U32, 0);
+    edited_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
+}
+
+static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
+{
+    static const char *const names[] = {"attn_q_b.weight", "attn_k.weight", "k_norm.weight", "k_norm.bias",
+                                        "proj.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.1.indexer.%s", names[i]);
+        gguf_edit *e = original(DSA);
+        edit_drop(e, name);
+        edited_refused(e, ODMOE_ERR_FORMAT, name, "missing");
+    }
+    static const bool middle[] = {true, false, true};
+    gguf_edit *e = original(DSA); /* a tensor that a layer should not have */
+    edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 3);
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.indexer.attn_q_b.weight", "indexer of a layer");
+    e = original(DSA);
+    edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 2);
+    edited_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "2 entries");
+    e = original(DSA);
+    edit_set_int(e, "glm-dsa.attention.indexer.types", GG_U32, 3);
+    edited_refused(e, ODMOE_ERR_FORMAT, "indexer.types", " ");
+}
+
 /* ---- the cache ---- */
 
 static void a_quantised_cache_needs_latents_of_whole_blocks(void **state)
@@ -411,6 +473,101 @@ static void sizes_of_heads_in_config_json_are_checked(void **state)
     }
 }
 
+/* The layers with an indexer, as F and S. */
+static const char *indexers(const char *members)
+{
+    static char letters[MODEL_LAYERS_MAX + 1];
+    model_config config;
+    tensor_index *none = tensor_index_create(&err);
+    json_t *json = json_load_file(test_path("families/glm_moe_dsa/config.json"), 0, NULL), *value;
+    json_t *changes = json_loads(members, 0, NULL);
+    model_files files = {.path = "folder", .tensors = none, .config = json};
+    const arch *family;
+    const char *key;
+    json_object_del(json, "indexer_types");
+    json_object_del(json, "mlp_layer_types");
+    json_object_foreach(changes, key, value) json_object_set(json, key, value);
+    if (arch_read(&files, &family, &config, &err))
+        fail_msg("%s: %s", members, err.message);
+    for (int l = 0; l < config.layers; l++)
+        letters[l] = config.layer[l].indexed ? 'F' : 'S';
+    letters[config.layers] = 0;
+    config_free(&config);
+    json_decref(changes);
+    json_decref(json);
+    tensor_index_free(none);
+    return letters;
+}
+
+static void a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer(void **state)
+{
+    assert_string_equal(indexers("{}"), "FFF");
+    assert_string_equal(indexers("{\"indexer_types\": [\"full\", \"shared\", \"full\"]}"), "FSF");
+    assert_string_equal(indexers("{\"index_topk_pattern\": \"FSS\"}"), "FSS");
+    assert_string_equal(indexers("{\"num_hidden_layers\": 12, \"index_topk_freq\": 4}"), "FFSSSFSSSFSS");
+    assert_string_equal(indexers("{\"num_hidden_layers\": 9, \"index_topk_freq\": 4, \"index_skip_topk_offset\": 3}"),
+                        "FFFSSSFSS");
+    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers");
+    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED, "'half'",
+            "layer 1");
+    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text", "layer 1");
+    refused("glm_moe_dsa", "{\"indexer_types\": [\"shared\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT, "first layer",
+            "indexer");
+    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FS\"}", ODMOE_ERR_FORMAT,
+            "index_topk_pattern", "3 layers");
+    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSX\"}", ODMOE_ERR_FORMAT,
+            "index_topk_pattern", "F or S");
+}
+
+/* ---- a sequence that leaves ---- */
+
+typedef struct leaving {
+    int asked, when;
+} leaving;
+
+/* The first of two sequences has had enough at some layer. */
+static int leave(void *user, int32_t sequence)
+{
+    leaving *l = user;
+    return sequence == 0 && l->asked++ == l->when;
+}
+
+/* A layer that takes the choice of the layer before finds it, though rows have gone in between. */
+static void the_choice_of_positions_stays_with_its_tokens_when_others_leave(void **state)
+{
+    enum { TOKENS = 20, VOCAB = 512 };
+    static float alone[TOKENS * VOCAB], got[TOKENS * VOCAB];
+    odmoe_options o = small_options();
+    o.chunk = 2 * TOKENS;
+    odmoe_model *model = must_open(test_path("families/glm_moe_dsa_shared"), &o);
+    odmoe_session *session = must_create(model, 0);
+    must_forward(model, session, text_tokens(5, TOKENS), TOKENS,
+                 &(forward_options){ODMOE_LOGITS_ALL, alone, NULL, NULL});
+    odmoe_session_free(session);
+    for (int when = 0; when <= 4; when++) {
+        leaving l = {.when = when};
+        odmoe_sequence s[2] = {{.session = must_create(model, 0), .n = TOKENS, .want_logits = ODMOE_LOGITS_NONE},
+                               {.session = must_create(model, 0), .n = TOKENS, .want_logits = ODMOE_LOGITS_ALL}};
+        static int32_t first[TOKENS], second[TOKENS];
+        memcpy(first, text_tokens(40, TOKENS), sizeof first);
+        memcpy(second, text_tokens(5, TOKENS), sizeof second);
+        s[0].tokens = first;
+        s[1].tokens = second;
+        odmoe_batch batch;
+        odmoe_batch_init(&batch);
+        batch.sequences = s;
+        batch.n = 2;
+        batch.logits = got;
+        batch.cancelled = leave;
+        batch.user = &l;
+        assert_int_equal(odmoe_forward(model, &batch, &err), when < 4 ? ODMOE_ERR_CANCELLED : ODMOE_OK);
+        assert_memory_equal(got, alone, sizeof got);
+        odmoe_session_free(s[0].session);
+        odmoe_session_free(s[1].session);
+    }
+    odmoe_model_close(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +589,10 @@ int main(void)
         cmocka_unit_test(mistral_4_needs_its_growth_of_queries),
         cmocka_unit_test(kimi_k25_is_the_text_part_of_a_model_that_sees),
         cmocka_unit_test(sizes_of_heads_in_config_json_are_checked),
+        cmocka_unit_test(numbers_of_an_indexer_are_checked),
+        cmocka_unit_test(tensors_of_an_indexer_are_where_the_file_says_it_is),
+        cmocka_unit_test(a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer),
+        cmocka_unit_test(the_choice_of_positions_stays_with_its_tokens_when_others_leave),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

@@ -22,6 +22,7 @@
     X(kimi_linear) \
     X(mistral4) \
     X(glm4_moe_lite) \
+    X(glm_moe_dsa) \
     X(glm4_moe) \
     X(minimax_m2) \
     X(granitemoe) \
@@ -30,6 +31,7 @@
     X(ernie4_5_moe) \
     X(gemma4) \
     X(llama4) \
+    X(phimoe) \
     X(hunyuan_v1_moe) \
     X(exaone_moe) \
     X(afmoe) \
