@@ -131,9 +131,10 @@ typedef struct odmoe_info {
     uint64_t expert_bytes_min, expert_bytes_max; /* smallest and largest expert */
     uint64_t resident_bytes;                     /* weights that every token needs */
     uint64_t experts_bytes;                      /* all experts */
-    uint64_t embedding_bytes;  /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
-    int32_t prediction_layers; /* layers for multi-token prediction that the file has: they are never read, */
-    uint64_t prediction_bytes; /* and are in none of the figures above */
+    uint64_t embedding_bytes;   /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
+    int32_t prediction_layers;  /* layers for multi-token prediction that the file has: they are never read, */
+    uint64_t prediction_bytes;  /* and are in none of the figures above */
+    uint64_t other_parts_bytes; /* parts that see or hear, as far as their types are known: they are not read either */
 } odmoe_info;
 
 /* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.
@@ -433,6 +434,13 @@ ODMOE_API odmoe_status odmoe_chat_render(const odmoe_template *t, const odmoe_to
 ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_template *t, const odmoe_tokenizer *tokenizer,
                                            const odmoe_chat *chat, int32_t *ids, size_t capacity, size_t *n,
                                            odmoe_error *err);
+
+/* odmoe_template_reasoning - the keywords (odmoe_chat) that tell a template how much to reason. level: "off", "on", "low",
+ * "medium", "high". *keywords: a JSON object, odmoe_string_free it. Found out by rendering; costs some renderings of a
+ * short conversation. ERR_UNSUPPORTED: the template does not know the level, the message says which it knows; ERR_ARG: no
+ * such level; ERR_MEMORY. Threads: any. */
+ODMOE_API odmoe_status odmoe_template_reasoning(const odmoe_template *t, const char *level, char **keywords,
+                                                odmoe_error *err);
 
 /* ---- a model's output ---- */
 
