@@ -14,6 +14,7 @@ enum exit_status { STATUS_DONE, STATUS_FAILED, STATUS_USAGE, STATUS_BUDGET };
 /* The commands: argc and argv from the command's name on; they return an exit status. */
 int command_run(int argc, char **argv);
 int command_chat(int argc, char **argv);
+int command_serve(int argc, char **argv);
 int command_plan(int argc, char **argv);
 int command_inspect(int argc, char **argv);
 int command_replay(int argc, char **argv);

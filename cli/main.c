@@ -11,6 +11,7 @@ static const struct {
 } commands[] = {
     {"run", "continue a text, or answer a question", command_run},
     {"chat", "talk to a model", command_chat},
+    {"serve", "answer programs over HTTP, as OpenAI's and Anthropic's servers do", command_serve},
     {"plan", "how a memory budget would be divided", command_plan},
     {"inspect", "what a model file holds", command_inspect},
     {"tokenize", "text to token ids", command_tokenize},

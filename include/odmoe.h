@@ -106,6 +106,10 @@ typedef struct odmoe_options {
     uint64_t
         reserve_bytes; /* of ram_bytes: kept free for what the caller holds itself (conversations, grammars, requests),
                                counted in the plan's other_bytes; at most 2^60 */
+    uint64_t
+        prefix_bytes;  /* of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of kv_bytes
+                              holds one more session's worth of them */
+    int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
     const char
         *embeddings; /* where a token embedding that is not the output matrix as well is kept: "memory"; "disk": its
                                rows are read when tokens name them; "auto": on the disk when the budget does not hold all
@@ -144,7 +148,7 @@ ODMOE_API odmoe_status odmoe_inspect_numbers(const char *path,
                                                                double value),
                                              void *user, odmoe_error *err);
 
-/* How the budget is divided: resident + kv + activation + other + cache <= ram. */
+/* How the budget is divided: resident + kv + activation + other + prefix + cache <= ram. */
 typedef struct odmoe_plan {
     size_t size; /* set by the caller: sizeof(odmoe_plan) */
     uint64_t ram_bytes, resident_bytes, kv_bytes, activation_bytes, other_bytes, cache_bytes;
@@ -157,6 +161,7 @@ typedef struct odmoe_plan {
     uint64_t cache_all_bytes;   /* cache_bytes is at most this: with it nothing is ever read twice */
     uint64_t cache_token_bytes; /* a cache that holds token_working_set_bytes, alignment included */
     uint64_t available_bytes;   /* what this process could take now, control groups included; 0: unknown */
+    uint64_t prefix_bytes;      /* odmoe_options.prefix_bytes: a part like the others */
     uint64_t embedding_bytes;   /* the token embedding, where it stays on the disk; 0: it is in resident_bytes */
 } odmoe_plan;
 
@@ -203,8 +208,14 @@ ODMOE_API void odmoe_session_reset(odmoe_session *session); /* = truncate to 0 *
 ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, int32_t *reached,
                                               odmoe_error *err);
 /* odmoe_session_snapshot - remember the present position, so that odmoe_session_truncate can come back to it. A session
- * keeps the latest four. Costs a copy of the recurrent states; nothing where every position can be restored anyway. */
+ * keeps the latest four, or odmoe_options.snapshots. Costs a copy of the recurrent states; nothing where every position
+ * can be restored anyway: there odmoe_session_needs_snapshots is 0.
+ * odmoe_session_snapshots - the positions of those that it has, ascending, into positions [room]; returns how many.
+ * odmoe_session_forget - drop the snapshot at a position, if there is one. */
 ODMOE_API odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_error *err);
+ODMOE_API int odmoe_session_needs_snapshots(const odmoe_session *session);
+ODMOE_API int odmoe_session_snapshots(const odmoe_session *session, int32_t *positions, int room);
+ODMOE_API void odmoe_session_forget(odmoe_session *session, int32_t position);
 /* odmoe_session_fork - a session of the same model with the same tokens and state, without computing them again. It shares
  * the keys and values of whole pages of 64 tokens with its source, and needs room for the rest of its context alone
  * (0: as its source's). What either of them does later never shows in the other. While both live, cutting one of them
@@ -212,6 +223,11 @@ ODMOE_API odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_erro
  * Errors: as odmoe_session_create. */
 ODMOE_API odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t context, odmoe_session **fork,
                                           odmoe_error *err);
+/* odmoe_session_fork_at - a fork of the first `length` tokens, or of as many before them as can be restored
+ * (odmoe_session_truncate): *reached, which may be NULL. context: as long as the source is, at least. ERR_RANGE also for
+ * a length that the source does not have. */
+ODMOE_API odmoe_status odmoe_session_fork_at(const odmoe_session *session, int32_t length, int32_t context,
+                                             odmoe_session **fork, int32_t *reached, odmoe_error *err);
 /* odmoe_session_save - write tokens, state and snapshots to a file (new file, fsync, rename; a link's file is replaced, what is
  * no regular file is refused). odmoe_session_load - read it back: ERR_FORMAT when the file is damaged, made by an older
  * version, or with another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for; the
@@ -220,6 +236,12 @@ ODMOE_API odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t 
  * change, and refuses with ERR_STATE where one is another than at opening. */
 ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
+/* odmoe_session_peek - the tokens of a saved session, without reading the rest: at most `capacity` into tokens, their
+ * number to *n. Errors: odmoe_session_load's, as far as the file's begin shows them; the sum is not checked.
+ * odmoe_model_fingerprint - of what a saved session must have been made with: weights, numbers, KV type, kernels. */
+ODMOE_API odmoe_status odmoe_session_peek(const odmoe_model *model, const char *path, int32_t *tokens, size_t capacity,
+                                          size_t *n, odmoe_error *err);
+ODMOE_API uint64_t odmoe_model_fingerprint(const odmoe_model *model);
 
 /* ---- forward calls ---------------------------------------------------------------------------------------- */
 
@@ -251,7 +273,7 @@ typedef struct odmoe_tap {
     int64_t first, n;
     const float *hidden; /* [n, hidden] residual stream entering the layer, or NULL */
     const float *router; /* [n, experts] router logits, or NULL */
-    const int32_t *topk; /* [n, top_k] by falling weight, or NULL */
+    const int32_t *topk; /* [n, top_k] in the order of the choice, or NULL */
     const float *topw;   /* [n, top_k] as applied to the expert outputs, or NULL */
     const float *input;  /* [n, hidden] what the router saw, or NULL */
 } odmoe_tap;
@@ -322,13 +344,19 @@ ODMOE_API odmoe_status odmoe_detokenize(const odmoe_tokenizer *tokenizer, const 
                                         size_t capacity, size_t *length, odmoe_error *err);
 ODMOE_API int32_t odmoe_vocab_size(const odmoe_tokenizer *tokenizer);
 ODMOE_API int odmoe_token_is_end(const odmoe_tokenizer *tokenizer, int32_t token); /* one of the model's end tokens */
+/* odmoe_token_text - the bytes that one token stands for inside of a text, maybe a part of a character; a special token's
+ * are its text. text, capacity, *length and errors as in odmoe_detokenize. Threads: any. */
+ODMOE_API odmoe_status odmoe_token_text(const odmoe_tokenizer *tokenizer, int32_t token, char *text, size_t capacity,
+                                        size_t *length, odmoe_error *err);
 
 /* Streaming text: push ids, get whole UTF-8 characters. */
 typedef struct odmoe_stream odmoe_stream;
 ODMOE_API odmoe_status odmoe_stream_create(const odmoe_tokenizer *tokenizer, odmoe_stream **stream, odmoe_error *err);
 ODMOE_API void odmoe_stream_free(odmoe_stream *stream);
+/* odmoe_stream_show_special - from now on special tokens give their text (shown not 0), as odmoe_output needs it. */
+ODMOE_API void odmoe_stream_show_special(odmoe_stream *stream, int shown);
 /* odmoe_stream_push - *text (owned by the stream, valid until the next call) gets what can be shown now, maybe nothing.
- * Special tokens give no text. odmoe_stream_flush - what is left, at the end. */
+ * Special tokens give no text, unless asked for. odmoe_stream_flush - what is left, at the end. */
 ODMOE_API odmoe_status odmoe_stream_push(odmoe_stream *stream, int32_t token, const char **text, size_t *length,
                                          odmoe_error *err);
 ODMOE_API void odmoe_stream_flush(odmoe_stream *stream, const char **text, size_t *length);
@@ -358,6 +386,8 @@ ODMOE_API odmoe_status odmoe_template_compile(const char *source, size_t length,
  * ERR_UNSUPPORTED: there is none, or it does not compile. */
 ODMOE_API odmoe_status odmoe_template_open(const char *path, const char *name, odmoe_template **out, odmoe_error *err);
 ODMOE_API void odmoe_template_close(odmoe_template *t);
+/* odmoe_template_source - its source, line ends made \n; lives as long as the template. Threads: any. */
+ODMOE_API const char *odmoe_template_source(const odmoe_template *t);
 /* odmoe_model_template - the open model's own; NULL, with err set, where it has none that works. */
 ODMOE_API const odmoe_template *odmoe_model_template(const odmoe_model *model, odmoe_error *err);
 
@@ -419,6 +449,7 @@ typedef struct odmoe_delta {
     size_t call;      /* which call, from 0 */
     const char *name; /* of a call */
     const char *id;   /* of a call, as the model wrote it; or NULL */
+    int whole;        /* of a call: 1: it is complete with this delta */
 } odmoe_delta;
 
 /* odmoe_output_format_at - the names of the formats ("hermes", "harmony" ...), then NULL. odmoe_template_output - the
@@ -433,9 +464,27 @@ ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *promp
                                            void (*on_delta)(void *user, const odmoe_delta *delta), void *user,
                                            odmoe_output **out, odmoe_error *err);
 ODMOE_API void odmoe_output_free(odmoe_output *output);
+/* odmoe_output_stream_calls - from now on calls are given as they come: first a delta without text, once the name is
+ * certain, then the arguments in pieces, of which the last is `whole`. A call that the end of the text cuts keeps the
+ * arguments that have come, and is never whole. Without it a call is one delta, and one that is cut is content. */
+ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);
+/* odmoe_output_reasons - is the text in its reasoning now: opened by the prompt or the text, and not yet ended? */
+ODMOE_API int odmoe_output_reasons(const odmoe_output *output);
+
+/* Reasoning in a format. */
+typedef struct odmoe_reasoning {
+    size_t size;
+    const char *open, *close; /* the texts around it ("<think>", "</think>"); NULL: the format knows none */
+    const char *end;          /* what to put in to end it and to go on with the answer; NULL as above */
+    int inside;               /* 1: the prompt has opened it; 0: it has not */
+    int possible; /* 1: an output may begin with it, or is inside; 0: the prompt has ended it, or there is none */
+} odmoe_reasoning;
+/* odmoe_output_reasoning - prompt: what the output continues (its end is enough), or NULL. Static strings. ERR_ARG. */
+ODMOE_API odmoe_status odmoe_output_reasoning(const char *format, const char *prompt, odmoe_reasoning *reasoning,
+                                              odmoe_error *err);
 
 /* ---- sampling --------------------------------------------------------------------------------------------- */
 
@@ -502,8 +551,9 @@ ODMOE_API void odmoe_grammar_vocab_free(odmoe_grammar_vocab *vocab);
 ODMOE_API uint64_t odmoe_grammar_vocab_bytes(const odmoe_grammar_vocab *vocab);
 
 typedef enum odmoe_grammar_kind {
-    ODMOE_GRAMMAR_GBNF,  /* llama.cpp's notation */
-    ODMOE_GRAMMAR_SCHEMA /* a JSON Schema; the text is a JSON value that meets it */
+    ODMOE_GRAMMAR_GBNF,   /* llama.cpp's notation */
+    ODMOE_GRAMMAR_SCHEMA, /* a JSON Schema; the text is a JSON value that meets it */
+    ODMOE_GRAMMAR_CALLS   /* a list of tools as in odmoe_chat; the text is an output that calls them */
 } odmoe_grammar_kind;
 
 /* A JSON Schema that a GBNF grammar refers to like a rule: the arguments of a tool inside its family's form of a call. */
@@ -523,6 +573,16 @@ typedef struct odmoe_grammar_options {
     uint64_t memory; /* working memory in bytes, at least 256 KiB; 0: 8 MiB */
     const odmoe_grammar_schema *schemas; /* [schema_count], at most 256; for GBNF alone. Borrowed for the call */
     size_t schema_count;
+    /* The format of an output (odmoe_output_format_at) and the prompt that it continues (its end is enough; may be NULL).
+     * With them the grammar begins where the answer does: reasoning and headers in front of it are free, as far as the
+     * format has them and the prompt leaves room for them. Not together with triggers. NULL: the text is the answer. */
+    const char *format, *prompt;
+    /* ODMOE_GRAMMAR_CALLS, which needs a format: calls are written in the format's own way, and odmoe_output reads back
+     * what the grammar allows. The arguments meet the tool's parameters; where these cannot be enforced they are any
+     * object, but with "strict": true that is an error. Behind calls the output ends. */
+    int calls_required; /* 0: text is free, up to what opens a call: from there on a call it is; 1: a call has to come */
+    int calls_single;   /* not 0: at most one call */
+    const char *tool;   /* the name of the only tool that may be called; NULL: any */
 } odmoe_grammar_options;
 ODMOE_API void odmoe_grammar_options_init(odmoe_grammar_options *options);
 
@@ -531,15 +591,16 @@ typedef struct odmoe_grammar_fault {
     size_t size;
     size_t offset;    /* bytes before the place */
     int line, column; /* 1 and up; 0 where there is none: a schema that is JSON has a path */
-    char path[256];   /* "properties.price.multipleOf" */
-    int schema;       /* which of options.schemas it is in, from 1; 0: the text itself */
+    char path[256]; /* "properties.price.multipleOf"; of tools "[2].function.parameters.properties.price.multipleOf" */
+    int schema;     /* which of options.schemas, or which tool, it is in, from 1; 0: the text itself */
 } odmoe_grammar_fault;
 
-/* odmoe_grammar_compile - from GBNF or JSON Schema (docs/cli.md says what is enforced). vocab: outlives the grammar; NULL:
+/* odmoe_grammar_compile - from GBNF, JSON Schema (docs/cli.md says what is enforced) or tools. vocab: outlives the grammar; NULL:
  * texts can be checked, but there are no masks. options, fault (size set): may be NULL.
  * Memory   odmoe_grammar_bytes is the most that it will hold, its states included but for some bytes each.
  * Errors   ERR_FORMAT  malformed, left-recursive, or met by no text;  ERR_UNSUPPORTED  cannot be enforced;
- *          ERR_RANGE  larger than the limits (64 KiB of text, 2,000 repetitions, ...): all with the place in fault.
+ *          ERR_RANGE  larger than the limits (64 KiB of text, 2,000 repetitions, ...): all with the place in fault;
+ *          ERR_ARG  a format, tool or name that is not known or cannot be written, options that exclude each other.
  * Threads  any; all calls on a grammar and its states are serialised inside. */
 typedef struct odmoe_grammar odmoe_grammar;
 ODMOE_API odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind,
@@ -629,9 +690,22 @@ typedef struct odmoe_expert_stats {
     size_t size;
     uint64_t uses, hits, misses, bytes;
     double stall_seconds;
+    int32_t cached; /* 1: it is in the cache now */
 } odmoe_expert_stats;
 ODMOE_API odmoe_status odmoe_expert_stats_get(odmoe_model *model, int32_t layer, int32_t expert,
                                               odmoe_expert_stats *stats, odmoe_error *err);
+
+/* Counters of one MoE layer, its experts' summed up. A pass fetches once a chunk and layer; stalls: how many fetches
+ * waited for the disk for at most 1 ms, 10 ms, 0.1 s, 1 s, 10 s, and longer. ERR_RANGE. */
+#define ODMOE_STALL_RANGES 6
+typedef struct odmoe_moe_layer_stats {
+    size_t size;
+    uint64_t uses, hits, misses, bytes;
+    double stall_seconds;
+    uint64_t stalls[ODMOE_STALL_RANGES];
+} odmoe_moe_layer_stats;
+ODMOE_API odmoe_status odmoe_moe_layer_stats_get(odmoe_model *model, int32_t layer, odmoe_moe_layer_stats *stats,
+                                                 odmoe_error *err);
 ODMOE_API void odmoe_stats_reset(odmoe_model *model);
 
 /* odmoe_string_free - free a string that a function of this library made for the caller. NULL is fine. */

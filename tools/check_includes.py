@@ -22,6 +22,7 @@ SRC = {
     "api": {"base", "format", "compute", "store", "moe", "prefetch", "layer", "model", "text"},
 }
 FRONT_ENDS = ["cli", "server", "train", "examples"]  # the public headers and their own files only
+BESIDE = [("examples", "train"), ("cli", "server")]  # and who may also include another's
 DRAWN = "<!-- tools/check_includes.py --graph -->\n```\n{}\n```\n"
 PUBLIC = {"odmoe.h", "odmoe_layer.h", "odmoe_tensors.h", "odmoe_train.h"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
@@ -33,9 +34,10 @@ def offence(top, path, name):
         return None
     folder = pathlib.PurePath(name).parts[0] if "/" in name else None
     if path.parts[0] != "src":
-        folders = [(top / path).parent] + ([top / "train"] if path.parts[0] == "examples" else [])
+        folders = [(top / path).parent]
+        folders += [top / more for front, more in BESIDE if path.parts[0] == front]
         own = ".." not in name and any((f / name).is_file() for f in folders)
-        return None if own else "a front end includes include/ and its own folder only (examples: train/, too)"
+        return None if own else "a front end includes include/ and its own folder only (examples: train/, cli: server/, too)"
     home = path.parts[1]
     if folder is None or ".." in name:
         return "write includes from src/ on (\"folder/file.h\")"

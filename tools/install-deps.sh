@@ -7,7 +7,7 @@
 set -eu
 
 packages="make gcc binutils libc6-dev meson ninja-build pkgconf python3 liburing-dev libjansson-dev libpcre2-dev libutf8proc-dev
-libedit-dev libcmocka-dev"
+libedit-dev libmicrohttpd-dev libcmocka-dev"
 check=
 for option in "$@"; do
     case $option in

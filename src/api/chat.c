@@ -77,6 +77,12 @@ odmoe_status odmoe_template_compile(const char *source, size_t length, odmoe_tem
     return new_template(source, length, out, fault, err);
 }
 
+const char *odmoe_template_source(const odmoe_template *t)
+{
+    size_t length;
+    return template_source(t->program, &length);
+}
+
 odmoe_status odmoe_template_open(const char *path, const char *name, odmoe_template **out, odmoe_error *err)
 {
     char *source = NULL;

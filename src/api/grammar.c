@@ -6,6 +6,7 @@
 #include "api/handles.h"
 #include "base/mem.h"
 #include "text/grammar/grammar.h"
+#include "text/output/call_grammar.h"
 
 /* The public grammars and states are the internal ones. */
 
@@ -51,6 +52,12 @@ static int32_t find_token(const void *user, const char *text, size_t length)
     return tokenizer_find(user, text, length);
 }
 
+static int32_t find_special(const void *user, const char *text, size_t length)
+{
+    int32_t id = tokenizer_find(user, text, length);
+    return id >= 0 && tokenizer_is_special(user, id) ? id : -1;
+}
+
 /* Each text is a trigger, and where it is a special token's, that token is one, too. out [TRIGGERS_MAX] */
 static size_t list_triggers(const odmoe_grammar_options *o, const tokenizer *t, grammar_trigger *out)
 {
@@ -77,6 +84,74 @@ static void give_fault(odmoe_grammar_fault *to, const grammar_fault *from)
     copy_out(to, &all, sizeof all);
 }
 
+static odmoe_status check_options(const odmoe_grammar_options *o, odmoe_grammar_kind kind, odmoe_error *err)
+{
+    if ((int)kind < ODMOE_GRAMMAR_GBNF || kind > ODMOE_GRAMMAR_CALLS)
+        return err_set(err, ODMOE_ERR_ARG, "a grammar of kind %d is not known", (int)kind);
+    if (o->trigger_count > TRIGGERS_MAX / 2)
+        return err_set(err, ODMOE_ERR_RANGE, "%zu triggers; at most %d are possible", o->trigger_count,
+                       TRIGGERS_MAX / 2);
+    if (o->memory > SIZE_MAX / 4)
+        return err_set(err, ODMOE_ERR_RANGE, "a grammar's memory is too large");
+    if (o->format && o->trigger_count)
+        return err_set(err, ODMOE_ERR_ARG, "a grammar has triggers or the format of an output, not both");
+    if (o->format ? !output_format_find(o->format) : kind == ODMOE_GRAMMAR_CALLS)
+        return err_set(err, ODMOE_ERR_ARG, "%.40s: no such format of output; odmoe_output_format_at lists them",
+                       o->format ? o->format : "NULL");
+    return ODMOE_OK;
+}
+
+/* What an output of a format is like, around the grammar; *tools is for the caller to free. */
+static odmoe_status read_calls(const odmoe_grammar_options *o, odmoe_grammar_kind kind, const char *text, size_t length,
+                               call_grammar *calls, json_t **tools, odmoe_error *err)
+{
+    json_error_t fault;
+    *calls = (call_grammar){.f = output_format_find(o->format),
+                            .prompt = o->prompt,
+                            .only = o->tool,
+                            .required = o->calls_required,
+                            .one = o->calls_single};
+    if (kind != ODMOE_GRAMMAR_CALLS)
+        return ODMOE_OK;
+    *tools = json_loadb(text, length, 0, &fault);
+    if (!*tools && json_error_code(&fault) == json_error_out_of_memory)
+        return err_set(err, ODMOE_ERR_MEMORY, "no memory for tools of %zu bytes", length);
+    if (!json_is_array(*tools))
+        return err_set(err, ODMOE_ERR_FORMAT, "tools: must be a JSON list");
+    calls->tools = *tools;
+    return ODMOE_OK;
+}
+
+static odmoe_status compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind, const char *text, size_t length,
+                            const odmoe_grammar_options *o, grammar **out, grammar_fault *fault, odmoe_error *err)
+{
+    static const grammar_kind kinds[] = {[ODMOE_GRAMMAR_GBNF] = GRAMMAR_GBNF,
+                                         [ODMOE_GRAMMAR_SCHEMA] = GRAMMAR_SCHEMA,
+                                         [ODMOE_GRAMMAR_CALLS] = GRAMMAR_WRITTEN};
+    grammar_trigger triggers[TRIGGERS_MAX];
+    const tokenizer *t = vocab ? vocab->t : NULL;
+    call_grammar calls;
+    json_t *tools = NULL;
+    grammar_options all = {.triggers = triggers,
+                           .trigger_count = list_triggers(o, t, triggers),
+                           .again = o->again,
+                           .memory = (size_t)o->memory,
+                           .lookup = t ? find_token : NULL,
+                           .user = t,
+                           .schemas = (const grammar_schema *)o->schemas,
+                           .schema_count = o->schema_count,
+                           .special = {t ? find_special : NULL, t},
+                           .write_user = &calls};
+    odmoe_status st = o->format ? read_calls(o, kind, text, length, &calls, &tools, err) : ODMOE_OK;
+    if (o->format)
+        all.write = kind == ODMOE_GRAMMAR_CALLS ? call_grammar_write : answer_grammar_write;
+    *fault = (grammar_fault){0};
+    if (!st)
+        st = grammar_compile(kinds[kind], text, length, vocab ? &vocab->tree : NULL, &all, out, fault, err);
+    json_decref(tools);
+    return st;
+}
+
 odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_grammar_kind kind, const char *text,
                                    size_t length, const odmoe_grammar_options *options, odmoe_grammar **out,
                                    odmoe_grammar_fault *fault, odmoe_error *err)
@@ -84,28 +159,13 @@ odmoe_status odmoe_grammar_compile(const odmoe_grammar_vocab *vocab, odmoe_gramm
     odmoe_grammar_options o;
     odmoe_grammar_options_init(&o);
     odmoe_status st = options ? copy_in(&o, options, sizeof o, "odmoe_grammar_options_init", err) : ODMOE_OK;
-    if (!st && kind != ODMOE_GRAMMAR_GBNF && kind != ODMOE_GRAMMAR_SCHEMA)
-        st = err_set(err, ODMOE_ERR_ARG, "a grammar of kind %d is not known", (int)kind);
-    if (!st && o.trigger_count > TRIGGERS_MAX / 2)
-        st = err_set(err, ODMOE_ERR_RANGE, "%zu triggers; at most %d are possible", o.trigger_count, TRIGGERS_MAX / 2);
-    if (!st && o.memory > SIZE_MAX / 4)
-        st = err_set(err, ODMOE_ERR_RANGE, "a grammar's memory is too large");
+    if (!st)
+        st = check_options(&o, kind, err);
     if (st)
         return st;
-    grammar_trigger triggers[TRIGGERS_MAX];
-    const tokenizer *t = vocab ? vocab->t : NULL;
-    grammar_options all = {.triggers = triggers,
-                           .trigger_count = list_triggers(&o, t, triggers),
-                           .again = o.again,
-                           .memory = (size_t)o.memory,
-                           .lookup = t ? find_token : NULL,
-                           .user = t,
-                           .schemas = (const grammar_schema *)o.schemas,
-                           .schema_count = o.schema_count};
     grammar_fault place;
     grammar *g;
-    st = grammar_compile(kind == ODMOE_GRAMMAR_GBNF ? GRAMMAR_GBNF : GRAMMAR_SCHEMA, text, length,
-                         vocab ? &vocab->tree : NULL, &all, &g, &place, err);
+    st = compile(vocab, kind, text, length, &o, &g, &place, err);
     if (!st)
         *out = (odmoe_grammar *)g;
     else if (fault)

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,7 +180,27 @@ odmoe_status odmoe_expert_stats_get(odmoe_model *handle, int32_t layer, int32_t 
                               .hits = c.hits,
                               .misses = c.misses,
                               .bytes = c.bytes,
-                              .stall_seconds = (double)c.stall_ns * 1e-9};
+                              .stall_seconds = (double)c.stall_ns * 1e-9,
+                              .cached = store_is_cached(handle->m.store, layer, expert)};
+    copy_out(stats, &all, sizeof all);
+    return ODMOE_OK;
+}
+
+odmoe_status odmoe_moe_layer_stats_get(odmoe_model *handle, int32_t layer, odmoe_moe_layer_stats *stats,
+                                       odmoe_error *err)
+{
+    static_assert(STORE_STALL_RANGES == ODMOE_STALL_RANGES, "the public ranges are the store's");
+    int layers = expert_index_layers(handle->m.weights.experts.index);
+    if (layer < 0 || layer >= layers)
+        return err_set(err, ODMOE_ERR_RANGE, "there is no layer %d with experts: %d have them", layer, layers);
+    store_layer_counters c;
+    store_layer_counters_get(handle->m.store, layer, &c);
+    odmoe_moe_layer_stats all = {.uses = c.sum.uses,
+                                 .hits = c.sum.hits,
+                                 .misses = c.sum.misses,
+                                 .bytes = c.sum.bytes,
+                                 .stall_seconds = (double)c.sum.stall_ns * 1e-9};
+    memcpy(all.stalls, c.stalls, sizeof all.stalls);
     copy_out(stats, &all, sizeof all);
     return ODMOE_OK;
 }

@@ -114,6 +114,8 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
     if (status)
         return status;
     *out = (model_settings){.reserve_bytes = o.reserve_bytes,
+                            .prefix_bytes = o.prefix_bytes,
+                            .snapshots = o.snapshots ? o.snapshots : SNAPSHOTS_DEFAULT,
                             .context = o.context,
                             .sessions = o.sessions,
                             .threads = o.threads,
@@ -133,6 +135,11 @@ odmoe_status options_resolve(const odmoe_options *source, model_settings *out, o
     if (!status && o.reserve_bytes > RESERVE_MAX)
         status = err_set(err, ODMOE_ERR_RANGE, "reserve_bytes: %llu is out of range (up to 2^60)",
                          (unsigned long long)o.reserve_bytes);
+    if (!status && o.prefix_bytes > RESERVE_MAX)
+        status = err_set(err, ODMOE_ERR_RANGE, "prefix_bytes: %llu is out of range (up to 2^60)",
+                         (unsigned long long)o.prefix_bytes);
+    if (!status)
+        status = check_range("snapshots", o.snapshots, SNAPSHOTS_MAX, err);
     if (!status)
         status = resolve_names(&o, out, err);
     if (status)

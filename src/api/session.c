@@ -64,6 +64,32 @@ odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_error *err)
     return session_snapshot(&session->state, err);
 }
 
+int odmoe_session_needs_snapshots(const odmoe_session *session)
+{
+    return session_needs_snapshots(&session->state);
+}
+
+int odmoe_session_snapshots(const odmoe_session *session, int32_t *positions, int room)
+{
+    const session_state *s = &session->state;
+    int count = 0;
+    for (int32_t last = 0, next;; last = next, count++) { /* ascending, of at most eight */
+        next = INT32_MAX;
+        for (int i = 0; i < s->layout->snapshots; i++)
+            if (s->snapshots[i].position > last && s->snapshots[i].position < next)
+                next = s->snapshots[i].position;
+        if (next == INT32_MAX)
+            return count;
+        if (count < room)
+            positions[count] = next;
+    }
+}
+
+void odmoe_session_forget(odmoe_session *session, int32_t position)
+{
+    session_forget(&session->state, position);
+}
+
 odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t context, odmoe_session **out, odmoe_error *err)
 {
     const model *m = &session->model->m;
@@ -82,6 +108,15 @@ odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t context, o
     return status;
 }
 
+odmoe_status odmoe_session_fork_at(const odmoe_session *session, int32_t length, int32_t context, odmoe_session **out,
+                                   int32_t *reached, odmoe_error *err)
+{
+    if (length < 0 || length > session->state.length)
+        return err_set(err, ODMOE_ERR_RANGE, "a session of %d tokens has no first %d", session->state.length, length);
+    odmoe_status status = odmoe_session_fork(session, context, out, err);
+    return status ? status : session_truncate(&(*out)->state, length, reached, err);
+}
+
 odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err)
 {
     return session_save(&session->model->m, &session->state, path, err);
@@ -90,6 +125,17 @@ odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, 
 odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err)
 {
     return session_load(&session->model->m, &session->state, path, err);
+}
+
+odmoe_status odmoe_session_peek(const odmoe_model *handle, const char *path, int32_t *tokens, size_t capacity,
+                                size_t *n, odmoe_error *err)
+{
+    return session_peek(&handle->m, path, tokens, capacity, n, err);
+}
+
+uint64_t odmoe_model_fingerprint(const odmoe_model *handle)
+{
+    return handle->m.fingerprint;
 }
 
 /* ---- forward calls ---- */

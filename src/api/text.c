@@ -118,6 +118,16 @@ int odmoe_token_is_end(const odmoe_tokenizer *handle, int32_t token)
     return tokenizer_is_end(handle->t, token);
 }
 
+odmoe_status odmoe_token_text(const odmoe_tokenizer *handle, int32_t token, char *text, size_t capacity, size_t *length,
+                              odmoe_error *err)
+{
+    if (token < 0 || token >= tokenizer_size(handle->t))
+        return err_set(err, ODMOE_ERR_RANGE, "token %d is not in the vocabulary of %d", token,
+                       tokenizer_size(handle->t));
+    *length = tokenizer_piece(handle->t, token, text, capacity);
+    return ODMOE_OK;
+}
+
 /* ---- streaming ---- */
 
 struct odmoe_stream {
@@ -145,6 +155,11 @@ void odmoe_stream_free(odmoe_stream *stream)
         return;
     text_stream_free(stream->s);
     free(stream);
+}
+
+void odmoe_stream_show_special(odmoe_stream *stream, int shown)
+{
+    text_stream_special(stream->s, shown != 0);
 }
 
 odmoe_status odmoe_stream_push(odmoe_stream *stream, int32_t token, const char **text, size_t *length, odmoe_error *err)

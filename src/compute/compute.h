@@ -124,6 +124,7 @@ typedef struct sequence_run {
     int64_t first, n; /* tokens of the call */
     int32_t position; /* of its first token */
     void *recurrent;  /* what a layer keeps of the sequence up to that position, at a multiple of 64; NULL: nothing */
+    int32_t owner;    /* tells the sequences of a chunk apart, whatever others leave it */
 } sequence_run;
 
 /* "s": works on spans (token_op.at of y, token_op.from of x); the others on whole rows. */
@@ -131,6 +132,7 @@ typedef enum token_op_kind {
     TOKEN_ZERO,        /* s  y = 0 */
     TOKEN_COPY,        /* s  y = x */
     TOKEN_SCALE,       /* s  y *= factor */
+    TOKEN_TEMPER,      /* s  y *= 1 + factor * ln(1 + floor((position + shift) / every)), of kv_tokens[t] */
     TOKEN_CLIP,        /* s  y = min(max(y, -factor), factor) */
     TOKEN_SIGMOID,     /* s  y = 1 / (1 + exp(-y)) */
     TOKEN_GATE,        /* s  y *= 1 / (1 + exp(-x)) */
@@ -139,6 +141,7 @@ typedef enum token_op_kind {
     TOKEN_SOFTPLUS,    /* s  y = ln(1 + exp(y)) */
     TOKEN_DECAY,       /* s  y = exp(weight[i] * x), i the span's number: one weight for each span; y may be x */
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
+    TOKEN_SOFTCAP,     /* s  y = factor * tanh(y / factor) */
     TOKEN_L2_NORM,     /* s  y = x / sqrt(sum(x^2) + eps) * factor, each span by itself; y may be x */
     TOKEN_ROPE,        /* s  the first 2 * angles values of each span of y turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
     TOKEN_EMBED,       /*    y = factor * row ids[t] of `rows` */
@@ -162,10 +165,11 @@ typedef struct token_op {
     bool weight_each;    /* of TOKEN_RMS_NORM: each span has a vector of its own, side by side; else all share one */
     const float *bias;   /* of TOKEN_LAYER_NORM, or NULL */
     float factor, eps;
+    int32_t every, shift; /* positions, every above 0 */
     const buffer *scales;
     const matrix *rows;
     const int32_t *ids, *positions; /* [n] */
-    const int32_t *x_rows;          /* of kinds "s": [n] the row of x for each token; NULL: its own */
+    const int32_t *x_rows; /* of kinds "s" and TOKEN_LAYER_NORM: [n] the row of x for each token; NULL: its own */
     rope_pairing pairing;
     glu_config glu;
     kv_shape kv;
@@ -210,21 +214,48 @@ typedef struct ffn_weights {
 
 typedef struct attention_shape {
     kv_shape kv;
-    int heads; /* of queries, a multiple of kv_heads: query heads of one key head lie side by side */
+    int heads;      /* of queries, a multiple of kv_heads: query heads of one key head lie side by side */
+    int32_t chosen; /* so many positions are chosen for a token (attention_call.chosen); 0: it sees all */
 } attention_shape;
 
 typedef struct attention_call {
     attention_shape shape;
-    const buffer *q;          /* [n, heads * key_dim] */
-    buffer *out;              /* [n, heads * value_dim] */
-    const kv_token *tokens;   /* [n]; their own keys and values are stored already */
-    int32_t window;           /* a token sees the last `window` positions, its own included; 0: all */
+    const buffer *q;        /* [n, heads * key_dim] */
+    buffer *out;            /* [n, heads * value_dim] */
+    const kv_token *tokens; /* [n]; their own keys and values are stored already */
+    int32_t window;         /* a token sees the last `window` positions, its own included; 0: all */
+    /* NULL, or [n, shape.chosen] ascending positions: a token that could see more than shape.chosen sees these alone; for
+     * latents (value_in_key, one key head) only, without window and chunk */
+    const int32_t *chosen;
     int32_t chunk;            /* it sees no position before the last multiple of `chunk` (Llama 4); 0: all */
     float scale;              /* of q . k, above 0 */
     float softcap;            /* a scaled score s becomes softcap * tanh(s / softcap); 0: not */
     const float *sinks;       /* [heads] a logit that takes part in each softmax and has no value; NULL: none */
     const compute_work *work; /* from attention_layout for this shape */
 } attention_call;
+
+/* Choose the positions that a token sees (the lightning indexer of DeepSeek's sparse attention): of those up to its own the
+ * `most` with the highest scores
+ *   scale * sum over heads of weights[h] * max(q_h . k, 0)
+ * where k is the value that is stored at the position; of equal scores the earlier. Tokens that could see no more than
+ * `most` positions see all: nothing is computed for them. */
+typedef struct select_call {
+    kv_shape kv; /* one head, not value_in_key */
+    int heads;
+    int32_t most;
+    float scale;
+    buffer *q;             /* [n, heads * value_dim], laid out for select_readers */
+    const buffer *weights; /* [n, heads] */
+    const kv_token *tokens;
+    int32_t *chosen; /* [n, most] out, ascending; not written for tokens that see all */
+    const compute_work *work;
+} select_call;
+
+/* The types of `q`'s readers, whatever the type of the cache. */
+static inline dtype_set select_readers(void)
+{
+    return dtype_bit(DTYPE_F32) | dtype_bit(DTYPE_F16) | dtype_bit(DTYPE_Q8_0);
+}
 
 /* ---- recurrent layers ---- */
 
@@ -366,6 +397,8 @@ struct compute_ops {
     /* heads_layout - for turned products with matrices of these types and up to `rows` rows a head. */
     void (*heads_layout)(const compute *c, arena *a, int64_t rows, dtype_set types, compute_work *out);
     void (*attention_layout)(const compute *c, arena *a, const attention_shape *shape, int64_t n, compute_work *out);
+    /* select_layout - for tokens at positions below `positions`. */
+    void (*select_layout)(const compute *c, arena *a, int heads, int64_t positions, compute_work *out);
     void (*route_layout)(const compute *c, arena *a, int experts, compute_work *out);
     void (*experts_layout)(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);
 
@@ -384,6 +417,8 @@ struct compute_ops {
     /* ffn - y = a feed-forward network of x. work: from ffn_layout for a network at least as wide. */
     void (*ffn)(const compute *c, const ffn_weights *w, const compute_work *work, buffer *x, buffer *y);
     void (*attention)(const compute *c, const attention_call *call, int64_t n);
+    /* select - which positions tokens see, for the tokens of q. */
+    void (*select)(const compute *c, const select_call *call);
     void (*conv)(const compute *c, const conv_call *call);
     void (*recurrent)(const compute *c, const recurrent_call *call);
     /* route - choose experts for the logits' tokens and wait for the choice. Returns the first token that has a logit

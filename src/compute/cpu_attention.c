@@ -32,6 +32,8 @@ typedef struct attention_work {
     float *sinks;   /* [threads][tile_queries] */
     int64_t *tiles; /* [n + 1] first token of each tile */
     char *kernel;   /* [threads][ATTEND_SCRATCH] */
+    char *gathered; /* [threads][pages of chosen positions] keys that a token has chosen; only if shape.chosen */
+    void **pages;   /* [threads][the same] */
 } attention_work;
 
 static_assert(sizeof(attention_work) <= sizeof(compute_work), "it fits in the caller's struct");
@@ -56,7 +58,7 @@ static size_t key_offset(const kv_shape *s, int head)
     return (size_t)head * keys_bytes(s);
 }
 
-static size_t value_offset(const kv_shape *s, int head)
+size_t cpu_value_offset(const kv_shape *s, int head)
 {
     return (size_t)s->kv_heads * keys_bytes(s) + (size_t)head * values_bytes(s);
 }
@@ -69,7 +71,7 @@ void cpu_kv_store(const compute *c, const kv_shape *s, const kv_token *token, co
         c->kernels->key_store(s->type, keys + (int64_t)h * s->key_dim, page + key_offset(s, h), place, s->key_dim);
         if (!s->value_in_key)
             c->kernels->kv_store(s->type, values + (int64_t)h * s->value_dim,
-                                 page + value_offset(s, h) + (size_t)place * kv_bytes(s->type, s->value_dim),
+                                 page + cpu_value_offset(s, h) + (size_t)place * kv_bytes(s->type, s->value_dim),
                                  s->value_dim);
     }
 }
@@ -93,16 +95,25 @@ static int64_t tile_queries(const attention_shape *s)
     return tile_tokens(s) * heads_together(s);
 }
 
+static size_t chosen_pages(const attention_shape *s)
+{
+    return (size_t)cpu_runs(s->chosen, KV_PAGE);
+}
+
 void cpu_attention_layout(const compute *c, arena *a, const attention_shape *s, int64_t n, compute_work *out)
 {
     size_t threads = (size_t)c->threads, queries = (size_t)tile_queries(s);
-    attention_work w;
+    attention_work w = {0};
     w.q = arena_take(a, threads * queries * (size_t)s->kv.key_dim, sizeof(float));
     w.out = arena_take(a, threads * queries * (size_t)s->kv.value_dim, sizeof(float));
     w.range = arena_take(a, threads * queries, 2 * sizeof *w.range);
     w.sinks = arena_take(a, threads * queries, sizeof *w.sinks);
     w.tiles = arena_take(a, (size_t)n + 1, sizeof *w.tiles);
     w.kernel = arena_take(a, threads, ATTEND_SCRATCH);
+    if (s->chosen) {
+        w.gathered = arena_take(a, threads * chosen_pages(s), keys_bytes(&s->kv));
+        w.pages = arena_take(a, threads * chosen_pages(s), sizeof *w.pages);
+    }
     memcpy(out, &w, sizeof w);
 }
 
@@ -134,6 +145,30 @@ static int64_t first_seen(const attention_call *call, int64_t position)
     return first > chunk ? first : chunk;
 }
 
+/* Does a token see chosen positions alone? It is a tile of its own then. */
+static bool chooses(const attention_call *call, int64_t token)
+{
+    return call->chosen && call->tokens[token].position >= call->shape.chosen;
+}
+
+/* The keys that a token has chosen, side by side in the order of their positions: a sequence in which all others are left
+ * out, and which begins where the token's would without choice. */
+static const void *const *gather_keys(const attention_run *r, int64_t token, int worker)
+{
+    const attention_call *call = r->call;
+    const kv_shape *s = &call->shape.kv;
+    size_t pages = chosen_pages(&call->shape), bytes = keys_bytes(s);
+    char *to = r->w.gathered + (size_t)worker * pages * bytes;
+    void **table = r->w.pages + (size_t)worker * pages;
+    const int32_t *chosen = call->chosen + token * call->shape.chosen;
+    for (size_t p = 0; p < pages; p++)
+        table[p] = to + p * bytes;
+    for (int64_t i = 0; i < call->shape.chosen; i++)
+        kernel_key_copy(s->type, call->tokens[token].pages[chosen[i] / KV_PAGE], chosen[i] % KV_PAGE,
+                        table[i / KV_PAGE], i % KV_PAGE, s->key_dim);
+    return (const void *const *)table;
+}
+
 /* The queries of `heads` heads from `head` on, of a tile's tokens: [tokens][heads]. */
 static void gather_queries(const attention_run *r, const tile_scratch *t, int64_t first, int64_t tokens, int64_t head,
                            int64_t heads)
@@ -146,7 +181,7 @@ static void gather_queries(const attention_run *r, const tile_scratch *t, int64_
                (size_t)(heads * dim) * sizeof(float));
         for (int64_t h = 0; h < heads; h++) {
             t->first[i * heads + h] = seen;
-            t->last[i * heads + h] = position + 1;
+            t->last[i * heads + h] = chooses(call, first + i) ? call->shape.chosen : position + 1;
             if (call->sinks)
                 t->sinks[i * heads + h] = call->sinks[head + h];
         }
@@ -167,6 +202,8 @@ static void attend_tile(void *ctx, int64_t task, int worker)
     int64_t group = call->shape.heads / s->kv_heads, dim = s->value_dim;
     int64_t heads = cpu_run_length(group, part * r->heads, r->heads), head = kv_head * group + part * r->heads;
     const void *const *pages = (const void *const *)call->tokens[first].pages;
+    if (chooses(call, first))
+        pages = gather_keys(r, first, worker);
     gather_queries(r, &t, first, tokens, head, heads);
     r->c->kernels->attend(&(attend_args){.type = s->type,
                                          .key_dim = s->key_dim,
@@ -176,7 +213,7 @@ static void attend_tile(void *ctx, int64_t task, int worker)
                                          .key_pages = pages,
                                          .value_pages = s->value_in_key ? NULL : pages,
                                          .key_offset = key_offset(s, kv_head),
-                                         .value_offset = value_offset(s, kv_head),
+                                         .value_offset = cpu_value_offset(s, kv_head),
                                          .value_stride = (int64_t)kv_bytes(s->type, dim),
                                          .n = tokens * heads,
                                          .first = t.first,
@@ -201,7 +238,8 @@ static int64_t cut_tiles(const attention_run *r, int64_t n)
     int64_t tile = tile_tokens(&r->call->shape);
     most = most > tile ? tile : most > 1 ? most : 1;
     for (int64_t token = 0; token < n; token++)
-        if (token == 0 || tokens[token].pages != tokens[token - 1].pages || token - tiles[count - 1] == most)
+        if (token == 0 || tokens[token].pages != tokens[token - 1].pages || token - tiles[count - 1] == most ||
+            chooses(r->call, token))
             tiles[count++] = token;
     tiles[count] = n;
     return count;

@@ -90,20 +90,20 @@ static void rms_norm_plain(const float *x, float eps, float *y, int64_t n)
         y[i] = x[i] * scale;
 }
 
+static int64_t row_of_x(const token_op *op, int64_t token)
+{
+    return op->x_rows ? op->x_rows[token] : token;
+}
+
 static void layer_norm(const token_op *op, int64_t token)
 {
-    const float *x = cpu_values(op->x, token);
+    const float *x = cpu_values(op->x, row_of_x(op, token));
     float *y = cpu_values(op->y, token);
     int64_t n = op->y->cols;
     float mean = (float)(sum_of(x, 0, false, n) / (double)n);
     float scale = 1.0f / sqrtf((float)(sum_of(x, mean, true, n) / (double)n) + op->eps);
     for (int64_t i = 0; i < n; i++)
         y[i] = (x[i] - mean) * scale * op->weight[i] + (op->bias ? op->bias[i] : 0);
-}
-
-static int64_t row_of_x(const token_op *op, int64_t token)
-{
-    return op->x_rows ? op->x_rows[token] : token;
 }
 
 static void rms_norm(const compute *c, const token_op *op, int64_t token)
@@ -163,8 +163,15 @@ static void rope(const token_op *op, int64_t token)
     }
 }
 
-/* Operations that go through a span number by number. x is NULL where the kind reads none. */
-static void run_span(const token_op *op, float *y, const float *x, int64_t n)
+/* Queries of later positions are sharper. */
+static float temper(const token_op *op, int64_t token)
+{
+    int64_t position = (int64_t)op->kv_tokens[token].position + op->shift;
+    return 1 + op->factor * logf(1 + (float)(position / op->every));
+}
+
+/* Operations that go through a span number by number; factor: what scales. x is NULL where the kind reads none. */
+static void run_span(const token_op *op, float factor, float *y, const float *x, int64_t n)
 {
     switch (op->kind) {
     case TOKEN_ZERO:
@@ -174,8 +181,9 @@ static void run_span(const token_op *op, float *y, const float *x, int64_t n)
         memcpy(y, x, (size_t)n * sizeof *y);
         break;
     case TOKEN_SCALE:
+    case TOKEN_TEMPER:
         for (int64_t i = 0; i < n; i++)
-            y[i] *= op->factor;
+            y[i] *= factor;
         break;
     case TOKEN_CLIP:
         for (int64_t i = 0; i < n; i++)
@@ -184,6 +192,10 @@ static void run_span(const token_op *op, float *y, const float *x, int64_t n)
     case TOKEN_SIGMOID:
         for (int64_t i = 0; i < n; i++)
             y[i] = sigmoid(y[i]);
+        break;
+    case TOKEN_SOFTCAP:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = op->factor * tanhf(y[i] / op->factor);
         break;
     case TOKEN_MULTIPLY:
         for (int64_t i = 0; i < n; i++)
@@ -204,8 +216,9 @@ static void run_spans(const token_op *op, int64_t token)
     spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
     float *y = cpu_values(op->y, token) + at.first;
     const float *x = op->x ? cpu_values(op->x, row_of_x(op, token)) + from.first : NULL;
+    float factor = op->kind == TOKEN_TEMPER ? temper(op, token) : op->factor;
     for (int64_t i = 0; i < at.count; i++)
-        run_span(op, y + i * at.stride, x ? x + i * from.stride : NULL, at.dim);
+        run_span(op, factor, y + i * at.stride, x ? x + i * from.stride : NULL, at.dim);
 }
 
 static void run_one(const compute *c, const token_op *op, int64_t token)
@@ -217,8 +230,10 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
     case TOKEN_ZERO:
     case TOKEN_COPY:
     case TOKEN_SCALE:
+    case TOKEN_TEMPER:
     case TOKEN_CLIP:
     case TOKEN_SIGMOID:
+    case TOKEN_SOFTCAP:
     case TOKEN_GATE:
     case TOKEN_MULTIPLY:
     case TOKEN_SOFTPLUS:

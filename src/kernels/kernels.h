@@ -188,6 +188,9 @@ typedef struct kernel_table {
     void (*conv)(const conv_args *args);
 } kernel_table;
 
+/* kernel_key_copy - the key at a place of a page of keys, to a place of another page, as it is. */
+void kernel_key_copy(kv_type type, const void *from, int64_t from_place, void *to, int64_t to_place, int64_t head_dim);
+
 /* kernel_table_find - by name; "auto" is the best that this processor runs. NULL when unknown or when this machine
  * lacks it. Static; threads: any. */
 const kernel_table *kernel_table_find(const char *name);

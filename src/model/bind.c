@@ -45,6 +45,8 @@ static int64_t dim_length(const model_config *c, const weight_table *table, int 
         return c->ropes[0].dim / 2;
     case DIM_EXPERTS:
         return c->router.experts;
+    case DIM_EXPERT_HIDDEN:
+        return config_expert_hidden(c);
     case DIM_EXPERT_FFN:
         return c->expert_ffn;
     case DIM_EXPERT_FFN_2:
@@ -173,15 +175,16 @@ static odmoe_status wrong_shape(binder *b, const tensor_info *t, int64_t rows, i
 }
 
 /* Does the configuration want the rule's tensor? */
-static bool wanted(const binder *b, const weight_rule *rule)
+static bool wanted(const binder *b, const weight_rule *rule, int layer)
 {
-    return fields_flag(b->config, rule->only_if) && (!rule->not_if || !fields_flag(b->config, rule->not_if));
+    return fields_flag(b->config, rule->only_if, layer) &&
+           (!rule->not_if || !fields_flag(b->config, rule->not_if, layer));
 }
 
 /* The configuration denies a tensor that the file has: the reference leaves it out, the program would use it. */
-static odmoe_status denied(binder *b, const weight_rule *rule, const tensor_info *t)
+static odmoe_status denied(binder *b, const weight_rule *rule, int layer, const tensor_info *t)
 {
-    config_field against = fields_flag(b->config, rule->only_if) ? rule->not_if : rule->only_if;
+    config_field against = fields_flag(b->config, rule->only_if, layer) ? rule->not_if : rule->only_if;
     const char *key = fields_hf_key(b->names->fields, against);
     if (b->files->gguf || against == rule->not_if)
         return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
@@ -299,8 +302,8 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     const weight_rule *rule = s->rule;
     const char *names = b->files->gguf ? rule->gguf : rule->hf;
     const tensor_info *t = find(b, names, s->layer, 0), *fused = find(b, fused_name(b, rule), s->layer, 0);
-    if ((t || fused) && !wanted(b, rule))
-        return denied(b, rule, t ? t : fused);
+    if ((t || fused) && !wanted(b, rule, s->layer))
+        return denied(b, rule, s->layer, t ? t : fused);
     if (t && fused)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensors %s and %s hold the same weights", b->files->path, t->name,
                        fused->name);
@@ -309,7 +312,7 @@ static odmoe_status bind_one(binder *b, const bind_site *s)
     if (!t && !s->table->mixer && rule->where == IN_MODEL && rule->role == W_OUTPUT && !b->config->tied)
         return no_output(b, names);
     if (!t) {
-        bool may_lack = rule->optional || !wanted(b, rule);
+        bool may_lack = rule->optional || !wanted(b, rule, s->layer);
         names = names ? names : fused_name(b, rule);
         return may_lack ? refuse_unread(b, names, s->layer, 0) : missing(b, names, s->layer);
     }

@@ -106,9 +106,18 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
+token_op model_norm(const model *m, const resident *weight, const resident *bias)
+{
+    token_op_kind norm = m->config.layer_norm ? TOKEN_LAYER_NORM : TOKEN_RMS_NORM;
+    return (token_op){.kind = weight->info ? norm : TOKEN_COPY,
+                      .weight = weight->w.data,
+                      .bias = bias ? bias->w.data : NULL,
+                      .eps = m->config.rms_eps};
+}
+
 experts_shape model_shape(const model *m)
 {
-    return (experts_shape){.hidden = m->config.hidden,
+    return (experts_shape){.hidden = config_expert_hidden(&m->config),
                            .ffn = m->config.expert_ffn,
                            .experts = m->config.router.experts,
                            .top_k = m->config.router.top_k,
@@ -192,7 +201,9 @@ static odmoe_status make_locks(model *m, odmoe_error *err)
 static odmoe_status make_sessions(model *m, odmoe_error *err)
 {
     odmoe_status status = plan_sessions(m, &m->settings, &m->sessions, err);
-    return status ? status : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, err);
+    return status ? status
+                  : session_pool_open(&m->pool, &m->sessions, m->plan.sessions, m->plan.context, m->plan.prefix_bytes,
+                                      err);
 }
 
 odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *plan, odmoe_error *err)

@@ -21,6 +21,8 @@ typedef enum embeddings_place {
 typedef struct model_settings {
     uint64_t ram_bytes;
     uint64_t reserve_bytes; /* of them: the caller's own, at most 2^60 */
+    uint64_t prefix_bytes;  /* of them: for forks beyond `sessions`, at most 2^60 */
+    int snapshots;          /* of each session */
     int context;            /* per session; 0: min(4096, the model's) */
     int sessions, threads;
     int chunk; /* 0: from the budget */
@@ -95,6 +97,9 @@ static inline const resident *model_output(const model *m)
 {
     return m->weights.model[W_OUTPUT].info ? &m->weights.model[W_OUTPUT] : &m->weights.model[W_EMBED];
 }
+/* model_norm - the norm of the frame that has this weight and bias (NULL: none), without its buffers; a copy where it has
+ * no weight. */
+token_op model_norm(const model *m, const resident *weight, const resident *bias);
 /* model_shape - what the layers' experts have in common. model_router - the router of a layer with experts. */
 experts_shape model_shape(const model *m);
 router_weights model_router(const model *m, int layer);
@@ -107,5 +112,8 @@ router_weights model_router(const model *m, int layer);
  * after an ERR_IO that says so. */
 odmoe_status session_save(const model *m, const session_state *s, const char *path, odmoe_error *err);
 odmoe_status session_load(const model *m, session_state *s, const char *path, odmoe_error *err);
+/* session_peek - the tokens alone, as odmoe_session_peek says. */
+odmoe_status session_peek(const model *m, const char *path, int32_t *tokens, size_t capacity, size_t *n,
+                          odmoe_error *err);
 
 #endif

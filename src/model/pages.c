@@ -149,10 +149,11 @@ void pages_drop(page_pool *p, page_account *a, int class, void *page, bool mine)
     bool last = --c->holders[id] == 0;
     if (last)
         c->free_ids[c->free++] = (int32_t)id;
-    if (last || mine || c->free - c->owed > 0)
+    if (a->promised.n[class] <= a->most.n[class] && (last || mine || c->free - c->owed > 0))
         c->owed++;
     else
-        a->promised.n[class]--; /* another session holds it: the pool cannot owe it to this one again */
+        a->promised.n[class
+        ]--; /* more than it needs; or another session holds it, and the pool cannot owe it to this one again */
     pthread_mutex_unlock(&p->lock);
 }
 

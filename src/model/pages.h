@@ -32,9 +32,10 @@ typedef struct page_counts {
     int64_t n[PAGE_CLASSES_MAX];
 } page_counts;
 
-/* What a session was promised, and what its tables hold. */
+/* What a session was promised, what its tables hold, and the most that it will ever need. A fork's tables may hold more
+ * for a while, all of its source's; what they drop of that is owed to nobody. */
 typedef struct page_account {
-    page_counts promised, held;
+    page_counts promised, held, most;
 } page_account;
 
 typedef struct page_class {

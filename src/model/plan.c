@@ -1,6 +1,6 @@
 /* plan.c - one number, the budget, divided before anything is loaded.
  *
- *   ram >= resident + kv + activation + other + cache
+ *   ram >= resident + kv + activation + other + prefix + cache
  *
  * The activations of a chunk and the KV cache are measured with the same layout functions that carve them later. */
 #include <stdio.h>
@@ -32,7 +32,10 @@ static uint64_t activation_bytes(const model *m, const experts_shape *shape, con
 
 odmoe_status plan_sessions(const model *m, const model_settings *s, session_layout *out, odmoe_error *err)
 {
-    return session_layout_make(&m->config, s->kv, s->chunk ? s->chunk : CHUNK_SLIDING, out, err);
+    odmoe_status status = session_layout_make(&m->config, s->kv, s->chunk ? s->chunk : CHUNK_SLIDING, out, err);
+    if (!status)
+        out->snapshots = s->snapshots;
+    return status;
 }
 
 /* What all sessions take; *slides: chunks are limited to what their sliding layers have pages for. */
@@ -115,13 +118,14 @@ static odmoe_status divide(const model *m, const experts_shape *shape, const mod
     if (status)
         return status;
     plan->other_bytes = PROCESS_BYTES + extra_bytes + s->reserve_bytes + table_bytes(m, &options);
+    plan->prefix_bytes = s->prefix_bytes;
     plan->experts_bytes = expert_index_total_bytes(index);
     int64_t token_experts = (int64_t)expert_index_layers(index) * shape->top_k;
     plan->token_working_set_bytes = (uint64_t)token_experts * expert_index_largest_bytes(index);
     plan->cache_token_bytes = store_bytes_for(index, token_experts);
     if (plan->cache_token_bytes > plan->cache_all_bytes) /* as many of the largest as there are experts */
         plan->cache_token_bytes = plan->cache_all_bytes;
-    uint64_t fixed = plan->resident_bytes + plan->kv_bytes + plan->other_bytes;
+    uint64_t fixed = plan->resident_bytes + plan->kv_bytes + plan->other_bytes + plan->prefix_bytes;
     plan->floor_bytes = fixed + activation_bytes(m, shape, s, s->chunk ? s->chunk : 1) + least;
     plan->fits = s->ram_bytes >= plan->floor_bytes;
 
@@ -142,10 +146,11 @@ static odmoe_status divide(const model *m, const experts_shape *shape, const mod
         return err_set(
             err, ODMOE_ERR_BUDGET,
             "%s: a budget of %.0f MiB is too small; --ram %.0fMiB would do (weights that stay in memory %.0f, KV "
-            "cache for %d tokens %.0f, activations %.0f, other %.0f, one expert %.1f MiB)",
+            "cache for %d tokens %.0f, activations %.0f, other %.0f, prefixes %.0f, one expert %.1f MiB)",
             m->files.path, (double)s->ram_bytes / MiB, (double)plan->floor_bytes / MiB + 1,
             (double)plan->resident_bytes / MiB, plan->context, (double)plan->kv_bytes / MiB,
-            (double)plan->activation_bytes / MiB, (double)plan->other_bytes / MiB, (double)least / MiB);
+            (double)plan->activation_bytes / MiB, (double)plan->other_bytes / MiB, (double)plan->prefix_bytes / MiB,
+            (double)least / MiB);
     return ODMOE_OK;
 }
 

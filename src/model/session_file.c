@@ -134,8 +134,7 @@ odmoe_status session_save(const model *m, const session_state *s, const char *pa
 
 /* ---- loading ---- */
 
-static odmoe_status check_header(const model *m, const session_state *s, const save_header *h, const char *path,
-                                 odmoe_error *err)
+static odmoe_status check_header(const model *m, const save_header *h, const char *path, odmoe_error *err)
 {
     if (memcmp(h->magic, SAVE_MAGIC, sizeof h->magic))
         return err_set(err, ODMOE_ERR_FORMAT, "%s: not a saved session", path);
@@ -145,10 +144,10 @@ static odmoe_status check_header(const model *m, const session_state *s, const s
                        path, h->version < SAVE_VERSION ? "an older" : "a newer", h->version, SAVE_VERSION);
     if (h->fingerprint != m->fingerprint)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: saved with another model, KV type or kernels", path);
-    if (h->length > (uint32_t)s->context)
-        return err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens do not fit in a session of %d", path, h->length,
-                       s->context);
-    if (h->recurrent_bytes != s->layout->recurrent_bytes || h->tables != (uint32_t)s->layout->tables ||
+    if (h->length > (uint32_t)m->config.context)
+        return err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens; this model was made for %d", path, h->length,
+                       m->config.context);
+    if (h->recurrent_bytes != m->sessions.recurrent_bytes || h->tables != (uint32_t)m->sessions.tables ||
         h->snapshots > SNAPSHOTS_MAX)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: the size of a layer's state is wrong", path);
     return ODMOE_OK;
@@ -196,10 +195,12 @@ static bool get_state(transfer *t, session_state *s, char *recurrent, void **pag
     return ok;
 }
 
+/* The file's next snapshot, into the session's place i; negative: it has no room for it. */
 static bool get_snapshot(transfer *t, session_state *s, int i, uint32_t length, bool keep)
 {
     int32_t position;
-    snapshot *shot = &s->snapshots[i];
+    keep = keep && i >= 0;
+    snapshot *shot = &s->snapshots[i < 0 ? 0 : i];
     if (!get(t, &position, sizeof position) || position < 1 || (uint32_t)position > length)
         return false;
     bool ok =
@@ -217,8 +218,9 @@ static bool get_rest(transfer *t, const model *m, session_state *s, const save_h
     uint64_t sum;
     bool ok = get_tokens(t, s->tokens, h->length, m->config.vocab, keep) &&
               get_state(t, s, keep ? session_recurrent_copy(s, s->committed) : NULL, keep ? s->pages : NULL, h->length);
+    int left_out = (int)h->snapshots > s->layout->snapshots ? (int)h->snapshots - s->layout->snapshots : 0;
     for (int i = 0; i < (int)h->snapshots && ok; i++)
-        ok = get_snapshot(t, s, i, h->length, keep);
+        ok = get_snapshot(t, s, i - left_out, h->length, keep);
     uint64_t computed = t->sum;
     return ok && get(t, &sum, sizeof sum) && sum == computed && fgetc(t->file) == EOF && !ferror(t->file);
 }
@@ -226,8 +228,11 @@ static bool get_rest(transfer *t, const model *m, session_state *s, const save_h
 static odmoe_status load(const model *m, session_state *s, transfer *t, const char *path, odmoe_error *err)
 {
     save_header h;
-    odmoe_status status = get(t, &h, sizeof h) ? check_header(m, s, &h, path, err)
+    odmoe_status status = get(t, &h, sizeof h) ? check_header(m, &h, path, err)
                                                : err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+    if (!status && h.length > (uint32_t)s->context)
+        status =
+            err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens do not fit in a session of %d", path, h.length, s->context);
     uint64_t header_sum = t->sum;
     if (!status && !get_rest(t, m, s, &h, false))
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
@@ -245,18 +250,45 @@ static odmoe_status load(const model *m, session_state *s, transfer *t, const ch
     return err_set(err, ODMOE_ERR_IO, "%s: reading failed; the session is empty now", path);
 }
 
-odmoe_status session_load(const model *m, session_state *s, const char *path, odmoe_error *err)
+static odmoe_status open_saved(const char *path, transfer *t, odmoe_error *err)
 {
     int fd;
     uint64_t size;
     odmoe_status status = file_open(path, false, &fd, &size, err);
     if (status)
         return status;
-    transfer t = {.file = fdopen(fd, "rb"), .sum = FNV_START};
-    if (!t.file) {
-        close(fd);
-        return err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
-    }
+    *t = (transfer){.file = fdopen(fd, "rb"), .sum = FNV_START};
+    if (t->file)
+        return ODMOE_OK;
+    close(fd);
+    return err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
+}
+
+odmoe_status session_peek(const model *m, const char *path, int32_t *tokens, size_t capacity, size_t *n,
+                          odmoe_error *err)
+{
+    transfer t;
+    save_header h;
+    odmoe_status status = open_saved(path, &t, err);
+    if (status)
+        return status;
+    status = get(&t, &h, sizeof h) ? check_header(m, &h, path, err)
+                                   : err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+    uint32_t room = h.length < capacity ? h.length : (uint32_t)capacity;
+    if (!status && !get_tokens(&t, tokens, room, m->config.vocab, true))
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: damaged or cut short", path);
+    if (!status)
+        *n = h.length;
+    fclose(t.file);
+    return status;
+}
+
+odmoe_status session_load(const model *m, session_state *s, const char *path, odmoe_error *err)
+{
+    transfer t;
+    odmoe_status status = open_saved(path, &t, err);
+    if (status)
+        return status;
     t.page = make_room(s->layout, err);
     status = t.page ? load(m, s, &t, path, err) : ODMOE_ERR_MEMORY;
     free(t.page);

@@ -23,7 +23,7 @@ static int find_class(session_layout *l, uint64_t page_bytes)
 odmoe_status session_layout_make(const model_config *c, kv_type kv, int32_t chunk_most, session_layout *out,
                                  odmoe_error *err)
 {
-    *out = (session_layout){.layers = c->layers, .chunk_most = chunk_most};
+    *out = (session_layout){.layers = c->layers, .chunk_most = chunk_most, .snapshots = SNAPSHOTS_DEFAULT};
     out->place = mem_calloc((size_t)c->layers, sizeof *out->place, "the layout of sessions", err);
     if (!out->place)
         return ODMOE_ERR_MEMORY;
@@ -84,7 +84,7 @@ static int64_t pages_of_layer(const session_layout *l, const layer_place *place,
     int64_t all = pages_for(context);
     if (!place->reach)
         return all;
-    int64_t window = pages_around(place->reach), needed = (2 + SNAPSHOTS_MAX) * window + pages_around(l->chunk_most);
+    int64_t window = pages_around(place->reach), needed = (2 + l->snapshots) * window + pages_around(l->chunk_most);
     return needed < all ? needed : all;
 }
 
@@ -123,8 +123,9 @@ static bool any_drops(const session_layout *l, int64_t context)
 
 uint64_t session_bytes(const session_layout *l, int64_t context)
 {
-    uint64_t tables = 1 + (any_drops(l, context) ? SNAPSHOTS_MAX : 0);
-    return tokens_bytes(context) + (2 + SNAPSHOTS_MAX) * l->recurrent_bytes + tables * table_bytes(l, context);
+    /* a fork for few tokens drops nothing itself, but has its source's snapshots */
+    uint64_t snapshots = (uint64_t)l->snapshots, tables = 1 + (l->slides ? snapshots : 0);
+    return tokens_bytes(context) + (2 + snapshots) * l->recurrent_bytes + tables * table_bytes(l, context);
 }
 
 uint64_t session_total_bytes(const session_layout *l, int64_t context)
@@ -136,12 +137,14 @@ uint64_t session_total_bytes(const session_layout *l, int64_t context)
 /* ---- creating and freeing ---- */
 
 odmoe_status session_pool_open(session_pool *p, const session_layout *l, int sessions, int64_t context,
-                               odmoe_error *err)
+                               uint64_t more_bytes, odmoe_error *err)
 {
     page_counts counts = session_pages(l, context);
+    double more = (double)more_bytes / (double)session_total_bytes(l, context); /* sessions' worth */
     for (int i = 0; i < l->n_classes; i++)
-        counts.n[i] *= sessions;
-    p->private_left = (uint64_t)sessions * session_bytes(l, context);
+        counts.n[i] = counts.n[i] * sessions + (int64_t)((double)counts.n[i] * more);
+    p->private_left =
+        (uint64_t)sessions * session_bytes(l, context) + (uint64_t)((double)session_bytes(l, context) * more);
     return page_pool_open(&p->pages, l->page_bytes, &counts, l->n_classes, err);
 }
 
@@ -183,6 +186,7 @@ static odmoe_status open_session(session_pool *p, const session_layout *l, int32
                                  session_state *out, odmoe_error *err)
 {
     *out = (session_state){.layout = l, .pool = p, .context = context, .bytes = session_bytes(l, context)};
+    out->account.most = session_pages(l, context);
     if (!take_private(p, out->bytes))
         return no_room(p, l, context, err);
     if (!pages_promise(&p->pages, &out->account, pages)) {
@@ -199,13 +203,13 @@ static odmoe_status open_session(session_pool *p, const session_layout *l, int32
     out->tokens = (int32_t *)(void *)at;
     at += tokens_bytes(context);
     out->recurrent = at;
-    at += (2 + SNAPSHOTS_MAX) * l->recurrent_bytes;
+    at += (2 + (uint64_t)l->snapshots) * l->recurrent_bytes;
     out->pages = (void **)(void *)at;
     at += table_bytes(l, context);
-    bool dropping = any_drops(l, context);
     for (int i = 0; i < SNAPSHOTS_MAX; i++) {
-        out->snapshots[i] = (snapshot){.position = -1, .pages = dropping ? (void **)(void *)at : NULL};
-        at += dropping ? table_bytes(l, context) : 0;
+        bool table = l->slides && i < l->snapshots;
+        out->snapshots[i] = (snapshot){.position = -1, .pages = table ? (void **)(void *)at : NULL};
+        at += table ? table_bytes(l, context) : 0;
     }
     return ODMOE_OK;
 }
@@ -304,17 +308,24 @@ void session_free(session_state *s)
     *s = (session_state){0};
 }
 
-static bool needs_snapshots(const session_state *s)
+bool session_needs_snapshots(const session_state *s)
 {
     return s->layout->recurrent_bytes || any_drops(s->layout, s->context);
 }
 
+void session_forget(session_state *s, int32_t position)
+{
+    for (int i = 0; i < s->layout->snapshots; i++)
+        if (s->snapshots[i].position == position)
+            forget(s, &s->snapshots[i]);
+}
+
 odmoe_status session_snapshot(session_state *s, odmoe_error *err)
 {
-    if (!needs_snapshots(s) || !s->length)
+    if (!session_needs_snapshots(s) || !s->length)
         return ODMOE_OK;
     snapshot *to = &s->snapshots[0];
-    for (int i = 0; i < SNAPSHOTS_MAX; i++) {
+    for (int i = 0; i < s->layout->snapshots; i++) {
         snapshot *shot = &s->snapshots[i];
         if (shot->position == s->length)
             return ODMOE_OK;
@@ -359,7 +370,7 @@ static void restore(session_state *s, snapshot *shot)
            s->layout->recurrent_bytes);
     for (int l = 0; shot->pages && l < s->layout->layers; l++) {
         const layer_place *place = &s->layout->place[l];
-        if (!session_owns(s->layout, l) || !drops(s->layout, place, s->context))
+        if (!session_owns(s->layout, l))
             continue;
         for (int64_t i = 0; i < pages_for(s->context); i++) {
             void *page = *session_entry(s, shot->pages, l, i), *present = *session_entry(s, s->pages, l, i);
@@ -474,7 +485,7 @@ static page_counts fork_pages(const session_state *from, int32_t context)
 static void fork_snapshot(const session_state *from, int i, session_state *to)
 {
     const snapshot *shot = &from->snapshots[i];
-    if (shot->position < 0 || (shot->pages && !to->snapshots[i].pages))
+    if (shot->position < 0)
         return;
     to->snapshots[i].position = shot->position;
     to->snapshots[i].age = shot->age;

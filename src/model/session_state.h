@@ -19,7 +19,9 @@
 #include "model/config.h"
 #include "model/pages.h"
 
-#define SNAPSHOTS_MAX 4 /* that a session keeps; a further one replaces the oldest */
+/* That a session can keep, at most and by default; a further one replaces the oldest. */
+#define SNAPSHOTS_MAX 8
+#define SNAPSHOTS_DEFAULT 4
 
 /* What a token mixer keeps of a sequence in one layer. */
 typedef struct mixer_state {
@@ -44,6 +46,7 @@ typedef struct session_layout {
     uint64_t page_bytes[PAGE_CLASSES_MAX];
     uint64_t recurrent_bytes; /* of all layers */
     bool slides;              /* some layer drops pages */
+    int snapshots;            /* that a session keeps; SNAPSHOTS_DEFAULT, unless the caller changes it */
     int32_t chunk_most;       /* tokens of one chunk, at most: what pages are promised for */
 } session_layout;
 
@@ -59,9 +62,9 @@ typedef struct session_state {
     int32_t length, context;
     int32_t *tokens; /* [context] */
     void **pages;    /* [tables][pages_for(context)] NULL: none */
-    char *recurrent; /* [2 + SNAPSHOTS_MAX][recurrent_bytes] committed, a forward call's, the snapshots' */
+    char *recurrent; /* [2 + layout->snapshots][recurrent_bytes] committed, a forward call's, the snapshots' */
     int committed;   /* which of the first two */
-    snapshot snapshots[SNAPSHOTS_MAX];
+    snapshot snapshots[SNAPSHOTS_MAX]; /* those from layout->snapshots on are never used */
     uint64_t age;
     page_account account;
     void *memory;
@@ -86,9 +89,10 @@ uint64_t session_bytes(const session_layout *l, int64_t context);
 page_counts session_pages(const session_layout *l, int64_t context);
 uint64_t session_total_bytes(const session_layout *l, int64_t context);
 
-/* session_pool_open - room for `sessions` sessions of `context` tokens. ERR_MEMORY. */
+/* session_pool_open - room for `sessions` sessions of `context` tokens, and, within more_bytes, for as large a part of a
+ * further one, or several. ERR_MEMORY. */
 odmoe_status session_pool_open(session_pool *p, const session_layout *l, int sessions, int64_t context,
-                               odmoe_error *err);
+                               uint64_t more_bytes, odmoe_error *err);
 void session_pool_close(session_pool *p); /* zeroed is fine */
 
 /* session_create - an empty session. session_fork - one with the same tokens and state, sharing pages; context at least
@@ -104,6 +108,10 @@ odmoe_status session_truncate(session_state *s, int32_t length, int32_t *reached
 /* session_snapshot - remember the present position, so that session_truncate can come back to it. Where every position
  * can be restored it does nothing. ERR_BUDGET: no page for it. */
 odmoe_status session_snapshot(session_state *s, odmoe_error *err);
+/* session_needs_snapshots - are there positions that only a snapshot can restore? session_forget - drop the one at a
+ * position, if there is one. */
+bool session_needs_snapshots(const session_state *s);
+void session_forget(session_state *s, int32_t position);
 
 /* session_prepare - pages for positions [first, first + n), which a forward call writes; pages that others hold are
  * copied. ERR_BUDGET: other sessions hold the pages that this one would need. session_slide - positions below `next` are

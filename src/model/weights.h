@@ -12,16 +12,26 @@ typedef enum weight_role {
     /* once a model */
     W_EMBED,
     W_OUTPUT_NORM,
+    W_OUTPUT_NORM_BIAS, /* biases of norms: where these are LayerNorms */
     W_OUTPUT,
+    W_OUTPUT_BIAS,
     W_ROPE_FACTORS,       /* of the first rope set's frequencies */
     W_ROPE_SHORT_FACTORS, /* the same of LongRoPE: for contexts up to the original one */
     W_ROPE_LONG_FACTORS,  /* and beyond it */
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
-    W_FFN_NORM,
-    W_MIXER_POST_NORM, /* of the mixer's output, before it is added to the stream */
-    W_FFN_POST_NORM,   /* the same for the FFN's, the shared expert's part included */
+    W_MIXER_NORM_BIAS,
+    W_FFN_NORM, /* of what experts and the shared expert take */
+    W_FFN_NORM_BIAS,
+    W_EXPERTS_NORM,      /* where routed experts have one of their own; W_FFN_NORM is the shared expert's then */
+    W_MIXER_POST_NORM,   /* of the mixer's output, before it is added to the stream */
+    W_FFN_POST_NORM,     /* the same for the FFN's, the shared expert's part included */
+    W_EXPERTS_POST_NORM, /* of the routed experts' sum alone, */
+    W_SHARED_POST_NORM,  /* and of the shared expert's output, before they are added */
+    W_LAYER_SCALE,       /* [1] multiplies the stream behind the FFN */
+    W_LATENT_IN,         /* latent experts work on the product with this one, */
+    W_LATENT_OUT,        /* and their sum is multiplied by that one */
     W_ROUTER,
     W_ROUTER_BIAS,    /* added to the router's logits */
     W_ROUTER_SCALE,   /* [hidden] of the router's own norm */
@@ -49,6 +59,7 @@ typedef enum weight_dim {
     DIM_VOCAB,
     DIM_HALF_ROPE,
     DIM_EXPERTS,
+    DIM_EXPERT_HIDDEN, /* config_expert_hidden */
     DIM_EXPERT_FFN,
     DIM_EXPERT_FFN_2,
     DIM_SHARED_FFN,
@@ -84,7 +95,7 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* numbers of the configuration: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
+    /* numbers of the configuration, or of the layer: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
      * missed; FIELD_layers: no such condition */
     config_field only_if, not_if;
     /* how many matrices of rows x cols lie in the tensor one behind the other, as a third dimension or as more rows; the

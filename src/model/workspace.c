@@ -9,10 +9,20 @@ static dtype_set frame_types(const model *m, const int *roles, int n)
     return types;
 }
 
+/* Has some layer's frame such a tensor? */
+static bool has_role(const model *m, int role)
+{
+    for (int l = 0; l < m->config.layers; l++)
+        if (m->weights.layers[l].frame[role].info)
+            return true;
+    return false;
+}
+
 /* Everything that takes the normalised stream. */
 static dtype_set reader_types(const model *m, const experts_shape *shape)
 {
-    static const int roles[] = {W_ROUTER, W_SHARED_GATE, W_SHARED_UP, W_SHARED_WEIGHT, W_DENSE_GATE, W_DENSE_UP};
+    static const int roles[] = {W_ROUTER,     W_SHARED_GATE, W_SHARED_UP, W_SHARED_WEIGHT,
+                                W_DENSE_GATE, W_DENSE_UP,    W_LATENT_IN};
     dtype_set types = shape->in_types | frame_types(m, roles, sizeof roles / sizeof *roles);
     for (int l = 0; l < m->config.layers; l++)
         if (m->config.layer[l].mixer)
@@ -31,6 +41,17 @@ static void layout_ffn(const compute *c, arena *a, const model *m, int64_t max_t
     }
     if (config->shared_ffn || config->moe_layers < config->layers)
         c->op->ffn_layout(c, a, ffn, frame_types(m, down, 2), max_tokens, &out->ffn);
+}
+
+/* Room for latent experts, where the model has them. */
+static void layout_latent(const compute *c, arena *a, const model *m, const experts_shape *shape, int64_t max_tokens,
+                          workspace *out)
+{
+    static const int back[] = {W_LATENT_OUT};
+    if (!m->config.latent)
+        return;
+    c->op->buffer_layout(c, a, &out->latent, max_tokens, m->config.latent, shape->in_types, true);
+    c->op->buffer_layout(c, a, &out->latent_out, max_tokens, m->config.latent, frame_types(m, back, 1), true);
 }
 
 static void layout_router(const compute *c, arena *a, const model *m, int64_t max_tokens, bool prefetch, workspace *out)
@@ -90,6 +111,8 @@ void workspace_layout(const compute *c, arena *a, const model *m, const experts_
     out->logits_rows = logits_rows < max_tokens ? logits_rows : max_tokens;
     c->op->buffer_layout(c, a, &out->x, max_tokens, config->hidden, 0, true);
     c->op->buffer_layout(c, a, &out->norm, max_tokens, config->hidden, reader_types(m, shape), true);
+    if (has_role(m, W_EXPERTS_NORM))
+        c->op->buffer_layout(c, a, &out->experts_in, max_tokens, config->hidden, reader_types(m, shape), true);
     c->op->buffer_layout(c, a, &out->y, max_tokens, config->hidden, 0, true);
     for (int i = 0; i < config->rope_sets; i++) {
         c->op->buffer_layout(c, a, &out->cosines[i], max_tokens, config->ropes[i].dim / 2, 0, true);
@@ -100,6 +123,7 @@ void workspace_layout(const compute *c, arena *a, const model *m, const experts_
     for (int i = 0; m->mixers[i]; i++)
         out->mixer[i] = m->mixers[i]->layout(c, a, config, m->weights.layers, max_tokens);
     layout_router(c, a, m, max_tokens, prefetch, out);
+    layout_latent(c, a, m, shape, max_tokens, out);
     experts_layout(c, a, shape, max_tokens, false, &out->experts);
     layout_ffn(c, a, m, max_tokens, out);
     layout_output(c, a, m, out);

@@ -16,6 +16,8 @@ typedef struct workspace {
     row_reader embedding;         /* where the table stays on the disk */
     buffer x;                     /* [max_tokens, hidden] residual stream */
     buffer norm;                  /* [max_tokens, hidden] what mixers, routers and FFNs take */
+    buffer experts_in;            /* the same for routed experts, where they have a norm of their own */
+    buffer latent, latent_out;    /* [max_tokens, latent] what latent experts take, and give */
     buffer y;                     /* [max_tokens, hidden] output of a mixer or an FFN */
     buffer shared, shared_weight; /* [max_tokens, hidden], [max_tokens, 1]: where the model has a shared expert */
     buffer cosines[ROPE_SETS_MAX], sines[ROPE_SETS_MAX]; /* [max_tokens, dim / 2] */

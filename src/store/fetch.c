@@ -105,6 +105,7 @@ static odmoe_status fetch_fill(store_fetch *f, const fetch_request *r, odmoe_err
     f->order = r->order;
     f->given = f->pins = f->arrived = f->taken = f->cursor = 0;
     f->cancelled = f->deadlocked = false;
+    f->stalled = 0;
     f->handed_over = EXPERT_NONE;
     atomic_store(&f->blocked, false);
     memset(f->member, MEMBER_DONE, (size_t)f->s->experts);
@@ -187,6 +188,14 @@ odmoe_status store_fetch_begin(store *s, const fetch_request *request, store_fet
     return status;
 }
 
+static void count_stall(store *s, const store_fetch *f)
+{
+    int range = 0;
+    for (uint64_t bound = 1000000; range < STORE_STALL_RANGES - 1 && f->stalled > bound; bound *= 10)
+        range++;
+    s->stalls[f->layer][range]++;
+}
+
 void store_fetch_end(store_fetch *f)
 {
     if (!f)
@@ -194,6 +203,7 @@ void store_fetch_end(store_fetch *f)
     store *s = f->s;
     pthread_mutex_lock(&s->lock);
     fetch_give_up(f);
+    count_stall(s, f);
     fetch_unlink(s, f);
     fetch_put_back(s, f);
     store_kick_queued(s);
@@ -331,6 +341,7 @@ static odmoe_status wait_for_one(store_fetch *f, int32_t *expert, odmoe_error *e
     }
     uint64_t stalled = store_now_ns() - since;
     f->s->totals.stall_ns += stalled;
+    f->stalled += stalled;
     if (*expert != EXPERT_NONE)
         f->s->expert[id_of(f, *expert)].counters.stall_ns += stalled;
     return status;

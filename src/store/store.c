@@ -58,7 +58,8 @@ uint64_t store_overhead(const expert_index *index, const store_options *options)
         ops = policy_at(0);
     int layers = expert_index_layers(index), experts = expert_index_experts(index);
     uint64_t ids = (uint64_t)layers * (uint64_t)experts;
-    return sizeof(store) + ids * sizeof(store_expert) + 2 * store_fetch_heap_bytes(experts) +
+    return sizeof(store) + ids * sizeof(store_expert) + (uint64_t)layers * sizeof *((store *)0)->stalls +
+           2 * store_fetch_heap_bytes(experts) +
            cache_heap_bytes(layers, experts, options->cache_bytes, smallest_slot(index), layout_largest(index), ops) +
            reader_heap_bytes(io_depth_of(options)) + io_heap_bytes(options);
 }
@@ -87,8 +88,9 @@ static odmoe_status open_parts(store *s, const tensor_index *tensors, const stor
     if (status)
         return status;
     s->expert = mem_calloc((size_t)s->cache.ids, sizeof *s->expert, "the store", err);
+    s->stalls = mem_calloc((size_t)s->layers, sizeof *s->stalls, "the store", err);
     s->memory = mem_pages_alloc(s->cache_bytes, "the expert cache", err);
-    if (!s->expert || !s->memory)
+    if (!s->expert || !s->stalls || !s->memory)
         return ODMOE_ERR_MEMORY;
     status = io_source_open(&s->source, s->index, tensors, options->io, options->io_depth, options->io_override, err);
     if (!status)
@@ -133,6 +135,7 @@ void store_close(store *s)
     prefault_stop(&s->prefault);
     mem_pages_free(s->memory, s->cache_bytes);
     free(s->expert);
+    free(s->stalls);
     pthread_cond_destroy(&s->went_idle);
     pthread_cond_destroy(&s->new_work);
     pthread_mutex_destroy(&s->lock);

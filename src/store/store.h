@@ -141,6 +141,14 @@ typedef struct store_counters {
     uint64_t stall_ns;     /* store_fetch_next waited for it */
 } store_counters;
 
+/* What the fetches of a layer came to: the sum of its experts, and how many of the fetches waited for the disk for at most
+ * 1 ms, 10 ms, 0.1 s, 1 s, 10 s, or longer. */
+#define STORE_STALL_RANGES 6
+typedef struct store_layer_counters {
+    store_counters sum;
+    uint64_t stalls[STORE_STALL_RANGES];
+} store_layer_counters;
+
 typedef struct store_totals {
     store_counters sum;
     uint64_t reads;             /* requests given to the back end */
@@ -162,6 +170,9 @@ typedef struct store_totals {
 void store_note_uses(store *s, int layer, int expert, uint64_t uses);
 void store_totals_get(const store *s, store_totals *out);
 void store_counters_get(const store *s, int layer, int expert, store_counters *out);
+/* store_layer_counters_get - of one layer. store_is_cached - could the expert be given at once? */
+void store_layer_counters_get(const store *s, int layer, store_layer_counters *out);
+bool store_is_cached(const store *s, int layer, int expert);
 void store_counters_reset(store *s);
 
 #endif

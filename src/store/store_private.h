@@ -51,6 +51,7 @@ struct store_fetch {
     int layer, n, given;      /* given: members that are done */
     fetch_order order;
     int pins;
+    uint64_t stalled;       /* ns that its caller has slept */
     bool cancelled;         /* store_fetch_cancel */
     atomic_bool blocked;    /* its caller sleeps in store_fetch_next */
     bool deadlocked;        /* ...and all fetches that hold pins sleep, too */
@@ -82,7 +83,8 @@ struct store {
 
     pthread_mutex_t lock;
     cache cache;
-    store_expert *expert; /* [layers * experts] */
+    store_expert *expert;                   /* [layers * experts] */
+    uint64_t (*stalls)[STORE_STALL_RANGES]; /* [layers] */
     store_fetch *open, *spare;
     store_totals totals; /* the sums; filled up by store_totals_get */
 

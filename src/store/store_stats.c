@@ -54,9 +54,34 @@ void store_counters_get(const store *s, int layer, int expert, store_counters *o
     pthread_mutex_unlock(lock_of(s));
 }
 
+void store_layer_counters_get(const store *s, int layer, store_layer_counters *out)
+{
+    *out = (store_layer_counters){0};
+    pthread_mutex_lock(lock_of(s));
+    for (int e = 0; e < s->experts; e++) {
+        const store_counters *c = &s->expert[layer * s->experts + e].counters;
+        out->sum.uses += c->uses;
+        out->sum.hits += c->hits;
+        out->sum.misses += c->misses;
+        out->sum.bytes += c->bytes;
+        out->sum.stall_ns += c->stall_ns;
+    }
+    memcpy(out->stalls, s->stalls[layer], sizeof out->stalls);
+    pthread_mutex_unlock(lock_of(s));
+}
+
+bool store_is_cached(const store *s, int layer, int expert)
+{
+    pthread_mutex_lock(lock_of(s));
+    bool cached = cache_is_ready(&s->cache, layer * s->experts + expert);
+    pthread_mutex_unlock(lock_of(s));
+    return cached;
+}
+
 void store_counters_reset(store *s)
 {
     pthread_mutex_lock(&s->lock);
+    memset(s->stalls, 0, (size_t)s->layers * sizeof *s->stalls);
     for (int32_t id = 0; id < s->cache.ids; id++)
         s->expert[id].counters = (store_counters){0};
     s->totals = (store_totals){0};

@@ -36,6 +36,11 @@ void text_stream_free(text_stream *s)
     free(s);
 }
 
+void text_stream_special(text_stream *s, bool shown)
+{
+    s->flags = shown ? s->flags | TEXT_STREAM_SPECIAL : s->flags & ~(unsigned)TEXT_STREAM_SPECIAL;
+}
+
 /* The length of the front of the text that no further byte can change: all but a beginning of a character at the end.
  */
 static size_t certain(const char *text, size_t length)

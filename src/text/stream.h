@@ -15,6 +15,8 @@ enum text_stream_flags {
 /* text_stream_create - `t` is borrowed and must outlive the stream. One thread at a time. ERR_MEMORY. */
 odmoe_status text_stream_create(const tokenizer *t, unsigned flags, text_stream **out, odmoe_error *err);
 void text_stream_free(text_stream *s);
+/* text_stream_special - from now on special tokens give their text, or nothing. */
+void text_stream_special(text_stream *s, bool shown);
 
 /* text_stream_push - *bytes[0, *length) is the text that is certain now, perhaps nothing: up to three bytes that may be
  * the beginning of a character wait for the next push. Bytes that can't become valid UTF-8 are passed on as they are.

@@ -465,7 +465,7 @@ static void the_counters_add_up(void **state)
     assert_int_equal(stats.tokens, LENGTH);
     assert_int_equal(stats.chunks, 1);
     assert_int_equal(stats.expert_uses, LENGTH * info.top_k * info.moe_layers);
-    uint64_t uses = 0, hits = 0, misses = 0, read = 0;
+    uint64_t uses = 0, hits = 0, misses = 0, read = 0, layer_hits = 0, layer_read = 0;
     for (int l = 0; l < info.moe_layers; l++)
         for (int e = 0; e < info.experts; e++) {
             odmoe_expert_stats one = {.size = sizeof one};
@@ -475,6 +475,19 @@ static void the_counters_add_up(void **state)
             misses += one.misses;
             read += one.bytes;
         }
+    for (int l = 0; l < info.moe_layers; l++) {
+        odmoe_moe_layer_stats layer = {.size = sizeof layer};
+        assert_int_equal(odmoe_moe_layer_stats_get(f.model, l, &layer, &err), ODMOE_OK);
+        assert_int_equal(layer.uses, LENGTH * info.top_k);
+        layer_hits += layer.hits;
+        layer_read += layer.bytes;
+        uint64_t fetches = 0;
+        for (int i = 0; i < ODMOE_STALL_RANGES; i++)
+            fetches += layer.stalls[i];
+        assert_int_equal(fetches, 1); /* of the one chunk */
+    }
+    assert_int_equal(layer_hits, hits);
+    assert_int_equal(layer_read, read);
     assert_int_equal(uses, stats.expert_uses);
     assert_int_equal(hits, stats.cache_hits);
     assert_int_equal(misses, stats.cache_misses);
@@ -487,8 +500,13 @@ static void the_counters_add_up(void **state)
     for (int i = 0; i < 4; i++)
         assert_error(&err, odmoe_expert_stats_get(f.model, wrong[i][0], wrong[i][1], &one, &err), ODMOE_ERR_RANGE,
                      "no layer", "expert");
+    odmoe_moe_layer_stats none = {.size = sizeof none};
+    assert_error(&err, odmoe_moe_layer_stats_get(f.model, info.moe_layers, &none, &err), ODMOE_ERR_RANGE, "no layer",
+                 "experts");
     odmoe_stats_reset(f.model);
     odmoe_stats_get(f.model, &stats);
+    assert_int_equal(odmoe_moe_layer_stats_get(f.model, 0, &none, &err), ODMOE_OK);
+    assert_int_equal(none.uses + none.hits + none.misses + none.stalls[0] + none.stalls[ODMOE_STALL_RANGES - 1], 0);
     assert_int_equal(stats.tokens + stats.chunks + stats.expert_uses + stats.cache_misses + stats.bytes_read, 0);
     assert_goes_on(f.model, f.session, LENGTH); /* what is cached stays */
     stop(&f);

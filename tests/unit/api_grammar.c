@@ -157,6 +157,145 @@ static void a_fault_of_an_older_version_is_filled_no_further(void **state)
     assert_non_null(strstr(err.message, "odmoe_grammar_options_init"));
 }
 
+/* ---- outputs ---- */
+
+/* How the grammar takes a text: -1 as a whole, -2 as one that must go on, else the bytes. */
+static long taken_by(const odmoe_grammar *g, const char *text)
+{
+    odmoe_grammar_state *s;
+    size_t taken;
+    assert_int_equal(odmoe_grammar_state_create((odmoe_grammar *)g, &s, &err), ODMOE_OK);
+    odmoe_status status = odmoe_grammar_accept_text(s, text, strlen(text), &taken, &err);
+    long got = status ? (long)taken : odmoe_grammar_may_end(s) ? -1 : -2;
+    odmoe_grammar_state_free(s);
+    return got;
+}
+
+static void with_a_format_the_grammar_begins_where_the_answer_does(void **state)
+{
+    static const struct {
+        const char *format, *prompt, *text;
+        long taken;
+    } rows[] = {
+        {"hermes", NULL, "7", -1},
+        {"hermes", NULL, "<think>So 7, or</think>\n\n7", -1},
+        {"hermes", NULL, "<think>So 7, or", -2},
+        {"hermes", NULL, "So 7", 0},
+        {"hermes", "<think>\n", "So 7</think>x", 12},
+        {"hermes", "<think>\n\n</think>\n\n", "<think>", 0},
+        {"harmony", "<|start|>assistant", "<|channel|>final<|message|>7", -1},
+        {"harmony", "<|start|>assistant",
+         "<|channel|>analysis<|message|>So.<|end|><|start|>assistant<|channel|>final<|message|>7", -1},
+        {"harmony", "<|start|>assistant", "7", 0},
+        {"harmony", "<|start|>assistant<|channel|>final<|message|>", "7", -1},
+        {"think", NULL, "<think></think>7", -1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        odmoe_grammar_options o;
+        odmoe_grammar_options_init(&o);
+        o.format = rows[i].format;
+        o.prompt = rows[i].prompt;
+        odmoe_grammar *schema = compile(ODMOE_GRAMMAR_SCHEMA, "{\"const\":7}", &o),
+                      *gbnf = compile(ODMOE_GRAMMAR_GBNF, "root ::= \"7\"", &o);
+        assert_int_equal(taken_by(schema, rows[i].text), rows[i].taken);
+        assert_int_equal(taken_by(gbnf, rows[i].text), rows[i].taken);
+        odmoe_grammar_free(schema);
+        odmoe_grammar_free(gbnf);
+    }
+}
+
+#define TOOLS(more)                                                                                                    \
+    "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{" \
+    "\"type\":\"integer\"" more                                                                                        \
+    "}},\"required\":[\"x\"],\"additionalProperties\":false}}},{\"type\":\"function\",\"function\":"                   \
+    "{\"name\":\"g\"}}]"
+
+static void tools_are_called_in_the_way_of_the_format(void **state)
+{
+    odmoe_grammar_options o;
+    odmoe_grammar_options_init(&o);
+    o.format = "hermes";
+    odmoe_grammar *g = compile(ODMOE_GRAMMAR_CALLS, TOOLS(""), &o);
+    assert_int_equal(taken_by(g, "Free."), -1);
+    assert_int_equal(taken_by(g, "Free.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 5}}\n</tool_call>"), -1);
+    odmoe_grammar_free(g);
+    o.calls_required = o.calls_single = 1;
+    o.tool = "g";
+    g = compile(ODMOE_GRAMMAR_CALLS, TOOLS(""), &o);
+    assert_int_equal(taken_by(g, "Free."), 0);
+    assert_int_equal(taken_by(g, "<tool_call>\n{\"name\": \"f"), 22);
+    assert_int_equal(taken_by(g, "<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>"), -1);
+    odmoe_grammar_free(g);
+}
+
+static void what_cannot_be_enforced_is_any_object_unless_it_is_strict(void **state)
+{
+    static const char plain[] = TOOLS(",\"multipleOf\":2"),
+                      strict[] =
+                          "[{\"function\":{\"name\":\"f\",\"strict\":true,\"parameters\":{\"uniqueItems\":true}}}]";
+    odmoe_grammar_options o;
+    odmoe_grammar_options_init(&o);
+    odmoe_grammar_fault fault = {.size = sizeof fault};
+    o.format = "hermes";
+    o.calls_required = 1;
+    odmoe_grammar *g = compile(ODMOE_GRAMMAR_CALLS, plain, &o);
+    assert_int_equal(taken_by(g, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"y\": [1]}}\n</tool_call>"), -1);
+    odmoe_grammar_free(g);
+    assert_int_equal(odmoe_grammar_compile(vocab, ODMOE_GRAMMAR_CALLS, strict, strlen(strict), &o, &g, &fault, &err),
+                     ODMOE_ERR_UNSUPPORTED);
+    assert_string_equal(fault.path, "[0].function.parameters.uniqueItems");
+    assert_int_equal(fault.schema, 1);
+}
+
+static void formats_and_options_that_make_no_sense_are_refused(void **state)
+{
+    odmoe_grammar_options o;
+    odmoe_grammar *g = NULL;
+    const char *trigger = "x";
+    odmoe_grammar_options_init(&o);
+    assert_int_equal(
+        odmoe_grammar_compile(vocab, ODMOE_GRAMMAR_CALLS, TOOLS(""), strlen(TOOLS("")), &o, &g, NULL, &err),
+        ODMOE_ERR_ARG);
+    o.format = "klingon";
+    assert_int_equal(odmoe_grammar_compile(vocab, ODMOE_GRAMMAR_SCHEMA, "{}", 2, &o, &g, NULL, &err), ODMOE_ERR_ARG);
+    assert_non_null(strstr(err.message, "klingon"));
+    o.format = "hermes";
+    assert_int_equal(odmoe_grammar_compile(vocab, ODMOE_GRAMMAR_CALLS, "{}", 2, &o, &g, NULL, &err), ODMOE_ERR_FORMAT);
+    o.triggers = &trigger;
+    o.trigger_count = 1;
+    assert_int_equal(odmoe_grammar_compile(vocab, ODMOE_GRAMMAR_SCHEMA, "{}", 2, &o, &g, NULL, &err), ODMOE_ERR_ARG);
+    assert_null(g);
+}
+
+static void the_texts_around_reasoning_are_those_of_the_format(void **state)
+{
+    static const struct {
+        const char *format, *prompt, *open, *close, *end;
+        int inside, possible;
+    } rows[] = {
+        {"hermes", "user\n<think>?\nassistant\n", "<think>", "</think>", "</think>", 0, 1},
+        {"qwen3.5", "assistant\n<think>\n", "<think>", "</think>", "</think>", 1, 1},
+        {"qwen3.5", "assistant\n<think>\n\n</think>\n\n", "<think>", "</think>", "</think>", 0, 0},
+        {"gemma-4", NULL, "<|channel>thought\n", "<channel|>", "<channel|>", 0, 1},
+        {"harmony", "<|start|>assistant", "<|channel|>analysis<|message|>", "<|end|>",
+         "<|end|><|start|>assistant<|channel|>final<|message|>", 0, 1},
+        {"harmony", "<|start|>assistant<|channel|>analysis<|message|>So", "<|channel|>analysis<|message|>", "<|end|>",
+         "<|end|><|start|>assistant<|channel|>final<|message|>", 1, 1},
+        {"harmony", "<|start|>assistant<|channel|>final<|message|>", "<|channel|>analysis<|message|>", "<|end|>",
+         "<|end|><|start|>assistant<|channel|>final<|message|>", 0, 0},
+    };
+    odmoe_reasoning r = {.size = sizeof r};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        assert_int_equal(odmoe_output_reasoning(rows[i].format, rows[i].prompt, &r, &err), ODMOE_OK);
+        assert_string_equal(r.open, rows[i].open);
+        assert_string_equal(r.close, rows[i].close);
+        assert_string_equal(r.end, rows[i].end);
+        assert_int_equal(r.inside, rows[i].inside);
+        assert_int_equal(r.possible, rows[i].possible);
+    }
+    assert_int_equal(odmoe_output_reasoning("klingon", NULL, &r, &err), ODMOE_ERR_ARG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +304,11 @@ int main(void)
         cmocka_unit_test(the_text_of_a_special_token_is_a_trigger_in_both_forms),
         cmocka_unit_test(a_grammar_names_tokens_of_the_model),
         cmocka_unit_test(a_fault_of_an_older_version_is_filled_no_further),
+        cmocka_unit_test(with_a_format_the_grammar_begins_where_the_answer_does),
+        cmocka_unit_test(tools_are_called_in_the_way_of_the_format),
+        cmocka_unit_test(what_cannot_be_enforced_is_any_object_unless_it_is_strict),
+        cmocka_unit_test(formats_and_options_that_make_no_sense_are_refused),
+        cmocka_unit_test(the_texts_around_reasoning_are_those_of_the_format),
     };
     return cmocka_run_group_tests(tests, open_vocab, close_vocab);
 }

@@ -52,6 +52,11 @@ static odmoe_status fill_expert_stats(void *model, void *out)
     return odmoe_expert_stats_get(model, 0, 0, out, &err);
 }
 
+static odmoe_status fill_layer_stats(void *model, void *out)
+{
+    return odmoe_moe_layer_stats_get(model, 0, out, &err);
+}
+
 static const filled fills[] = {
     {"odmoe_inspect", sizeof(odmoe_info), fill_inspect},
     {"odmoe_model_info", sizeof(odmoe_info), fill_info},
@@ -59,6 +64,7 @@ static const filled fills[] = {
     {"odmoe_model_plan", sizeof(odmoe_plan), fill_plan},
     {"odmoe_stats_get", sizeof(odmoe_stats), fill_stats},
     {"odmoe_expert_stats_get", sizeof(odmoe_expert_stats), fill_expert_stats},
+    {"odmoe_moe_layer_stats_get", sizeof(odmoe_moe_layer_stats), fill_layer_stats},
 };
 
 /* Nothing changes from byte `size` on; the size itself stays the caller's. */

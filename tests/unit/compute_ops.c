@@ -1,72 +1,5 @@
 /* Operations of src/compute against plain loops; results do not depend on the number of tokens or threads. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "compute/compute.h"
-
-enum { N = 70, COLS = 96 };
-
-static uint64_t seed = 7;
-static float number(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (float)(seed >> 40) * 0x1p-23f - 1;
-}
-
-/* A compute and memory for its buffers. */
-typedef struct bench {
-    compute c;
-    char *memory;
-    arena a;
-} bench;
-
-static void bench_open(bench *b, int threads)
-{
-    b->c = compute_cpu(compute_kernels_find("auto"), threads);
-    assert_int_equal(compute_start(&b->c, NULL), ODMOE_OK);
-    b->memory = aligned_alloc(64, 8 << 20);
-    assert_non_null(b->memory);
-    b->a = (arena){.base = (uint8_t *)b->memory};
-}
-
-static void bench_close(bench *b)
-{
-    compute_stop(&b->c);
-    free(b->memory);
-}
-
-static buffer make_buffer(bench *b, int64_t cols, dtype_set readers)
-{
-    buffer out;
-    b->c.op->buffer_layout(&b->c, &b->a, &out, N, cols, readers, true);
-    return out;
-}
-
-/* n rows of numbers, kept in `copy` [n, cols] as well. */
-static void fill(bench *b, buffer *to, float *copy, int64_t n)
-{
-    float *rows = b->c.op->write(&b->c, to, n);
-    for (int64_t i = 0; i < n * to->cols; i++)
-        rows[i] = copy[i] = number();
-}
-
-static const float *rows_of(bench *b, const buffer *x)
-{
-    return b->c.op->read(&b->c, x);
-}
-
-static void near(float got, double want)
-{
-    if (!(fabs(got - want) <= 2e-5 * (1 + fabs(want))))
-        fail_msg("%.9g, expected %.9g", (double)got, want);
-}
+#include "compute_bench.h"
 
 /* ---- token-wise ---- */
 
@@ -203,10 +136,17 @@ static void a_layer_norm_takes_off_the_mean(void **state)
         w[i] = number();
         bias[i] = number();
     }
-    buffer y = make_buffer(&b, COLS, 0);
+    buffer y = make_buffer(&b, COLS, 0), picked = make_buffer(&b, COLS, 0);
     fill(&b, &y, x, N);
+    const int32_t rows[] = {5, 2, N - 1};
     token_op norm = {.kind = TOKEN_LAYER_NORM, .y = &y, .x = &y, .weight = w, .bias = bias, .eps = 1e-5f};
+    token_op some = norm;
+    some.y = &picked;
+    some.x_rows = rows;
+    b.c.op->tokens(&b.c, &some, 1, 3);
     b.c.op->tokens(&b.c, &norm, 1, N);
+    for (int i = 0; i < 3; i++)
+        assert_memory_equal(rows_of(&b, &picked) + i * COLS, rows_of(&b, &y) + rows[i] * COLS, COLS * sizeof(float));
     for (int t = 0; t < N; t++) {
         double mean = 0, variance = 0;
         for (int i = 0; i < COLS; i++)
@@ -215,6 +155,22 @@ static void a_layer_norm_takes_off_the_mean(void **state)
             variance += (x[t * COLS + i] - mean) * (x[t * COLS + i] - mean) / COLS;
         for (int i = 0; i < COLS; i++)
             near(rows_of(&b, &y)[t * COLS + i], (x[t * COLS + i] - mean) / sqrt(variance + 1e-5) * w[i] + bias[i]);
+    }
+    bench_close(&b);
+}
+
+static void a_softcap_bends_numbers_towards_its_limit(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    buffer y = make_buffer(&b, COLS, 0);
+    fill(&b, &y, x, N);
+    token_op ops[] = {{.kind = TOKEN_SCALE, .y = &y, .factor = 20}, {.kind = TOKEN_SOFTCAP, .y = &y, .factor = 6}};
+    b.c.op->tokens(&b.c, ops, 2, N);
+    for (int i = 0; i < N * COLS; i++) {
+        near(rows_of(&b, &y)[i], 6 * tanh(20 * (double)x[i] / 6));
+        assert_true(fabsf(rows_of(&b, &y)[i]) <= 6);
     }
     bench_close(&b);
 }
@@ -256,6 +212,36 @@ static void heads_turn_in_either_pairing_and_only_their_first_part(void **state)
                 assert_memory_equal(got + 8, from + 8, 24 * sizeof(float));
             }
     }
+    bench_close(&b);
+}
+
+static void queries_grow_with_each_step_of_positions(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    static kv_token tokens[N];
+    buffer y = make_buffer(&b, COLS, 0);
+    fill(&b, &y, x, N);
+    for (int t = 0; t < N; t++)
+        tokens[t].position = 1000 * t;
+    token_op op = {.kind = TOKEN_TEMPER,
+                   .y = &y,
+                   .at = {0, 16, 2, 32},
+                   .factor = 0.25f,
+                   .every = 2000,
+                   .shift = 1,
+                   .kv_tokens = tokens};
+    b.c.op->tokens(&b.c, &op, 1, N);
+    for (int t = 0; t < N; t++)
+        for (int i = 0; i < COLS; i++) {
+            bool in_span = i < 16 || (i >= 32 && i < 48);
+            near(rows_of(&b, &y)[t * COLS + i], x[t * COLS + i] * (in_span ? 1 + 0.25 * log(1 + t / 2) : 1));
+        }
+    tokens[0].position = 1999; /* one more is the next step */
+    fill(&b, &y, x, 1);
+    b.c.op->tokens(&b.c, &op, 1, 1);
+    near(rows_of(&b, &y)[0], x[0] * (1 + 0.25 * log(2)));
     bench_close(&b);
 }
 
@@ -347,91 +333,6 @@ static void outputs_that_are_no_numbers_are_told_by_token(void **state)
     for (int t = 0; t < N; t++)
         assert_int_equal(bad[t], t == 3 || t == 69);
     bench_close(&b);
-}
-
-/* ---- products head by head ---- */
-
-enum { H_HEADS = 5, H_NOPE = 32, H_VALUE = 24, H_RANK = 320, H_STEP = H_NOPE + H_VALUE, H_GAP = 7 };
-
-/* Random weights of a type, and the numbers that they stand for. */
-static matrix random_weights(dtype t, int64_t rows, int64_t cols, char *data, float *scales, float *plain)
-{
-    matrix w = {.type = t, .rows = rows, .cols = cols, .data = data, .scales = scales, .factor = 0.5f};
-    for (int64_t i = 0; i < rows * cols; i++) {
-        float f = number();
-        uint16_t half = t == DTYPE_BF16 ? dtype_f32_to_bf16(f) : dtype_f32_to_f16(f);
-        if (t == DTYPE_F32)
-            memcpy(data + 4 * i, &f, 4);
-        else if (t == DTYPE_BF16 || t == DTYPE_F16)
-            memcpy(data + 2 * i, &half, 2);
-        else if (t == DTYPE_F8_E4M3)
-            data[i] = (char)(0x30 + (int)(f * 8));
-        else { /* Q8_0 */
-            int8_t q = (int8_t)(f * 100);
-            half = dtype_f32_to_f16(0.01f);
-            memcpy(data + i / 32 * 34, &half, 2);
-            memcpy(data + i / 32 * 34 + 2 + i % 32, &q, 1);
-        }
-    }
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < cols && t == DTYPE_F8_E4M3; c++) {
-            float scale = scales[r / 128 * ((cols + 127) / 128) + c / 128] * w.factor;
-            plain[r * cols + c] = dtype_f8_to_f32((uint8_t)data[r * cols + c]) * scale;
-        }
-    if (t != DTYPE_F8_E4M3)
-        compute_floats(t, data, plain, rows * cols);
-    return w;
-}
-
-/* Of a tensor with rows [keys | values] for each head: keys turned, values as they lie. */
-static void check_heads(dtype t, bool turned, int threads, int64_t n, float tolerance)
-{
-    static char data[H_HEADS * H_STEP * H_RANK * 4];
-    static float plain[H_HEADS * H_STEP * H_RANK], scales[16], x[N * H_HEADS * H_RANK];
-    bench b;
-    bench_open(&b, threads);
-    for (int i = 0; i < 16; i++)
-        scales[i] = 0.1f + 0.05f * (float)i;
-    matrix w = random_weights(t, H_HEADS * H_STEP, H_RANK, data, scales, plain);
-    int64_t ins = turned ? H_NOPE : H_RANK, outs = turned ? H_RANK : H_VALUE;
-    buffer bx = make_buffer(&b, H_HEADS * ins, dtype_bit(t)), y = make_buffer(&b, 3 + H_HEADS * (outs + H_GAP), 0);
-    compute_work work;
-    b.c.op->heads_layout(&b.c, &b.a, H_NOPE, dtype_bit(t), &work);
-    fill(&b, &bx, x, n);
-    heads_call call = {.w = &w,
-                       .heads = H_HEADS,
-                       .first = turned ? 0 : H_NOPE,
-                       .rows = turned ? H_NOPE : H_VALUE,
-                       .step = H_STEP,
-                       .turned = turned,
-                       .x = &bx,
-                       .y = &y,
-                       .at = {3, outs, H_HEADS, outs + H_GAP},
-                       .work = &work};
-    b.c.op->heads(&b.c, &call);
-    assert_int_equal(y.n, n);
-    for (int64_t token = 0; token < n; token++)
-        for (int h = 0; h < H_HEADS; h++)
-            for (int64_t o = 0; o < outs; o++) {
-                double sum = 0;
-                for (int64_t i = 0; i < ins; i++)
-                    sum += (double)x[token * H_HEADS * ins + h * ins + i] *
-                           plain[turned ? (h * H_STEP + i) * H_RANK + o : (h * H_STEP + H_NOPE + o) * H_RANK + i];
-                float got = rows_of(&b, &y)[token * y.cols + 3 + h * (outs + H_GAP) + o];
-                assert_float_equal(got, sum, tolerance);
-            }
-    bench_close(&b);
-}
-
-static void each_head_has_its_own_part_of_a_tensor_either_way_round(void **state)
-{
-    static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_F8_E4M3};
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        for (int threads = 1; threads <= 3; threads += 2)
-            for (int64_t n = 1; n <= N; n += N - 1) {
-                check_heads(types[i], true, threads, n, 1e-4f); /* weights meet activations as floats */
-                check_heads(types[i], false, threads, n, types[i] == DTYPE_Q8_0 ? 0.2f : 1e-4f);
-            }
 }
 
 /* ---- a feed-forward network ---- */
@@ -589,45 +490,6 @@ static void attention_equals_a_plain_loop_in_all_its_variants(void **state)
     check_attention((attention_call){.chunk = 50}, false);
     check_attention((attention_call){.softcap = 1.5f, .sinks = &any}, false);
     check_attention((attention_call){.window = 70, .sinks = &any}, true);
-}
-
-/* 70 heads of queries share the latents of 40 positions. */
-static void heads_that_share_keys_give_the_same_bytes_however_they_are_parted(void **state)
-{
-    enum { MANY_HEADS = 70, LATENT = 24, LATENT_KEY = 32, TOKENS = 40 };
-    static float keys[TOKENS * LATENT_KEY], q[TOKENS * MANY_HEADS * LATENT_KEY], first[TOKENS * MANY_HEADS * LATENT];
-    for (int run = 0; run < 4; run++) {
-        bench b;
-        bench_open(&b, run < 2 ? 1 : 5);
-        int64_t n = run % 2 ? 1 : TOKENS; /* the last token alone, or all */
-        attention_call call = {.shape = {.kv = {KV_F32, 1, LATENT_KEY, LATENT, true}, .heads = MANY_HEADS}, .scale = 1};
-        void *page = arena_take(&b.a, 1, kv_page_bytes(&call.shape.kv));
-        kv_token tokens[TOKENS];
-        buffer bq = make_buffer(&b, MANY_HEADS * LATENT_KEY, 0), bk = make_buffer(&b, LATENT_KEY, 0);
-        buffer out = make_buffer(&b, MANY_HEADS * LATENT, 0);
-        compute_work work;
-        b.c.op->attention_layout(&b.c, &b.a, &call.shape, TOKENS, &work);
-        for (int i = 0; i < TOKENS * MANY_HEADS * LATENT_KEY && !run; i++)
-            q[i] = number();
-        for (int i = 0; i < TOKENS * LATENT_KEY && !run; i++)
-            keys[i] = number();
-        memcpy(b.c.op->write(&b.c, &bk, TOKENS), keys, sizeof keys);
-        memcpy(b.c.op->write(&b.c, &bq, n), q + (TOKENS - n) * bq.cols, (size_t)(n * bq.cols) * sizeof *q);
-        for (int t = 0; t < TOKENS; t++)
-            tokens[t] = (kv_token){&page, t};
-        token_op store = {.kind = TOKEN_KV_STORE, .x = &bk, .kv = call.shape.kv, .kv_tokens = tokens};
-        b.c.op->tokens(&b.c, &store, 1, TOKENS);
-        call.q = &bq;
-        call.out = &out;
-        call.tokens = tokens + TOKENS - n;
-        call.work = &work;
-        b.c.op->attention(&b.c, &call, n);
-        size_t last = (size_t)((n - 1) * out.cols), bytes = (size_t)(MANY_HEADS * LATENT) * sizeof *first;
-        if (!run)
-            memcpy(first, rows_of(&b, &out), sizeof first);
-        assert_memory_equal(rows_of(&b, &out) + last, first + (TOKENS - 1) * MANY_HEADS * LATENT, bytes);
-        bench_close(&b);
-    }
 }
 
 /* ---- recurrent layers ---- */
@@ -874,14 +736,14 @@ int main(void)
         cmocka_unit_test(decays_and_norms_of_recurrent_layers_are_what_their_formulas_say),
         cmocka_unit_test(spans_have_weights_of_their_own_where_the_operation_says_so),
         cmocka_unit_test(a_layer_norm_takes_off_the_mean),
+        cmocka_unit_test(a_softcap_bends_numbers_towards_its_limit),
         cmocka_unit_test(heads_turn_in_either_pairing_and_only_their_first_part),
         cmocka_unit_test(products_go_to_columns_with_their_bias_in_either_orientation),
         cmocka_unit_test(a_buffer_that_is_written_again_is_quantised_again),
         cmocka_unit_test(outputs_that_are_no_numbers_are_told_by_token),
         cmocka_unit_test(a_network_of_each_activation_equals_a_plain_loop_whatever_the_number_of_tokens),
+        cmocka_unit_test(queries_grow_with_each_step_of_positions),
         cmocka_unit_test(attention_equals_a_plain_loop_in_all_its_variants),
-        cmocka_unit_test(heads_that_share_keys_give_the_same_bytes_however_they_are_parted),
-        cmocka_unit_test(each_head_has_its_own_part_of_a_tensor_either_way_round),
         cmocka_unit_test(a_convolution_equals_a_plain_loop_for_each_sequence),
         cmocka_unit_test(linear_attention_equals_a_plain_loop_for_each_sequence),
         cmocka_unit_test(recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls),

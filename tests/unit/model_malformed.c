@@ -12,6 +12,7 @@
 
 #include "format/file.h"
 #include "support/golden.h"
+#include "support/model_folders.h"
 #include "support/models.h"
 
 static odmoe_error err;
@@ -173,8 +174,8 @@ static void real_numbers_that_give_no_positions_or_norms_are_refused(void **stat
 static void an_unknown_position_scaling_is_unsupported(void **state)
 {
     gguf_edit *e = original();
-    edit_set_text(e, PREFIX "rope.scaling.type", "longrope");
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "longrope", "none, linear, yarn");
+    edit_set_text(e, PREFIX "rope.scaling.type", "axial");
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "axial", "none, linear, yarn");
 }
 
 /* llama.cpp heeds these keys in every family. */
@@ -392,37 +393,11 @@ static void frequency_factors_that_give_no_position_are_refused(void **state)
 
 /* ---- Hugging Face ---- */
 
-/* A folder with the weights of a golden and its config.json, changed by `members` (JSON; null removes). */
 static const char *folder(const char *model, const char *members)
 {
-    static int made;
-    char name[32];
-    snprintf(name, sizeof name, "hf%d", made++);
-    const char *path = temp_path(name);
-    char inside[1200], target[1200];
-    assert_int_equal(mkdir(path, 0700), 0);
-    snprintf(inside, sizeof inside, "%s/model.safetensors", path);
-    snprintf(target, sizeof target, "%s", test_path("models/%s/model.safetensors", model));
-    assert_int_equal(symlink(target, inside), 0);
-    json_error_t e;
-    json_t *config = json_load_file(test_path("models/%s/config.json", model), 0, &e);
-    json_t *changes = json_loads(members, 0, &e);
-    if (!config || !changes)
-        fail_msg("%s", e.text);
-    const char *key;
-    json_t *value;
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_null(value))
-            json_object_del(config, key);
-        else
-            json_object_set(config, key, value);
-    }
-    snprintf(inside, sizeof inside, "%s/config.json", path);
-    assert_int_equal(json_dump_file(config, inside, 0), 0);
-    json_decref(config);
-    json_decref(changes);
-    return path;
+    char original[128];
+    snprintf(original, sizeof original, "models/%s", model);
+    return changed_folder(original, members);
 }
 
 static void numbers_of_config_json_are_checked(void **state)

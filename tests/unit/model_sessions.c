@@ -88,11 +88,12 @@ static const kind kinds[] = {
 #define KINDS (int)(sizeof kinds / sizeof *kinds)
 static const int chunks[] = {1, 7, 0};
 
-static odmoe_model *open_kind(const kind *k, int chunk, int sessions)
+static odmoe_model *open_kind_with(const kind *k, int chunk, int sessions, int snapshots)
 {
     odmoe_options o = small_options();
     o.chunk = chunk;
     o.sessions = sessions;
+    o.snapshots = snapshots;
     o.context = 1024;
     o.kernels = "ref";
     odmoe_model *handle = mem_calloc(1, sizeof *handle, "a model", &err);
@@ -111,6 +112,11 @@ static odmoe_model *open_kind(const kind *k, int chunk, int sessions)
     if (model_plan(&handle->m, &settings, 0, &plan, &err) || model_load(&handle->m, &settings, &plan, &err))
         fail_msg("%s: %s", k->name, err.message);
     return handle;
+}
+
+static odmoe_model *open_kind(const kind *k, int chunk, int sessions)
+{
+    return open_kind_with(k, chunk, sessions, 0);
 }
 
 /* Token i of the text, as often as a test asks. */
@@ -262,7 +268,116 @@ static void the_latest_four_snapshots_are_kept(void **state)
     odmoe_model_close(m);
 }
 
+static void a_session_keeps_as_many_snapshots_as_were_asked_for(void **state)
+{
+    for (int i = 0; i < KINDS; i++) {
+        odmoe_model *m = open_kind_with(&kinds[i], 0, 2, 8);
+        odmoe_session *session = must_create(m, 1024);
+        int32_t at, positions[8], expected[8] = {40, 50, 60, 70, 80, 90, 100, 110};
+        for (int to = 10; to <= 110; to += 10) {
+            feed(session, to - 10, to, NULL);
+            assert_int_equal(odmoe_session_snapshot(session, &err), ODMOE_OK);
+        }
+        int n = odmoe_session_needs_snapshots(session) ? 8 : 0;
+        assert_int_equal(n > 0, kinds[i].sums[0] || kinds[i].sums[1]); /* no window is passed yet */
+        assert_int_equal(odmoe_session_snapshots(session, positions, 8), n);
+        assert_memory_equal(positions, expected, (size_t)n * sizeof *positions);
+        odmoe_session_forget(session, 70);
+        odmoe_session_forget(session, 71); /* there is none */
+        assert_int_equal(odmoe_session_snapshots(session, positions, 0), n ? 7 : 0);
+        assert_int_equal(odmoe_session_truncate(session, 79, &at, &err), ODMOE_OK);
+        if (kinds[i].sums[0] || kinds[i].sums[1])
+            assert_int_equal(at, 60);
+        assert_is_at(m, session, at);
+        odmoe_session_free(session);
+        odmoe_model_close(m);
+    }
+}
+
 /* ---- forking ---- */
+
+/* Forks of the begin of a text, while the source goes on. */
+static void fork_a_beginning(const kind *k, int chunk)
+{
+    static const int lengths[] = {0, 130, 200};
+    odmoe_model *m = open_kind(k, chunk, 3);
+    odmoe_session *session = must_create(m, 1024), *fork;
+    int32_t at = -1;
+    feed(session, 0, 130, NULL);
+    assert_int_equal(odmoe_session_snapshot(session, &err), ODMOE_OK);
+    feed(session, 130, LONG, NULL);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(odmoe_session_fork_at(session, lengths[i], 0, &fork, &at, &err), ODMOE_OK);
+        if (k->any)
+            assert_int_equal(at, lengths[i]);
+        assert_in_range(at, lengths[i] >= 130 ? 130 : 0, lengths[i]);
+        assert_is_at(m, fork, at);
+        odmoe_session_free(fork);
+    }
+    assert_is_at(m, session, LONG);
+    assert_error(&err, odmoe_session_fork_at(session, LONG + 9, 0, &fork, NULL, &err), ODMOE_ERR_RANGE, "no first",
+                 " ");
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void a_beginning_can_be_forked(void **state)
+{
+    for_all(fork_a_beginning);
+}
+
+/* A fork with room for its tokens alone still goes back to what its source could go back to. */
+static void fork_what_is_kept(const kind *k, int chunk)
+{
+    odmoe_model *m = open_kind(k, chunk, 3);
+    odmoe_session *session = must_create(m, 1024), *kept, *again;
+    int32_t at;
+    feed(session, 0, 200, NULL);
+    assert_int_equal(odmoe_session_snapshot(session, &err), ODMOE_OK);
+    feed(session, 200, LONG, NULL);
+    assert_int_equal(odmoe_session_fork(session, LONG, &kept, &err), ODMOE_OK);
+    odmoe_session_free(session);
+    assert_int_equal(odmoe_session_fork_at(kept, 210, 1024, &again, &at, &err), ODMOE_OK);
+    assert_in_range(at, 200, 210);
+    assert_is_at(m, again, at);
+    odmoe_session_free(kept);
+    odmoe_session_free(again);
+    odmoe_model_close(m);
+}
+
+static void a_fork_of_few_tokens_keeps_its_snapshots(void **state)
+{
+    for_all(fork_what_is_kept);
+}
+
+static void forks_beyond_the_sessions_take_what_is_reserved_for_prefixes(void **state)
+{
+    odmoe_options o = small_options();
+    o.context = 256;
+    o.sessions = 1;
+    odmoe_plan without = {.size = sizeof without}, with = {.size = sizeof with};
+    assert_int_equal(odmoe_plan_make(test_path(MODEL), &o, &without, &err), ODMOE_OK);
+    o.prefix_bytes = 2 * without.kv_bytes;
+    assert_int_equal(odmoe_plan_make(test_path(MODEL), &o, &with, &err), ODMOE_OK);
+    assert_int_equal(with.prefix_bytes, o.prefix_bytes);
+    assert_int_equal(with.kv_bytes, without.kv_bytes);
+    assert_int_equal(with.floor_bytes, without.floor_bytes + o.prefix_bytes);
+    odmoe_model *m = must_open(test_path(MODEL), &o);
+    odmoe_session *session = must_create(m, 0), *forks[3];
+    for (int i = 0; i < 3; i++) { /* each with a text of its own */
+        odmoe_session_reset(session);
+        for (int t = 0; t < 200; t++) {
+            int32_t one = token(t + i);
+            assert_int_equal(odmoe_eval(session, &one, 1, NULL, &err), ODMOE_OK);
+        }
+        odmoe_status status = odmoe_session_fork(session, 256, &forks[i], &err);
+        assert_int_equal(status, i < 2 ? ODMOE_OK : ODMOE_ERR_BUDGET);
+    }
+    odmoe_session_free(session);
+    odmoe_session_free(forks[0]);
+    odmoe_session_free(forks[1]);
+    odmoe_model_close(m);
+}
 
 static void fork_at(const kind *k, int chunk)
 {
@@ -437,6 +552,33 @@ static void a_saved_session_comes_back_with_its_snapshots(void **state)
     for_all(save_and_load);
 }
 
+static void the_tokens_of_a_saved_session_can_be_read_alone(void **state)
+{
+    odmoe_model *m = open_kind(&kinds[4], 0, 2), *other = open_kind(&kinds[0], 0, 2);
+    odmoe_session *session = must_create(m, 1024);
+    const char *path = temp_path("session");
+    int32_t tokens[300];
+    size_t n = 0;
+    feed(session, 0, 300, NULL);
+    assert_int_equal(odmoe_session_save(session, path, &err), ODMOE_OK);
+    assert_int_equal(odmoe_session_peek(m, path, tokens, 300, &n, &err), ODMOE_OK);
+    assert_int_equal(n, 300);
+    assert_memory_equal(tokens, odmoe_session_tokens(session), sizeof tokens);
+    tokens[10] = -1;
+    assert_int_equal(odmoe_session_peek(m, path, tokens, 10, &n, &err), ODMOE_OK);
+    assert_int_equal(n, 300);
+    assert_int_equal(tokens[10], -1);
+    assert_true(odmoe_model_fingerprint(m) != odmoe_model_fingerprint(other));
+    assert_error(&err, odmoe_session_peek(other, path, tokens, 300, &n, &err), ODMOE_ERR_FORMAT, "another model", " ");
+    assert_int_equal(truncate(path, 100), 0);
+    assert_error(&err, odmoe_session_peek(m, path, tokens, 300, &n, &err), ODMOE_ERR_FORMAT, "cut short", " ");
+    assert_int_equal(truncate(path, 10), 0);
+    assert_error(&err, odmoe_session_peek(m, path, tokens, 300, &n, &err), ODMOE_ERR_FORMAT, "cut short", " ");
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+    odmoe_model_close(other);
+}
+
 static void a_session_of_an_older_version_is_refused_by_name(void **state)
 {
     odmoe_model *m = open_kind(&kinds[0], 0, 2);
@@ -477,6 +619,11 @@ int main(void)
         cmocka_unit_test(a_cut_session_says_where_it_landed_and_goes_on_from_there),
         cmocka_unit_test(a_session_goes_back_to_its_snapshots),
         cmocka_unit_test(the_latest_four_snapshots_are_kept),
+        cmocka_unit_test(a_session_keeps_as_many_snapshots_as_were_asked_for),
+        cmocka_unit_test(a_beginning_can_be_forked),
+        cmocka_unit_test(a_fork_of_few_tokens_keeps_its_snapshots),
+        cmocka_unit_test(forks_beyond_the_sessions_take_what_is_reserved_for_prefixes),
+        cmocka_unit_test(the_tokens_of_a_saved_session_can_be_read_alone),
         cmocka_unit_test(a_fork_and_its_source_never_show_in_each_other),
         cmocka_unit_test(forks_share_what_is_whole),
         cmocka_unit_test(a_fork_needs_room_for_what_it_holds),

@@ -124,6 +124,24 @@ static void what_the_floor_promises_holds_with_pins_of_other_sizes(void **state)
     world_free(&w);
 }
 
+static void an_expert_is_cached_from_its_arrival_to_its_eviction(void **state)
+{
+    world w;
+    world_make_room(&w, 3);
+    fake_hold(&w.fake, true);
+    store_fetch *b = begin(&w, 0, (int32_t[]){4}, 1, FETCH_ARRIVAL);
+    assert_false(store_is_cached(w.s, 0, 4));
+    fake_hold(&w.fake, false);
+    pinned_expert view = next(&w, b);
+    assert_true(store_is_cached(w.s, 0, 4));
+    assert_false(store_is_cached(w.s, 0, 5));
+    store_fetch_release(b, &view);
+    store_fetch_end(b);
+    fetch(&w, 1, all, 3, FETCH_ARRIVAL);
+    assert_false(store_is_cached(w.s, 0, 4));
+    world_free(&w);
+}
+
 static void pins_survive_pressure(void **state)
 {
     world w;
@@ -406,6 +424,7 @@ int main(void)
         cmocka_unit_test(a_cache_below_the_floor_is_refused_with_the_figure),
         cmocka_unit_test(a_cache_for_all_holds_all),
         cmocka_unit_test(counters_count_and_reset),
+        cmocka_unit_test(an_expert_is_cached_from_its_arrival_to_its_eviction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,10 @@ static void special_tokens_show_only_when_wanted(void **state)
     s = create(by_bytes, TEXT_STREAM_SPECIAL);
     push(s, 262, "<s>");
     push(s, 261, "<|end|>");
+    text_stream_special(s, false);
+    push(s, 261, "");
+    text_stream_special(s, true);
+    push(s, 261, "<|end|>");
     text_stream_free(s);
 }
 
@@ -166,6 +170,24 @@ static void byte_tokens_join_to_characters(void **state)
     text_stream_free(s);
 }
 
+static void the_text_of_a_token_is_what_it_is_inside_of_a_text(void **state)
+{
+    odmoe_tokenizer *t;
+    char text[16];
+    size_t n;
+    assert_int_equal(odmoe_tokenizer_open(temp_path("scored.gguf"), &t, &err), ODMOE_OK);
+    assert_int_equal(odmoe_token_text(t, 266, text, sizeof text, &n, &err), ODMOE_OK);
+    assert_int_equal(n, 6);
+    assert_memory_equal(text, " hello", 6); /* odmoe_detokenize drops the blank at the begin */
+    assert_int_equal(odmoe_token_text(t, 3 + 0xF0, text, sizeof text, &n, &err), ODMOE_OK);
+    assert_int_equal(n, 1);
+    assert_memory_equal(text, "\xF0", 1); /* no character for itself */
+    assert_int_equal(odmoe_token_text(t, 1, NULL, 0, &n, &err), ODMOE_OK);
+    assert_int_equal(n, 3); /* <s> */
+    assert_int_equal(odmoe_token_text(t, odmoe_vocab_size(t), text, sizeof text, &n, &err), ODMOE_ERR_RANGE);
+    odmoe_tokenizer_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +199,7 @@ int main(void)
         cmocka_unit_test(the_first_blank_of_sentencepiece_is_dropped_at_the_start_only),
         cmocka_unit_test(a_blank_behind_a_special_token_that_is_shown_stays),
         cmocka_unit_test(byte_tokens_join_to_characters),
+        cmocka_unit_test(the_text_of_a_token_is_what_it_is_inside_of_a_text),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

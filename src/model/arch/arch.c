@@ -5,31 +5,41 @@
 
 #include "model/quantisation.h"
 
-/* All families, one a line. */
-#define FAMILIES(X)   \
-    X(mixtral)        \
-    X(olmoe)          \
-    X(qwen2_moe)      \
-    X(qwen3_moe)      \
-    X(qwen3_next)     \
-    X(qwen3_5_moe)    \
-    X(gpt_oss)        \
-    X(deepseek_v2)    \
-    X(deepseek_v3)    \
-    X(kimi_k2)        \
-    X(glm4_moe_lite)  \
-    X(glm4_moe)       \
-    X(minimax_m2)     \
-    X(granitemoe)     \
-    X(dots1)          \
-    X(bailing_moe)    \
-    X(ernie4_5_moe)   \
+/* All families, one a line, so that branches that add one merge by themselves. */
+/* clang-format off */
+#define FAMILIES(X) \
+    X(mixtral) \
+    X(olmoe) \
+    X(qwen2_moe) \
+    X(qwen3_moe) \
+    X(qwen3_next) \
+    X(qwen3_5_moe) \
+    X(gpt_oss) \
+    X(deepseek_v2) \
+    X(deepseek_v3) \
+    X(kimi_k2) \
+    X(kimi_k25) \
+    X(kimi_linear) \
+    X(mistral4) \
+    X(glm4_moe_lite) \
+    X(glm_moe_dsa) \
+    X(glm4_moe) \
+    X(minimax_m2) \
+    X(granitemoe) \
+    X(dots1) \
+    X(bailing_moe) \
+    X(ernie4_5_moe) \
+    X(gemma4) \
+    X(llama4) \
+    X(phimoe) \
     X(hunyuan_v1_moe) \
-    X(exaone_moe)     \
-    X(afmoe)          \
-    X(flex_olmo)      \
-    X(lfm2_moe)       \
-    X(granitemoehybrid)
+    X(exaone_moe) \
+    X(afmoe) \
+    X(flex_olmo) \
+    X(lfm2_moe) \
+    X(granitemoehybrid) \
+    X(nemotron_h)
+/* clang-format on */
 
 #define DECLARE(name) extern const arch arch_##name;
 FAMILIES(DECLARE)
@@ -39,6 +49,15 @@ static const arch *const families[] = {FAMILIES(ADDRESS)};
 const arch *arch_at(int i)
 {
     return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
+}
+
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err)
+{
+    return err_set(
+        err, ODMOE_ERR_UNSUPPORTED,
+        "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
+        "another program for this one",
+        where, name);
 }
 
 void arch_dense_first(model_config *c)
@@ -125,10 +144,10 @@ static bool named(const arch *a, const char *name)
     return !strcmp(a->family, name) || (a->hf_text && !strcmp(a->hf_text, name));
 }
 
-/* By the language model's own name, or by the name of the whole. */
+/* By the name of the whole, or by the language model's own. */
 static const arch *find_hf(const language_config *c)
 {
-    const char *const names[] = {c->name, c->outer};
+    const char *const names[] = {c->outer, c->name};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)
         for (int i = 0; arch_at(i); i++)
             if (named(arch_at(i), names[k]))
@@ -143,10 +162,7 @@ static odmoe_status unknown_hf(const model_files *f, const language_config *c, o
     for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
         if (json_object_get(c->text.object, expert_keys[i]))
             return unknown(f, c->name, (int)strlen(c->name), err);
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use another "
-                   "program for this one",
-                   f->path, c->name);
+    return arch_is_dense(f->path, c->name, err);
 }
 
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)

@@ -37,10 +37,15 @@ odmoe_status arch_read(const model_files *f, const arch **out, model_config *con
 
 /* ---- shared by families: tables.c ---- */
 
-/* Embedding, norms, output. */
+/* Embedding, last norm, output, factors of positions. */
+extern const weight_rule arch_weights_model[];
+/* The same and the layers' norms. */
 extern const weight_rule arch_weights_frame[];
-/* Router and dense layers under `mlp.`, as the Qwen families and OLMoE name them. */
+/* Dense layers under `mlp.`; the same with the router, as the Qwen families and OLMoE name them. */
+extern const weight_rule arch_weights_dense[];
 extern const weight_rule arch_weights_mlp[];
+/* All tables of a family with q/k norms, and biases of attention where the configuration allows them. */
+extern const weight_table arch_tables_qk_norm[];
 /* Experts under `mlp.experts.`; GGUF's merged and older one-by-one names. */
 extern const expert_rule arch_experts_mlp[];
 
@@ -94,19 +99,26 @@ extern const expert_rule arch_experts_granite[];
     {FIELD_key_dim, "attention.key_length_mla|attention.key_length", NULL, FIELD_REQUIRED},                   \
         {FIELD_value_dim, "attention.value_length_mla|attention.value_length", "v_head_dim", FIELD_REQUIRED}, \
         {FIELD_kv_rank, "attention.kv_lora_rank", "kv_lora_rank", FIELD_REQUIRED},                            \
+        {FIELD_temper, "attention.temperature_scale", NULL, 0},                                               \
+        {FIELD_temper_every, "attention.temperature_length", NULL, 0},                                        \
     {                                                                                                         \
         FIELD_rope_part, "rope.dimension_count", "qk_rope_head_dim", FIELD_REQUIRED                           \
     }
 
-/* arch_gguf_latent, arch_hf_latent - every layer has latent attention: its mixer, the sizes of heads, which neighbours
- * turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim). ERR_FORMAT. */
+/* arch_gguf_latent, arch_hf_latent - attention is latent in every layer that has it: its mixer, the sizes of heads, which
+ * neighbours turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim), and the length of
+ * a step by which queries grow, where no key says it: the context before YaRN. ERR_FORMAT. */
 odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
 odmoe_status arch_hf_latent(config_object json, model_config *c, odmoe_error *err);
 /* arch_hf_deepseek_v3 - all of a configuration after DeepSeek-V3: arch_hf_latent, arch_hf_deepseek. */
 odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_error *err);
 /* The tables of tensors of families after DeepSeek-V3. */
 extern const weight_table arch_tables_deepseek_v3[];
+/* What is no part of the language model in models that see as well. */
+extern const char *const arch_ignored_vision[];
 
+/* arch_is_dense - ERR_UNSUPPORTED: the model `name` has no experts. where: the file. */
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err);
 /* arch_dense_first - the first dense_layers layers are dense, the others have experts. */
 void arch_dense_first(model_config *c);
 /* arch_shared_ffn - the size of all shared experts as one FFN, where no key has said it. ERR_FORMAT: too large. */
@@ -151,8 +163,9 @@ void arch_gguf_other_mixers(model_config *c, const struct mixer *other);
 
 /* arch_hf_common - the same from config.json, or from the part of it that describes the language model. */
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err);
-/* arch_hf_score - score, by the word of scoring_func, score_function or score_func; missing: `score`. ERR_UNSUPPORTED: a
- * word that is not known. arch_hf_router - the same, and ERR_UNSUPPORTED for a topk_method other than noaux_tc. */
+/* arch_hf_score - score, by the word of scoring_func, score_function, score_func or moe_router_activation_func; missing:
+ * `score`. ERR_UNSUPPORTED: a word that is not known. arch_hf_router - the same, and ERR_UNSUPPORTED for a topk_method
+ * other than noaux_tc. */
 odmoe_status arch_hf_score(config_object json, odmoe_score score, model_config *c, odmoe_error *err);
 odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err);
 /* arch_hf_deepseek - what configurations after DeepSeek-V3 have in common: arch_hf_router, the first layers dense
@@ -168,11 +181,6 @@ odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
  * the file has no list, and the layers stay as they are. A list of another length, an unknown word, a sliding layer
  * without a window: an error. */
 odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c, bool *given, odmoe_error *err);
-/* arch_hf_linear_layers - which layers have `linear` instead of attention: layer_types (linear_attention,
- * full_attention); missing: all but every n-th, n being full_attention_interval or, missing, `period`. A list of another
- * length, an unknown word: an error. */
-odmoe_status arch_hf_linear_layers(config_object json, int period, const struct mixer *linear, model_config *c,
-                                   odmoe_error *err);
 /* arch_hf_time_step - ERR_UNSUPPORTED where time_step_limit is there and clamps Mamba's time steps. */
 odmoe_status arch_hf_time_step(config_object json, odmoe_error *err);
 /* What a word of a list of layers stands for; tables of them end with word NULL. */

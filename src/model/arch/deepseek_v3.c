@@ -14,5 +14,6 @@ const arch arch_deepseek_v3 = {
     .hf_pairing = ROPE_NEIGHBOURS,
     .weights = arch_tables_deepseek_v3,
     .experts = arch_experts_mlp,
+    .ignored = arch_ignored_vision,
     .from_hf = arch_hf_deepseek_v3,
 };

@@ -50,6 +50,18 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
         return status;
     if (r->factor == 0) /* how some writers say that there is none */
         r->factor = 1;
+    const tensor_info *long_factors = tensor_index_find(f->tensors, "rope_factors_long.weight");
+    const tensor_info *short_factors = tensor_index_find(f->tensors, "rope_factors_short.weight");
+    if (gguf_text_is(kind, "longrope") || long_factors || short_factors) { /* not all files name it */
+        r->scaling = ROPE_LONG;
+        r->attention_factor = r->long_attention = attention;
+        if (!long_factors || !short_factors)
+            return err_set(err, ODMOE_ERR_FORMAT,
+                           "%s: position scaling 'longrope' needs the tensors rope_factors_long.weight and "
+                           "rope_factors_short.weight",
+                           f->path);
+        return ODMOE_OK;
+    }
     if (gguf_text_is(kind, "yarn")) {
         r->scaling = ROPE_YARN;
         r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
@@ -66,8 +78,8 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
         r->factor = 1;
     } else {
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn", f->path, key,
-                       kind.length > 32 ? 32 : (int)kind.length, kind.at);
+                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn, longrope", f->path,
+                       key, kind.length > 32 ? 32 : (int)kind.length, kind.at);
     }
     return ODMOE_OK;
 }
@@ -285,13 +297,7 @@ static odmoe_status gguf_dense(const model_files *f, const char *prefix, odmoe_e
 {
     int experts;
     odmoe_status status = arch_gguf_int(f, prefix, "expert_count", ROUTER_EXPERTS_MAX, 0, &experts, err);
-    if (!status && !experts)
-        return err_set(
-            err, ODMOE_ERR_UNSUPPORTED,
-            "%s: '%s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
-            "another program for this one",
-            f->path, prefix);
-    return status;
+    return status || experts ? status : arch_is_dense(f->path, prefix, err);
 }
 
 odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config *c, odmoe_error *err)

@@ -141,7 +141,7 @@ odmoe_status arch_hf_only(config_object json, const char *key, double value, odm
 
 odmoe_status arch_hf_score(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
 {
-    static const char *const keys[] = {"scoring_func", "score_function", "score_func"};
+    static const char *const keys[] = {"scoring_func", "score_function", "score_func", "moe_router_activation_func"};
     const char *word = NULL;
     odmoe_status status = ODMOE_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !status && !word; i++)
@@ -276,31 +276,6 @@ odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c
     return ODMOE_OK;
 }
 
-odmoe_status arch_hf_linear_layers(config_object json, int period, const struct mixer *linear, model_config *c,
-                                   odmoe_error *err)
-{
-    int64_t every;
-    const json_t *types = json_object_get(json.object, "layer_types");
-    bool given = types && !json_is_null(types);
-    odmoe_status status = config_int(json, "full_attention_interval", false, 1, MODEL_LAYERS_MAX, period, &every, err);
-    if (status)
-        return status;
-    if (given && (!json_is_array(types) || json_array_size(types) != (size_t)c->layers))
-        return err_set(err, ODMOE_ERR_FORMAT, "%s: layer_types must be a list with one word for each of %d layers",
-                       json.file, c->layers);
-    for (int l = 0; l < c->layers; l++) {
-        const char *type = given ? json_string_value(json_array_get(types, (size_t)l)) : NULL;
-        bool full = given ? type && !strcmp(type, "full_attention") : (l + 1) % every == 0;
-        if (given && !full && (!type || strcmp(type, "linear_attention")))
-            return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                           "%s: layer_types: '%.32s' of layer %d is not known; known are full_attention, "
-                           "linear_attention",
-                           json.file, type ? type : "(no text)", l);
-        if (!full)
-            c->layer[l].mixer = linear;
-    }
-    return ODMOE_OK;
-}
 /* The word of layer l, which the configuration holds for as long as it lives; or its letter, in `letter`. */
 static const char *word_of(const json_t *list, int l, char letter[2])
 {

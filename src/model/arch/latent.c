@@ -4,11 +4,13 @@
 #include <math.h>
 
 #include "model/arch/arch.h"
+#include "model/mixers/attention.h"
 
 static void set_layers(model_config *c)
 {
     for (int l = 0; l < c->layers; l++) {
-        c->layer[l].mixer = &mixer_latent;
+        if (c->layer[l].mixer == &mixer_attention)
+            c->layer[l].mixer = &mixer_latent;
         c->layer[l].kv_heads = 1;
     }
     c->ropes[0].dim = c->rope_part;
@@ -19,7 +21,8 @@ static void set_scale(model_config *c, double weight)
 {
     const rope_config *r = &c->ropes[0].positions;
     double stretched = r->scaling == ROPE_YARN && r->factor > 1 ? weight * log(r->factor) + 1 : 1;
-    c->attention_scale = (float)(stretched * stretched / sqrt(c->layer[0].key_dim));
+    if (c->layer[0].key_dim > 0) /* 0 is refused later, with the number's name */
+        c->attention_scale = (float)(stretched * stretched / sqrt(c->layer[0].key_dim));
 }
 
 odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
@@ -35,6 +38,8 @@ odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_co
     if (r->scaling == ROPE_YARN && r->factor > 1)
         r->attention_factor /= 0.1 * log(r->factor) + 1;
     set_scale(c, weight);
+    if (c->temper > 0 && !c->temper_every)
+        c->temper_every = (int)r->original_context;
     return ODMOE_OK;
 }
 
@@ -64,3 +69,12 @@ odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_erro
 const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},  {&mixer_latent, latent_weights},
                                                 {NULL, arch_weights_mlp},    {NULL, arch_weights_selection_bias},
                                                 {NULL, arch_weights_shared}, {0}};
+
+const char *const arch_ignored_vision[] = {"vision_tower.*",
+                                           "vision_model.*",
+                                           "mm_projector.*",
+                                           "multi_modal_projector.*",
+                                           "model.vision_tower.*",
+                                           "model.mm_projector.*",
+                                           "model.multi_modal_projector.*",
+                                           NULL};

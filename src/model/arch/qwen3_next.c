@@ -42,17 +42,34 @@ static odmoe_status q35_from_gguf(const model_files *f, const char *prefix, mode
     return from_gguf(f, prefix, c, err);
 }
 
+/* layer_types, or, where it is missing, every n-th layer has attention. */
+static odmoe_status read_mixers(config_object json, model_config *c, odmoe_error *err)
+{
+    static const layer_word words[] = {
+        {"linear_attention", &mixer_delta_net, FFN_EXPERTS}, {"full_attention", &mixer_attention, FFN_EXPERTS}, {0}};
+    int64_t every;
+    const json_t *types = json_object_get(json.object, "layer_types");
+    odmoe_status status = config_int(json, "full_attention_interval", false, 1, MODEL_LAYERS_MAX, 4, &every, err);
+    if (status)
+        return status;
+    if (types && !json_is_null(types))
+        return arch_hf_layer_words(json, "layer_types", words, c, err);
+    for (int l = 0; l < c->layers; l++)
+        c->layer[l].mixer = (l + 1) % every ? &mixer_delta_net : &mixer_attention;
+    return ODMOE_OK;
+}
+
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
     odmoe_status status = arch_hf_only(json, "attention_bias", 0, err);
-    return status ? status : arch_hf_linear_layers(json, 4, &mixer_delta_net, c, err);
+    return status ? status : read_mixers(json, c, err);
 }
 
 static odmoe_status next_from_hf(config_object json, model_config *c, odmoe_error *err)
 {
     c->linear_qkvz = c->linear_ba = true;
-    odmoe_status status = arch_hf_dense_layers(json, c, err);
-    return status ? status : from_hf(json, c, err);
+    odmoe_status status = from_hf(json, c, err);
+    return status ? status : arch_hf_dense_layers(json, c, err);
 }
 
 static odmoe_status q35_from_hf(config_object json, model_config *c, odmoe_error *err)

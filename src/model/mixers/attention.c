@@ -1,5 +1,5 @@
 /* attention.c - grouped-query attention (Ainslie et al. 2023) with sliding windows, q/k norm, biases, partial or no
- * rotation. Keys and values of a layer lie in pages (compute.h). */
+ * rotation, values that are the keys. Keys and values of a layer lie in pages (compute.h). */
 #include "model/mixers/attention.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@ const weight_rule attention_weights[] = {
     {ATTENTION_K, IN_ALL_LAYERS, "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight", DIM_K, DIM_HIDDEN,
      false, "blk.%d.attn_qkv.weight"},
     {ATTENTION_V, IN_ALL_LAYERS, "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight", DIM_V, DIM_HIDDEN,
-     false, "blk.%d.attn_qkv.weight"},
+     false, "blk.%d.attn_qkv.weight", .only_if = FIELD_own_values},
     {ATTENTION_O, IN_ALL_LAYERS, "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight", DIM_HIDDEN,
      DIM_ATTENTION_OUT, false},
     WEIGHTS_END,
@@ -131,6 +131,12 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     const layer_config *l = &c->layer[layer];
     if (l->heads % l->kv_heads)
         return err_set(err, ODMOE_ERR_FORMAT, "%d heads cannot share %d key/value heads evenly", l->heads, l->kv_heads);
+    if (!l->own_values && l->key_dim != l->value_dim)
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d: keys of %d numbers cannot be values of %d", layer, l->key_dim,
+                       l->value_dim);
+    if (l->tempered && c->temper_every < 1)
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d: queries cannot grow every %d positions", layer,
+                       c->temper_every);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
@@ -163,7 +169,9 @@ static kv_shape shape_of(const layer_config *l, kv_type kv)
 static mixer_state state(const model_config *c, int layer, kv_type kv)
 {
     kv_shape shape = shape_of(&c->layer[layer], kv);
-    return (mixer_state){.page_bytes = kv_page_bytes(&shape), .reach = c->layer[layer].window};
+    int window = c->layer[layer].window, chunk = c->layer[layer].chunk;
+    return (mixer_state){.page_bytes = kv_page_bytes(&shape),
+                         .reach = window && chunk ? (window < chunk ? window : chunk) : window + chunk};
 }
 
 static int64_t larger(int64_t a, int64_t b)
@@ -210,7 +218,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
 
 /* ---- arithmetic ---- */
 
-#define SHAPE_OPS 5 /* of shape_heads, at most */
+#define SHAPE_OPS 5 /* of shape_heads, and of shape_values, at most */
 
 /* q or k, biased already: norm over all heads or clip, norm of each head, rotation, or these two the other way. Returns how many operations. */
 static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t dim, attention_role norm,
@@ -219,13 +227,14 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
     const model_config *c = call->config;
     const float *weight = call->weights[norm].w.data;
     spans each = {.dim = dim, .count = heads, .stride = dim};
+    bool norm_heads = (weight && c->norm_heads) || c->layer[call->layer].plain_qk_norm;
     int n = 0;
     if (weight && !c->norm_heads)
         ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = x, .x = x, .weight = weight, .eps = c->rms_eps};
     if (c->clip_qkv > 0)
         ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = x, .factor = c->clip_qkv};
     token_op norm_each = {.kind = TOKEN_RMS_NORM, .y = x, .x = x, .at = each, .weight = weight, .eps = c->rms_eps};
-    if (weight && c->norm_heads && !c->norm_after_rope)
+    if (norm_heads && !c->norm_after_rope)
         ops[n++] = norm_each;
     if (call->rope.set)
         ops[n++] = (token_op){.kind = TOKEN_ROPE,
@@ -234,7 +243,7 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
                               .z = call->rope.sines,
                               .at = each,
                               .pairing = call->rope.set->pairing};
-    if (weight && c->norm_heads && c->norm_after_rope)
+    if (norm_heads && c->norm_after_rope)
         ops[n++] = norm_each;
     return n;
 }
@@ -275,30 +284,62 @@ static void project(const mixer_call *call, attention_work *w)
     w->k.cols = k_dim(l);
     w->v.cols = v_dim(l);
     w->gate.cols = w->out.cols = out_dim(l);
+    int n = 2;
     w->both.cols = q_dim(l) + out_dim(l);
-    linear_call products[] = {
+    linear_call products[4] = {
         {&call->weights[ATTENTION_Q].w, call->in, &w->q, .bias = bias(call, ATTENTION_Q_BIAS)},
         {&call->weights[ATTENTION_K].w, call->in, &w->k, .bias = bias(call, ATTENTION_K_BIAS)},
-        {&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)},
-        {&call->weights[ATTENTION_GATE].w, call->in, &w->gate},
     };
     if (call->weights[ATTENTION_Q_AND_GATE].info)
         products[0] = (linear_call){&call->weights[ATTENTION_Q_AND_GATE].w, call->in, &w->both};
-    call->c->op->linear(call->c, products, call->weights[ATTENTION_GATE].info ? 4 : 3);
+    if (l->own_values)
+        products[n++] =
+            (linear_call){&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)};
+    if (call->weights[ATTENTION_GATE].info)
+        products[n++] = (linear_call){&call->weights[ATTENTION_GATE].w, call->in, &w->gate};
+    call->c->op->linear(call->c, products, n);
+}
+
+/* Queries grow with their positions. */
+static token_op temper_op(const mixer_call *call, buffer *q)
+{
+    const model_config *c = call->config;
+    return (token_op){.kind = TOKEN_TEMPER,
+                      .y = q,
+                      .factor = c->temper,
+                      .every = c->temper_every,
+                      .shift = c->temper_shift,
+                      .kv_tokens = call->tokens};
+}
+
+/* v: its own product or k's, as it is before k's norm and rotation; clip, norm of each head without weights. */
+static int shape_values(const mixer_call *call, attention_work *w, token_op *ops)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    spans each = {.dim = l->value_dim, .count = l->kv_heads, .stride = l->value_dim};
+    int n = 0;
+    if (!l->own_values)
+        ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->v, .x = &w->k};
+    if (c->clip_qkv > 0)
+        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = c->clip_qkv};
+    if (c->v_norm)
+        ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = &w->v, .x = &w->v, .at = each, .eps = c->rms_eps};
+    return n;
 }
 
 /* Finish q, k and v of each token, and append k and v to its sequence. */
 static void append(const mixer_call *call, attention_work *w)
 {
     const layer_config *l = &call->config->layer[call->layer];
-    token_op ops[2 * SHAPE_OPS + 3];
-    int n = 0;
+    token_op ops[3 * SHAPE_OPS + 3];
+    int n = shape_values(call, w, ops); /* before k changes */
     if (call->weights[ATTENTION_Q_AND_GATE].info)
         ops[n++] = take_queries(l, w);
     n += shape_heads(call, &w->q, l->heads, l->key_dim, ATTENTION_Q_NORM, ops + n);
+    if (l->tempered)
+        ops[n++] = temper_op(call, &w->q);
     n += shape_heads(call, &w->k, l->kv_heads, l->key_dim, ATTENTION_K_NORM, ops + n);
-    if (call->config->clip_qkv > 0)
-        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = call->config->clip_qkv};
     ops[n++] = (token_op){
         .kind = TOKEN_KV_STORE, .x = &w->k, .z = &w->v, .kv = shape_of(l, call->kv), .kv_tokens = call->tokens};
     call->c->op->tokens(call->c, ops, n, call->n);
@@ -316,6 +357,7 @@ static void forward(const mixer_call *call)
                              .out = &w->out,
                              .tokens = call->tokens,
                              .window = l->window,
+                             .chunk = l->chunk,
                              .scale = scale > 0 ? scale : 1.0f / sqrtf((float)l->key_dim),
                              .sinks = call->weights[ATTENTION_SINKS].w.data,
                              .work = &w->attend};

@@ -6,10 +6,15 @@
  *   q = [nope | rope] of each head      query = [K^T nope | rope]      out = V (sum of weight * c)
  *
  * Prompts are computed like single tokens: the other form, which makes keys and values of all latents first, adds in
- * another order, so a prompt's bytes would depend on how it is cut into chunks. */
+ * another order, so a prompt's bytes would depend on how it is cut into chunks.
+ *
+ * With an indexer (index_topk) a token that could see more than index_topk positions sees those alone whose small keys score
+ * highest. These keys lie in the pages behind the latents. Layers without an indexer of their own take the choice of the
+ * layer before them. */
 #include "model/mixers/latent.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct latent_work {
     buffer q_a;     /* [max_tokens, q_rank] */
@@ -20,7 +25,17 @@ typedef struct latent_work {
     buffer latents; /* [max_tokens, heads * kv_rank] attention's result */
     buffer out;     /* [max_tokens, heads * value_dim] */
     compute_work heads, attend;
+    /* with an indexer: */
+    buffer index_q;       /* [max_tokens, index_heads * index_dim] */
+    buffer index_k;       /* [max_tokens, index_dim] */
+    buffer index_weights; /* [max_tokens, index_heads] */
+    int32_t *chosen;      /* [max_tokens, index_topk] */
+    int32_t *owner, *at;  /* [max_tokens] whose choice a row of `chosen` is: a sequence, a position */
+    int64_t rows;         /* of `chosen` */
+    compute_work select;
 } latent_work;
+
+#define INDEX_NORM_EPS 1e-6f
 
 /* ---- weights ---- */
 
@@ -48,7 +63,22 @@ const weight_rule latent_weights[] = {
     WEIGHTS_END,
 };
 
-/* What the cache holds of a token. */
+const weight_rule latent_indexer[] = {
+    {LATENT_INDEX_Q_B, IN_ALL_LAYERS, "blk.%d.indexer.attn_q_b.weight", "model.layers.%d.self_attn.indexer.wq_b.weight",
+     DIM_INDEX_Q, DIM_LATENT_Q_RANK, false, .only_if = FIELD_indexed},
+    {LATENT_INDEX_K, IN_ALL_LAYERS, "blk.%d.indexer.attn_k.weight", "model.layers.%d.self_attn.indexer.wk.weight",
+     DIM_INDEX, DIM_HIDDEN, false, .only_if = FIELD_indexed},
+    {LATENT_INDEX_K_NORM, IN_ALL_LAYERS, "blk.%d.indexer.k_norm.weight",
+     "model.layers.%d.self_attn.indexer.k_norm.weight", DIM_VECTOR, DIM_INDEX, false, .only_if = FIELD_indexed},
+    {LATENT_INDEX_K_NORM_BIAS, IN_ALL_LAYERS, "blk.%d.indexer.k_norm.bias",
+     "model.layers.%d.self_attn.indexer.k_norm.bias", DIM_VECTOR, DIM_INDEX, false, .only_if = FIELD_indexed},
+    {LATENT_INDEX_WEIGHTS, IN_ALL_LAYERS, "blk.%d.indexer.proj.weight",
+     "model.layers.%d.self_attn.indexer.weights_proj.weight", DIM_INDEX_HEADS, DIM_HIDDEN, false,
+     .only_if = FIELD_indexed},
+    WEIGHTS_END,
+};
+
+/* What the cache holds of a token, but for the indexer's key. */
 static int64_t cached(const model_config *c)
 {
     return (int64_t)c->kv_rank + c->rope_part;
@@ -81,26 +111,59 @@ static int64_t dim(const model_config *c, int layer, int which)
         return l->value_dim;
     case DIM_LATENT_OUT:
         return (int64_t)l->heads * l->value_dim;
+    case DIM_INDEX_Q:
+        return (int64_t)c->index_heads * c->index_dim;
+    case DIM_INDEX:
+        return c->index_dim;
+    case DIM_INDEX_HEADS:
+        return c->index_heads;
     }
     return 0;
 }
 
 static dtype_set in_types(const resident *w)
 {
-    static const int roles[] = {LATENT_Q, LATENT_Q_A, LATENT_KV_A};
-    return weight_types(w, roles, 3);
+    static const int roles[] = {LATENT_Q, LATENT_Q_A, LATENT_KV_A, LATENT_INDEX_K, LATENT_INDEX_WEIGHTS};
+    return weight_types(w, roles, 5);
 }
 
 /* ---- checks ---- */
 
+/* Of the whole model; it says the same for each layer. */
+static odmoe_status check_indexer(const model_config *c, odmoe_error *err)
+{
+    bool indexed = false;
+    for (int l = 0; l < c->layers; l++)
+        indexed = indexed || c->layer[l].indexed;
+    if (!c->index_topk && !indexed)
+        return ODMOE_OK;
+    if (c->index_topk < 1)
+        return err_set(err, ODMOE_ERR_FORMAT, "the indexer chooses %d positions, expected 1 or more", c->index_topk);
+    if (c->index_heads < 1 || c->index_dim < 1 || c->rope_part > c->index_dim)
+        return err_set(err, ODMOE_ERR_FORMAT,
+                       "an indexer with %d heads of %d, of which %d turn: expected 1 or more heads that are as long",
+                       c->index_heads, c->index_dim, c->rope_part);
+    if (!c->q_rank)
+        return err_set(err, ODMOE_ERR_FORMAT, "an indexer needs latent queries (q_lora_rank)");
+    if (!c->layer[0].indexed)
+        return err_set(err, ODMOE_ERR_FORMAT, "the first layer has no indexer of its own, nor a layer before it");
+    return ODMOE_OK;
+}
+
 static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
 {
     const layer_config *l = &c->layer[layer];
+    odmoe_status status = check_indexer(c, err);
+    if (status)
+        return status;
     if (c->kv_rank < 1)
         return err_set(err, ODMOE_ERR_FORMAT, "rank of latent keys and values is %d, expected 1 or more", c->kv_rank);
     if (c->rope_part >= l->key_dim)
         return err_set(err, ODMOE_ERR_FORMAT, "the rotary part of a head is %d of %d: something must be left",
                        c->rope_part, l->key_dim);
+    if (c->temper > 0 && c->temper_every < 1)
+        return err_set(err, ODMOE_ERR_FORMAT, "queries grow by a step every %d positions, expected 1 or more",
+                       c->temper_every);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
@@ -118,6 +181,12 @@ static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe
                        "a q8_0 KV cache needs latents and rotary keys of a multiple of 32 elements; this model's have "
                        "%d and %d: use f16",
                        c->kv_rank, c->rope_part);
+    if (kv == KV_Q8_0 && c->layer[layer].indexed && c->index_dim % 32)
+        return err_set(
+            err, ODMOE_ERR_UNSUPPORTED,
+            "a q8_0 KV cache needs an indexer's keys of a multiple of 32 elements; this model's have %d: use "
+            "f16",
+            c->index_dim);
     return ODMOE_OK;
 }
 
@@ -129,9 +198,20 @@ static kv_shape shape_of(const model_config *c, kv_type kv)
         .type = kv, .kv_heads = 1, .key_dim = (int)cached(c), .value_dim = c->kv_rank, .value_in_key = true};
 }
 
-static mixer_state state(const model_config *c, int layer, kv_type kv)
+/* The same pages as they are written: the indexer's key is the value. */
+static kv_shape stored_shape(const model_config *c, int layer, kv_type kv)
 {
     kv_shape shape = shape_of(c, kv);
+    if (c->layer[layer].indexed) {
+        shape.value_in_key = false;
+        shape.value_dim = c->index_dim;
+    }
+    return shape;
+}
+
+static mixer_state state(const model_config *c, int layer, kv_type kv)
+{
+    kv_shape shape = stored_shape(c, layer, kv);
     return (mixer_state){.page_bytes = kv_page_bytes(&shape), .reach = c->layer[layer].window};
 }
 
@@ -140,10 +220,22 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+static void layout_indexer(const compute *c, arena *a, const model_config *config, int64_t max_tokens, latent_work *w)
+{
+    int heads = config->index_heads;
+    c->op->buffer_layout(c, a, &w->index_q, max_tokens, (int64_t)heads * config->index_dim, select_readers(), true);
+    c->op->buffer_layout(c, a, &w->index_k, max_tokens, config->index_dim, 0, true);
+    c->op->buffer_layout(c, a, &w->index_weights, max_tokens, heads, 0, true);
+    c->op->select_layout(c, a, heads, config->context, &w->select);
+    w->chosen = arena_take(a, (size_t)max_tokens * (size_t)config->index_topk, sizeof *w->chosen);
+    w->owner = arena_take(a, (size_t)max_tokens, sizeof *w->owner);
+    w->at = arena_take(a, (size_t)max_tokens, sizeof *w->at);
+}
+
 static void *layout(const compute *c, arena *a, const model_config *config, const layer_weights *layers,
                     int64_t max_tokens)
 {
-    static const int from_q_a[] = {LATENT_Q_B}, from_nope[] = {LATENT_K_B}, turned[] = {LATENT_KV_B};
+    static const int from_q_a[] = {LATENT_Q_B, LATENT_INDEX_Q_B}, from_nope[] = {LATENT_K_B}, turned[] = {LATENT_KV_B};
     static const int from_latents[] = {LATENT_KV_B, LATENT_V_B}, from_out[] = {LATENT_O};
     int64_t heads = 0, q = 0, most_nope = 0, all_nope = 0, out = 0;
     dtype_set q_a_types = 0, nope_types = 0, turned_types = 0, latent_types = 0, out_types = 0;
@@ -157,14 +249,14 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
         most_nope = larger(most_nope, nope(config, l));
         all_nope = larger(all_nope, l->heads * nope(config, l));
         out = larger(out, (int64_t)l->heads * l->value_dim);
-        q_a_types |= weight_types(w, from_q_a, 1);
+        q_a_types |= weight_types(w, from_q_a, 2);
         nope_types |= weight_types(w, from_nope, 1);
         turned_types |= weight_types(w, turned, 1);
         latent_types |= weight_types(w, from_latents, 2);
         out_types |= weight_types(w, from_out, 1);
     }
     latent_work w = {0}, *at = arena_take(a, 1, sizeof *at);
-    attention_shape most = {shape_of(config, KV_F32), (int)heads};
+    attention_shape most = {shape_of(config, KV_F32), (int)heads, config->index_topk};
     if (config->q_rank)
         c->op->buffer_layout(c, a, &w.q_a, max_tokens, config->q_rank, q_a_types, true);
     c->op->buffer_layout(c, a, &w.q, max_tokens, q, 0, true);
@@ -175,6 +267,8 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
     c->op->buffer_layout(c, a, &w.out, max_tokens, out, out_types, true);
     c->op->heads_layout(c, a, most_nope, turned_types, &w.heads);
     c->op->attention_layout(c, a, &most, max_tokens, &w.attend);
+    if (config->index_topk)
+        layout_indexer(c, a, config, max_tokens, &w);
     if (at)
         *at = w;
     return at;
@@ -220,15 +314,32 @@ static void project(const mixer_call *call, latent_work *w)
     const resident *weights = call->weights;
     const compute *c = call->c;
     bool ranked = call->config->q_rank > 0;
+    bool indexed = call->config->layer[call->layer].indexed;
     linear_call in[] = {{&weights[LATENT_KV_A].w, call->in, &w->kv},
-                        {&weights[ranked ? LATENT_Q_A : LATENT_Q].w, call->in, ranked ? &w->q_a : &w->q}};
-    c->op->linear(c, in, 2);
+                        {&weights[ranked ? LATENT_Q_A : LATENT_Q].w, call->in, ranked ? &w->q_a : &w->q},
+                        {&weights[LATENT_INDEX_K].w, call->in, &w->index_k}};
+    c->op->linear(c, in, indexed ? 3 : 2);
     if (!ranked)
         return;
     token_op norm = norm_op(call, &w->q_a, LATENT_Q_A_NORM, call->config->q_rank);
     linear_call q = {&weights[LATENT_Q_B].w, &w->q_a, &w->q};
     c->op->tokens(c, &norm, 1, call->n);
     c->op->linear(c, &q, 1);
+}
+
+/* The indexer's keys: their first part turns. Returns how many operations. */
+static int finish_index_key(const mixer_call *call, latent_work *w, token_op *ops)
+{
+    int64_t dim_of_key = call->config->index_dim;
+    ops[0] = (token_op){.kind = TOKEN_LAYER_NORM,
+                        .y = &w->index_k,
+                        .x = &w->index_k,
+                        .weight = call->weights[LATENT_INDEX_K_NORM].w.data,
+                        .bias = call->weights[LATENT_INDEX_K_NORM_BIAS].w.data,
+                        .eps = INDEX_NORM_EPS};
+    if (call->rope.set)
+        ops[1] = rope_op(call, &w->index_k, (spans){0, dim_of_key, 1, dim_of_key});
+    return call->rope.set ? 2 : 1;
 }
 
 /* Finish what the cache takes, append it, and take the queries apart. */
@@ -239,17 +350,26 @@ static void append(const mixer_call *call, latent_work *w)
     int64_t rank = c->kv_rank, rope = c->rope_part, plain = nope(c, l);
     const spans q_plain = {0, plain, l->heads, l->key_dim}, q_rope = {plain, rope, l->heads, l->key_dim};
     const spans side_by_side = {0, plain, l->heads, plain}, behind = {rank, rope, l->heads, rank + rope};
-    token_op ops[6];
+    token_op ops[9];
     int n = 0;
     ops[n++] = norm_op(call, &w->kv, LATENT_KV_A_NORM, rank);
     if (call->rope.set) {
         ops[n++] = rope_op(call, &w->kv, (spans){rank, rope, 1, rope});
         ops[n++] = rope_op(call, &w->q, q_rope);
     }
+    if (c->temper > 0)
+        ops[n++] = (token_op){
+            .kind = TOKEN_TEMPER, .y = &w->q, .factor = c->temper, .every = c->temper_every, .kv_tokens = call->tokens};
     ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->nope, .at = side_by_side, .x = &w->q, .from = q_plain};
     if (rope)
         ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->query, .at = behind, .x = &w->q, .from = q_rope};
-    ops[n++] = (token_op){.kind = TOKEN_KV_STORE, .x = &w->kv, .kv = shape_of(c, call->kv), .kv_tokens = call->tokens};
+    if (l->indexed)
+        n += finish_index_key(call, w, ops + n);
+    ops[n++] = (token_op){.kind = TOKEN_KV_STORE,
+                          .x = &w->kv,
+                          .z = l->indexed ? &w->index_k : NULL,
+                          .kv = stored_shape(c, call->layer, call->kv),
+                          .kv_tokens = call->tokens};
     call->c->op->tokens(call->c, ops, n, call->n);
 }
 
@@ -288,6 +408,69 @@ static void expand(const mixer_call *call, latent_work *w)
     call->c->op->heads(call->c, &heads);
 }
 
+/* ---- the indexer ---- */
+
+static bool chooses(const mixer_call *call, int64_t token)
+{
+    return call->config->index_topk && call->tokens[token].position >= call->config->index_topk;
+}
+
+static bool any_chooses(const mixer_call *call)
+{
+    for (int64_t i = 0; i < call->n; i++)
+        if (chooses(call, i))
+            return true;
+    return false;
+}
+
+/* Choose in a layer that has an indexer; the choice stays for the layers behind it. */
+static void select_positions(const mixer_call *call, latent_work *w)
+{
+    const model_config *c = call->config;
+    const spans heads = {0, c->index_dim, c->index_heads, c->index_dim};
+    linear_call products[] = {{&call->weights[LATENT_INDEX_Q_B].w, &w->q_a, &w->index_q},
+                              {&call->weights[LATENT_INDEX_WEIGHTS].w, call->in, &w->index_weights}};
+    call->c->op->linear(call->c, products, 2);
+    if (call->rope.set) {
+        token_op turn = rope_op(call, &w->index_q, heads);
+        call->c->op->tokens(call->c, &turn, 1, call->n);
+    }
+    select_call select = {.kv = stored_shape(c, call->layer, call->kv),
+                          .heads = c->index_heads,
+                          .most = c->index_topk,
+                          .scale = 1.0f / sqrtf((float)c->index_dim * (float)c->index_heads),
+                          .q = &w->index_q,
+                          .weights = &w->index_weights,
+                          .tokens = call->tokens,
+                          .chosen = w->chosen,
+                          .work = &w->select};
+    call->c->op->select(call->c, &select);
+    w->rows = call->n;
+    for (int s = 0; s < call->n_sequences; s++)
+        for (int64_t i = 0; i < call->sequences[s].n; i++) {
+            int64_t token = call->sequences[s].first + i;
+            w->owner[token] = call->sequences[s].owner;
+            w->at[token] = call->tokens[token].position;
+        }
+}
+
+/* Move the choice of the layer before to the rows that its tokens have now: those of sequences that have failed since are
+ * gone, and the others keep their order. */
+static void follow_rows(const mixer_call *call, latent_work *w)
+{
+    int64_t from = 0, topk = call->config->index_topk;
+    for (int s = 0; s < call->n_sequences && w->rows > call->n; s++)
+        for (int64_t i = 0; i < call->sequences[s].n; i++, from++) {
+            int64_t to = call->sequences[s].first + i;
+            while (w->owner[from] != call->sequences[s].owner || w->at[from] != call->tokens[to].position)
+                from++;
+            memmove(w->chosen + to * topk, w->chosen + from * topk, (size_t)topk * sizeof *w->chosen);
+            w->owner[to] = w->owner[from];
+            w->at[to] = w->at[from];
+        }
+    w->rows = call->n;
+}
+
 static void forward(const mixer_call *call)
 {
     const model_config *c = call->config;
@@ -297,7 +480,13 @@ static void forward(const mixer_call *call)
     project(call, w);
     append(call, w);
     absorb(call, w);
-    attention_call attend = {.shape = {shape_of(c, call->kv), l->heads},
+    bool choose = any_chooses(call);
+    if (choose && l->indexed)
+        select_positions(call, w);
+    else if (choose)
+        follow_rows(call, w);
+    attention_call attend = {.shape = {shape_of(c, call->kv), l->heads, c->index_topk},
+                             .chosen = choose ? w->chosen : NULL,
                              .q = &w->query,
                              .out = &w->latents,
                              .tokens = call->tokens,

@@ -1,5 +1,5 @@
-/* latent.h - multi-head latent attention (DeepSeek-V2, 2024) as a token mixer: its weights, and the table of the names
- * that families give them. */
+/* latent.h - multi-head latent attention (DeepSeek-V2, 2024) as a token mixer, with or without an indexer, which chooses the
+ * positions that a token sees (DeepSeek-V3.2, 2025): its weights, and the tables of the names that families give them. */
 #ifndef ODMOE_MODEL_LATENT_H
 #define ODMOE_MODEL_LATENT_H
 
@@ -16,6 +16,11 @@ typedef enum latent_role {
     LATENT_K_B,  /* for each head the keys' part turned: from a query to what meets latents */
     LATENT_V_B,
     LATENT_O,
+    LATENT_INDEX_Q_B, /* of the indexer: queries, from the same latents as attention's */
+    LATENT_INDEX_K,   /* one key for all its heads */
+    LATENT_INDEX_K_NORM,
+    LATENT_INDEX_K_NORM_BIAS,
+    LATENT_INDEX_WEIGHTS, /* of its heads, from the layer's input */
     LATENT_ROLES
 } latent_role;
 
@@ -28,10 +33,14 @@ typedef enum latent_dim {
     DIM_LATENT_NOPE, /* of a head's query and key, what does not turn */
     DIM_LATENT_NOPE_AND_VALUE,
     DIM_LATENT_VALUE,
-    DIM_LATENT_OUT /* all heads' values side by side */
+    DIM_LATENT_OUT, /* all heads' values side by side */
+    DIM_INDEX_Q,    /* all heads' queries of the indexer side by side */
+    DIM_INDEX,
+    DIM_INDEX_HEADS
 } latent_dim;
 
 extern const weight_rule latent_weights[];
+extern const weight_rule latent_indexer[]; /* in layers with an indexer of their own */
 
 extern const mixer mixer_latent;
 

@@ -2,27 +2,31 @@
  * the time step as their weight. */
 #include "model/mixers/mamba2.h"
 
-#define HF(tensor) "model.layers.%d.mamba." tensor "|backbone.layers.%d.mixer." tensor
 #define IN_GGUF "blk.%d.ssm_in.weight"
-#define IN_HF HF("in_proj.weight")
 
-const weight_rule mamba2_weights[] = {
-    {MAMBA2_Z, IN_ALL_LAYERS, NULL, NULL, DIM_MAMBA2_INNER, DIM_HIDDEN, false, IN_GGUF, IN_HF},
-    {MAMBA2_UBC, IN_ALL_LAYERS, NULL, NULL, DIM_MAMBA2_CONV, DIM_HIDDEN, false, IN_GGUF, IN_HF},
-    {MAMBA2_DT, IN_ALL_LAYERS, NULL, NULL, DIM_MAMBA2_HEADS, DIM_HIDDEN, false, IN_GGUF, IN_HF},
-    {MAMBA2_DT_BIAS, IN_ALL_LAYERS, "blk.%d.ssm_dt.bias", HF("dt_bias"), DIM_VECTOR, DIM_MAMBA2_HEADS, false},
-    {MAMBA2_TAPS, IN_ALL_LAYERS, "blk.%d.ssm_conv1d.weight", HF("conv1d.weight"), DIM_MAMBA2_CONV, DIM_MAMBA2_WIDTH,
-     false, .gguf_form = FORM_TAPS, .hf_form = FORM_TAPS},
-    {MAMBA2_CONV_BIAS, IN_ALL_LAYERS, "blk.%d.ssm_conv1d.bias", HF("conv1d.bias"), DIM_VECTOR, DIM_MAMBA2_CONV, true,
-     .only_if = FIELD_conv_bias},
-    {MAMBA2_A, IN_ALL_LAYERS, "blk.%d.ssm_a", HF("A_log"), DIM_VECTOR, DIM_MAMBA2_HEADS, false,
-     .hf_form = FORM_MINUS_EXP},
-    {MAMBA2_D, IN_ALL_LAYERS, "blk.%d.ssm_d", HF("D"), DIM_VECTOR, DIM_MAMBA2_HEADS, false},
-    {MAMBA2_NORM, IN_ALL_LAYERS, "blk.%d.ssm_norm.weight", HF("norm.weight"), DIM_VECTOR, DIM_MAMBA2_INNER, false,
-     .gguf_form = FORM_ROWS},
-    {MAMBA2_OUT, IN_ALL_LAYERS, "blk.%d.ssm_out.weight", HF("out_proj.weight"), DIM_HIDDEN, DIM_MAMBA2_INNER, false},
-    WEIGHTS_END,
-};
+/* `hf`: what a layer's tensors are called before their own names. */
+#define MAMBA2_WEIGHTS(hf)                                                                                             \
+    {                                                                                                                  \
+        {MAMBA2_Z, IN_ALL_LAYERS, NULL, NULL, DIM_MAMBA2_INNER, DIM_HIDDEN, false, IN_GGUF, hf "in_proj.weight"},      \
+            {MAMBA2_UBC, IN_ALL_LAYERS, NULL, NULL, DIM_MAMBA2_CONV, DIM_HIDDEN, false, IN_GGUF, hf "in_proj.weight"}, \
+            {MAMBA2_DT, IN_ALL_LAYERS, NULL, NULL, DIM_MAMBA2_HEADS, DIM_HIDDEN, false, IN_GGUF, hf "in_proj.weight"}, \
+            {MAMBA2_DT_BIAS, IN_ALL_LAYERS, "blk.%d.ssm_dt.bias", hf "dt_bias", DIM_VECTOR, DIM_MAMBA2_HEADS, false},  \
+            {MAMBA2_TAPS,      IN_ALL_LAYERS, "blk.%d.ssm_conv1d.weight", hf "conv1d.weight",  DIM_MAMBA2_CONV,        \
+             DIM_MAMBA2_WIDTH, false,         .gguf_form = FORM_TAPS,     .hf_form = FORM_TAPS},                       \
+            {MAMBA2_CONV_BIAS, IN_ALL_LAYERS, "blk.%d.ssm_conv1d.bias",  hf "conv1d.bias", DIM_VECTOR,                 \
+             DIM_MAMBA2_CONV,  true,          .only_if = FIELD_conv_bias},                                             \
+            {MAMBA2_A,   IN_ALL_LAYERS,    "blk.%d.ssm_a", hf "A_log",                                                 \
+             DIM_VECTOR, DIM_MAMBA2_HEADS, false,          .hf_form = FORM_MINUS_EXP},                                 \
+            {MAMBA2_D, IN_ALL_LAYERS, "blk.%d.ssm_d", hf "D", DIM_VECTOR, DIM_MAMBA2_HEADS, false},                    \
+            {MAMBA2_NORM,      IN_ALL_LAYERS, "blk.%d.ssm_norm.weight", hf "norm.weight", DIM_VECTOR,                  \
+             DIM_MAMBA2_INNER, false,         .gguf_form = FORM_ROWS},                                                 \
+            {MAMBA2_OUT,       IN_ALL_LAYERS, "blk.%d.ssm_out.weight", hf "out_proj.weight", DIM_HIDDEN,               \
+             DIM_MAMBA2_INNER, false},                                                                                 \
+            WEIGHTS_END,                                                                                               \
+    }
+
+const weight_rule mamba2_weights[] = MAMBA2_WEIGHTS("model.layers.%d.mamba.");
+const weight_rule mamba2_weights_mixer[] = MAMBA2_WEIGHTS("backbone.layers.%d.mixer.");
 
 typedef struct mamba2_work {
     buffer z, out;      /* [max_tokens, inner] */

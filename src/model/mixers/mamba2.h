@@ -34,7 +34,8 @@ typedef enum mamba2_dim {
     DIM_MAMBA2_WIDTH
 } mamba2_dim;
 
-extern const weight_rule mamba2_weights[];
+extern const weight_rule mamba2_weights[];       /* in a folder under `mamba.` */
+extern const weight_rule mamba2_weights_mixer[]; /* under Nemotron-H's `mixer.` */
 
 extern const mixer mixer_mamba2;
 

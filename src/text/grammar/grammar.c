@@ -64,7 +64,9 @@ static void read_source(grammar *g, grammar_kind kind, const char *text, size_t 
 {
     json_text t;
     gbnf_known known[GRAMMAR_SCHEMAS_MAX];
-    text_init(&t, &g->rules);
+    text_init(&t, &g->rules, &text_json, &o->special);
+    if (kind == GRAMMAR_WRITTEN)
+        return;
     if (kind == GRAMMAR_SCHEMA) {
         g->rules.root = schema_read(&t, "root", text, length);
         return;
@@ -85,6 +87,8 @@ static odmoe_status compile(grammar *g, grammar_kind kind, const char *text, siz
     rules_init(&g->rules, err, fault);
     if (!g->rules.status)
         read_source(g, kind, text, length, o);
+    if (!g->rules.status && o->write)
+        o->write(o->write_user, &g->rules, &o->special);
     if (g->rules.status)
         return g->rules.status;
     uint32_t rule = 0;

@@ -9,6 +9,7 @@
 #ifndef ODMOE_TEXT_GRAMMAR_GRAMMAR_H
 #define ODMOE_TEXT_GRAMMAR_GRAMMAR_H
 
+#include "text/grammar/markers.h"
 #include "text/grammar/program.h"
 #include "text/grammar/vocab_tree.h"
 
@@ -18,7 +19,8 @@
 typedef struct grammar grammar;
 typedef struct grammar_state grammar_state;
 
-typedef enum grammar_kind { GRAMMAR_GBNF, GRAMMAR_SCHEMA } grammar_kind;
+/* GRAMMAR_WRITTEN: `write` makes all of it, there is no source. */
+typedef enum grammar_kind { GRAMMAR_GBNF, GRAMMAR_SCHEMA, GRAMMAR_WRITTEN } grammar_kind;
 
 /* A JSON Schema that a GBNF grammar refers to like a rule of this name. */
 typedef struct grammar_schema {
@@ -39,6 +41,10 @@ typedef struct grammar_options {
     const void *user;
     const grammar_schema *schemas; /* [schema_count], borrowed for the call; for GBNF alone */
     size_t schema_count;
+    token_names special; /* special tokens by their text */
+    /* Called when the source has been read: makes g->root, or puts what may stand before it around it. May be NULL. */
+    void (*write)(void *write_user, grammar_rules *g, const token_names *special);
+    void *write_user;
 } grammar_options;
 
 /* grammar_compile - text[0, length). `vocab` may be NULL: then only texts can be checked, not tokens; else it outlives

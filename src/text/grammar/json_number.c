@@ -71,11 +71,9 @@ expr_id text_integer(json_text *t, number_bound low, number_bound high)
     grammar_rules *g = t->g;
     bool none = false, every = false;
     if (!low.set && !high.set) {
-        if (t->integer == RULE_NONE) {
-            t->integer = rules_add(g, "json-integer", 12, 0);
+        if (text_fresh(t, &t->integer, "integer")) {
             expr_id minus = expr_repeat(g, TEXT(g, "-"), 0, 1);
-            if (!g->status)
-                rules_define(g, t->integer, SEQ(g, minus, natural(g, 0, 0, true)));
+            rules_define(g, t->integer, SEQ(g, minus, natural(g, 0, 0, true)));
         }
         return expr_rule(g, t->integer);
     }
@@ -293,14 +291,12 @@ expr_id text_number(json_text *t, number_bound low, number_bound high)
 expr_id text_any_number(json_text *t)
 {
     grammar_rules *g = t->g;
-    if (t->number != RULE_NONE)
+    if (!text_fresh(t, &t->number, "number"))
         return expr_rule(g, t->number);
-    t->number = rules_add(g, "json-number", 11, 0);
     expr_id digit = expr_range(g, '0', '9');
     expr_id fraction_part = expr_repeat(g, SEQ(g, TEXT(g, "."), expr_repeat(g, digit, 1, NUMBER_DIGITS_MAX)), 0, 1);
     expr_id plain = SEQ(g, natural(g, 0, 0, true), fraction_part);
     expr_id small = SEQ(g, mantissa(g, '0', '9', '9'), letter_e(g), TEXT(g, "-"), expr_repeat(g, digit, 1, 3));
-    if (!g->status)
-        rules_define(g, t->number, SEQ(g, expr_repeat(g, TEXT(g, "-"), 0, 1), ALT(g, plain, small, huge(g, true))));
+    rules_define(g, t->number, SEQ(g, expr_repeat(g, TEXT(g, "-"), 0, 1), ALT(g, plain, small, huge(g, true))));
     return expr_rule(g, t->number);
 }

@@ -1,28 +1,36 @@
 #include "text/grammar/json_text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
 
-void text_init(json_text *t, grammar_rules *g)
+static const char_range json_plain[] = {TEXT_JSON_PLAIN};
+const text_notation text_json = {
+    .name = "json", .quote = "\"", .plain = json_plain, .plain_count = 4, .escapes = true, .blanks = true};
+
+void text_init(json_text *t, grammar_rules *g, const text_notation *notation, const token_names *names)
 {
-    *t = (json_text){g,         RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE,
-                     RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE};
+    *t = (json_text){g,         notation,  names,     RULE_NONE, RULE_NONE, RULE_NONE,
+                     RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE, RULE_NONE};
 }
 
-/* A shared rule: true where it has yet to be defined. */
-static bool fresh(json_text *t, uint32_t *rule, const char *name)
+bool text_fresh(json_text *t, uint32_t *rule, const char *name)
 {
+    char full[64];
     if (*rule != RULE_NONE)
         return false;
-    *rule = rules_add(t->g, name, strlen(name), 0);
+    int n = snprintf(full, sizeof full, "%.40s-%s", t->notation->name, name);
+    *rule = rules_add(t->g, full, (size_t)n, 0);
     return !t->g->status;
 }
 
 expr_id text_blank(json_text *t)
 {
-    if (fresh(t, &t->blank, "json-blank"))
+    if (!t->notation->blanks)
+        return EXPR_EMPTY;
+    if (text_fresh(t, &t->blank, "blank"))
         rules_define(t->g, t->blank, expr_repeat(t->g, TEXT(t->g, " "), 0, 1));
     return expr_rule(t->g, t->blank);
 }
@@ -146,54 +154,128 @@ static expr_id escapes_of(json_text *t, const charset *set)
 
 static expr_id all_escapes(json_text *t)
 {
-    if (fresh(t, &t->escaped, "json-escaped")) {
+    if (text_fresh(t, &t->escaped, "escaped")) {
         char_range all[] = {{0, 0xD7FF}, {0xE000, CHAR_MAX_CODE}};
         rules_define(t->g, t->escaped, escapes_of(t, &(charset){all, 2, 2}));
     }
     return expr_rule(t->g, t->escaped);
 }
 
+/* Characters that stand for themselves; borrows the notation's. */
+static charset plain_of(const json_text *t)
+{
+    return (charset){(char_range *)t->notation->plain, t->notation->plain_count, t->notation->plain_count};
+}
+
+/* Take the first characters of the markers out of a set. */
+static void drop_markers(json_text *t, charset *set)
+{
+    grammar_rules *g = t->g;
+    for (size_t i = 0; t->notation->never[i] && !g->status; i++) {
+        const char *text = t->notation->never[i];
+        uint32_t c = utf8_decode(text, utf8_char(text, strlen(text)));
+        charset kept = {0};
+        if (c)
+            g->status = charset_cut(set, 0, c - 1, &kept, g->err);
+        if (!g->status)
+            g->status = charset_cut(set, c + 1, CHAR_MAX_CODE, &kept, g->err);
+        charset_free(set);
+        *set = kept;
+    }
+}
+
 expr_id text_character_of(json_text *t, const charset *set)
 {
     grammar_rules *g = t->g;
-    charset plain = {0};
-    static const char_range parts[] = {{0x20, 0x21}, {0x23, 0x5B}, {0x5D, CHAR_MAX_CODE}};
-    for (int i = 0; i < 3 && !g->status; i++)
-        g->status = charset_cut(set, parts[i].lo, parts[i].hi, &plain, g->err);
+    charset plain = {0}, all_plain = plain_of(t);
+    for (size_t i = 0; i < all_plain.count && !g->status; i++)
+        g->status = charset_cut(set, all_plain.ranges[i].lo, all_plain.ranges[i].hi, &plain, g->err);
+    drop_markers(t, &plain);
+    expr_list ways = {0};
+    expr_list_add(g, &ways, expr_chars(g, &plain));
     bool all = true;
     for (size_t i = 0; i < ESCAPABLE; i++)
         all &= charset_covers(set, escapable[i].lo, escapable[i].hi);
-    expr_id e = g->status ? EXPR_NEVER : ALT(g, expr_chars(g, &plain), all ? all_escapes(t) : escapes_of(t, set));
+    if (t->notation->escapes)
+        expr_list_add(g, &ways, all ? all_escapes(t) : escapes_of(t, set));
+    for (size_t i = 0; t->notation->escapes && t->notation->never[i]; i++) {
+        unsigned char c = (unsigned char)t->notation->never[i][0]; /* markers begin with plain ASCII */
+        if (charset_has(set, c))
+            expr_list_add(g, &ways, unit(g, c, c));
+    }
+    expr_id e = g->status ? EXPR_NEVER : expr_alt(g, ways.items, ways.count);
+    free(ways.items);
     charset_free(&plain);
     return e;
+}
+
+/* Escapes that only stand where any character may. */
+static expr_id escaped_ascii(json_text *t)
+{
+    return ALT(t->g, all_escapes(t), TEXT(t->g, "\\/"), unit(t->g, 0x20, 0x7F));
 }
 
 expr_id text_character(json_text *t)
 {
     grammar_rules *g = t->g;
-    if (fresh(t, &t->character, "json-character")) {
-        char_range plain[] = {{0x20, 0x21}, {0x23, 0x5B}, {0x5D, 0xD7FF}, {0xE000, CHAR_MAX_CODE}};
-        rules_define(
-            g, t->character,
-            ALT(g, expr_chars(g, &(charset){plain, 4, 4}), all_escapes(t), TEXT(g, "\\/"), unit(g, 0x20, 0x7F)));
+    if (text_fresh(t, &t->character, "character")) {
+        charset plain = {0}, all = plain_of(t);
+        for (size_t i = 0; i < all.count && !g->status; i++)
+            g->status = charset_add(&plain, all.ranges[i].lo, all.ranges[i].hi, g->err);
+        drop_markers(t, &plain);
+        expr_id e = expr_chars(g, &plain);
+        rules_define(g, t->character, t->notation->escapes ? ALT(g, e, escaped_ascii(t)) : e);
+        charset_free(&plain);
     }
     return expr_rule(g, t->character);
+}
+
+expr_id text_quote(json_text *t)
+{
+    return expr_marker(t->g, t->names, t->notation->quote);
+}
+
+/* Any characters, but no marker among them. */
+static expr_id any_characters(json_text *t)
+{
+    marker markers[MARKERS_MAX];
+    size_t n = 0;
+    for (; t->notation->never[n]; n++)
+        markers[n] = (marker){t->notation->never[n], EXPR_NEVER};
+    if (!n)
+        return expr_repeat(t->g, text_character(t), 0, REPEAT_UNBOUNDED);
+    charset plain = plain_of(t);
+    char name[64];
+    snprintf(name, sizeof name, "%.40s-text", t->notation->name);
+    return expr_free_text(t->g, t->names,
+                          &(free_text){.name = name,
+                                       .chars = &plain,
+                                       .markers = markers,
+                                       .count = n,
+                                       .end = EXPR_EMPTY,
+                                       .other = t->notation->escapes ? escaped_ascii(t) : EXPR_NEVER});
 }
 
 expr_id text_string(json_text *t, uint32_t least, uint32_t most)
 {
     grammar_rules *g = t->g;
-    bool any = least == 0 && most == REPEAT_UNBOUNDED;
-    if (any && !fresh(t, &t->string, "json-string"))
-        return expr_rule(g, t->string);
-    expr_id e = SEQ(g, TEXT(g, "\""), expr_repeat(g, text_character(t), least, most), TEXT(g, "\""));
-    if (!any)
-        return e;
-    rules_define(g, t->string, e);
+    if (least || most != REPEAT_UNBOUNDED)
+        return SEQ(g, text_quote(t), expr_repeat(g, text_character(t), least, most), text_quote(t));
+    if (text_fresh(t, &t->string, "string"))
+        rules_define(g, t->string, SEQ(g, text_quote(t), any_characters(t), text_quote(t)));
     return expr_rule(g, t->string);
 }
 
 /* ---- literals ------------------------------------------------------------------------------------------------------- */
+
+/* Does a marker that must not come begin here? */
+static bool begins_marker(const json_text *t, const char *text)
+{
+    for (size_t i = 0; t->notation->never[i]; i++)
+        if (!strncmp(text, t->notation->never[i], strlen(t->notation->never[i])))
+            return true;
+    return false;
+}
 
 expr_id text_literal_text(json_text *t, const char *text, size_t length)
 {
@@ -204,8 +286,9 @@ expr_id text_literal_text(json_text *t, const char *text, size_t length)
         int n = utf8_char(text + at, length - at);
         n = n > 0 ? n : 1; /* jansson's texts are valid */
         uint32_t c = utf8_decode(text + at, n);
-        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
-            at++;
+        if ((!t->notation->escapes || (c >= 0x20 && c < 0x80 && c != '"' && c != '\\')) &&
+            !begins_marker(t, text + at)) {
+            at += (size_t)n;
             continue;
         }
         char_range r = {c, c};
@@ -222,7 +305,15 @@ expr_id text_literal_text(json_text *t, const char *text, size_t length)
 
 static expr_id literal_string(json_text *t, const char *text, size_t length)
 {
-    return SEQ(t->g, TEXT(t->g, "\""), text_literal_text(t, text, length), TEXT(t->g, "\""));
+    return SEQ(t->g, text_quote(t), text_literal_text(t, text, length), text_quote(t));
+}
+
+expr_id text_key(json_text *t, const char *name)
+{
+    static const char word[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    size_t n = strlen(name);
+    bool bare = t->notation->bare_keys && n && strspn(name, word) == n;
+    return bare ? expr_text(t->g, name, n) : literal_string(t, name, n);
 }
 
 static expr_id literal_number(json_text *t, const json_t *value)
@@ -258,7 +349,7 @@ static expr_id literal_list(json_text *t, const json_t *value)
         key = json_object_iter_key(at);
         if (i++)
             expr_list_add(g, &list, text_comma(t));
-        expr_list_add(g, &list, literal_string(t, key, strlen(key)));
+        expr_list_add(g, &list, text_key(t, key));
         expr_list_add(g, &list, text_colon(t));
         expr_list_add(g, &list, text_literal(t, json_object_iter_value(at)));
     }
@@ -304,7 +395,7 @@ static expr_id any_list(json_text *t, const char *open, const char *close, expr_
 expr_id text_any_object(json_text *t)
 {
     grammar_rules *g = t->g;
-    if (fresh(t, &t->object, "json-object")) {
+    if (text_fresh(t, &t->object, "object")) {
         expr_id member = SEQ(g, text_string(t, 0, REPEAT_UNBOUNDED), text_colon(t), text_any_value(t));
         rules_define(g, t->object, any_list(t, "{", "}", member));
     }
@@ -313,7 +404,7 @@ expr_id text_any_object(json_text *t)
 
 expr_id text_any_array(json_text *t)
 {
-    if (fresh(t, &t->array, "json-array"))
+    if (text_fresh(t, &t->array, "array"))
         rules_define(t->g, t->array, any_list(t, "[", "]", text_any_value(t)));
     return expr_rule(t->g, t->array);
 }
@@ -321,7 +412,7 @@ expr_id text_any_array(json_text *t)
 expr_id text_any_value(json_text *t)
 {
     grammar_rules *g = t->g;
-    if (fresh(t, &t->value, "json-value"))
+    if (text_fresh(t, &t->value, "value"))
         rules_define(g, t->value,
                      ALT(g, text_any_object(t), text_any_array(t), text_string(t, 0, REPEAT_UNBOUNDED),
                          text_any_number(t), TEXT(g, "true"), TEXT(g, "false"), TEXT(g, "null")));

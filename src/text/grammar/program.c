@@ -221,19 +221,21 @@ static int by_id(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static uint32_t any_token_but(compiler *c, uint32_t id, uint32_t next)
+/* Any token but end tokens and those of but[0, count). mark: TOKEN_MARK, or TOKEN_MARK_TEXTLESS for those without text. */
+static uint32_t any_token_but(compiler *c, uint8_t mark, const char_range *but, size_t count, uint32_t next)
 {
     size_t n = c->settings->end_count;
-    uint32_t *ids = mem_calloc(n + 1, sizeof *ids, "a grammar", c->err);
+    uint32_t *ids = mem_calloc(n + count, sizeof *ids, "a grammar", c->err);
     if (!ids) {
         c->status = ODMOE_ERR_MEMORY;
         return 0;
     }
     for (size_t i = 0; i < n; i++)
         ids[i] = (uint32_t)c->settings->ends[i];
-    ids[n++] = id;
+    for (size_t i = 0; i < count; i++)
+        ids[n++] = but[i].lo;
     qsort(ids, n, sizeof *ids, by_id);
-    uint32_t start = tokens(c, TOKEN_MARK, ids, n, NODE_NONE, next);
+    uint32_t start = tokens(c, mark, ids, n, NODE_NONE, next);
     free(ids);
     return start;
 }
@@ -313,7 +315,10 @@ static uint32_t compile(compiler *c, expr_id id, uint32_t next)
     case EXPR_RULE:
         return call(c, e->first, next);
     case EXPR_TOKEN:
-        return e->count ? any_token_but(c, e->first, next) : tokens(c, TOKEN_MARK, &e->first, 1, next, NODE_NONE);
+        return e->count ? any_token_but(c, TOKEN_MARK, &(char_range){e->first, e->first}, 1, next)
+                        : tokens(c, TOKEN_MARK, &e->first, 1, next, NODE_NONE);
+    case EXPR_SILENT:
+        return any_token_but(c, TOKEN_MARK_TEXTLESS, c->g->ranges + e->first, e->count, next);
     }
     return 0;
 }

@@ -187,6 +187,16 @@ expr_id expr_token(grammar_rules *g, uint32_t id, bool negated)
     return g->status ? EXPR_NEVER : add(g, (expr){.kind = EXPR_TOKEN, .depth = 1, .first = id, .count = negated});
 }
 
+expr_id expr_silent(grammar_rules *g, const uint32_t *ids, size_t count)
+{
+    if (!grow(g, &g->ranges, &g->ranges_capacity, g->ranges_count + count, sizeof *g->ranges))
+        return EXPR_NEVER;
+    expr e = {.kind = EXPR_SILENT, .depth = 1, .first = (uint32_t)g->ranges_count, .count = (uint32_t)count};
+    for (size_t i = 0; i < count; i++)
+        g->ranges[g->ranges_count++] = (char_range){ids[i], ids[i]};
+    return add(g, e);
+}
+
 void expr_list_add(grammar_rules *g, expr_list *list, expr_id e)
 {
     if (grow(g, &list->items, &list->capacity, list->count + 1, sizeof *list->items))

@@ -26,7 +26,8 @@ typedef enum expr_kind {
     EXPR_ALT,    /* first, count: children, one of them */
     EXPR_REPEAT, /* first: the child; count to most times */
     EXPR_RULE,   /* first: a rule */
-    EXPR_TOKEN   /* first: a token's id; count 1: any token but this one */
+    EXPR_TOKEN,  /* first: a token's id; count 1: any token but this one */
+    EXPR_SILENT  /* first, count: ids in `ranges`; any token without text but these and end tokens */
 } expr_kind;
 
 typedef struct expr {
@@ -86,6 +87,7 @@ expr_id expr_alt(grammar_rules *g, const expr_id *children, size_t count);
 expr_id expr_repeat(grammar_rules *g, expr_id child, uint32_t least, uint32_t most);
 expr_id expr_rule(grammar_rules *g, uint32_t rule);
 expr_id expr_token(grammar_rules *g, uint32_t id, bool negated);
+expr_id expr_silent(grammar_rules *g, const uint32_t *ids, size_t count);
 
 #define EXPR_LIST(...) (const expr_id[]){__VA_ARGS__}, sizeof((const expr_id[]){__VA_ARGS__}) / sizeof(expr_id)
 #define SEQ(g, ...) expr_seq(g, EXPR_LIST(__VA_ARGS__))

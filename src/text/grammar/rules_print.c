@@ -129,6 +129,9 @@ static void put_expr(printer *p, expr_id id, bool inside, bool repeated)
         snprintf(number, sizeof number, "%s<[%u]>", e->count ? "!" : "", e->first);
         put_text(p, number);
         break;
+    case EXPR_SILENT: /* GBNF has no word for it */
+        put_text(p, "<any token without text>");
+        break;
     }
     if (brackets)
         put_text(p, ")");

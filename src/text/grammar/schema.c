@@ -161,9 +161,9 @@ expr_id schema_add_rule(schema_reader *s, const char *name, expr_id body)
     return expr_rule(s->g, rule);
 }
 
-static uint64_t hash_parts(const schema_part *parts, size_t n)
+static uint64_t hash_parts(const schema_part *parts, size_t n, value_form form)
 {
-    uint64_t h = n;
+    uint64_t h = n << 3 | form;
     for (size_t i = 0; i < n; i++) {
         h = (h ^ (uintptr_t)parts[i].schema ^ (uint64_t)parts[i].used << 60) * UINT64_C(0x9E3779B97F4A7C15);
         h ^= h >> 29;
@@ -182,7 +182,7 @@ static bool same_parts(const schema_part *a, const schema_part *b, size_t n)
 static void put_job(schema_reader *s, uint32_t *slots, size_t count, uint32_t id)
 {
     const schema_job *j = &s->jobs[id];
-    size_t i = hash_parts(s->parts + j->first, j->count) & (count - 1);
+    size_t i = hash_parts(s->parts + j->first, j->count, j->form) & (count - 1);
     while (slots[i])
         i = (i + 1) & (count - 1);
     slots[i] = id + 1;
@@ -213,25 +213,26 @@ static bool room_for_job(schema_reader *s, size_t parts)
     return true;
 }
 
-expr_id schema_value(schema_reader *s, const part_list *list)
+expr_id schema_value(schema_reader *s, const part_list *list, value_form form)
 {
     if (s->g->status || list->never)
         return EXPR_NEVER;
     if (!list->count)
-        return text_any_value(s->t);
+        return form == FORM_TEXT || form == FORM_STRING ? text_string(s->writing->bare, 0, REPEAT_UNBOUNDED)
+                                                        : text_any_value(s->writing->value);
     uint32_t path = list->items[0].path;
     if (s->paths[path].depth > SCHEMA_DEPTH_MAX)
         return schema_fail(s, path, NULL, ODMOE_ERR_RANGE, "nested deeper than %d", SCHEMA_DEPTH_MAX);
-    for (size_t i = s->slots_count ? hash_parts(list->items, list->count) & (s->slots_count - 1) : 0;
+    for (size_t i = s->slots_count ? hash_parts(list->items, list->count, form) & (s->slots_count - 1) : 0;
          s->slots_count && s->slots[i]; i = (i + 1) & (s->slots_count - 1)) {
         const schema_job *j = &s->jobs[s->slots[i] - 1];
-        if (j->count == list->count && same_parts(s->parts + j->first, list->items, j->count))
+        if (j->form == form && j->count == list->count && same_parts(s->parts + j->first, list->items, j->count))
             return expr_rule(s->g, j->rule);
     }
     if (!room_for_job(s, list->count))
         return EXPR_NEVER;
     uint32_t rule = named_rule(s, path), id = (uint32_t)s->jobs_count++;
-    s->jobs[id] = (schema_job){s->parts_count, list->count, rule};
+    s->jobs[id] = (schema_job){s->parts_count, list->count, rule, form};
     memcpy(s->parts + s->parts_count, list->items, list->count * sizeof *list->items);
     s->parts_count += list->count;
     put_job(s, s->slots, s->slots_count, id);
@@ -260,16 +261,33 @@ static expr_id branches(schema_reader *s, const schema_part *parts, size_t n, si
         memcpy(all.items, parts, n * sizeof *parts);
         all.items[k].used |= any ? USED_ANY_OF : USED_ONE_OF;
         parts_add(s, &all, branch, schema_index(s, path, i));
-        expr_list_add(s->g, &choices, schema_value(s, &all));
+        expr_list_add(s->g, &choices, schema_value(s, &all, s->form));
     }
     expr_id e = s->g->status ? EXPR_NEVER : expr_alt(s->g, choices.items, choices.count);
     free(choices.items);
     return e;
 }
 
+unsigned schema_wanted(value_form form)
+{
+    switch (form) {
+    case FORM_OBJECT:
+    case FORM_TAGS:
+        return TYPE_OBJECT;
+    case FORM_TEXT:
+        return TYPE_STRING | TYPE_NULL;
+    case FORM_STRING:
+        return TYPE_STRING;
+    case FORM_NULL:
+        return TYPE_NULL;
+    default:
+        return TYPE_ALL;
+    }
+}
+
 static expr_id by_type(schema_reader *s, const schema_part *parts, size_t n)
 {
-    unsigned types = TYPE_ALL;
+    unsigned types = schema_wanted(s->form);
     expr_id e[7];
     size_t count = 0;
     bool listed = false;
@@ -313,6 +331,8 @@ static void run_jobs(schema_reader *s)
     for (size_t i = 0; i < s->jobs_count && !s->g->status; i++) {
         schema_job j = s->jobs[i];
         memcpy(parts, s->parts + j.first, j.count * sizeof *parts); /* the array moves while the job adds others */
+        s->form = j.form;
+        s->t = j.form == FORM_TEXT || j.form == FORM_STRING ? s->writing->bare : s->writing->value;
         rules_define(s->g, j.rule, body(s, parts, j.count));
     }
 }
@@ -331,7 +351,7 @@ static bool too_deep(const json_t *v, int room)
     return false;
 }
 
-static uint32_t read_root(schema_reader *s)
+static uint32_t read_root(schema_reader *s, value_form form)
 {
     part_list all = {.count = 0};
     add_path(s, (path_node){0}, 0);
@@ -347,18 +367,27 @@ static uint32_t read_root(schema_reader *s)
     uint32_t rule = (uint32_t)s->g->rules_count; /* the next one that is made */
     if (!all.count) {
         rule = named_rule(s, 0);
-        rules_define(s->g, rule, text_any_value(s->t));
+        rules_define(s->g, rule, text_any_value(s->writing->value));
     } else {
-        schema_value(s, &all);
+        schema_value(s, &all, form);
     }
     run_jobs(s);
     return rule;
 }
 
+static void reader_free(schema_reader *s)
+{
+    free(s->paths);
+    free(s->parts);
+    free(s->jobs);
+    free(s->slots);
+}
+
 uint32_t schema_read(json_text *t, const char *name, const char *text, size_t length)
 {
     grammar_rules *g = t->g;
-    schema_reader s = {.g = g, .t = t, .name = name};
+    schema_writing writing = {.value = t};
+    schema_reader s = {.g = g, .writing = &writing, .name = name};
     json_error_t fault;
     uint32_t rule = 0;
     if (length > GRAMMAR_SOURCE_MAX) {
@@ -376,12 +405,17 @@ uint32_t schema_read(json_text *t, const char *name, const char *text, size_t le
         rules_fail(g, ODMOE_ERR_FORMAT, "schema: line %u, column %u: %.150s", g->fault->line, g->fault->column,
                    fault.text);
     } else {
-        rule = read_root(&s);
+        rule = read_root(&s, FORM_VALUE);
     }
     json_decref(root);
-    free(s.paths);
-    free(s.parts);
-    free(s.jobs);
-    free(s.slots);
+    reader_free(&s);
+    return rule;
+}
+
+uint32_t schema_read_arguments(const schema_writing *writing, const char *name, const json_t *parameters)
+{
+    schema_reader s = {.g = writing->value->g, .writing = writing, .name = name, .root = parameters};
+    uint32_t rule = read_root(&s, writing->tag ? FORM_TAGS : FORM_OBJECT);
+    reader_free(&s);
     return rule;
 }

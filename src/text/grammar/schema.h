@@ -15,6 +15,22 @@
 
 #define SCHEMA_DEPTH_MAX 64 /* schemas in schemas */
 
+/* How the values are written. */
+typedef struct schema_writing {
+    json_text *value; /* JSON, or what a family has in its place */
+    json_text *keys;  /* of members that the schema does not name, where they stand without quotes; or NULL */
+    /* The arguments of a call as tags: a member with its name and value; NULL: as an object. `text`: the value is a text,
+     * not JSON. */
+    expr_id (*tag)(void *user, expr_id key, expr_id value, bool text);
+    void *user;
+    bool null_apart; /* a tag that holds a text cannot hold null */
+    json_text *bare; /* texts in tags */
+} schema_writing;
+
+/* schema_read_arguments - the objects that meet the schema of a tool's parameters, which outlives the call; as schema_read
+ * otherwise. */
+uint32_t schema_read_arguments(const schema_writing *writing, const char *name, const json_t *parameters);
+
 /* schema_read - text[0, length) as rules of t->g; the result is the rule for the whole, which gets the name. Errors are
  * kept in g, with the path in g->fault: ERR_FORMAT (no JSON, or no schema), ERR_RANGE (a limit), ERR_UNSUPPORTED (cannot
  * be enforced), ERR_MEMORY. */

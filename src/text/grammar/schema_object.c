@@ -4,10 +4,12 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/grammar/parameter.h"
 #include "text/grammar/schema_parts.h"
 
 #define KEY_BYTES_MAX 200 /* of a name beside which others are allowed */
 #define CHAIN_STRETCH 50  /* members until a rule breaks the chain */
+#define BARE_KEY_MAX 100  /* characters of a name that stands without quotes, behind those it shares with others */
 
 /* ---- names that are none of the schema's ------------------------------------------------------------------------------------ */
 
@@ -28,12 +30,13 @@ static int by_bytes(const void *a, const void *b)
 static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at)
 {
     grammar_rules *g = s->g;
+    json_text *t = s->writing->keys ? s->writing->keys : s->t;
     expr_list choices = {0};
     charset next = {0};
     size_t i = 0;
     if (n && keys[0].length == at)
-        i = 1; /* the name itself: it has to go on */
-    else
+        i = 1;                        /* the name itself: it has to go on */
+    else if (at || !s->writing->keys) /* without quotes there is no empty name */
         expr_list_add(g, &choices, EXPR_EMPTY);
     while (i < n && !g->status) {
         int length = utf8_char(keys[i].text + at, keys[i].length - at);
@@ -45,17 +48,17 @@ static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at
             end++;
         char_range r = {c, c};
         g->status = charset_add(&next, c, c, g->err);
-        expr_list_add(g, &choices,
-                      SEQ(g, text_character_of(s->t, &(charset){&r, 1, 1}),
-                          other_rest(s, keys + i, end - i, at + (size_t)length)));
+        expr_list_add(
+            g, &choices,
+            SEQ(g, text_character_of(t, &(charset){&r, 1, 1}), other_rest(s, keys + i, end - i, at + (size_t)length)));
         i = end;
     }
     if (!g->status)
         g->status = charset_normalise(&next, g->err);
     if (!g->status)
         g->status = charset_negate(&next, g->err);
-    expr_list_add(g, &choices,
-                  SEQ(g, text_character_of(s->t, &next), expr_repeat(g, text_character(s->t), 0, REPEAT_UNBOUNDED)));
+    uint32_t most = s->writing->keys ? BARE_KEY_MAX : REPEAT_UNBOUNDED;
+    expr_list_add(g, &choices, SEQ(g, text_character_of(t, &next), expr_repeat(g, text_character(t), 0, most)));
     expr_id e = g->status ? EXPR_NEVER : expr_alt(g, choices.items, choices.count);
     free(choices.items);
     charset_free(&next);
@@ -71,20 +74,52 @@ static const json_t *additional(const json_t *schema)
     return json_is_true(v) ? NULL : v;
 }
 
-/* The values of the member `name`; NULL: of additional ones. */
-static expr_id member_value(schema_reader *s, const schema_part *parts, size_t n, const char *name)
+/* Does a tag hold the value of this member, of which all that `list` says has to hold, as a text? */
+static bool is_text(const schema_reader *s, const part_list *list, const char *name)
 {
-    part_list all = {.count = 0};
+    bool nullable;
+    parameter_kind kind = parameter_kind_of(s->root, name ? name : "", &nullable);
+    for (size_t i = 0; kind == PARAMETER_ANY && i < list->count; i++)
+        if (!parameter_says_nothing(list->items[i].schema)) /* it came by allOf, which a parser does not look into */
+            kind = PARAMETER_JSON;
+    return kind != PARAMETER_JSON;
+}
+
+/* The tag of a member. Where tags say what is text, null is none. */
+static expr_id tagged(schema_reader *s, expr_id written, const part_list *list, const char *name)
+{
+    const schema_writing *w = s->writing;
+    if (!is_text(s, list, name))
+        return w->tag(w->user, written, schema_value(s, list, FORM_VALUE), false);
+    expr_id text = w->tag(w->user, written, schema_value(s, list, w->null_apart ? FORM_STRING : FORM_TEXT), true);
+    if (!w->null_apart || !list->count)
+        return text;
+    return ALT(s->g, text, w->tag(w->user, written, schema_value(s, list, FORM_NULL), false));
+}
+
+/* A member as it is written. */
+static expr_id write_member(schema_reader *s, expr_id written, const part_list *list, const char *name)
+{
+    if (s->form == FORM_TAGS)
+        return tagged(s, written, list, name);
+    return SEQ(s->g, written, text_colon(s->t), schema_value(s, list, FORM_VALUE));
+}
+
+/* All that has to hold of the value of the member `name` (NULL: of additional ones). false: there may be none. */
+static bool member_parts(schema_reader *s, const schema_part *parts, size_t n, const char *name, part_list *out)
+{
+    out->count = 0;
+    out->never = false;
     for (size_t i = 0; i < n; i++) {
         const json_t *properties = json_object_get(parts[i].schema, "properties");
         void *own = name ? json_object_iter_at((json_t *)properties, name) : NULL;
         if (own)
-            parts_add(s, &all, json_object_iter_value(own),
+            parts_add(s, out, json_object_iter_value(own),
                       schema_key(s, schema_word(s, parts[i].path, "properties"), json_object_iter_key(own)));
         else if (additional(parts[i].schema))
-            parts_add(s, &all, additional(parts[i].schema), schema_key(s, parts[i].path, "additionalProperties"));
+            parts_add(s, out, additional(parts[i].schema), schema_key(s, parts[i].path, "additionalProperties"));
     }
-    return schema_value(s, &all);
+    return !out->never && !s->g->status;
 }
 
 /* All names that the parts mention, in their order, each with true where it is required. */
@@ -109,7 +144,8 @@ static json_t *names_of(schema_reader *s, const schema_part *parts, size_t n)
 static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n, json_t *names)
 {
     grammar_rules *g = s->g;
-    expr_id value = member_value(s, parts, n, NULL);
+    part_list all;
+    bool possible = member_parts(s, parts, n, NULL, &all);
     key *keys = mem_calloc(json_object_size(names), sizeof *keys, "a schema's names", g->err);
     const char *name;
     json_t *required;
@@ -121,14 +157,14 @@ static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n
     json_object_foreach(names, name, required)
     {
         keys[count++] = (key){name, strlen(name)};
-        if (value != EXPR_NEVER && strlen(name) > KEY_BYTES_MAX)
+        if (possible && strlen(name) > KEY_BYTES_MAX)
             schema_fail(s, parts[0].path, "properties", ODMOE_ERR_RANGE,
                         "a name of more than %d bytes; with additionalProperties: false it is possible", KEY_BYTES_MAX);
     }
     qsort(keys, count, sizeof *keys, by_bytes);
-    expr_id e = value == EXPR_NEVER || g->status
-                    ? EXPR_NEVER
-                    : SEQ(g, TEXT(g, "\""), other_rest(s, keys, count, 0), TEXT(g, "\""), text_colon(s->t), value);
+    expr_id quote = s->writing->keys ? EXPR_EMPTY : text_quote(s->t), e = EXPR_NEVER;
+    if (possible && !g->status)
+        e = write_member(s, SEQ(g, quote, other_rest(s, keys, count, 0), quote), &all, NULL);
     free(keys);
     return e;
 }
@@ -148,13 +184,12 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
     json_t *required;
     json_object_foreach(names, name, required)
     {
-        expr_id value = member_value(s, parts, n, name);
-        if (g->status)
+        part_list all;
+        if (member_parts(s, parts, n, name, &all)) {
+            expr_id written = s->form == FORM_TAGS ? expr_text(g, name, strlen(name)) : text_key(s->t, name);
+            out[(*count)++] = (member){write_member(s, written, &all, name), json_is_true(required)};
+        } else if (g->status) {
             return false;
-        if (value != EXPR_NEVER) {
-            expr_id whole = SEQ(g, TEXT(g, "\""), text_literal_text(s->t, name, strlen(name)), TEXT(g, "\""),
-                                text_colon(s->t), value);
-            out[(*count)++] = (member){whole, json_is_true(required)};
         } else if (json_is_true(required)) {
             char what[112];
             snprintf(what, sizeof what, "%.80s is required and not allowed", name);
@@ -169,7 +204,7 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
 static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id other)
 {
     grammar_rules *g = s->g;
-    expr_id comma = text_comma(s->t), first = n;
+    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t), first = n;
     /* tail: what may follow when something stands before; head: what may stand first */
     expr_id tail = expr_repeat(g, SEQ(g, comma, other), 0, REPEAT_UNBOUNDED);
     expr_id head = SEQ(g, other, tail);
@@ -196,7 +231,7 @@ expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
     for (size_t i = 0; i < n; i++)
         any &= !json_object_get(parts[i].schema, "properties") && !json_object_get(parts[i].schema, "required") &&
                !additional(parts[i].schema);
-    if (any)
+    if (any && s->form != FORM_TAGS)
         return text_any_object(s->t);
     json_t *names = names_of(s, parts, n);
     member *members = mem_calloc(json_object_size(names), sizeof *members, "a schema's members", g->err);
@@ -207,8 +242,12 @@ expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
     if (!g->status && collect(s, parts, n, names, members, &count)) {
         for (size_t i = 0; i < count; i++)
             needed |= members[i].required;
-        expr_id inside = SEQ(g, chain(s, members, count, other_member(s, parts, n, names)), text_blank(s->t));
-        e = SEQ(g, TEXT(g, "{"), text_blank(s->t), needed ? inside : expr_repeat(g, inside, 0, 1), TEXT(g, "}"));
+        expr_id inside = chain(s, members, count, other_member(s, parts, n, names));
+        if (s->form == FORM_TAGS)
+            e = needed ? inside : expr_repeat(g, inside, 0, 1);
+        inside = SEQ(g, inside, text_blank(s->t));
+        if (s->form != FORM_TAGS)
+            e = SEQ(g, TEXT(g, "{"), text_blank(s->t), needed ? inside : expr_repeat(g, inside, 0, 1), TEXT(g, "}"));
     }
     free(members);
     json_decref(names);

@@ -6,7 +6,7 @@
 #ifndef ODMOE_TEXT_GRAMMAR_SCHEMA_PARTS_H
 #define ODMOE_TEXT_GRAMMAR_SCHEMA_PARTS_H
 
-#include "text/grammar/json_text.h"
+#include "text/grammar/schema.h"
 
 #define PARTS_MAX 128 /* schemas that have to hold at once */
 
@@ -31,14 +31,30 @@ typedef struct path_node {
     uint32_t parent, depth; /* schemas around it */
 } path_node;
 
+/* What is wanted of the values that meet a schema. */
+typedef enum value_form {
+    FORM_VALUE,  /* any */
+    FORM_OBJECT, /* objects alone: the arguments of a call */
+    FORM_TAGS,   /* the same, a tag for each member */
+    FORM_TEXT,   /* strings as they stand, and null: what a tag holds */
+    FORM_STRING, /* strings as they stand */
+    FORM_NULL    /* null alone */
+} value_form;
+
+/* The types that a form wants, as bits. */
+unsigned schema_wanted(value_form form);
+
 typedef struct schema_job {
     size_t first, count; /* in `parts` */
     uint32_t rule;
+    value_form form;
 } schema_job;
 
 typedef struct schema_reader {
     grammar_rules *g;
-    json_text *t;     /* parts of JSON that several schemas share */
+    json_text *t;    /* parts of JSON that several schemas share; for FORM_TEXT that of bare texts */
+    value_form form; /* of the job that is done */
+    const schema_writing *writing;
     const char *name; /* of the first rule, until that is made */
     const json_t *root;
     path_node *paths;
@@ -68,7 +84,7 @@ uint32_t schema_index(schema_reader *s, uint32_t parent, size_t index);
 void parts_add(schema_reader *s, part_list *list, const json_t *schema, uint32_t path);
 
 /* schema_value - the values that meet all parts; EXPR_NEVER where that is plain at once. */
-expr_id schema_value(schema_reader *s, const part_list *parts);
+expr_id schema_value(schema_reader *s, const part_list *parts, value_form form);
 
 /* schema_add_rule - a rule with this body, so that long chains are not deep trees. */
 expr_id schema_add_rule(schema_reader *s, const char *name, expr_id body);

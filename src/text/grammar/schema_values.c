@@ -116,6 +116,8 @@ static bool allows(schema_reader *s, const schema_part *part, const json_t *valu
     size_t i;
     bool listed = !list;
     json_array_foreach(list, i, one) listed |= schema_same(one, value);
+    if (!(schema_type_of(value) & schema_wanted(s->form)) || s->form == FORM_TAGS) /* an enum's object has no tags */
+        return false;
     if (!listed || (only && !schema_same(only, value)) || !(schema_types(part->schema) & schema_type_of(value)))
         return false;
     if (too_much_beside(s, part, value))
@@ -226,7 +228,7 @@ static expr_id patterned(schema_reader *s, const char *pattern, const char *word
     if (p.least < lo || p.most > hi)
         return schema_fail(s, path, word, ODMOE_ERR_UNSUPPORTED,
                            "cannot be enforced together with a minLength or maxLength that it does not keep by itself");
-    return SEQ(g, TEXT(g, "\""), p.e, TEXT(g, "\""));
+    return SEQ(g, text_quote(s->t), p.e, text_quote(s->t));
 }
 
 expr_id schema_string(schema_reader *s, const schema_part *parts, size_t n)
@@ -256,7 +258,7 @@ static expr_id item(schema_reader *s, const schema_part *parts, size_t n, size_t
         else if (rest)
             parts_add(s, &all, rest, schema_key(s, parts[k].path, "items"));
     }
-    return schema_value(s, &all);
+    return schema_value(s, &all, FORM_VALUE);
 }
 
 static uint32_t minus(uint32_t a, uint32_t b)

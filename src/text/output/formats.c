@@ -10,18 +10,24 @@
     "DSML"         \
     "\xEF\xBD\x9C"
 
+#define OBJECT "{\"name\": \"%n\", \"arguments\": %a}"
+
 #define THINK .think = {"<think>", "</think>"}
 #define QWEN_TAGS                                                                        \
     .style = CALLS_TAGS, .open = {"<tool_call>", "<function="}, .close = "</tool_call>", \
     .call_open = "<function=", .name_end = ">", .call_close = "</function>",             \
-    .key_open = "<parameter=", .key_end = ">", .value_close = "</parameter>"
+    .key_open = "<parameter=", .key_end = ">", .value_close = "</parameter>",            \
+    .written = {NULL, "<tool_call>\n<function=%n>\n%a</function>\n</tool_call>", "\n"},  \
+    .parameter = {"<parameter=", ">\n", "\n</parameter>\n"}
 #define GLM_TAGS                                                                                         \
     .style = CALLS_TAGS, .open = {"<tool_call>"}, .call_close = "</tool_call>", .key_open = "<arg_key>", \
     .key_end = "</arg_key>", .value_open = "<arg_value>", .value_close = "</arg_value>"
 #define DSML_TAGS                                                                                                      \
     .style = CALLS_TAGS, .call_open = "<" DSML "invoke name=\"", .name_end = "\">", .call_close = "</" DSML "invoke>", \
     .key_open = "<" DSML "parameter name=\"", .key_end = "\"", .value_open = ">",                                      \
-    .value_close = "</" DSML "parameter>", .marked = true
+    .value_close = "</" DSML "parameter>", .marked = true,                                                             \
+    .parameter = {"<" DSML "parameter name=\"", "\" string=\"true\">", "</" DSML "parameter>\n"}
+#define DSML_CALL "<" DSML "invoke name=\"%n\">\n%a</" DSML "invoke>\n"
 #define DEEPSEEK_CALLS                                                                                  \
     .style = CALLS_HEADER, .open = {DS("tool" US "calls" US "begin"), DS("tool" US "call" US "begin")}, \
     .close = DS("tool" US "calls" US "end"), .call_open = DS("tool" US "call" US "begin"),              \
@@ -34,12 +40,14 @@ const output_format output_formats[] = {
      THINK,
      DSML_TAGS,
      .open = {"<" DSML "function_calls>"},
+     .written = {"<" DSML "function_calls>\n", DSML_CALL, NULL, "</" DSML "function_calls>"},
      .close = "</" DSML "function_calls>",
      .signs = {DSML, "function_calls"}},
     {.name = "deepseek-v4",
      THINK,
      DSML_TAGS,
      .open = {"<" DSML "tool_calls>"},
+     .written = {"<" DSML "tool_calls>\n", DSML_CALL, NULL, "</" DSML "tool_calls>"},
      .close = "</" DSML "tool_calls>",
      .signs = {DSML}},
     {.name = "deepseek-r1",
@@ -47,8 +55,18 @@ const output_format output_formats[] = {
      DEEPSEEK_CALLS,
      .name_after_word = true,
      .fence = "```",
+     .written = {DS("tool" US "calls" US "begin"),
+                 DS("tool" US "call" US
+                    "begin") "function" DS("tool" US "sep") "%n\n```json\n%a\n```" DS("tool" US "call" US "end"),
+                 "\n", DS("tool" US "calls" US "end")},
      .signs = {"tool" US "sep", "```json"}},
-    {.name = "deepseek-v3.1", THINK, DEEPSEEK_CALLS, .signs = {"tool" US "sep"}},
+    {.name = "deepseek-v3.1",
+     THINK,
+     DEEPSEEK_CALLS,
+     .written = {DS("tool" US "calls" US "begin"),
+                 DS("tool" US "call" US "begin") "%n" DS("tool" US "sep") "%a" DS("tool" US "call" US "end"), NULL,
+                 DS("tool" US "calls" US "end")},
+     .signs = {"tool" US "sep"}},
     {.name = "kimi-k2",
      THINK,
      .style = CALLS_HEADER,
@@ -59,6 +77,9 @@ const output_format output_formats[] = {
      .separator = "<|tool_call_argument_begin|>",
      .name_in_id = true,
      .open_ends_thinking = true,
+     .written = {"<|tool_calls_section_begin|>",
+                 "<|tool_call_begin|>functions.%n:%d<|tool_call_argument_begin|>%a<|tool_call_end|>", NULL,
+                 "<|tool_calls_section_end|>"},
      .signs = {"<|tool_calls_section_begin|>"}},
     {.name = "minimax-m2",
      THINK,
@@ -71,6 +92,8 @@ const output_format output_formats[] = {
      .key_open = "<parameter name=\"",
      .key_end = "\">",
      .value_close = "</parameter>",
+     .written = {"<minimax:tool_call>\n", "<invoke name=\"%n\">\n%a</invoke>\n", NULL, "</minimax:tool_call>"},
+     .parameter = {"<parameter name=\"", "\">", "</parameter>\n"},
      .signs = {"minimax:tool_call"}},
     {.name = "seed-oss",
      .think = {"<seed:think>", "</seed:think>"},
@@ -83,12 +106,15 @@ const output_format output_formats[] = {
      .key_open = "<parameter=",
      .key_end = ">",
      .value_close = "</parameter>",
+     .written = {NULL, "<seed:tool_call>\n<function=%n>\n%a</function>\n</seed:tool_call>", "\n"},
+     .parameter = {"<parameter=", ">", "</parameter>\n"},
      .signs = {"seed:tool_call"}},
     {.name = "gemma-4",
      .think = {"<|channel>thought\n", "<channel|>"},
      .style = CALLS_GEMMA,
      .open = {"<|tool_call>"},
      .close = "<tool_call|>",
+     .written = {NULL, "<|tool_call>call:%n%a<tool_call|>"},
      .signs = {"<|tool_call>", "call:"}},
     {.name = "mistral-call-id",
      .think = {"[THINK]", "[/THINK]"},
@@ -97,6 +123,7 @@ const output_format output_formats[] = {
      .call_open = "[TOOL_CALLS]",
      .separator = "[ARGS]",
      .id_separator = "[CALL_ID]",
+     .written = {NULL, "[TOOL_CALLS]%n[CALL_ID]%w[ARGS]%a"},
      .signs = {"[CALL_ID]"}},
     {.name = "mistral-args",
      .think = {"[THINK]", "[/THINK]"},
@@ -104,14 +131,26 @@ const output_format output_formats[] = {
      .open = {"[TOOL_CALLS]"},
      .call_open = "[TOOL_CALLS]",
      .separator = "[ARGS]",
+     .written = {NULL, "[TOOL_CALLS]%n[ARGS]%a"},
      .signs = {"[ARGS]"}},
     {.name = "mistral-nemo",
      .think = {"[THINK]", "[/THINK]"},
      .style = CALLS_JSON,
      .open = {"[TOOL_CALLS]"},
+     .written = {"[TOOL_CALLS][", "{\"name\": \"%n\", \"arguments\": %a, \"id\": \"%w\"}", ", ", "]"},
      .signs = {"[TOOL_CALLS]"}},
-    {.name = "glm-4.6", THINK, GLM_TAGS, .signs = {"<arg_key>", "</arg_value>\n"}},
-    {.name = "glm-4.7", THINK, GLM_TAGS, .signs = {"<arg_key>"}},
+    {.name = "glm-4.6",
+     THINK,
+     GLM_TAGS,
+     .written = {NULL, "<tool_call>%n\n%a</tool_call>", "\n"},
+     .parameter = {"<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n"},
+     .signs = {"<arg_key>", "</arg_value>\n"}},
+    {.name = "glm-4.7",
+     THINK,
+     GLM_TAGS,
+     .written = {NULL, "<tool_call>%n%a</tool_call>"},
+     .parameter = {"<arg_key>", "</arg_key><arg_value>", "</arg_value>"},
+     .signs = {"<arg_key>"}},
     {.name = "qwen3.5", THINK, QWEN_TAGS, .lines = true, .signs = {"<function=", "</think>"}},
     {.name = "qwen3-coder", THINK, QWEN_TAGS, .lines = true, .signs = {"<function="}},
     {.name = "granite-3.3",
@@ -120,23 +159,27 @@ const output_format output_formats[] = {
      .style = CALLS_JSON,
      .open = {"<|tool_call|>", "<tool_call>"},
      .close = "</tool_call>",
+     .written = {"<|tool_call|>[", OBJECT, ", ", "]"},
      .signs = {"<|tool_call|>"}},
     {.name = "apriel",
      .think = {"Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"},
      .style = CALLS_JSON,
      .open = {"<tool_calls>"},
      .close = "</tool_calls>",
+     .written = {"<tool_calls>[", OBJECT, ", ", "]</tool_calls>"},
      .signs = {"<tool_calls>["}},
     {.name = "minimax-m1",
      THINK,
      .style = CALLS_JSON,
      .open = {"<tool_calls>"},
      .close = "</tool_calls>",
+     .written = {"<tool_calls>\n", OBJECT, "\n", "\n</tool_calls>"},
      .signs = {"<tool_calls>"}},
     {.name = "llama3",
      THINK,
      .style = CALLS_WHOLE,
      .open = {"<|python_tag|>"},
+     .written = {NULL, "{\"name\": \"%n\", \"parameters\": %a}"},
      .signs = {"<|start_header_id|>", "parameters"},
      .without = "<tool_call>"},
     {.name = "hermes",
@@ -144,6 +187,7 @@ const output_format output_formats[] = {
      .style = CALLS_JSON,
      .open = {"<tool_call>"},
      .close = "</tool_call>",
+     .written = {NULL, "<tool_call>\n" OBJECT "\n</tool_call>", "\n"},
      .signs = {"<tool_call>"}},
     {.name = "think", THINK, .style = CALLS_NONE},
 };

@@ -12,15 +12,22 @@ enum { HEADER_MAX = 512 };
 
 static const char *const ends[] = {"<|end|>", "<|call|>", "<|return|>", "<|start|>", NULL};
 
-void harmony_start(output *o, const char *prompt)
+/* The message that the prompt has begun, or NULL: it ends in a header. */
+static const char *begun_message(const char *prompt)
 {
     static const char start[] = "<|start|>";
-    o->stage = STAGE_HEADER;
     const char *last = NULL;
     for (const char *at = prompt; at && (at = strstr(at, start)); at += strlen(start))
         last = at;
-    if (last && strstr(last, "<|message|>"))
-        output_feed(o, last, strlen(last), NULL); /* the prompt has begun a message */
+    return last && strstr(last, "<|message|>") ? last : NULL;
+}
+
+void harmony_start(output *o, const char *prompt)
+{
+    const char *message = begun_message(prompt);
+    o->stage = STAGE_HEADER;
+    if (message)
+        output_feed(o, message, strlen(message), NULL);
 }
 
 /* Whom a header calls: the last to=functions.NAME of it. */
@@ -54,6 +61,14 @@ static bool is_analysis(const char *header, size_t n)
         is = n - at >= 8 && !memcmp(header + at, "analysis", 8);
     }
     return is;
+}
+
+output_place harmony_place(const char *prompt)
+{
+    const char *message = begun_message(prompt), *body = message ? strstr(message, "<|message|>") : NULL;
+    if (!message)
+        return PLACE_OPEN;
+    return is_analysis(message, (size_t)(body - message)) ? PLACE_REASONING : PLACE_ANSWER;
 }
 
 /* How a header begins, blanks aside. A model that begins otherwise means its answer. */
@@ -120,6 +135,41 @@ static void end_call(output *o, size_t n, bool closed)
     }
 }
 
+/* The text of a call, text[0, n) so far, while it comes. over: there is no more of it, and `next` is what follows. */
+static bool stream_call(output *o, size_t n, bool over, size_t next)
+{
+    size_t front = scan_blanks(o->text, n), used = 0;
+    if (front == n || o->text[front] != '{') { /* held to its end */
+        if (!over)
+            return false;
+        end_call(o, n, next > n);
+        output_drop(o, next);
+        o->stage = STAGE_HEADER;
+        return o->n > 0;
+    }
+    call c = {.name = o->recipient};
+    call_take_front(o->text, n, front, &c);
+    scanned r = scan_json(o->text + front, n - front, false, &used);
+    bool whole = r == SCAN_DONE && c.read == front + used,
+         alone = whole && c.read + scan_blanks(o->text + c.read, n - c.read) == n;
+    bool more = !over && (alone || r == SCAN_MORE);
+    o->failed |= c.arguments.failed;
+    if (!o->failed && whole && !more)
+        output_give_call(o, &c);
+    else if (!o->failed)
+        output_give_front(o, &c, c.read);
+    free(c.arguments.at);
+    if (o->failed || more)
+        return false;
+    bool over_now = alone || r == SCAN_MORE; /* else what follows is content */
+    if (!whole)
+        output_leave_call(o);
+    output_drop(o, over_now ? next - (whole ? 0 : c.read) : whole ? c.read : 0);
+    o->channel = CHANNEL_FINAL;
+    o->stage = over_now ? STAGE_HEADER : STAGE_BODY;
+    return o->n > 0;
+}
+
 static bool step_body(output *o)
 {
     size_t end = SIZE_MAX, skip = 0;
@@ -131,6 +181,8 @@ static bool step_body(output *o)
         }
     }
     bool over = end != SIZE_MAX || o->ended;
+    if (o->stream && o->channel == CHANNEL_CALL && o->tools)
+        return stream_call(o, end != SIZE_MAX ? end : o->n, over, end != SIZE_MAX ? end + skip : o->n);
     if (!over && o->channel == CHANNEL_CALL)
         return false;
     if (!over) {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/grammar/parameter.h"
 #include "text/output/format.h"
 
 /* ---- Python's notation ---- */
@@ -127,7 +128,7 @@ bool out_loose(text_out *out, const char *text, size_t n)
 
 /* ---- types ---- */
 
-static const json_t *type_of(const json_t *tools, const char *function, const char *key)
+static const json_t *parameters_of(const json_t *tools, const char *function)
 {
     size_t i;
     const json_t *tool;
@@ -137,29 +138,22 @@ static const json_t *type_of(const json_t *tools, const char *function, const ch
         f = f ? f : tool;
         const char *name = json_string_value(json_object_get(f, "name"));
         if (name && !strcmp(name, function))
-            return json_object_get(
-                json_object_get(json_object_get(json_object_get(f, "parameters"), "properties"), key), "type");
+            return json_object_get(f, "parameters");
     }
     return NULL;
 }
 
-static bool allows(const json_t *type, const char *name)
+bool out_value_is_text(const json_t *tools, const char *function, const char *key)
 {
-    size_t i;
-    const json_t *one;
-    if (json_is_string(type))
-        return !strcmp(json_string_value(type), name);
-    json_array_foreach(type, i, one) if (json_is_string(one) && !strcmp(json_string_value(one), name)) return true;
-    return false;
+    bool nullable;
+    return parameter_kind_of(parameters_of(tools, function), key, &nullable) == PARAMETER_TEXT;
 }
 
 bool out_value(text_out *out, const json_t *tools, const char *function, const char *key, const char *text, size_t n)
 {
-    const json_t *type = type_of(tools, function, key);
-    bool null = (n == 4 && (!memcmp(text, "null", 4) || !memcmp(text, "None", 4)));
-    if (allows(type, "string") && !(null && allows(type, "null")))
-        out_json_text(out, text, n);
-    else if (!out_loose(out, text, n))
+    bool nullable, null = (n == 4 && (!memcmp(text, "null", 4) || !memcmp(text, "None", 4)));
+    bool is_text = parameter_kind_of(parameters_of(tools, function), key, &nullable) == PARAMETER_TEXT;
+    if ((is_text && !(null && nullable)) || !out_loose(out, text, n))
         out_json_text(out, text, n);
     return !out->failed;
 }

@@ -11,7 +11,8 @@
 typedef struct preparing {
     const conversation *c;
     const template_caps *caps;
-    char *content; /* owned, [length]: the last message's, when that is continued */
+    bool tells_tools; /* the template knows none: they stand in the system message */
+    char *content;    /* owned, [length]: the last message's, when that is continued */
     size_t length;
 } preparing;
 
@@ -169,6 +170,26 @@ static void fit_call(tpl_state *s, const preparing *p, value call, size_t i, siz
     fit_arguments(s, p, function);
 }
 
+/* Hermes' form of calls, behind the content: what tools_text asks for. */
+static void tell_calls(tpl_state *s, value message, value calls)
+{
+    const json_style style = {0};
+    builder b = {0};
+    value content = member(s, message, "content");
+    if (content.kind == VAL_STR)
+        build_str(s, &b, content.s);
+    for (size_t k = 0; k < calls.l->n; k++) {
+        value function = member(s, calls.l->at[k], "function");
+        build_text(s, &b, k || (content.kind == VAL_STR && content.s->length) ? "\n<tool_call>\n" : "<tool_call>\n");
+        build_text(s, &b, "{\"name\": ");
+        build_str(s, &b, tpl_print_json(s, member(s, function, "name"), &style));
+        build_text(s, &b, ", \"arguments\": ");
+        build_str(s, &b, tpl_print_json(s, member(s, function, "arguments"), &style));
+        build_text(s, &b, "}\n</tool_call>");
+    }
+    set_member(s, message, "content", val_str(str_built(s, &b)));
+}
+
 static void fit_calls(tpl_state *s, const preparing *p, value message, size_t i)
 {
     value calls = member(s, message, "tool_calls");
@@ -183,6 +204,8 @@ static void fit_calls(tpl_state *s, const preparing *p, value message, size_t i)
     value thinking = member(s, message, "thinking");
     if (calls.l->n && p->caps->thinking_or_content && thinking.kind == VAL_STR && thinking.s->length)
         set_member(s, message, "content", val_text(s, ""));
+    if (calls.l->n && p->tells_tools && p->caps->hidden_calls)
+        tell_calls(s, message, calls);
 }
 
 /* A result belongs to the call with its id, or without one to the next call in order. calls: those of the last
@@ -380,12 +403,13 @@ static void prepare(tpl_state *s, void *user)
     value messages = read_part(s, "messages", c->messages, VAL_LIST);
     if (messages.kind != VAL_LIST || !messages.l->n)
         tpl_fail(s, TEMPLATE_DATA, "messages: there are none");
+    if (tools.kind == VAL_LIST && !tools.l->n)
+        tools = val_none();
+    p->tells_tools = tools.kind == VAL_LIST && !p->caps->tools;
     for (size_t i = 0; i < messages.l->n; i++)
         fit_message(s, p, messages.l->at[i], i);
     fit_results(s, p, messages.l);
-    if (tools.kind == VAL_LIST && !tools.l->n)
-        tools = val_none();
-    if (tools.kind == VAL_LIST && !p->caps->tools)
+    if (p->tells_tools)
         tell_tools(s, messages.l, tools);
     value last = messages.l->at[messages.l->n - 1];
     bool go_on =

@@ -15,6 +15,7 @@ typedef struct template_caps {
     bool tools;               /* tools are shown */
     bool text_arguments;      /* a call's arguments must be text; else an object */
     bool short_ids;           /* ids of calls must have nine letters or digits (Mistral) */
+    bool hidden_calls;        /* calls are not shown: they are told in their message's content */
     bool thinking_or_content; /* a call's message must not have both (gpt-oss) */
 } template_caps;
 

@@ -85,7 +85,8 @@ template_caps template_probe(const chat_program *t)
               "null", WORDS("ANSWER", "SYSTEM_TEXT", "SECOND"));
     c.tools = template_reads(t, "tools") &&
               shows(t, "[{\"role\":\"user\",\"content\":\"QUESTION\"}]", WEATHER, WORDS("TOOL_NAME"));
-    if (!template_reads(t, "tool_calls"))
+    c.hidden_calls = !template_reads(t, "tool_calls");
+    if (c.hidden_calls)
         return c;
     const char *const *call = WORDS("TOOL_NAME", "PARIS");
     bool as_object = takes_call(t, object, "abcd01234", empty, call);
