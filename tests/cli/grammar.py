@@ -45,7 +45,9 @@ class Generation(CliTest):
         template.write_text("{{ messages[0].content }}<think></think>\n")
         self.assertEqual(self.check_done(run(*ask)).json()["text"], "x")
         template.write_text("{{ messages[0].content }}</think><think>\n")
-        self.assertNotIn(self.check_done(run(*ask)).json()["text"], ("x", ""))
+        r = self.check_done(run(*ask, "--show-reasoning")).json()
+        self.assertEqual(r["text"], "")
+        self.assertGreater(len(r["reasoning"]), 9)
 
     def test_the_same_answer_with_every_budget(self):
         path = self.folder / "s.json"
@@ -67,7 +69,7 @@ class Generation(CliTest):
         path = self.folder / "g.gbnf"
         path.write_text('root ::= "a"')
         r = run("run", "-m", DEMO, "-p", "x", "--ram", "12MiB", "--grammar", path)
-        self.check_error(r, 3, "too small", "the grammar takes")
+        self.check_error(r, 3, "too small", "--ram 14MiB")
 
 
 class Command(CliTest):
