@@ -39,7 +39,8 @@ const struct argp answer_argp = {
             {"tools", KEY_TOOLS, "FILE", 0,
              "tools that the model may call, a JSON list as OpenAI writes it; calls are printed, one a line", 0},
             {"tool-choice", KEY_CHOICE, "CHOICE", 0, "auto (default), required, or the name of the tool to call", 0},
-            {"reasoning", KEY_REASONING, "LEVEL", 0, "on, off, low, medium or high, as far as the template knows it", 0},
+            {"reasoning", KEY_REASONING, "LEVEL", 0, "on, off, low, medium or high, as far as the template knows it",
+             0},
             {"show-reasoning", KEY_SHOW, NULL, 0, "print the reasoning too, not only dimmed on a terminal", 0},
             {0}},
     .parser = parse,
@@ -74,7 +75,8 @@ static bool add_reasoning(const char *level, chat_template *template)
         complain("--%s", err.message);
         return false;
     }
-    json_t *all = json_loads(keywords, 0, NULL), *own = template->keywords ? json_loads(template->keywords, 0, NULL) : NULL;
+    json_t *all = json_loads(keywords, 0, NULL),
+           *own = template->keywords ? json_loads(template->keywords, 0, NULL) : NULL;
     odmoe_string_free(keywords);
     json_object_update(all, own);
     template->keywords = template->own_keywords = json_dumps(all, JSON_COMPACT);
@@ -192,8 +194,8 @@ bool answer_begin(answer *a, const odmoe_model *model, const chat_template *temp
     odmoe_error err;
     *a = (answer){.file = file, .show_reasoning = show_reasoning, .last = '\n', .calls = json_array()};
     char *tail = prompt_tail(model, ids);
-    odmoe_status status = odmoe_output_create(odmoe_template_output(template->t), tail, template->tools, take, a,
-                                              &a->output, &err);
+    odmoe_status status =
+        odmoe_output_create(odmoe_template_output(template->t), tail, template->tools, take, a, &a->output, &err);
     free(tail);
     if (status)
         fail(&err);

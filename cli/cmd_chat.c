@@ -135,6 +135,7 @@ static void add_answer(conversation *c, const answer *a)
 static bool add_typed(conversation *c, const char *text)
 {
     if (c->results == c->calls) {
+        c->calls = c->results = 0;
         c->turn = message_count(c);
         add_message(c->messages, "user", text);
         return true;
@@ -152,7 +153,7 @@ static void drop_turn(conversation *c)
     c->calls = c->results = 0;
 }
 
-/* Hold the answer to the tools. false: complained. */
+/* Hold the answer to the tools; a call that was asked for answers a question, not a result. false: complained. */
 static bool hold_to_tools(generator *g, conversation *c, const id_list *ids)
 {
     odmoe_error err;
@@ -162,7 +163,7 @@ static bool hold_to_tools(generator *g, conversation *c, const id_list *ids)
     if (generator_set_grammar(g, NULL, &err))
         return false;
     char *tail = prompt_tail(g->model, ids);
-    bool done = grammar_file_calls(&c->grammar, c->template.tools, c->options->choice,
+    bool done = grammar_file_calls(&c->grammar, c->template.tools, c->calls ? NULL : c->options->choice,
                                    odmoe_template_output(c->template.t), tail, GRAMMAR_MEMORY, &status);
     free(tail);
     if (done && generator_set_grammar(g, c->grammar.grammar, &err)) {
