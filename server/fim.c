@@ -15,7 +15,8 @@ static bool is_token(const odmoe_tokenizer *tokenizer, const char *text)
 {
     int32_t id;
     size_t n = 0;
-    return !text || (!odmoe_tokenize(tokenizer, text, strlen(text), ODMOE_TOKENIZE_SPECIAL, &id, 1, &n, NULL) && n == 1);
+    return !text ||
+           (!odmoe_tokenize(tokenizer, text, strlen(text), ODMOE_TOKENIZE_SPECIAL, &id, 1, &n, NULL) && n == 1);
 }
 
 const fim_form *fim_form_of(const odmoe_tokenizer *tokenizer)

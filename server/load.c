@@ -110,7 +110,8 @@ odmoe_status server_load(server *s, odmoe_error *err)
     s->tokenizer = odmoe_model_tokenizer(s->model);
     s->template = odmoe_model_template(s->model, &why);
     if (!s->tokenizer)
-        serve_warn(o, "%s: %s: only prompts of token ids can be answered", o->model, odmoe_model_no_tokenizer(s->model));
+        serve_warn(o, "%s: %s: only prompts of token ids can be answered", o->model,
+                   odmoe_model_no_tokenizer(s->model));
     else if (!s->template)
         serve_warn(o, "%s: %s: only /v1/completions can be answered", o->model, why.message);
     s->format = s->template ? odmoe_template_output(s->template) : NULL;

@@ -68,7 +68,7 @@ typedef struct server {
     const char *template_source; /* for /props, or NULL */
     const char *format;          /* of the model's output */
     bool thinks;                 /* its template knows reasoning: answers may begin with it though no prompt opens it */
-    char *efforts[EFFORTS]; /* keywords of the template; NULL: it does not know this one */
+    char *efforts[EFFORTS];      /* keywords of the template; NULL: it does not know this one */
     odmoe_grammar_vocab *vocab;
     uint64_t vocab_bytes;
     char name[256];        /* the model's id: --alias, or the file's name without its ending */
