@@ -35,9 +35,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp plan_argp = {
-    .options = (const struct argp_option[]){{"serve", KEY_SERVE, NULL, 0, "as `odmoe serve` would divide it", 0},
-                                            {"parallel", KEY_PARALLEL, "N", 0, "with --serve: answers at the same time", 0},
-                                            {0}},
+    .options =
+        (const struct argp_option[]){{"serve", KEY_SERVE, NULL, 0, "as `odmoe serve` would divide it", 0},
+                                     {"parallel", KEY_PARALLEL, "N", 0, "with --serve: answers at the same time", 0},
+                                     {0}},
     .parser = parse,
     .args_doc = "-m MODEL",
     .doc = "Show how a budget would be divided, without loading anything. Ends with 3 when the budget is too small.\v"
@@ -57,7 +58,8 @@ static void print_plan(const odmoe_plan *p, const odmoe_info *info, uint64_t ser
     char a[ODMOE_SIZE_TEXT_MAX], b[ODMOE_SIZE_TEXT_MAX], note[128];
     printf("Budget %s, ", odmoe_size_format(p->ram_bytes, a));
     if (server_bytes)
-        printf("%d %s of %d tokens, %d threads\n", p->sessions, p->sessions == 1 ? "sequence" : "sequences", p->context, p->threads);
+        printf("%d %s of %d tokens, %d threads\n", p->sessions, p->sessions == 1 ? "sequence" : "sequences", p->context,
+               p->threads);
     else
         printf("context %d, %d threads\n", p->context, p->threads);
     line("weights", p->resident_bytes, "needed by every token, always in memory");
@@ -87,10 +89,11 @@ static void print_plan(const odmoe_plan *p, const odmoe_info *info, uint64_t ser
 
 static json_t *plan_json(const odmoe_plan *p)
 {
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:i,s:i,s:i,s:i}", "ram_bytes", (json_int_t)p->ram_bytes,
-                     "resident_bytes", (json_int_t)p->resident_bytes, "kv_bytes", (json_int_t)p->kv_bytes,
-                     "activation_bytes", (json_int_t)p->activation_bytes, "other_bytes", (json_int_t)p->other_bytes,
-                     "prefix_bytes", (json_int_t)p->prefix_bytes, "cache_bytes", (json_int_t)p->cache_bytes, "cache_experts", (json_int_t)p->cache_experts,
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:i,s:i,s:i,s:i}", "ram_bytes",
+                     (json_int_t)p->ram_bytes, "resident_bytes", (json_int_t)p->resident_bytes, "kv_bytes",
+                     (json_int_t)p->kv_bytes, "activation_bytes", (json_int_t)p->activation_bytes, "other_bytes",
+                     (json_int_t)p->other_bytes, "prefix_bytes", (json_int_t)p->prefix_bytes, "cache_bytes",
+                     (json_int_t)p->cache_bytes, "cache_experts", (json_int_t)p->cache_experts,
                      "token_working_set_bytes", (json_int_t)p->token_working_set_bytes, "experts_bytes",
                      (json_int_t)p->experts_bytes, "floor_bytes", (json_int_t)p->floor_bytes, "fits", p->fits, "chunk",
                      p->chunk, "context", p->context, "sessions", p->sessions, "threads", p->threads);
