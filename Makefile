@@ -5,7 +5,7 @@ MESON ?= meson
 # Passed to meson setup, e.g. MESON_FLAGS=-Dwerror=true
 MESON_FLAGS ?=
 
-.PHONY: all deps demo test sanitize bench install format clean
+.PHONY: all deps demo test test-server sanitize bench install format clean
 
 all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -24,6 +24,10 @@ demo: deps
 
 test: all
 	$(MESON) test -C $(BUILD) --print-errorlogs
+
+# With real clients; makes a virtual environment from PyPI (tests/server/README.md).
+test-server: all
+	ODMOE=$(abspath $(BUILD))/odmoe tests/server/run.sh
 
 sanitize:
 	@tools/install-deps.sh --check

@@ -106,10 +106,14 @@ typedef struct odmoe_options {
     uint64_t
         reserve_bytes; /* of ram_bytes: kept free for what the caller holds itself (conversations, grammars, requests),
                                counted in the plan's other_bytes; at most 2^60 */
-    uint64_t
-        prefix_bytes;  /* of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of kv_bytes
-                              holds one more session's worth of them */
+    /* Of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of the plan's kv_bytes holds one
+     * more session's worth of them. */
+    uint64_t prefix_bytes;
     int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
+    const char
+        *embeddings; /* where a token embedding that is not the output matrix as well is kept: "memory"; "disk": its
+                               rows are read when tokens name them; "auto": on the disk when the budget does not hold all
+                               experts. NULL: auto */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */
@@ -127,6 +131,10 @@ typedef struct odmoe_info {
     uint64_t expert_bytes_min, expert_bytes_max; /* smallest and largest expert */
     uint64_t resident_bytes;                     /* weights that every token needs */
     uint64_t experts_bytes;                      /* all experts */
+    uint64_t embedding_bytes;   /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
+    int32_t prediction_layers;  /* layers for multi-token prediction that the file has: they are never read, */
+    uint64_t prediction_bytes;  /* and are in none of the figures above */
+    uint64_t other_parts_bytes; /* parts that see or hear, as far as their types are known: they are not read either */
 } odmoe_info;
 
 /* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.
@@ -155,6 +163,7 @@ typedef struct odmoe_plan {
     uint64_t cache_token_bytes; /* a cache that holds token_working_set_bytes, alignment included */
     uint64_t available_bytes;   /* what this process could take now, control groups included; 0: unknown */
     uint64_t prefix_bytes;      /* odmoe_options.prefix_bytes: a part like the others */
+    uint64_t embedding_bytes;   /* the token embedding, where it stays on the disk; 0: it is in resident_bytes */
 } odmoe_plan;
 
 /* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does
@@ -265,7 +274,7 @@ typedef struct odmoe_tap {
     int64_t first, n;
     const float *hidden; /* [n, hidden] residual stream entering the layer, or NULL */
     const float *router; /* [n, experts] router logits, or NULL */
-    const int32_t *topk; /* [n, top_k] by falling weight, or NULL */
+    const int32_t *topk; /* [n, top_k] in the order of the choice, or NULL */
     const float *topw;   /* [n, top_k] as applied to the expert outputs, or NULL */
     const float *input;  /* [n, hidden] what the router saw, or NULL */
 } odmoe_tap;
@@ -426,6 +435,13 @@ ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_template *t, const odmoe_
                                            const odmoe_chat *chat, int32_t *ids, size_t capacity, size_t *n,
                                            odmoe_error *err);
 
+/* odmoe_template_reasoning - the keywords (odmoe_chat) that tell a template how much to reason. level: "off", "on", "low",
+ * "medium", "high". *keywords: a JSON object, odmoe_string_free it. Found out by rendering; costs some renderings of a
+ * short conversation. ERR_UNSUPPORTED: the template does not know the level, the message says which it knows; ERR_ARG: no
+ * such level; ERR_MEMORY. Threads: any. */
+ODMOE_API odmoe_status odmoe_template_reasoning(const odmoe_template *t, const char *level, char **keywords,
+                                                odmoe_error *err);
+
 /* ---- a model's output ---- */
 
 /* A model's text taken apart as it comes: reasoning, answer and calls of tools. Text may be fed in any pieces; the deltas
@@ -441,6 +457,7 @@ typedef struct odmoe_delta {
     size_t call;      /* which call, from 0 */
     const char *name; /* of a call */
     const char *id;   /* of a call, as the model wrote it; or NULL */
+    int whole;        /* of a call: 1: it is complete with this delta */
 } odmoe_delta;
 
 /* odmoe_output_format_at - the names of the formats ("hermes", "harmony" ...), then NULL. odmoe_template_output - the
@@ -455,6 +472,10 @@ ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *promp
                                            void (*on_delta)(void *user, const odmoe_delta *delta), void *user,
                                            odmoe_output **out, odmoe_error *err);
 ODMOE_API void odmoe_output_free(odmoe_output *output);
+/* odmoe_output_stream_calls - from now on calls are given as they come: first a delta without text, once the name is
+ * certain, then the arguments in pieces, of which the last is `whole`. A call that the end of the text cuts keeps the
+ * arguments that have come, and is never whole. Without it a call is one delta, and one that is cut is content. */
+ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);
@@ -667,6 +688,8 @@ typedef struct odmoe_stats {
     int32_t threads;
     uint64_t prefetch_bytes_read, prefetch_bytes_used; /* of bytes_read: read before the router had chosen; and those of
                                                           them that the router then chose */
+    /* rows of a token embedding on the disk: found in memory, or read; these bytes are not in bytes_read */
+    uint64_t embedding_hits, embedding_misses, embedding_bytes_read;
 } odmoe_stats;
 ODMOE_API void odmoe_stats_get(odmoe_model *model, odmoe_stats *stats);
 

@@ -23,15 +23,67 @@ double answer_now(void)
 
 /* ---- grammars ---- */
 
-/* The error of a constraint that does not compile. */
+/* Are calls looked for? */
+static bool looks_for_calls(const ask *a)
+{
+    return a->tools && a->choice != TOOLS_NONE;
+}
+
+/* Objects of a tool's parameters that name their members have no others, unless they say so: clients leave
+ * additionalProperties out and mean it, and what no member is named for serves nobody. */
+static void close_objects(json_t *schema)
+{
+    json_t *members = json_object_get(schema, "properties"), *items = json_object_get(schema, "items"), *one;
+    const char *key;
+    bool joined = json_object_get(schema, "allOf") || json_object_get(schema, "$ref") ||
+                  json_object_get(schema, "anyOf") || json_object_get(schema, "oneOf");
+    if (json_object_size(members) && !joined && !json_object_get(schema, "additionalProperties"))
+        json_object_set_new(schema, "additionalProperties", json_false());
+    json_object_foreach(members, key, one) close_objects(one);
+    if (json_is_object(items))
+        close_objects(items);
+}
+
+/* The tools as calls are held to them. */
+static void add_closed_tools(const json_t *tools, buffer *out)
+{
+    json_t *copy = json_deep_copy(tools), *tool;
+    size_t i;
+    json_array_foreach(copy, i, tool) close_objects(json_object_get(json_object_get(tool, "function"), "parameters"));
+    buffer_json(out, copy);
+    json_decref(copy);
+}
+
+/* What a grammar is made of; false: there is none. A constraint comes alone: calls are still looked for, not forced. */
+static bool grammar_source(const ask *a, odmoe_grammar_kind *kind, buffer *text)
+{
+    if (a->constraint == CONSTRAINT_GRAMMAR) {
+        *kind = ODMOE_GRAMMAR_GBNF;
+        buffer_text(text, a->grammar);
+    } else if (a->constraint == CONSTRAINT_SCHEMA) {
+        *kind = ODMOE_GRAMMAR_SCHEMA;
+        buffer_json(text, a->schema);
+    } else if (looks_for_calls(a)) {
+        *kind = ODMOE_GRAMMAR_CALLS;
+        add_closed_tools(a->tools, text);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* The error of a constraint or of tools that do not compile. */
 static bool grammar_problem(const ask *a, const odmoe_error *err, const odmoe_grammar_fault *fault, problem *p)
 {
-    const char *where = a->constraint_param.text;
+    const char *where = a->constraint == CONSTRAINT_NONE ? "tools" : a->constraint_param.text;
     if (err->code == ODMOE_ERR_MEMORY)
         return problem_memory(p);
     if (a->constraint == CONSTRAINT_GRAMMAR)
         return problem_set(p, 400, "invalid_grammar", where, "%s: %s", where, err->message);
-    field_path path = *fault->path ? field_at(where, fault->path) : field_at(where, NULL);
+    /* Paths of tools begin with an index. */
+    field_path path = field_at(where, *fault->path ? fault->path : NULL);
+    if (*fault->path == '[')
+        snprintf(path.text, sizeof path.text, "%.40s%.200s", where, fault->path);
     return problem_set(p, 400, "invalid_schema", path.text, "%s: %s", path.text, err->message);
 }
 
@@ -43,21 +95,18 @@ static uint64_t take_for_grammar(void)
     return memory_take_up_to(GRAMMAR_LEAST, most);
 }
 
-/* The grammar of an ask; *out NULL: it has none. What it holds is in *taken. */
-static bool compile(const struct server *s, const ask *a, const char *trigger, odmoe_grammar **out, uint64_t *taken,
-                    problem *p)
+/* The grammar of an ask; *out NULL: it has none. format: NULL where the text is all content. What it holds is in *taken. */
+static bool compile(const struct server *s, const ask *a, const char *format, const char *tail, odmoe_grammar **out,
+                    uint64_t *taken, problem *p)
 {
     buffer text = {0};
     odmoe_error err;
+    odmoe_grammar_kind kind;
     odmoe_grammar_fault fault = {.size = sizeof fault};
     odmoe_grammar_options options;
     *out = NULL;
-    if (a->constraint == CONSTRAINT_NONE)
+    if (!grammar_source(a, &kind, &text))
         return true;
-    if (a->constraint == CONSTRAINT_SCHEMA)
-        buffer_json(&text, a->schema);
-    else
-        buffer_text(&text, a->grammar);
     uint64_t bytes = text.failed ? 0 : take_for_grammar();
     if (!bytes) {
         buffer_free(&text);
@@ -65,11 +114,13 @@ static bool compile(const struct server *s, const ask *a, const char *trigger, o
     }
     odmoe_grammar_options_init(&options);
     options.memory = bytes;
-    options.triggers = &trigger;
-    options.trigger_count = trigger ? 1 : 0;
+    options.format = format;
+    options.prompt = tail;
+    options.calls_required = a->choice == TOOLS_REQUIRED || a->choice == TOOLS_NAMED;
+    options.calls_single = a->one_call || a->choice == TOOLS_NAMED;
+    options.tool = a->tool_name;
     odmoe_status status =
-        odmoe_grammar_compile(s->vocab, a->constraint == CONSTRAINT_SCHEMA ? ODMOE_GRAMMAR_SCHEMA : ODMOE_GRAMMAR_GBNF,
-                              text.data ? text.data : "", text.length, &options, out, &fault, &err);
+        odmoe_grammar_compile(s->vocab, kind, text.data ? text.data : "", text.length, &options, out, &fault, &err);
     buffer_free(&text);
     memory_give(bytes);
     if (status)
@@ -85,15 +136,6 @@ static bool compile(const struct server *s, const ask *a, const char *trigger, o
 }
 
 /* ---- start and end ---- */
-
-/* Does the prompt leave the model inside its thinking? */
-static bool thinks(const prompt *r)
-{
-    size_t n = strlen(r->tail), mark = strlen("<think>");
-    while (n && strchr(" \t\r\n", r->tail[n - 1]))
-        n--;
-    return n >= mark && !memcmp(r->tail + n - mark, "<think>", mark);
-}
 
 static bool submit(answer *out, problem *p)
 {
@@ -117,7 +159,12 @@ bool answer_start(struct server *s, http_request *request, const ask *a, const p
     odmoe_error err;
     buffer tools = {0};
     *out = (answer){.server = s, .request = request, .written = answer_now()};
-    bool looks = a->tools && a->choice != TOOLS_NONE, thinking = a->messages && thinks(r);
+    bool looks = looks_for_calls(a);
+    /* A text, and an answer that is gone on with, are content from the first byte. */
+    const char *format = a->messages && (!r->goes_on || looks) ? s->format : NULL;
+    odmoe_reasoning reasoning = {.size = sizeof reasoning};
+    if (!format || odmoe_output_reasoning(format, r->tail, &reasoning, NULL))
+        reasoning.end = NULL;
     if (looks)
         buffer_json(&tools, a->tools);
     uint64_t bytes = JOB_BYTES + (uint64_t)r->n * sizeof *r->tokens;
@@ -133,18 +180,22 @@ bool answer_start(struct server *s, http_request *request, const ask *a, const p
                      .sampling = a->sampling,
                      .stop = a->stop,
                      .stop_count = a->stop_count,
-                     .format = a->messages ? s->format : NULL,
+                     .format = format,
                      .prompt_tail = r->tail,
                      .tools = looks ? tools.data : NULL,
-                     .one_call = a->one_call,
+                     .one_call = a->one_call || a->choice == TOOLS_NAMED,
                      .thinking_budget = a->thinking_budget,
-                     .thinking_end = thinking ? "</think>" : NULL,
+                     .thinking_end = reasoning.end,
                      .logprobs = a->logprobs,
                      .ignore_eos = a->ignore_eos,
                      .cache_prompt = a->cache_prompt,
                      .checkpoints = r->checkpoints,
                      .checkpoint_count = r->checkpoint_count};
-    bool done = compile(s, a, thinking ? j.thinking_end : NULL, &j.grammar, &out->taken, p);
+    /* The grammar leaves room for reasoning only where the model knows it: others would be led into it. */
+    const char *before = !format                                              ? NULL
+                         : reasoning.inside || (s->thinks && !a->no_thinking) ? r->tail
+                                                                              : reasoning.close;
+    bool done = compile(s, a, format, before, &j.grammar, &out->taken, p);
     if (done && job_create(s->model, &j, &out->job, &err)) {
         if (err.code == ODMOE_ERR_RANGE || err.code == ODMOE_ERR_ARG)
             done = problem_set(p, 400, "invalid_value", NULL, "%s", err.message);

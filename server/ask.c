@@ -91,6 +91,7 @@ static bool read_sampling(const struct server *s, ask *a, const json_t *body, pr
 
 void ask_set_thinking(ask *a, bool on)
 {
+    a->no_thinking = !on;
     /* The names that templates know: Qwen's, GLM's and most others'; DeepSeek's and Granite's. */
     json_object_set_new(a->keywords, "enable_thinking", json_boolean(on));
     json_object_set_new(a->keywords, "thinking", json_boolean(on));
@@ -127,6 +128,8 @@ static bool read_thinking(ask *a, const json_t *body, problem *p)
         return false;
     if (field_get(body, "enable_thinking"))
         ask_set_thinking(a, on);
+    if (json_is_false(json_object_get(keywords, "enable_thinking")))
+        a->no_thinking = true;
     return !keywords || !json_object_update(a->keywords, keywords) || problem_memory(p);
 }
 

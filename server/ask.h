@@ -42,6 +42,7 @@ typedef struct ask {
     size_t stop_count;
     int32_t max_tokens;
     int32_t thinking_budget;
+    bool no_thinking; /* it was switched off */
     int logprobs;
     bool ignore_eos, cache_prompt;
     /* How it is sent. */

@@ -425,6 +425,7 @@ bool conversation_tokens(const struct server *s, const ask *a, prompt *out, prob
     if (!prompt_begin(s, out, p))
         return false;
     bool done = rendering_begin(s, a, a->messages, true, &r, p);
+    out->goes_on = done && r.chat.go_on;
     if (done && odmoe_chat_tokenize(s->template, s->tokenizer, &r.chat, out->tokens, capacity, &n, &err))
         done = render_problem(a, &err, p);
     rendering_free(&r);

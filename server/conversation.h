@@ -19,6 +19,7 @@ typedef struct prompt {
     int32_t *checkpoints; /* [checkpoint_count] as in job.h */
     size_t checkpoint_count;
     char tail[512]; /* the end of its text: the answer goes on from it */
+    bool goes_on;   /* the tail is the begin of the answer */
     uint64_t taken; /* of the account */
 } prompt;
 void prompt_free(prompt *r);

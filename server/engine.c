@@ -12,6 +12,8 @@
 #include "engine_inside.h"
 #include "generation.h"
 #include "job_inside.h"
+#include "slots.h"
+#include "thread.h"
 
 #define PASS_SECONDS 2.0  /* that a pass may take beside running streams */
 #define CHUNK_ROWS_MIN 32 /* of a prompt, all the same */
@@ -23,32 +25,20 @@ static const double token_bounds[] = {0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5};
 static const double sequences_bounds[] = {1, 2, 4, 8, 16};
 #define HISTOGRAM(b) ((histogram){.bounds = (b), .n = sizeof(b) / sizeof *(b)})
 
-/* A sequence, and the job that has it. */
-typedef struct slot {
-    int id;
-    odmoe_session *session;
-    job *job;
-    slot_state state;
-    bool kept; /* its tokens may serve another job */
-    uint64_t used;
-    int32_t limit; /* tokens to be sampled */
-    int32_t next;  /* token that goes into the next pass */
-    bool goes_on;  /* of the pass under way: its answer has not ended */
-} slot;
-
 struct engine {
     odmoe_model *model;
     engine_options options;
-    slot *slots; /* [options.sequences] */
+    slots slots;
     int32_t chunk;
     double row_seconds;     /* of a prompt's row; 0: not measured */
     double request_seconds; /* of a job, from admission */
     int turn;               /* the slot whose prompt comes first */
-    uint64_t clock;         /* ticks with each admission */
     /* The pass under way. */
     odmoe_sequence *sequences; /* [options.sequences] */
     slot **owners;             /* [options.sequences] */
     int32_t pass_n;
+    uint64_t read; /* expert bytes, up to the end of the last one */
+    double stalled;
 
     pthread_t thread;
     bool thread_runs;
@@ -58,6 +48,7 @@ struct engine {
     job *first, *last;      /* the queue */
     int queued, running;
     bool closing, hurry, stop;
+    bool news;          /* the prefixes' thread has done something */
     engine_slot *shown; /* [options.sequences] */
     engine_stats stats;
 };
@@ -68,7 +59,6 @@ static void count_end(engine *e, const job *j, job_finish finish, slot_state sta
 {
     engine_stats *s = &e->stats;
     double now = clock_seconds();
-    s->generated_tokens += (uint64_t)j->usage.sampled_tokens;
     histogram_add(&s->request_seconds, now - j->submitted);
     switch (finish) {
     case JOB_CANCELLED:
@@ -111,16 +101,12 @@ static void end_running(engine *e, slot *s)
     j->usage.calls = r->calls;
     j->usage.prompt_seconds = (j->first_token ? j->first_token : now) - j->admitted;
     j->usage.decode_seconds = j->first_token ? j->last_token - j->first_token : 0;
-    s->kept = j->cache_prompt;
-    s->used = e->clock;
-    if (!s->kept)
-        odmoe_session_reset(s->session);
+    slot_state state = s->state;
+    slots_release(&e->slots, s);
     pthread_mutex_lock(&e->lock);
-    count_end(e, j, r->finish, s->state);
+    count_end(e, j, r->finish, state);
     double seconds = now - j->admitted;
     e->request_seconds += e->request_seconds ? RATE_WEIGHT * (seconds - e->request_seconds) : seconds;
-    s->job = NULL;
-    s->state = SLOT_IDLE;
     e->running--;
     e->shown[s->id].state = SLOT_IDLE;
     e->shown[s->id].request_id[0] = 0;
@@ -139,71 +125,92 @@ static void end_with(engine *e, slot *s, job_finish finish, const odmoe_error *w
 
 /* ---- admission ---- */
 
-static int32_t common_prefix(const int32_t *a, int32_t n, const int32_t *b, int32_t m)
+/* The slot is where the job's prompt goes on: tell everybody. */
+static void begin_prompt(engine *e, slot *s)
 {
-    int32_t i = 0;
-    while (i < n && i < m && a[i] == b[i])
-        i++;
-    return i;
-}
-
-/* Tokens of the job's prompt that the slot holds and need not be computed. */
-static int32_t common_with(const slot *s, const job *j)
-{
-    if (!s->kept || !j->cache_prompt)
-        return 0;
-    return common_prefix(odmoe_session_tokens(s->session), odmoe_session_length(s->session), j->tokens, j->n - 1);
-}
-
-/* A free slot: the one with the longest common prefix, of those without one the longest unused. NULL: none is free. */
-static slot *choose_slot(engine *e, const job *j)
-{
-    slot *best = NULL;
-    int32_t most = 0;
-    for (int i = 0; i < e->options.sequences; i++) {
-        slot *s = &e->slots[i];
-        if (s->job)
-            continue;
-        int32_t common = common_with(s, j);
-        if (!best || common > most || (common == most && s->used < best->used)) {
-            best = s;
-            most = common;
-        }
-    }
-    return best;
-}
-
-static void admit(engine *e, slot *s, job *j)
-{
-    odmoe_error why;
-    int32_t reached = 0;
-    double now = clock_seconds();
-    j->admitted = now;
-    j->usage.queue_seconds = now - j->submitted;
-    odmoe_session_truncate(s->session, common_with(s, j), &reached, &why);
-    j->usage.cached_tokens = reached;
-    s->limit = generation_limit(j->generation, odmoe_session_context(s->session));
-    s->kept = j->cache_prompt;
-    s->used = ++e->clock;
+    job *j = s->job;
+    uint64_t disk = (uint64_t)j->usage.cached_from_disk, all = (uint64_t)j->usage.cached_tokens;
+    s->limit = generation_limit(j->generation, e->slots.context);
     pthread_mutex_lock(&e->lock);
-    s->job = j;
+    e->shown[s->id].cached_tokens = e->shown[s->id].tokens = j->usage.cached_tokens;
+    e->stats.prompt_tokens_cached[PREFIX_DISK] += disk;
+    e->stats.prompt_tokens_cached[PREFIX_MEMORY] += all - disk;
+    pthread_mutex_unlock(&e->lock);
+    job_admitted(j);
+    if (j->n >= e->slots.context) {
+        odmoe_error why = {ODMOE_ERR_RANGE, "the prompt fills the whole context; shorten it"};
+        end_with(e, s, JOB_FAILED, &why);
+    }
+}
+
+static void show_slot(engine *e, slot *s)
+{
+    job *j = s->job;
+    pthread_mutex_lock(&e->lock);
     s->state = SLOT_PROMPT;
     engine_slot *shown = &e->shown[s->id];
     memcpy(shown->request_id, j->id, sizeof shown->request_id);
     shown->state = SLOT_PROMPT;
     shown->prompt_tokens = j->n;
-    shown->cached_tokens = reached;
-    shown->decoded_tokens = 0;
-    shown->tokens = reached;
-    shown->seconds = now;
+    shown->cached_tokens = shown->decoded_tokens = shown->tokens = 0;
+    shown->seconds = j->admitted;
     histogram_add(&e->stats.queue_seconds, j->usage.queue_seconds);
-    e->stats.prompt_tokens_cached[PREFIX_MEMORY] += (uint64_t)reached;
     pthread_mutex_unlock(&e->lock);
-    job_admitted(j);
-    if (j->n >= odmoe_session_context(s->session)) {
-        why = (odmoe_error){ODMOE_ERR_RANGE, "the prompt fills the whole context; shorten it"};
-        end_with(e, s, JOB_FAILED, &why);
+}
+
+/* No session could be had: back to the front of the queue until forks are written, or, if there are none, its end. */
+static void not_placed(engine *e, job *j, const odmoe_error *why)
+{
+    pthread_mutex_lock(&e->lock);
+    e->running--;
+    if (e->slots.no_room && !e->closing) {
+        j->next = e->first;
+        e->first = j;
+        e->last = e->last ? e->last : j;
+        e->queued++;
+        pthread_mutex_unlock(&e->lock);
+        return;
     }
+    job_finish finish = e->closing ? JOB_SHUT_DOWN : JOB_FAILED;
+    count_end(e, j, finish, SLOT_IDLE);
+    if (!e->queued && !e->running)
+        pthread_cond_broadcast(&e->quiet);
+    pthread_mutex_unlock(&e->lock);
+    job_end(j, finish, 0, why);
+}
+
+static void admit(engine *e, job *j)
+{
+    odmoe_error why;
+    slot *s;
+    bool loading;
+    j->admitted = clock_seconds();
+    j->usage.queue_seconds = j->admitted - j->submitted;
+    if (slots_place(&e->slots, j, &s, &loading, &why)) {
+        not_placed(e, j, &why);
+        return;
+    }
+    show_slot(e, s);
+    if (!loading)
+        begin_prompt(e, s);
+}
+
+/* Files that have been read meanwhile. */
+static void settle_loads(engine *e)
+{
+    for (int i = 0; i < e->slots.n; i++) {
+        slot *s = &e->slots.at[i];
+        int state = atomic_load(&s->load.state);
+        if (state == LOAD_DONE || state == LOAD_FAILED) {
+            slots_settle(&e->slots, s);
+            begin_prompt(e, s);
+        }
+    }
+}
+
+static bool is_loading(slot *s)
+{
+    return atomic_load(&s->load.state) != LOAD_NONE;
 }
 
 /* The first job of the queue that nobody has cancelled. NULL: none. */
@@ -226,19 +233,11 @@ static job *next_queued(engine *e)
     return j;
 }
 
-static bool any_free(const engine *e)
-{
-    for (int i = 0; i < e->options.sequences; i++)
-        if (!e->slots[i].job)
-            return true;
-    return false;
-}
-
 static void admit_all(engine *e)
 {
     job *j;
-    while (any_free(e) && (j = next_queued(e)))
-        admit(e, choose_slot(e, j), j);
+    while (slots_may_place(&e->slots) && (j = next_queued(e)))
+        admit(e, j);
 }
 
 /* ---- a pass ---- */
@@ -268,21 +267,26 @@ static int32_t prompt_rows(const engine *e, int32_t decoded)
 /* Choose what goes into the next pass; returns the rows of prompts. */
 static int32_t fill_pass(engine *e)
 {
-    int32_t n = e->options.sequences, decoded, rows, used = 0;
+    int32_t n = e->slots.n, decoded, rows, used = 0;
     e->pass_n = 0;
-    for (int i = 0; i < n; i++)
-        if (e->slots[i].state == SLOT_DECODE && !job_full(e->slots[i].job))
-            add(e, &e->slots[i], &e->slots[i].next, 1, ODMOE_PHASE_DECODE, true);
+    for (int i = 0; i < n; i++) {
+        slot *s = &e->slots.at[i];
+        if (s->state != SLOT_DECODE || s->starved || job_full(s->job))
+            continue;
+        s->input = s->next;
+        add(e, s, &s->input, 1, ODMOE_PHASE_DECODE, true);
+    }
     decoded = e->pass_n;
     rows = prompt_rows(e, decoded);
     int first = e->turn;
     for (int i = 0; i < n && used < rows; i++) {
-        slot *s = &e->slots[(first + i) % n];
-        if (s->state != SLOT_PROMPT)
+        slot *s = &e->slots.at[(first + i) % n];
+        if (s->state != SLOT_PROMPT || s->starved || is_loading(s))
             continue;
-        int32_t done = odmoe_session_length(s->session), left = s->job->n - done;
+        int32_t done = odmoe_session_length(s->session), left = slots_prompt_end(&e->slots, s, done) - done;
         int32_t take = left < rows - used ? left : rows - used;
-        add(e, s, s->job->tokens + done, take, ODMOE_PHASE_PROMPT, take == left && s->limit > 0);
+        bool last = done + take == s->job->n;
+        add(e, s, s->job->tokens + done, take, ODMOE_PHASE_PROMPT, last && s->limit > 0);
         used += take;
         e->turn = (s->id + 1) % n;
     }
@@ -295,12 +299,15 @@ static void on_logits(void *user, int32_t sequence, int32_t token, const float *
     slot *s = e->owners[sequence];
     job *j = s->job;
     double now = clock_seconds();
+    const generation_result *r = generation_result_of(j->generation);
+    int32_t before = r->sampled;
     s->goes_on = generation_next(j->generation, logits, s->limit, &s->next);
     if (!j->first_token) {
         j->first_token = now;
         j->usage.first_token_seconds = now - j->submitted;
     }
     pthread_mutex_lock(&e->lock);
+    e->stats.generated_tokens += (uint64_t)(r->sampled - before);
     histogram_add(j->last_token ? &e->stats.inter_token_seconds : &e->stats.first_token_seconds,
                   now - (j->last_token ? j->last_token : j->submitted));
     pthread_mutex_unlock(&e->lock);
@@ -326,10 +333,13 @@ static void after_pass(engine *e, int32_t i)
         end_with(e, s, JOB_SHUT_DOWN, NULL);
         return;
     }
+    if (q->status == ODMOE_ERR_BUDGET && slots_starved(&e->slots, s))
+        return; /* once more, when there are pages */
     if (q->status) {
         end_with(e, s, JOB_FAILED, &q->error);
         return;
     }
+    slots_grew(&e->slots, s);
     pthread_mutex_lock(&e->lock);
     if (q->phase == ODMOE_PHASE_PROMPT)
         e->stats.prompt_tokens_computed += (uint64_t)q->n;
@@ -345,13 +355,22 @@ static void after_pass(engine *e, int32_t i)
         end_with(e, s, JOB_LENGTH, NULL);
 }
 
-static void share_costs(engine *e, const odmoe_stats *before, const odmoe_stats *after)
+/* What has been read, and waited for, since the last pass, divided among the sequences of this one. */
+static void share_costs(engine *e)
 {
+    odmoe_stats now = {.size = sizeof now};
+    odmoe_stats_get(e->model, &now);
+    bool reset = now.bytes_read < e->read || now.stall_seconds < e->stalled;
+    uint64_t read = reset ? now.bytes_read : now.bytes_read - e->read;
+    double stalled = reset ? now.stall_seconds : now.stall_seconds - e->stalled;
+    e->read = now.bytes_read;
+    e->stalled = now.stall_seconds;
     for (int32_t i = 0; i < e->pass_n; i++) {
         job_usage *u = &e->owners[i]->job->usage;
-        u->expert_bytes_read += (after->bytes_read - before->bytes_read) / (uint64_t)e->pass_n;
-        u->stall_seconds += (after->stall_seconds - before->stall_seconds) / e->pass_n;
+        u->expert_bytes_read += read / (uint64_t)e->pass_n;
+        u->stall_seconds += stalled / e->pass_n;
     }
+    prefixes_reading(e->slots.prefixes, read > 0);
 }
 
 static void run_pass(engine *e)
@@ -366,12 +385,9 @@ static void run_pass(engine *e)
     batch.on_logits = on_logits;
     batch.cancelled = cancelled;
     batch.user = e;
-    odmoe_stats before = {.size = sizeof before}, after = {.size = sizeof after};
     odmoe_error why;
     double start = clock_seconds();
-    odmoe_stats_get(e->model, &before);
     odmoe_status status = odmoe_forward(e->model, &batch, &why);
-    odmoe_stats_get(e->model, &after);
     bool told = false; /* which sequence it was */
     for (int32_t i = 0; i < e->pass_n; i++)
         told = told || e->sequences[i].status;
@@ -383,7 +399,7 @@ static void run_pass(engine *e)
         double seconds = (clock_seconds() - start) / rows;
         e->row_seconds += e->row_seconds ? RATE_WEIGHT * (seconds - e->row_seconds) : seconds;
     }
-    share_costs(e, &before, &after);
+    share_costs(e);
     pthread_mutex_lock(&e->lock);
     e->stats.passes++;
     histogram_add(&e->stats.pass_sequences, e->pass_n);
@@ -397,11 +413,13 @@ static void run_pass(engine *e)
 /* Jobs that were cancelled, or that the server's end cuts off. */
 static void end_cancelled(engine *e, bool hurry)
 {
-    for (int i = 0; i < e->options.sequences; i++) {
-        slot *s = &e->slots[i];
-        if (s->job && atomic_load(&s->job->cancelled))
+    for (int i = 0; i < e->slots.n; i++) {
+        slot *s = &e->slots.at[i];
+        if (!s->job || is_loading(s))
+            continue;
+        if (atomic_load(&s->job->cancelled))
             end_with(e, s, JOB_CANCELLED, NULL);
-        else if (s->job && hurry)
+        else if (hurry)
             end_with(e, s, JOB_SHUT_DOWN, NULL);
     }
 }
@@ -409,11 +427,15 @@ static void end_cancelled(engine *e, bool hurry)
 /* Is there something to do? The lock is held. */
 static bool has_work(engine *e)
 {
-    if (e->first && any_free(e))
+    if (e->news || (e->first && slots_may_place(&e->slots)))
         return true;
-    for (int i = 0; i < e->options.sequences; i++) {
-        slot *s = &e->slots[i];
-        if (s->job && (e->hurry || atomic_load(&s->job->cancelled) || s->state == SLOT_PROMPT || !job_full(s->job)))
+    for (int i = 0; i < e->slots.n; i++) {
+        slot *s = &e->slots.at[i];
+        if (!s->job || is_loading(s))
+            continue;
+        if (e->hurry || atomic_load(&s->job->cancelled))
+            return true;
+        if (!s->starved && (s->state == SLOT_PROMPT || !job_full(s->job)))
             return true;
     }
     return false;
@@ -424,16 +446,36 @@ static void *run(void *user)
     engine *e = user;
     for (;;) {
         pthread_mutex_lock(&e->lock);
+        if (!has_work(e))
+            prefixes_reading(e->slots.prefixes, false);
         while (!e->stop && !has_work(e))
             pthread_cond_wait(&e->changed, &e->lock);
         bool stop = e->stop, hurry = e->hurry;
+        if (e->news)
+            slots_retry(&e->slots);
+        e->news = false;
         pthread_mutex_unlock(&e->lock);
         if (stop)
             return NULL;
+        settle_loads(e);
         end_cancelled(e, hurry);
         admit_all(e);
         run_pass(e);
+        slots_save(&e->slots);
+        pthread_mutex_lock(&e->lock);
+        prefixes_stats(e->slots.prefixes, &e->stats);
+        pthread_mutex_unlock(&e->lock);
     }
+}
+
+/* The prefixes' thread has written or read something. */
+static void on_news(void *user)
+{
+    engine *e = user;
+    pthread_mutex_lock(&e->lock);
+    e->news = true;
+    pthread_cond_signal(&e->changed);
+    pthread_mutex_unlock(&e->lock);
 }
 
 void engine_wake(engine *e)
@@ -463,25 +505,24 @@ void engine_job_cancelled(engine *e, job *j)
 
 /* ---- opening and closing ---- */
 
-static odmoe_status open_slots(engine *e, odmoe_error *err)
+static odmoe_status open_parts(engine *e, odmoe_error *err)
 {
     size_t n = (size_t)e->options.sequences;
-    e->slots = calloc(n, sizeof *e->slots);
     e->shown = calloc(n, sizeof *e->shown);
     e->sequences = calloc(n, sizeof *e->sequences);
     e->owners = calloc(n, sizeof *e->owners);
-    if (!e->slots || !e->shown || !e->sequences || !e->owners) {
+    if (!e->shown || !e->sequences || !e->owners) {
         if (err)
             *err = (odmoe_error){ODMOE_ERR_MEMORY, "no memory for the engine"};
         return ODMOE_ERR_MEMORY;
     }
-    odmoe_status status = ODMOE_OK;
+    odmoe_status status = slots_open(&e->slots, e->model, &e->options, on_news, e, err);
     for (size_t i = 0; i < n && !status; i++) {
-        e->slots[i].id = e->shown[i].id = (int)i;
-        status = odmoe_session_create(e->model, e->options.context, &e->slots[i].session, err);
-        if (!status)
-            e->shown[i].context = odmoe_session_context(e->slots[i].session);
+        e->shown[i].id = (int)i;
+        e->shown[i].context = e->slots.context;
     }
+    if (!status)
+        prefixes_stats(e->slots.prefixes, &e->stats);
     return status;
 }
 
@@ -515,9 +556,9 @@ odmoe_status engine_open(odmoe_model *model, const engine_options *options, engi
     odmoe_plan plan = {.size = sizeof plan};
     odmoe_model_plan(model, &plan);
     e->chunk = plan.chunk;
-    odmoe_status status = open_slots(e, err);
+    odmoe_status status = open_parts(e, err);
     if (!status) {
-        e->thread_runs = !pthread_create(&e->thread, NULL, run, e);
+        e->thread_runs = thread_start(&e->thread, run, e);
         if (!e->thread_runs) {
             if (err)
                 *err = (odmoe_error){ODMOE_ERR_MEMORY, "the system gave no thread for the engine"};
@@ -529,6 +570,17 @@ odmoe_status engine_open(odmoe_model *model, const engine_options *options, engi
     else
         *out = e;
     return status;
+}
+
+static void stop_thread(engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->closing = e->hurry = e->stop = true;
+    pthread_cond_signal(&e->changed);
+    pthread_mutex_unlock(&e->lock);
+    if (e->thread_runs)
+        pthread_join(e->thread, NULL);
+    e->thread_runs = false;
 }
 
 void engine_drain(engine *e, double seconds)
@@ -558,21 +610,16 @@ void engine_drain(engine *e, double seconds)
     while (e->running)
         pthread_cond_wait(&e->quiet, &e->lock);
     pthread_mutex_unlock(&e->lock);
+    stop_thread(e);
+    slots_save_all(&e->slots);
 }
 
 void engine_close(engine *e)
 {
     if (!e)
         return;
-    pthread_mutex_lock(&e->lock);
-    e->closing = e->hurry = e->stop = true;
-    pthread_cond_signal(&e->changed);
-    pthread_mutex_unlock(&e->lock);
-    if (e->thread_runs)
-        pthread_join(e->thread, NULL);
-    for (int i = 0; e->slots && i < e->options.sequences; i++)
-        odmoe_session_free(e->slots[i].session);
-    free(e->slots);
+    stop_thread(e);
+    slots_close(&e->slots);
     free(e->shown);
     free(e->sequences);
     free(e->owners);
@@ -617,12 +664,12 @@ engine_answer engine_submit(engine *e, job *j, int *retry)
 
 /* ---- what is shown ---- */
 
-int engine_slots(engine *e, engine_slot *slots, int room)
+int engine_slots(engine *e, engine_slot *out, int room)
 {
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < room && i < e->options.sequences; i++) {
-        slots[i] = e->shown[i];
-        slots[i].seconds = slots[i].state == SLOT_IDLE ? 0 : clock_seconds() - slots[i].seconds;
+        out[i] = e->shown[i];
+        out[i].seconds = out[i].state == SLOT_IDLE ? 0 : clock_seconds() - out[i].seconds;
     }
     pthread_mutex_unlock(&e->lock);
     return e->options.sequences;

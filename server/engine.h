@@ -13,6 +13,13 @@
 
 typedef struct engine engine;
 
+/* The model has to be opened for as many sessions as the engine has sequences, and besides with
+ *   odmoe_options.prefix_bytes  at least cache_ram_bytes; with a cache_dir at least a session's share of kv_bytes, as what
+ *                               is being written is a fork beyond the sequences (with less, some of it is not written)
+ *   odmoe_options.snapshots     ENGINE_SNAPSHOTS: checkpoints, for models whose state cannot be cut back; others take no
+ *                               memory for them */
+#define ENGINE_SNAPSHOTS 8
+
 typedef struct engine_options {
     int32_t sequences; /* that run at the same time: sessions reserved in the model's plan */
     int32_t context;   /* tokens of each */

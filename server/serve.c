@@ -126,6 +126,20 @@ static void engine_log(void *user, const char *line)
     log_line("%s", line);
 }
 
+/* Does the template hold the mark of reasoning in any place? */
+static bool knows_reasoning(const server *s)
+{
+    odmoe_reasoning reasoning = {.size = sizeof reasoning};
+    char mark[64];
+    if (odmoe_output_reasoning(s->format, NULL, &reasoning, NULL) || !reasoning.open)
+        return false;
+    size_t n = strlen(reasoning.open);
+    while (n && strchr(" \n", reasoning.open[n - 1]))
+        n--;
+    snprintf(mark, sizeof mark, "%.*s", (int)n, reasoning.open);
+    return strstr(s->template_source, mark);
+}
+
 static odmoe_status load(service *v)
 {
     server *s = &v->server;
@@ -148,6 +162,7 @@ static odmoe_status load(service *v)
         warn(o, "%s: %s: only /v1/completions can be answered", o->model, err.message);
     s->format = s->template ? odmoe_template_output(s->template) : NULL;
     s->template_source = s->template ? odmoe_template_source(s->template) : NULL;
+    s->thinks = s->template && knows_reasoning(s);
     memory_hold(serve_bytes(o->lib.ram_bytes));
     if (s->tokenizer && odmoe_grammar_vocab_create(s->tokenizer, &s->vocab, &v->error))
         return v->error.code;
@@ -240,6 +255,8 @@ static void watch(service *v, const sigset_t *signals, const char *socket_path)
             pthread_mutex_unlock(&v->lock);
         }
         http_watch(v->server.http);
+        if (atomic_load(&v->server.state) == SERVER_READY)
+            rates_tick(&v->server.rates, v->server.model);
     }
 }
 
@@ -296,6 +313,7 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
                       .client_timeout = o->client_timeout};
     worker w = {&v, l.where};
     pthread_mutex_init(&v.lock, NULL);
+    pthread_mutex_init(&v.server.rates.lock, NULL);
     pthread_cond_init(&v.stopped, NULL);
     odmoe_status status = http_open(&v.server, &h, &v.server.http, err);
     if (status) {
@@ -316,6 +334,7 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
         unlink(o->unix_path);
     log_close();
     pthread_mutex_destroy(&v.lock);
+    pthread_mutex_destroy(&v.server.rates.lock);
     pthread_cond_destroy(&v.stopped);
     if (v.status)
         *err = v.error;

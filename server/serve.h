@@ -9,6 +9,7 @@
 
 #include "engine.h"
 #include "http.h"
+#include "stats.h"
 
 /* As given on the command line; serve_options_init has the defaults. Everything is borrowed for serve_run. */
 typedef struct serve_options {
@@ -41,7 +42,7 @@ void serve_options_init(serve_options *options);
 
 /* serve_bytes - server_bytes of a budget: what requests may hold. */
 uint64_t serve_bytes(uint64_t ram);
-/* serve_sizes - fill in context, sessions and reserve_bytes of options->lib, where they are 0, and ram_bytes. Looks at the model's
+/* serve_sizes - fill in context, sessions, ram_bytes of options->lib where they are 0; reserve_bytes, prefix_bytes, snapshots. Looks at the model's
  * headers. Errors: odmoe_plan_make's, but for ERR_BUDGET: that one comes when the model is opened. */
 odmoe_status serve_sizes(serve_options *options, odmoe_error *err);
 
@@ -64,12 +65,14 @@ typedef struct server {
     char no_template[ODMOE_ERROR_MESSAGE_MAX];
     const char *template_source; /* for /props, or NULL */
     const char *format;          /* of the model's output */
+    bool thinks;                 /* its template knows reasoning: answers may begin with it though no prompt opens it */
     odmoe_grammar_vocab *vocab;
     uint64_t vocab_bytes;
     char name[256];        /* the model's id: --alias, or the file's name without its ending */
     char fingerprint[128]; /* system_fingerprint */
     int32_t context, sequences;
     time_t started;
+    rates rates;
     bool loopback, has_keys, local; /* local: a Unix socket */
 } server;
 

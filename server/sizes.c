@@ -65,6 +65,28 @@ static odmoe_status find_sizes(serve_options *o, int32_t model_context, uint64_t
     return largest_context(o, o->lib.sessions, quarter, least, wanted, &o->lib.context, err);
 }
 
+/* Room for prefixes beside the sequences: what was asked for; else one context's bytes, where the plan has room for it and still caches
+ * the experts of a token. With a folder the same bytes serve what is being written. */
+static odmoe_status find_prefix_bytes(serve_options *o, odmoe_error *err)
+{
+    odmoe_plan plan;
+    if (o->has_cache_ram)
+        o->lib.prefix_bytes = o->cache_ram_bytes;
+    if (plan_with(o, o->lib.context, o->lib.sessions, &plan, err))
+        return err->code;
+    uint64_t share = plan.kv_bytes / (uint64_t)o->lib.sessions, before = o->lib.prefix_bytes;
+    if (o->has_cache_ram && (!o->cache_dir || before >= share))
+        return ODMOE_OK;
+    o->lib.prefix_bytes = share;
+    if (plan_with(o, o->lib.context, o->lib.sessions, &plan, err))
+        return err->code;
+    if (!plan.fits || plan.cache_bytes < plan.cache_token_bytes)
+        o->lib.prefix_bytes = before;
+    if (!o->has_cache_ram)
+        o->cache_ram_bytes = o->cache_dir ? 0 : o->lib.prefix_bytes;
+    return ODMOE_OK;
+}
+
 odmoe_status serve_sizes(serve_options *o, odmoe_error *err)
 {
     odmoe_plan plan;
@@ -77,6 +99,9 @@ odmoe_status serve_sizes(serve_options *o, odmoe_error *err)
     o->lib.reserve_bytes = serve_bytes(plan.ram_bytes);
     uint64_t left = plan.ram_bytes > plan.resident_bytes ? plan.ram_bytes - plan.resident_bytes : 0;
     if ((!o->lib.context || !o->lib.sessions) && find_sizes(o, info.context, left / 4, err))
+        return err->code;
+    o->lib.snapshots = ENGINE_SNAPSHOTS;
+    if (find_prefix_bytes(o, err))
         return err->code;
     /* The figure that would do has to hold what requests get of that figure. */
     for (int i = 0; i < 8; i++) {

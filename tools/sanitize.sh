@@ -28,6 +28,6 @@ setup build-asan address,undefined
 run build-asan
 setup build-tsan thread
 # shellcheck disable=SC2046  # a list
-ninja -C build-tsan $(programs build-tsan store threads api_forward api_sequences moe_executor compute_ops)
+ninja -C build-tsan $(programs build-tsan store threads api_forward api_sequences moe_executor compute_ops server_engine server_prefixes server_reads)
 run build-tsan --no-rebuild --suite store
-run build-tsan --no-rebuild threads api_forward api_sequences moe_executor compute_ops
+run build-tsan --no-rebuild threads api_forward api_sequences moe_executor compute_ops server_engine server_prefixes server_reads

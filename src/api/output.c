@@ -29,8 +29,8 @@ static void hand_on(void *user, const output_delta *d)
                       (int)DELTA_CALL == ODMOE_DELTA_CALL,
                   "the public kinds are the output's");
     const odmoe_output *handle = user;
-    handle->on_delta(handle->user,
-                     &(odmoe_delta){sizeof(odmoe_delta), d->kind, d->text, d->length, d->call, d->name, d->id});
+    handle->on_delta(handle->user, &(odmoe_delta){sizeof(odmoe_delta), d->kind, d->text, d->length, d->call, d->name,
+                                                  d->id, d->whole});
 }
 
 static odmoe_status find_format(const char *name, const output_format **f, odmoe_error *err)
@@ -96,6 +96,11 @@ odmoe_status odmoe_output_feed(odmoe_output *handle, const char *text, size_t le
 odmoe_status odmoe_output_end(odmoe_output *handle, odmoe_error *err)
 {
     return output_end(handle->o, err);
+}
+
+void odmoe_output_stream_calls(odmoe_output *handle)
+{
+    output_stream_calls(handle->o);
 }
 
 int odmoe_output_reasons(const odmoe_output *handle)

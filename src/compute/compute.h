@@ -169,7 +169,7 @@ typedef struct token_op {
     const buffer *scales;
     const matrix *rows;
     const int32_t *ids, *positions; /* [n] */
-    const int32_t *x_rows;          /* of kinds "s": [n] the row of x for each token; NULL: its own */
+    const int32_t *x_rows; /* of kinds "s" and TOKEN_LAYER_NORM: [n] the row of x for each token; NULL: its own */
     rope_pairing pairing;
     glu_config glu;
     kv_shape kv;

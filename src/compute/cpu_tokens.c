@@ -90,20 +90,20 @@ static void rms_norm_plain(const float *x, float eps, float *y, int64_t n)
         y[i] = x[i] * scale;
 }
 
+static int64_t row_of_x(const token_op *op, int64_t token)
+{
+    return op->x_rows ? op->x_rows[token] : token;
+}
+
 static void layer_norm(const token_op *op, int64_t token)
 {
-    const float *x = cpu_values(op->x, token);
+    const float *x = cpu_values(op->x, row_of_x(op, token));
     float *y = cpu_values(op->y, token);
     int64_t n = op->y->cols;
     float mean = (float)(sum_of(x, 0, false, n) / (double)n);
     float scale = 1.0f / sqrtf((float)(sum_of(x, mean, true, n) / (double)n) + op->eps);
     for (int64_t i = 0; i < n; i++)
         y[i] = (x[i] - mean) * scale * op->weight[i] + (op->bias ? op->bias[i] : 0);
-}
-
-static int64_t row_of_x(const token_op *op, int64_t token)
-{
-    return op->x_rows ? op->x_rows[token] : token;
 }
 
 static void rms_norm(const compute *c, const token_op *op, int64_t token)

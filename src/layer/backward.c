@@ -17,10 +17,11 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
     size_t tokens = (size_t)n, pairs = tokens * (size_t)m->router.top_k, ffn = (size_t)m->shape.ffn;
     const char *what = "a tape";
     t->n = 0;
-    if (m->shape.glu.kind != ODMOE_SWIGLU || m->router.weight_on_input || m->biases)
+    if (m->shape.glu.kind != ODMOE_SWIGLU || m->router.weight_on_input || m->biases ||
+        m->router.score == ODMOE_SCORE_SPARSE_MIXER)
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "gradients exist for the activation ODMOE_SWIGLU without biases, with weights on the experts' "
-                       "outputs; use odmoe_layer_forward");
+                       "outputs, for all scores but ODMOE_SCORE_SPARSE_MIXER; use odmoe_layer_forward");
     if (n > INT32_MAX / m->router.top_k) /* backward groups all pairs at once, counted in 32 bits */
         return err_set(err, ODMOE_ERR_RANGE, "%lld tokens: a tape takes at most %d", (long long)n,
                        INT32_MAX / m->router.top_k);

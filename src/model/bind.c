@@ -26,6 +26,8 @@ typedef struct binder {
     model_weights *out;
     const tensor_info **used; /* every tensor that some rule took */
     size_t used_count, used_capacity;
+    int predictions; /* layers behind the model's that predict more tokens */
+    uint64_t predictions_seen;
     odmoe_error *err;
 } binder;
 
@@ -43,6 +45,8 @@ static int64_t dim_length(const model_config *c, const weight_table *table, int 
         return c->ropes[0].dim / 2;
     case DIM_EXPERTS:
         return c->router.experts;
+    case DIM_EXPERT_HIDDEN:
+        return config_expert_hidden(c);
     case DIM_EXPERT_FFN:
         return c->expert_ffn;
     case DIM_EXPERT_FFN_2:
@@ -440,31 +444,64 @@ static int by_address(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Is the tensor of a prediction layer (multi-token prediction)? They lie behind the layers of the language model, which
- * runs without them. */
-static bool of_prediction(const binder *b, const char *name)
+/* How many layers behind the model's are prediction layers: as the configuration says, or as many as have the matrix that
+ * joins a token with the state that predicts it. */
+static int prediction_layers(binder *b)
 {
-    const char *number = strncmp(name, "blk.", 4) ? strstr(name, ".layers.") : name;
-    if (!number || !b->config->nextn)
-        return false;
-    long layer = strtol(number + (number == name ? 4 : 8), NULL, 10);
-    return layer >= b->config->layers && layer < (long)b->config->layers + b->config->nextn;
+    const char *joins = b->files->gguf ? "blk.%d.nextn.eh_proj.weight" : "model.layers.%d.eh_proj.weight";
+    int n = 0;
+    while (n < MODEL_LAYERS_MAX && find(b, joins, b->config->layers + n, 0))
+        n++;
+    return n > b->config->nextn ? n : b->config->nextn;
 }
 
-/* Tensors that are no part of the computation: position tables that some exporters store although they follow from the
- * configuration, scales of an FP8 cache of keys and values, prediction layers, and what the family says. */
-static bool ignored(const binder *b, const char *name)
+/* The number behind `before` in a name; 0: there is none. */
+static long number_behind(const char *name, const char *before)
 {
-    if (of_prediction(b, name))
-        return true;
-    static const char *const of_none[] = {"*rotary_emb.inv_freq", "*.k_proj.k_scale", "*.v_proj.v_scale"};
-    for (size_t i = 0; i < sizeof of_none / sizeof *of_none; i++)
-        if (!fnmatch(of_none[i], name, FNM_NOESCAPE))
-            return true;
+    const char *at = strstr(name, before);
+    return at ? strtol(at + strlen(before), NULL, 10) : 0;
+}
+
+/* Which prediction layer (multi-token prediction), from 0, a tensor belongs to; -1: none. They lie behind the layers of the
+ * language model, or have names of their own, and the language model runs without them. */
+static int prediction_of(const binder *b, const char *name)
+{
+    if (!strncmp(name, "mtp.", 4))
+        return (int)number_behind(name, ".layers.");
+    if (!strncmp(name, "model.mtp_", 10))
+        return (int)number_behind(name, "mtp_block.");
+    const char *number = strncmp(name, "blk.", 4) ? strstr(name, ".layers.") : name;
+    long layer = number ? strtol(number + (number == name ? 4 : 8), NULL, 10) - b->config->layers : -1;
+    return layer >= 0 && layer < b->predictions ? (int)layer : -1;
+}
+
+#define PREDICTIONS_TOLD_APART 64
+
+static void note_prediction(binder *b, const tensor_info *t)
+{
+    int layer = prediction_of(b, t->name);
+    uint64_t bit = 1ull << (layer < PREDICTIONS_TOLD_APART ? layer : PREDICTIONS_TOLD_APART - 1);
+    b->out->prediction_layers += !(b->predictions_seen & bit);
+    b->predictions_seen |= bit;
+    b->out->prediction_bytes += t->length + (t->scales ? t->scales->length : 0);
+}
+
+/* Tensors that are no part of the computation: prediction layers, what the family says (parts that see or hear), and what
+ * follows from other numbers: position tables that some exporters store, scales of an FP8 cache of keys and values. */
+typedef enum left_out { LEFT_OUT_NOT, LEFT_OUT_PREDICTION, LEFT_OUT_PART, LEFT_OUT_DERIVED } left_out;
+
+static left_out why_left_out(const binder *b, const char *name)
+{
+    static const char *const derived[] = {"*rotary_emb.inv_freq", "*.k_proj.k_scale", "*.v_proj.v_scale"};
+    if (prediction_of(b, name) >= 0)
+        return LEFT_OUT_PREDICTION;
+    for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
+        if (!fnmatch(derived[i], name, FNM_NOESCAPE))
+            return LEFT_OUT_DERIVED;
     for (const char *const *p = b->names->ignored; p && *p; p++)
         if (!fnmatch(*p, name, FNM_NOESCAPE))
-            return true;
-    return false;
+            return LEFT_OUT_PART;
+    return LEFT_OUT_NOT;
 }
 
 static odmoe_status refuse_unknown(binder *b)
@@ -473,10 +510,17 @@ static odmoe_status refuse_unknown(binder *b)
         qsort(b->used, b->used_count, sizeof *b->used, by_address);
     for (size_t i = 0; i < tensor_index_count(b->files->tensors); i++) {
         const tensor_info *t = tensor_index_at(b->files->tensors, i);
-        if (!bsearch(&t, b->used, b->used_count, sizeof *b->used, by_address) && !ignored(b, t->name))
+        if (bsearch(&t, b->used, b->used_count, sizeof *b->used, by_address))
+            continue;
+        left_out why = why_left_out(b, t->name);
+        if (why == LEFT_OUT_NOT)
             return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                            "%s: unknown tensor %s for family %s: leaving it out could change the result",
                            b->files->path, t->name, b->config->family);
+        if (why == LEFT_OUT_PREDICTION)
+            note_prediction(b, t);
+        if (why == LEFT_OUT_PART)
+            b->out->part_bytes += t->length;
     }
     return ODMOE_OK;
 }
@@ -486,7 +530,7 @@ static odmoe_status refuse_unread_unknown(binder *b)
 {
     const char *name, *type;
     for (size_t i = 0; tensor_index_unread(b->files->tensors, i, &name, &type); i++)
-        if (!ignored(b, name))
+        if (why_left_out(b, name) == LEFT_OUT_NOT)
             return unread(b, name, type);
     return ODMOE_OK;
 }
@@ -496,6 +540,7 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
 {
     *out = (model_weights){.layer_count = config->layers};
     binder b = {.files = files, .place = place_of(files), .config = config, .names = names, .out = out, .err = err};
+    b.predictions = prediction_layers(&b);
     odmoe_status status = ODMOE_ERR_MEMORY;
     out->layers = mem_calloc((size_t)config->layers, sizeof *out->layers, "the weight table", err);
     if (!out->layers)

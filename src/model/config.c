@@ -40,7 +40,8 @@ static odmoe_status check_rope(const rope_set *s, odmoe_error *err)
          MODEL_CONTEXT_MAX},
         {"beta_fast of YaRN", yarn ? r->beta_fast : 1, 0, 1e9},
         {"beta_slow of YaRN", yarn ? r->beta_slow : 1, 0, 1e9},
-        {"attention factor of YaRN", r->attention_factor, -1e-9, 1e9}, /* 0: from the factor */
+        {"attention factor", r->attention_factor, -1e-9, 1e9}, /* 0: from the factor */
+        {"attention factor of long contexts", r->long_attention, -1e-9, 1e9},
     };
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         if (!(reals[i].value > reals[i].above && reals[i].value <= reals[i].most))

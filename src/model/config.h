@@ -52,6 +52,12 @@ typedef struct model_config {
     layer_config *layer; /* [layers] */
 } model_config;
 
+/* config_expert_hidden - how many numbers an expert takes and gives: the stream's, or those of latent experts. */
+static inline int config_expert_hidden(const model_config *c)
+{
+    return c->latent ? c->latent : c->hidden;
+}
+
 /* config_free - free what the configuration holds; zeroed is fine. */
 void config_free(model_config *c);
 

@@ -45,6 +45,8 @@
     X(int, hidden, "hidden size", "embedding_length", "hidden_size", 1, MODEL_DIM_MAX, FIELD_REQUIRED)                \
     X(bool, tied, "tied embeddings", NULL, "tie_word_embeddings", 0, 1, 0)                                            \
     X(float, rms_eps, "RMS norm epsilon", "attention.layer_norm_rms_epsilon", "rms_norm_eps", FIELD_ABOVE_0, 1, 1e-5) \
+    X(bool, layer_norm, "norms that take off the mean", NULL, NULL, 0, 1, 0)                                          \
+    X(bool, output_bias, "bias of the output", NULL, NULL, 0, 1, 1)                                                   \
     X(bool, qk_norm, "q/k norm", NULL, NULL, 0, 1, 1)                                                                 \
     X(bool, norm_heads, "q/k norm per head", NULL, NULL, 0, 1, 0)                                                     \
     X(bool, norm_after_rope, "q/k norm after rotation", NULL, NULL, 0, 1, 0)                                          \
@@ -75,6 +77,7 @@
     X(int, mamba_groups, "number of Mamba groups", NULL, NULL, 0, MODEL_HEADS_MAX, 0)                                 \
     X(int, dense_ffn, "dense FFN size", "feed_forward_length", NULL, 0, MODEL_DIM_MAX, 0)                             \
     X(int, expert_ffn, "expert FFN size", "expert_feed_forward_length", NULL, 1, MODEL_DIM_MAX, 0)                    \
+    X(int, latent, "latent size of experts", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                         \
     X(int, shared_experts, "number of shared experts", NULL, NULL, 0, ROUTER_EXPERTS_MAX, 0)                          \
     X(int, shared_ffn, "shared expert FFN size", NULL, NULL, 0, MODEL_DIM_MAX, 0)                                     \
     X(bool, selection_bias, "bias of the choice of experts", NULL, NULL, 0, 1, 1)                                     \
@@ -113,6 +116,7 @@
     X(int, top_k, "experts of a token", "expert_used_count", "num_experts_per_tok", 1, ROUTER_EXPERTS_MAX,       \
       FIELD_REQUIRED)                                                                                            \
     X(bool, renormalise, "renormalised expert weights", NULL, NULL, 0, 1, 0)                                     \
+    X(float, band, "band of the sparse mixer", NULL, NULL, 0, 2, 0)                                              \
     X(float, scale, "scale of expert weights", NULL, NULL, FIELD_ABOVE_0, 1e9, 1)                                \
     X(int, groups, "groups of experts", "expert_group_count", NULL, 0, ROUTER_EXPERTS_MAX, 0)                    \
     X(int, groups_used, "groups of experts used", "expert_group_used_count", NULL, 0, ROUTER_EXPERTS_MAX, 0)

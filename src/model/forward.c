@@ -117,9 +117,9 @@ static void fail_tokens(chunk_run *r, const experts_call *call, odmoe_status sta
 /* ---- a layer ---- */
 
 /* Families that normalise what branches give have no norm before them. */
-static token_op norm_op(const chunk_run *r, const resident *weight)
+static token_op norm_op(const chunk_run *r, const resident *weight, const resident *bias)
 {
-    token_op op = model_norm(r->m, weight);
+    token_op op = model_norm(r->m, weight, bias);
     op.y = &r->w->norm;
     op.x = &r->w->x;
     return op;
@@ -135,8 +135,8 @@ static buffer *experts_input(const chunk_run *r)
 static int ffn_norm_ops(const chunk_run *r, token_op ops[2])
 {
     const resident *frame = r->m->weights.layers[r->layer].frame;
-    ops[0] = norm_op(r, &frame[W_FFN_NORM]);
-    ops[1] = norm_op(r, &frame[W_EXPERTS_NORM]);
+    ops[0] = norm_op(r, &frame[W_FFN_NORM], &frame[W_FFN_NORM_BIAS]);
+    ops[1] = norm_op(r, &frame[W_EXPERTS_NORM], NULL);
     ops[1].y = &r->w->experts_in;
     return frame[W_EXPERTS_NORM].info ? 2 : 1;
 }
@@ -145,7 +145,7 @@ static int ffn_norm_ops(const chunk_run *r, token_op ops[2])
 static int post_norm_op(const chunk_run *r, int role, buffer *y, token_op *op)
 {
     const resident *weight = &r->m->weights.layers[r->layer].frame[role];
-    *op = norm_op(r, weight);
+    *op = norm_op(r, weight, NULL);
     op->y = y;
     op->x = y;
     return weight->info != NULL;
@@ -232,16 +232,27 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
     m->source.prefetch(m->source.ctx, next, r->w->all_experts, NULL, experts, READ_CERTAIN);
 }
 
+/* y = w x, with one of the layer's matrices around latent experts. */
+static void latent_product(const chunk_run *r, int role, buffer *x, buffer *y)
+{
+    linear_call product = {&r->m->weights.layers[r->layer].frame[role].w, x, y};
+    r->m->compute.op->linear(&r->m->compute, &product, 1);
+}
+
 /* The experts of the chunk's tokens, once. False: some sequences have failed. */
 static bool try_experts(chunk_run *r)
 {
     model *m = r->m;
     workspace *w = r->w;
     int moe_layer = m->config.layer[r->layer].moe_index;
+    bool latent = m->config.latent > 0;
+    buffer *in = latent ? &w->latent : experts_input(r), *out = latent ? &w->latent_out : &w->y;
     experts_call call;
     odmoe_error why;
-    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer,
-                                        experts_input(r), r->size, w->topk, w->topw, &why);
+    if (latent)
+        latent_product(r, W_LATENT_IN, experts_input(r), in);
+    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer, in,
+                                        r->size, w->topk, w->topw, &why);
     if (!status) {
         model_prefetch_begins(m, moe_layer, w->topk, r->n);
         if (!call.few)
@@ -249,7 +260,9 @@ static bool try_experts(chunk_run *r)
         else if (model_prefetch_wanted(&w->prefetch, r->n))
             model_prefetch_next(m, moe_layer, &w->x, r->n);
         run_shared(r);
-        status = experts_finish(&call, &w->y, &why);
+        status = experts_finish(&call, out, &why);
+        if (latent && !status)
+            latent_product(r, W_LATENT_OUT, out, &w->y);
     }
     if (status)
         fail_tokens(r, &call, status, &why);
@@ -329,7 +342,7 @@ static void add_mixer(chunk_run *r)
 {
     const layer_config *layer = &r->m->config.layer[r->layer];
     const resident *frame = r->m->weights.layers[r->layer].frame;
-    token_op ops[4], norm = norm_op(r, &frame[W_MIXER_NORM]);
+    token_op ops[4], norm = norm_op(r, &frame[W_MIXER_NORM], &frame[W_MIXER_NORM_BIAS]);
     int n = 0;
     if (layer->mixer) {
         compute_tokens(r, &norm, 1);
@@ -396,6 +409,12 @@ static int64_t gather_wanted(const chunk_run *r, int64_t *token)
     return count;
 }
 
+static token_op output_norm_op(const chunk_run *r)
+{
+    const resident *w = r->m->weights.model;
+    return norm_op(r, &w[W_OUTPUT_NORM], &w[W_OUTPUT_NORM_BIAS]);
+}
+
 /* The logits' scale and softcap. */
 static void shape_logits(const chunk_run *r, int64_t count)
 {
@@ -416,13 +435,17 @@ static void run_output(chunk_run *r)
     const compute *c = &m->compute;
     for (int64_t token = 0, count; (count = gather_wanted(r, &token)) > 0;) {
         float *rows = row_for(r, w->rows[0]);
-        token_op norm = norm_op(r, &m->weights.model[W_OUTPUT_NORM]);
+        token_op norm = output_norm_op(r);
         norm.y = &w->out;
         norm.x_rows = w->rows;
         c->op->tokens(c, &norm, 1, count);
         c->op->borrow(c, &w->logits, rows ? rows : w->logits_rows_own, count);
         memset(w->not_finite, 0, (size_t)count * sizeof *w->not_finite);
-        linear_call output = {&model_output(m)->w, &w->out, &w->logits, .not_finite = w->not_finite};
+        linear_call output = {.w = &model_output(m)->w,
+                              .x = &w->out,
+                              .y = &w->logits,
+                              .bias = m->weights.model[W_OUTPUT_BIAS].w.data,
+                              .not_finite = w->not_finite};
         c->op->linear(c, &output, 1);
         shape_logits(r, count);
         const float *logits = c->op->read(c, &w->logits);
@@ -439,7 +462,7 @@ static void run_output(chunk_run *r)
 static void tap_final(chunk_run *r)
 {
     r->layer = r->m->config.layers;
-    token_op norm = norm_op(r, &r->m->weights.model[W_OUTPUT_NORM]);
+    token_op norm = output_norm_op(r);
     compute_tokens(r, &norm, 1);
     tap(r, true, r->m->compute.op->read(&r->m->compute, &r->w->norm), false);
 }
@@ -463,16 +486,47 @@ static void look_for_cancels(chunk_run *r)
     drop_failed(r);
 }
 
+/* Rows of the embedding that stays on the disk, for all tokens of the chunk. Sequences whose rows cannot be read fail; in
+ * their tokens' place there are others' until they are dropped. */
+static void read_embedding(chunk_run *r, matrix *rows)
+{
+    workspace *w = r->w;
+    odmoe_error why;
+    odmoe_status status = row_reader_get(&w->embedding, w->ids, r->n, w->embed_rows, &why);
+    rows->rows = w->embedding.capacity;
+    rows->data = w->embedding.memory;
+    for (int64_t i = 0; i < r->n && status; i++) {
+        if (w->embed_rows[i] >= 0)
+            continue;
+        w->embed_rows[i] = 0;
+        if (!failed(&r->call->sequences[w->owner[i]]))
+            fail(&r->call->sequences[w->owner[i]], status, &why);
+    }
+}
+
+static void embed_tokens(chunk_run *r)
+{
+    model *m = r->m;
+    const resident *embedding = &m->weights.model[W_EMBED];
+    matrix rows = embedding->w;
+    if (embedding->on_disk)
+        read_embedding(r, &rows);
+    token_op embed = {.kind = TOKEN_EMBED,
+                      .y = &r->w->x,
+                      .rows = &rows,
+                      .ids = embedding->on_disk ? r->w->embed_rows : r->w->ids,
+                      .factor = m->config.embedding_scale};
+    compute_tokens(r, &embed, 1);
+}
+
 static void run_chunk(chunk_run *r)
 {
     model *m = r->m;
-    token_op embed = {.kind = TOKEN_EMBED,
-                      .y = &r->w->x,
-                      .rows = &m->weights.model[W_EMBED].w,
-                      .ids = r->w->ids,
-                      .factor = m->config.embedding_scale};
-    compute_tokens(r, &embed, 1);
+    embed_tokens(r);
     angles(r);
+    drop_failed(r);
+    if (!r->n)
+        return;
     if (model_prefetch_wanted(&r->w->prefetch, r->n))
         model_prefetch_next(m, -1, &r->w->x, r->n);
     for (r->layer = 0; r->layer < m->config.layers; r->layer++) {
@@ -617,6 +671,7 @@ static void count(model *m, int64_t tokens, int64_t chunks, double seconds)
     m->tokens += (uint64_t)tokens;
     m->chunks += (uint64_t)chunks;
     m->forward_seconds += seconds;
+    m->rows = m->work.embedding.counters;
     pthread_mutex_unlock(&m->counters_lock);
 }
 

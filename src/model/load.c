@@ -107,7 +107,7 @@ static odmoe_status load_scales(loader *l, resident *r, void *at, odmoe_error *e
 
 static odmoe_status load_one(loader *l, resident *r, odmoe_error *err)
 {
-    if (!r->info)
+    if (!r->info || r->on_disk)
         return ODMOE_OK;
     uint64_t count = (uint64_t)(r->w.rows * r->w.cols), bytes = dtype_bytes(r->w.type, count);
     tensor_info part = *r->info; /* its own rows alone, where a tensor holds several weights */
@@ -145,6 +145,17 @@ odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
             status = load_one(&l, &w->layers[i].mixer[role], err);
     }
     return status;
+}
+
+bool weights_leave_on_disk(model_weights *w, bool on_disk)
+{
+    resident *embed = &w->model[W_EMBED];
+    if (!w->model[W_OUTPUT].info || !embed->info)
+        return false;
+    if (embed->on_disk != on_disk)
+        w->bytes = on_disk ? w->bytes - resident_bytes(embed) : w->bytes + resident_bytes(embed);
+    embed->on_disk = on_disk;
+    return true;
 }
 
 void weights_free(model_weights *w)

@@ -83,8 +83,16 @@ void model_describe(const model *m, odmoe_info *info)
     info->context = c->context;
     info->expert_bytes_min = expert_index_smallest_bytes(index);
     info->expert_bytes_max = expert_index_largest_bytes(index);
-    info->resident_bytes = m->weights.bytes;
+    const resident *embed = &m->weights.model[W_EMBED];
+    experts_shape shape = model_shape(m);
+    info->embedding_bytes = m->weights.model[W_OUTPUT].info ? resident_bytes(embed) : 0;
+    info->resident_bytes = m->weights.bytes + (embed->on_disk ? resident_bytes(embed) : 0) +
+                           expert_residents_bytes(&m->weights.experts, &shape);
+    info->prediction_layers = m->weights.prediction_layers;
+    info->prediction_bytes = m->weights.prediction_bytes;
     info->experts_bytes = expert_index_total_bytes(index);
+    info->prediction_bytes = m->weights.prediction_bytes;
+    info->other_parts_bytes = m->weights.part_bytes;
 }
 
 void model_drop_metadata(model *m)
@@ -100,15 +108,18 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
-token_op model_norm(const model *m, const resident *weight)
+token_op model_norm(const model *m, const resident *weight, const resident *bias)
 {
-    return (token_op){
-        .kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY, .weight = weight->w.data, .eps = m->config.rms_eps};
+    token_op_kind norm = m->config.layer_norm ? TOKEN_LAYER_NORM : TOKEN_RMS_NORM;
+    return (token_op){.kind = weight->info ? norm : TOKEN_COPY,
+                      .weight = weight->w.data,
+                      .bias = bias ? bias->w.data : NULL,
+                      .eps = m->config.rms_eps};
 }
 
 experts_shape model_shape(const model *m)
 {
-    return (experts_shape){.hidden = m->config.hidden,
+    return (experts_shape){.hidden = config_expert_hidden(&m->config),
                            .ffn = m->config.expert_ffn,
                            .experts = m->config.router.experts,
                            .top_k = m->config.router.top_k,
@@ -216,6 +227,8 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = expert_residents_load(&m->weights.experts, m->files.tensors, &m->shape, &m->residents, err);
     if (!status)
         status = make_workspace(m, err);
+    if (!status && m->weights.model[W_EMBED].on_disk)
+        status = row_reader_open(&m->work.embedding, err);
     if (!status)
         status = open_store(m, err);
     m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases,
@@ -232,6 +245,7 @@ void model_close(model *m)
 {
     store_close(m->store);
     compute_stop(&m->compute);
+    row_reader_close(&m->work.embedding);
     mem_pages_free(m->memory, m->memory_bytes);
     session_pool_close(&m->pool);
     session_layout_free(&m->sessions);

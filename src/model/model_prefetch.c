@@ -22,7 +22,8 @@ static lookahead_choice route(void *ctx, int moe_layer, int64_t n)
     while (m->config.layer[layer].moe_index != moe_layer)
         layer++;
     const resident *frame = m->weights.layers[layer].frame;
-    token_op norm = model_norm(m, &frame[frame[W_EXPERTS_NORM].info ? W_EXPERTS_NORM : W_FFN_NORM]);
+    token_op norm = frame[W_EXPERTS_NORM].info ? model_norm(m, &frame[W_EXPERTS_NORM], NULL)
+                                               : model_norm(m, &frame[W_FFN_NORM], &frame[W_FFN_NORM_BIAS]);
     norm.y = &p->norm;
     norm.x = &m->work.x;
     if (!m->config.router.own_norm)

@@ -12,20 +12,26 @@ typedef enum weight_role {
     /* once a model */
     W_EMBED,
     W_OUTPUT_NORM,
+    W_OUTPUT_NORM_BIAS, /* biases of norms: where these are LayerNorms */
     W_OUTPUT,
+    W_OUTPUT_BIAS,
     W_ROPE_FACTORS,       /* of the first rope set's frequencies */
     W_ROPE_SHORT_FACTORS, /* the same of LongRoPE: for contexts up to the original one */
     W_ROPE_LONG_FACTORS,  /* and beyond it */
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
-    W_FFN_NORM,          /* of what experts and the shared expert take */
+    W_MIXER_NORM_BIAS,
+    W_FFN_NORM, /* of what experts and the shared expert take */
+    W_FFN_NORM_BIAS,
     W_EXPERTS_NORM,      /* where routed experts have one of their own; W_FFN_NORM is the shared expert's then */
     W_MIXER_POST_NORM,   /* of the mixer's output, before it is added to the stream */
     W_FFN_POST_NORM,     /* the same for the FFN's, the shared expert's part included */
     W_EXPERTS_POST_NORM, /* of the routed experts' sum alone, */
     W_SHARED_POST_NORM,  /* and of the shared expert's output, before they are added */
     W_LAYER_SCALE,       /* [1] multiplies the stream behind the FFN */
+    W_LATENT_IN,         /* latent experts work on the product with this one, */
+    W_LATENT_OUT,        /* and their sum is multiplied by that one */
     W_ROUTER,
     W_ROUTER_BIAS,    /* added to the router's logits */
     W_ROUTER_SCALE,   /* [hidden] of the router's own norm */
@@ -53,6 +59,7 @@ typedef enum weight_dim {
     DIM_VOCAB,
     DIM_HALF_ROPE,
     DIM_EXPERTS,
+    DIM_EXPERT_HIDDEN, /* config_expert_hidden */
     DIM_EXPERT_FFN,
     DIM_EXPERT_FFN_2,
     DIM_SHARED_FFN,
@@ -119,6 +126,7 @@ typedef struct resident {
     uint64_t skip;           /* bytes of the tensor before this one's rows */
     int64_t skip_rows;       /* those rows, or numbers of a vector */
     weight_form form;        /* what is done to it at load */
+    bool on_disk;            /* it stays there: its rows are read when they are needed (store/row_reader.h) */
     matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
 
@@ -135,8 +143,11 @@ typedef struct model_weights {
     layer_weights *layers; /* [layer_count] */
     int layer_count;
     expert_table experts;
-    uint64_t bytes; /* of everything resident, as it will lie in memory */
-    void *memory;   /* the one allocation that holds it, once loaded */
+    uint64_t bytes;        /* of everything resident, as it will lie in memory; without what stays on the disk */
+    int prediction_layers; /* that the files have tensors of; they are never read */
+    uint64_t prediction_bytes;
+    uint64_t part_bytes; /* in the files, left out: what the family ignores */
+    void *memory;        /* the one allocation that holds it, once loaded */
 } model_weights;
 
 /* What a family says of its tensors. */
@@ -158,6 +169,10 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
 odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
                           int (*step)(void *ctx, uint64_t done, uint64_t total), void *ctx, odmoe_error *err);
 void weights_free(model_weights *w); /* zeroed is fine */
+
+/* weights_leave_on_disk - of the token embedding, before weights_load: whether its rows stay on the disk. False: they
+ * cannot, as the table is the output's, too; nothing changes. */
+bool weights_leave_on_disk(model_weights *w, bool on_disk);
 
 /* weights_each - call visit(ctx, resident) for every resident tensor, in the order in which they lie in memory. */
 void weights_each(const model_weights *w, void (*visit)(void *ctx, const resident *r), void *ctx);

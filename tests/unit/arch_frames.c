@@ -345,6 +345,136 @@ static void llama4_files_say_which_layers_have_experts(void **state)
     file_refused(e, ODMOE_ERR_FORMAT, "ffn_", " ");
 }
 
+/* ---- Phi-3.5-MoE ---- */
+
+static void phimoe_that_contradicts_itself_or_needs_more_is_refused(void **state)
+{
+    static const wrong_config wrong[] = {
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 1, 1, 1, 1, 1], \"long_factor\":"
+         " [1, 1, 1, 1, 1, 1, 1, 1]}}",
+         ODMOE_ERR_FORMAT, "short_factor has 7", "8"},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 1, 1, 1, 1, 1, 1], \"long_factor\":"
+         " [1, 1, 1, 1, 1, 1, 1, 1, 1]}}",
+         ODMOE_ERR_FORMAT, "long_factor 9", "8"},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 1, 1, 1, 1, 1, 1]}}", ODMOE_ERR_FORMAT,
+         "needs short_factor and long_factor", " "},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [], \"long_factor\": [1]}}", ODMOE_ERR_FORMAT,
+         "short_factor", "0 numbers"},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, 1, 0, 1, 1, 1, 1, 1], \"long_factor\": "
+         "[1]}}",
+         ODMOE_ERR_FORMAT, "short_factor", "entry 2"},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1, \"1\"], \"long_factor\": [1]}}",
+         ODMOE_ERR_FORMAT, "short_factor", "entry 1"},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": 1, \"long_factor\": [1]}}", ODMOE_ERR_FORMAT,
+         "short_factor", "list"},
+        {"{\"original_max_position_embeddings\": 1}", ODMOE_ERR_FORMAT, "original context of LongRoPE is 1", " "},
+        {"{\"num_experts_per_tok\": 3}", ODMOE_ERR_UNSUPPORTED, "3 experts of a token", "2"},
+        {"{\"router_jitter_noise\": -0.1}", ODMOE_ERR_FORMAT, "router_jitter_noise", "-0.1"},
+        {"{\"sliding_window\": 0}", ODMOE_ERR_FORMAT, "sliding_window", "0"},
+    };
+    all_refused("phimoe_longrope", wrong, sizeof wrong / sizeof *wrong);
+    accepted("phimoe_longrope", "{\"sliding_window\": 131072}"); /* as published: all of the context */
+    assert_int_equal(config.layer[0].window, 0);
+    assert_true(config.router.score == ODMOE_SCORE_SPARSE_MIXER && config.router.band == 0.02f);
+}
+
+static void vectors_of_phimoes_frame_have_their_lengths(void **state)
+{
+    static const char *const names[] = {"output_norm.bias", "blk.0.attn_norm.bias", "blk.1.ffn_norm.bias",
+                                        "blk.0.ffn_norm.weight"};
+    vectors_are_checked("phimoe-BF16", names, sizeof names / sizeof *names);
+    gguf_edit *e = edit_read(test_path("families/gguf/phimoe-BF16.gguf"));
+    resize(e, "output.bias", 511);
+    file_refused(e, ODMOE_ERR_FORMAT, "output.bias", "shape");
+}
+
+/* The factors of phimoe_longrope, whose weights the file has, and another list. */
+static const float golden_factors[] = {1, 1.05f, 1.1f, 1.2f, 1.3f, 1.5f, 1.8f, 2},
+                   others[] = {1, 1.5f, 2, 4, 8, 16, 24, 32};
+
+static gguf_edit *phimoe_with_factors(const float *short_factors, int n_short, const float *long_factors, int n_long)
+{
+    gguf_edit *e = edit_read(test_path("families/gguf/phimoe-BF16.gguf"));
+    edit_tensor *s = edit_add(e, "rope_factors_short.weight", GG_TENSOR_F32, (uint64_t)n_short, 0, 0);
+    put(&s->data, short_factors, (size_t)n_short * sizeof *short_factors);
+    edit_tensor *l = edit_add(e, "rope_factors_long.weight", GG_TENSOR_F32, (uint64_t)n_long, 0, 0);
+    put(&l->data, long_factors, (size_t)n_long * sizeof *long_factors);
+    edit_set_int(e, "phimoe.context_length", GG_U32, 131072);
+    edit_set_float(e, "phimoe.rope.scaling.attn_factor", 1.1902);
+    return e;
+}
+
+static void factors_of_either_list_have_their_lengths(void **state)
+{
+    file_refused(phimoe_with_factors(others, 7, others, 8), ODMOE_ERR_FORMAT, "rope_factors_short.weight", "shape");
+    file_refused(phimoe_with_factors(others, 8, others, 6), ODMOE_ERR_FORMAT, "rope_factors_long.weight", "shape");
+    gguf_edit *e = phimoe_with_factors(others, 8, others, 8);
+    edit_drop(e, "rope_factors_long.weight");
+    file_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
+    e = edit_read(test_path("families/gguf/phimoe-BF16.gguf"));
+    edit_set_text(e, "phimoe.rope.scaling.type", "longrope");
+    file_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
+}
+
+/* The logits of the golden whose short factors are golden_factors. */
+static void assert_golden_logits(const char *path, int context)
+{
+    golden *expected = golden_open(test_path("families/phimoe_longrope/expected.safetensors"));
+    odmoe_options o = small_options();
+    o.kernels = "ref";
+    o.context = context;
+    odmoe_model *model = must_open(path, &o);
+    odmoe_session *session = must_create(model, 0);
+    size_t n, n_logits;
+    const int32_t *ids = golden_i32(expected, &n, "input_ids");
+    const float *want = golden_f32(expected, &n_logits, "logits");
+    float *got = malloc(n_logits * sizeof *got);
+    must_forward(model, session, ids, (int)n, &(forward_options){ODMOE_LOGITS_ALL, got, NULL, NULL});
+    assert_true(golden_error(got, want, n_logits) < 1e-3);
+    free(got);
+    odmoe_session_free(session);
+    odmoe_model_close(model);
+    golden_close(expected);
+}
+
+static void contexts_up_to_the_original_one_take_the_short_factors(void **state)
+{
+    gguf_edit *e = phimoe_with_factors(golden_factors, 8, others, 8);
+    edit_set_int(e, "phimoe.rope.scaling.original_context_length", GG_U32, 64);
+    assert_golden_logits(edit_save(e, "short.gguf"), 64);
+    edit_free(e);
+}
+
+static void contexts_beyond_the_original_one_take_the_long_factors_from_the_first_token(void **state)
+{
+    gguf_edit *e = phimoe_with_factors(others, 8, golden_factors, 8);
+    edit_set_int(e, "phimoe.rope.scaling.original_context_length", GG_U32, 63);
+    assert_golden_logits(edit_save(e, "long.gguf"), 64);
+    edit_free(e);
+}
+
+static void sessions_of_short_and_long_contexts_are_told_apart(void **state)
+{
+    gguf_edit *e = phimoe_with_factors(golden_factors, 8, others, 8);
+    edit_set_int(e, "phimoe.rope.scaling.original_context_length", GG_U32, 48);
+    const char *path = edit_save(e, "both.gguf"), *saved = temp_path("session");
+    edit_free(e);
+    for (int context = 32; context <= 64; context += 16) {
+        odmoe_options o = small_options();
+        o.context = context;
+        odmoe_model *model = must_open(path, &o);
+        odmoe_session *session = must_create(model, 0);
+        if (context == 32) {
+            must_eval(session, text_tokens(0, 5), 5, NULL);
+            assert_int_equal(odmoe_session_save(session, saved, &err), ODMOE_OK);
+        } else { /* 48: the same factors; 64: the others */
+            assert_int_equal(odmoe_session_load(session, saved, &err), context == 48 ? ODMOE_OK : ODMOE_ERR_FORMAT);
+        }
+        odmoe_session_free(session);
+        odmoe_model_close(model);
+    }
+}
+
 static int free_config(void **state)
 {
     config_free(&config);
@@ -366,6 +496,12 @@ int main(void)
         cmocka_unit_test(llama4_without_lists_has_the_familys_pattern),
         cmocka_unit_test(llama4_that_contradicts_itself_or_needs_more_is_refused),
         cmocka_unit_test(llama4_files_say_which_layers_have_experts),
+        cmocka_unit_test(phimoe_that_contradicts_itself_or_needs_more_is_refused),
+        cmocka_unit_test(vectors_of_phimoes_frame_have_their_lengths),
+        cmocka_unit_test(factors_of_either_list_have_their_lengths),
+        cmocka_unit_test(contexts_up_to_the_original_one_take_the_short_factors),
+        cmocka_unit_test(contexts_beyond_the_original_one_take_the_long_factors_from_the_first_token),
+        cmocka_unit_test(sessions_of_short_and_long_contexts_are_told_apart),
     };
     return cmocka_run_group_tests(tests, temp_setup, free_config);
 }

@@ -136,10 +136,17 @@ static void a_layer_norm_takes_off_the_mean(void **state)
         w[i] = number();
         bias[i] = number();
     }
-    buffer y = make_buffer(&b, COLS, 0);
+    buffer y = make_buffer(&b, COLS, 0), picked = make_buffer(&b, COLS, 0);
     fill(&b, &y, x, N);
+    const int32_t rows[] = {5, 2, N - 1};
     token_op norm = {.kind = TOKEN_LAYER_NORM, .y = &y, .x = &y, .weight = w, .bias = bias, .eps = 1e-5f};
+    token_op some = norm;
+    some.y = &picked;
+    some.x_rows = rows;
+    b.c.op->tokens(&b.c, &some, 1, 3);
     b.c.op->tokens(&b.c, &norm, 1, N);
+    for (int i = 0; i < 3; i++)
+        assert_memory_equal(rows_of(&b, &picked) + i * COLS, rows_of(&b, &y) + rows[i] * COLS, COLS * sizeof(float));
     for (int t = 0; t < N; t++) {
         double mean = 0, variance = 0;
         for (int i = 0; i < COLS; i++)

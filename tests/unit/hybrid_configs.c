@@ -85,7 +85,9 @@ static void patterns_of_nemotron_h_say_what_each_layer_is(void **state)
         {"{\"hybrid_override_pattern\": \"ME*E\"}", ODMOE_ERR_FORMAT, "hybrid_override_pattern", "5 layers"},
         {"{\"hybrid_override_pattern\": \"ME*EMM\"}", ODMOE_ERR_FORMAT, "hybrid_override_pattern", "6 entries"},
         {"{\"hybrid_override_pattern\": \"ME*EX\"}", ODMOE_ERR_UNSUPPORTED, "'X' of layer 4", "M, E, *"},
-        {"{\"hybrid_override_pattern\": \"ME*E-\"}", ODMOE_ERR_UNSUPPORTED, "'-' of layer 4", "M, E, *"},
+        {"{\"hybrid_override_pattern\": \"ME*E-\"}", ODMOE_ERR_FORMAT, "layers.4.mixer.up_proj", "missing"},
+        {"{\"hybrid_override_pattern\": \"ME*E-\", \"intermediate_size\": null}", ODMOE_ERR_FORMAT,
+         "layer 4 has a dense FFN", "0"},
         {"{\"hybrid_override_pattern\": \"ME*E\\u0000\"}", ODMOE_ERR_UNSUPPORTED, "layer 4", "not known"},
         {"{\"hybrid_override_pattern\": \"\"}", ODMOE_ERR_FORMAT, "hybrid_override_pattern", "0 entries"},
         {"{\"hybrid_override_pattern\": 7}", ODMOE_ERR_FORMAT, "hybrid_override_pattern", "0 entries"},
@@ -94,8 +96,8 @@ static void patterns_of_nemotron_h_say_what_each_layer_is(void **state)
         {"{\"hybrid_override_pattern\": null, \"num_hidden_layers\": null}", ODMOE_ERR_FORMAT, "num_hidden_layers",
          "missing"},
         {"{\"layers_block_type\": [\"mamba\", \"moe\"]}", ODMOE_ERR_FORMAT, "layers_block_type", "2 entries"},
-        {"{\"layers_block_type\": [\"mamba\", \"moe\", \"attention\", \"moe\", \"mlp\"]}", ODMOE_ERR_UNSUPPORTED,
-         "'mlp' of layer 4", "not known"},
+        {"{\"layers_block_type\": [\"mamba\", \"moe\", \"attention\", \"moe\", \"conv\"]}", ODMOE_ERR_UNSUPPORTED,
+         "'conv' of layer 4", "not known"},
         {"{\"layers_block_type\": [\"mamba\", \"moe\", \"attention\", 3, \"mamba\"]}", ODMOE_ERR_UNSUPPORTED, "layer 3",
          "no text"},
         {"{\"hybrid_override_pattern\": \"MM*EM\"}", ODMOE_ERR_FORMAT, "layers.1.mixer.in_proj", "missing"},
@@ -119,7 +121,8 @@ static void a_pattern_longer_than_models_have_layers_is_refused(void **state)
 static void sizes_of_nemotron_h_fit_together(void **state)
 {
     static const wrong_members wrong[] = {
-        {"{\"moe_latent_size\": 32}", ODMOE_ERR_UNSUPPORTED, "moe_latent_size", "latent experts"},
+        {"{\"moe_latent_size\": 32}", ODMOE_ERR_FORMAT, "layers.1.mixer.fc1_latent_proj", "missing"},
+        {"{\"moe_latent_size\": -1}", ODMOE_ERR_FORMAT, "moe_latent_size", "-1"},
         {"{\"time_step_limit\": [0.001, \"Infinity\"]}", ODMOE_ERR_UNSUPPORTED, "time_step_limit", "0 to Infinity"},
         {"{\"time_step_limit\": [0.0, 0.1]}", ODMOE_ERR_UNSUPPORTED, "time_step_limit", "clamps"},
         {"{\"time_step_limit\": [0.0]}", ODMOE_ERR_UNSUPPORTED, "time_step_limit", "clamps"},
@@ -153,6 +156,15 @@ static void sizes_of_nemotron_h_fit_together(void **state)
          "moe_shared_expert_intermediate_size"},
     };
     folders_refused("families/nemotron_h", wrong, sizeof wrong / sizeof *wrong);
+}
+
+static void latent_experts_need_their_size(void **state)
+{
+    static const wrong_members wrong[] = {
+        {"{\"moe_latent_size\": null}", ODMOE_ERR_UNSUPPORTED, "fc1_latent_proj", "moe_latent_size"},
+        {"{\"moe_latent_size\": 64}", ODMOE_ERR_FORMAT, "fc1_latent_proj", "64 x 64"},
+    };
+    folders_refused("families/nemotron_h_latent", wrong, sizeof wrong / sizeof *wrong);
 }
 
 static void sizes_of_granites_hybrids_fit_together(void **state)
@@ -293,11 +305,29 @@ static void a_nemotron_h_file_without_the_list_of_its_layers_is_refused(void **s
     edited_refused(e, ODMOE_ERR_FORMAT, "feed_forward_length", "missing");
 }
 
-static void latent_experts_of_files_are_refused_by_name(void **state)
+/* Latent experts as wide as the stream, between identities, are plain experts. */
+static void latent_experts_of_a_file_lie_between_two_matrices(void **state)
 {
+    static const char *const tensors[] = {"ffn_latent_down", "ffn_latent_up"};
     gguf_edit *e = file_of(NEMOTRON);
-    edit_set_int(e, NEMOTRON ".moe_latent_size", GG_U32, 32);
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "moe_latent_size is 32", "latent experts");
+    edit_set_int(e, NEMOTRON ".moe_latent_size", GG_U32, 64);
+    for (int i = 0; i < 4; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.%d.%s.weight", i < 2 ? 1 : 3, tensors[i % 2]);
+        edit_tensor *t = edit_add(e, name, GG_TENSOR_F32, 64, 64, 0);
+        for (int n = 0; n < 64 * 64; n++)
+            put(&t->data, &(float){n % 65 == 0}, sizeof(float));
+    }
+    const char *path = edit_save(e, "latent.gguf");
+    float *want = logits_of(test_path("families/gguf/" NEMOTRON "-Q8_0.gguf")), *got = logits_of(path);
+    assert_memory_equal(got, want, 512 * sizeof *got);
+    free(want);
+    free(got);
+    edit_drop(e, "blk.3.ffn_latent_up.weight");
+    edited_refused(e, ODMOE_ERR_FORMAT, "blk.3.ffn_latent_up.weight", "missing");
+    e = file_of(NEMOTRON);
+    edit_set_int(e, NEMOTRON ".moe_latent_size", GG_U32, (1 << 20) + 1);
+    edited_refused(e, ODMOE_ERR_FORMAT, "moe_latent_size", "1048577");
 }
 
 /* Each tensor of a recurrent layer, missing and of another shape; a norm counts its numbers, whatever the rows. */
@@ -345,12 +375,13 @@ int main(void)
         cmocka_unit_test(patterns_of_nemotron_h_say_what_each_layer_is),
         cmocka_unit_test(a_pattern_longer_than_models_have_layers_is_refused),
         cmocka_unit_test(sizes_of_nemotron_h_fit_together),
+        cmocka_unit_test(latent_experts_need_their_size),
         cmocka_unit_test(sizes_of_granites_hybrids_fit_together),
         cmocka_unit_test(sizes_of_lfm2_moe_fit_together),
         cmocka_unit_test(numbers_of_files_that_size_states_are_checked),
         cmocka_unit_test(lists_of_files_say_what_each_layer_is),
         cmocka_unit_test(a_nemotron_h_file_without_the_list_of_its_layers_is_refused),
-        cmocka_unit_test(latent_experts_of_files_are_refused_by_name),
+        cmocka_unit_test(latent_experts_of_a_file_lie_between_two_matrices),
         cmocka_unit_test(tensors_of_recurrent_layers_are_missed_by_name),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

@@ -174,8 +174,8 @@ static void real_numbers_that_give_no_positions_or_norms_are_refused(void **stat
 static void an_unknown_position_scaling_is_unsupported(void **state)
 {
     gguf_edit *e = original();
-    edit_set_text(e, PREFIX "rope.scaling.type", "longrope");
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "longrope", "none, linear, yarn");
+    edit_set_text(e, PREFIX "rope.scaling.type", "axial");
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "axial", "none, linear, yarn");
 }
 
 /* llama.cpp heeds these keys in every family. */

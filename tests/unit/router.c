@@ -360,6 +360,40 @@ static void the_scale_of_an_expert_multiplies_its_weight_last(void **state)
     assert_near(got.topw[1], 0.5);
 }
 
+/* Phi-3.5-MoE's rule, worked out by hand: bands are relative to the larger of the choice and the other's size. */
+static void a_sparse_mixer_weighs_a_choice_among_those_near_it(void **state)
+{
+    router_config c = config(5, 2);
+    c.score = ODMOE_SCORE_SPARSE_MIXER;
+    c.band = 0.02f;
+    /* 9.85 is 1.5% below 10; 9.79 is 2.1% below 10, and 0.6% below 9.85; 9.5 is far from either */
+    const float logits[] = {9.79f, 10, -3, 9.5f, 9.85f};
+    choice got = choose(&c, logits, NULL);
+    ASSERT_CHOSEN(got, 1, 4);
+    assert_near(got.topw[0], 1 / (1 + exp(-0.15)));
+    assert_near(got.topw[1], 1 / (1 + exp(-0.06)));
+    assert_near(got.probs[1], 1 / (1 + exp(-0.21) + exp(-13) + exp(-0.5) + exp(-0.15))); /* scores: of all */
+
+    /* below zero the other's size counts: (-1.00 + 1.02) / 1.02 is less than 2%, (-1.00 + 1.03) / 1.03 is more */
+    const float negative[] = {-1.03f, -5, -1.02f, -1, -7};
+    got = choose(&c, negative, NULL);
+    ASSERT_CHOSEN(got, 3, 2);
+    assert_near(got.topw[0], 1 / (1 + exp(-0.02)));
+    assert_near(got.topw[1], 1 / (1 + exp(-0.01)));
+
+    const float alone[] = {1, 2, 3, 4, 5};
+    got = choose(&c, alone, NULL);
+    ASSERT_CHOSEN(got, 4, 3);
+    assert_near(got.topw[0], 1);
+    assert_near(got.topw[1], 1);
+
+    const float equal[5] = {0}; /* 0 / 0: near */
+    got = choose(&c, equal, NULL);
+    ASSERT_CHOSEN(got, 0, 1);
+    assert_near(got.topw[0], 0.2);
+    assert_near(got.topw[1], 0.25);
+}
+
 static void a_logit_that_is_no_finite_number_is_told(void **state)
 {
     const float wrong[] = {NAN, INFINITY, -INFINITY};
@@ -410,6 +444,12 @@ static void numbers_that_make_no_sense_are_refused(void **state)
         c = config(8, 2);
         c.scale = scales[i];
         assert_refused(c, "scale");
+    }
+    const float bands[] = {-0.01f, NAN, INFINITY};
+    for (int i = 0; i < 3; i++) {
+        c = config(8, 2);
+        c.band = bands[i];
+        assert_refused(c, "band");
     }
     c = config(8, 2);
     c.score = (odmoe_score)7;
@@ -468,6 +508,7 @@ int main(void)
         cmocka_unit_test(sqrt_softplus_scores_stand_each_for_itself),
         cmocka_unit_test(what_is_added_to_the_sum_and_its_floor_make_weights_smaller),
         cmocka_unit_test(the_scale_of_an_expert_multiplies_its_weight_last),
+        cmocka_unit_test(a_sparse_mixer_weighs_a_choice_among_those_near_it),
         cmocka_unit_test(a_logit_that_is_no_finite_number_is_told),
         cmocka_unit_test(numbers_that_make_no_sense_are_refused),
         cmocka_unit_test(the_largest_router_works),

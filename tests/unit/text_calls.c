@@ -258,6 +258,8 @@ static message parse(const output_format *f, const char *prompt, const char *tex
     odmoe_error err;
     assert_int_equal(output_create(f, prompt, tools_text, take, &m, &o, &err), ODMOE_OK);
     size_t length = strlen(text);
+    if (seed & 1)
+        output_stream_calls(o);
     for (size_t at = 0, n; at < length; at += n) {
         seed = seed * 1664525u + 1013904223u;
         n = 1 + (seed >> 16) % 9;

@@ -68,10 +68,6 @@ static const field_rule fields[] = {
 };
 
 static const weight_rule frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
-    {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
     {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
      DIM_HIDDEN, false},
     {W_MIXER_POST_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight",
@@ -84,16 +80,12 @@ static const weight_rule frame[] = {
      DIM_HIDDEN, false},
     {W_SELECTION_BIAS, IN_MOE_LAYERS, "blk.%d.exp_probs_b.bias|blk.%d.exp_probs_b", "model.layers.%d.mlp.expert_bias",
      DIM_VECTOR, DIM_EXPERTS, false},
-    {W_DENSE_GATE, IN_DENSE_LAYERS, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight", DIM_DENSE_FFN,
-     DIM_HIDDEN, false},
-    {W_DENSE_UP, IN_DENSE_LAYERS, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight", DIM_DENSE_FFN,
-     DIM_HIDDEN, false},
-    {W_DENSE_DOWN, IN_DENSE_LAYERS, "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight", DIM_HIDDEN,
-     DIM_DENSE_FFN, false},
     WEIGHTS_END,
 };
 
-static const weight_table weights[] = {{NULL, frame},
+static const weight_table weights[] = {{NULL, arch_weights_model},
+                                       {NULL, frame},
+                                       {NULL, arch_weights_dense},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qkv_biases},
                                        {&mixer_attention, attention_out_bias},

@@ -31,6 +31,7 @@
     X(ernie4_5_moe) \
     X(gemma4) \
     X(llama4) \
+    X(phimoe) \
     X(hunyuan_v1_moe) \
     X(exaone_moe) \
     X(afmoe) \

@@ -37,10 +37,15 @@ odmoe_status arch_read(const model_files *f, const arch **out, model_config *con
 
 /* ---- shared by families: tables.c ---- */
 
-/* Embedding, norms, output. */
+/* Embedding, last norm, output, factors of positions. */
+extern const weight_rule arch_weights_model[];
+/* The same and the layers' norms. */
 extern const weight_rule arch_weights_frame[];
-/* Router and dense layers under `mlp.`, as the Qwen families and OLMoE name them. */
+/* Dense layers under `mlp.`; the same with the router, as the Qwen families and OLMoE name them. */
+extern const weight_rule arch_weights_dense[];
 extern const weight_rule arch_weights_mlp[];
+/* All tables of a family with q/k norms, and biases of attention where the configuration allows them. */
+extern const weight_table arch_tables_qk_norm[];
 /* Experts under `mlp.experts.`; GGUF's merged and older one-by-one names. */
 extern const expert_rule arch_experts_mlp[];
 

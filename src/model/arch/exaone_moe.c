@@ -37,8 +37,6 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const char *const ignored[] = {"mtp.*", NULL};
-
 static const weight_table weights[] = {{NULL, arch_weights_frame},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qk_norm},
@@ -54,7 +52,6 @@ const arch arch_exaone_moe = {
     .rope_theta = 1e6,
     .weights = weights,
     .experts = arch_experts_mlp,
-    .ignored = ignored,
     .from_gguf = from_gguf,
     .from_hf = from_hf,
 };

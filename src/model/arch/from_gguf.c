@@ -50,6 +50,18 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
         return status;
     if (r->factor == 0) /* how some writers say that there is none */
         r->factor = 1;
+    const tensor_info *long_factors = tensor_index_find(f->tensors, "rope_factors_long.weight");
+    const tensor_info *short_factors = tensor_index_find(f->tensors, "rope_factors_short.weight");
+    if (gguf_text_is(kind, "longrope") || long_factors || short_factors) { /* not all files name it */
+        r->scaling = ROPE_LONG;
+        r->attention_factor = r->long_attention = attention;
+        if (!long_factors || !short_factors)
+            return err_set(err, ODMOE_ERR_FORMAT,
+                           "%s: position scaling 'longrope' needs the tensors rope_factors_long.weight and "
+                           "rope_factors_short.weight",
+                           f->path);
+        return ODMOE_OK;
+    }
     if (gguf_text_is(kind, "yarn")) {
         r->scaling = ROPE_YARN;
         r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
@@ -66,8 +78,8 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
         r->factor = 1;
     } else {
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn", f->path, key,
-                       kind.length > 32 ? 32 : (int)kind.length, kind.at);
+                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn, longrope", f->path,
+                       key, kind.length > 32 ? 32 : (int)kind.length, kind.at);
     }
     return ODMOE_OK;
 }
@@ -150,22 +162,23 @@ odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_
     return arch_gguf_router(f, prefix, score, c, err);
 }
 
-/* Does a block exist that is no prediction layer? */
-static bool block_of_model(const model_files *f, int block)
+static bool block_has(const model_files *f, int block, const char *tensor)
 {
     char name[64];
-    snprintf(name, sizeof name, "blk.%d.nextn.eh_proj.weight", block);
-    if (tensor_index_find(f->tensors, name))
-        return false;
-    snprintf(name, sizeof name, "blk.%d.attn_norm.weight", block);
+    snprintf(name, sizeof name, "blk.%d.%s", block, tensor);
     return tensor_index_find(f->tensors, name) != NULL;
 }
 
-/* block_count includes the prediction layers in most files; their tensors may have been left out. */
+/* block_count includes the prediction layers in most files, whatever nextn_predict_layers says: the last blocks that have
+ * tensors of such layers. Or their tensors have been left out, and block_count has not been changed. */
 static void drop_predictions(const model_files *f, model_config *c)
 {
-    for (int i = 0; i < c->nextn && c->layers > 1 && !block_of_model(f, c->layers - 1); i++)
+    int dropped = 0;
+    for (; c->layers > 1 && block_has(f, c->layers - 1, "nextn.eh_proj.weight"); dropped++)
         c->layers--;
+    for (; dropped < c->nextn && c->layers > 1 && !block_has(f, c->layers - 1, "attn_norm.weight"); dropped++)
+        c->layers--;
+    c->nextn = dropped > c->nextn ? dropped : c->nextn;
 }
 
 /* The FFN size of experts in files made before its key existed: what the tensors say. */

@@ -237,10 +237,6 @@ static const field_rule fields[] = {
 };
 
 static const weight_rule frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
-    {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
     {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
      DIM_HIDDEN, false},
     {W_MIXER_POST_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight",
@@ -285,7 +281,8 @@ static const expert_rule experts[] = {
 static const char *const ignored[] = {"model.vision_tower.*", "model.embed_vision.*", "model.audio_tower.*",
                                       "model.embed_audio.*", NULL};
 
-static const weight_table weights[] = {{NULL, frame},
+static const weight_table weights[] = {{NULL, arch_weights_model},
+                                       {NULL, frame},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qkv_biases},
                                        {&mixer_attention, attention_out_bias},

@@ -51,14 +51,7 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const weight_rule frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
-    {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
-     DIM_HIDDEN, false},
-    {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
-     DIM_VECTOR, DIM_HIDDEN, false},
+static const weight_rule router[] = {
     {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.mlp.router.weight", DIM_EXPERTS,
      DIM_HIDDEN, false},
     {W_ROUTER_BIAS, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.bias", "model.layers.%d.mlp.router.bias", DIM_VECTOR,
@@ -85,7 +78,8 @@ static const expert_rule experts[] = {
     {.role = EXPERT_MATRIX_COUNT},
 };
 
-static const weight_table weights[] = {{NULL, frame},
+static const weight_table weights[] = {{NULL, arch_weights_frame_post},
+                                       {NULL, router},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qkv_biases},
                                        {&mixer_attention, attention_out_bias},

@@ -1,5 +1,5 @@
-/* Nemotron-H with experts (Nemotron 3): each layer is one of Mamba-2, experts, attention, and has one norm; no rotation;
- * experts and a shared one of up and down alone with a squared ReLU; DeepSeek-V3's router. */
+/* Nemotron-H with experts (Nemotron 3): each layer is one of Mamba-2, experts, attention, a dense FFN, and has one norm; no
+ * rotation; FFNs of up and down alone with a squared ReLU; experts may be latent; DeepSeek-V3's router. */
 #include <stdio.h>
 #include <string.h>
 
@@ -13,15 +13,6 @@ static void common(model_config *c)
     c->rope_sets = 0;
     for (int l = 0; l < c->layers; l++)
         c->layer[l].rope = ROPE_OFF;
-}
-
-/* Experts that work on fewer numbers than the stream has, between two more matrices. */
-static odmoe_status refuse_latent(const char *file, const char *prefix, int size, odmoe_error *err)
-{
-    if (!size)
-        return ODMOE_OK;
-    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %smoe_latent_size is %d: latent experts are not supported", file,
-                   prefix, size);
 }
 
 /* A layer without key/value heads is Mamba-2, or, where its FFN has a size, experts. */
@@ -51,12 +42,7 @@ static odmoe_status layers_of_gguf(const model_files *f, const char *prefix, mod
 
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
-    int latent;
-    odmoe_status status = arch_gguf_int(f, prefix, "moe_latent_size", MODEL_DIM_MAX, 0, &latent, err);
-    if (!status)
-        status = refuse_latent(f->path, "nemotron_h_moe.", latent, err);
-    if (!status)
-        status = arch_gguf_deepseek(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
+    odmoe_status status = arch_gguf_deepseek(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
     if (status)
         return status;
     common(c);
@@ -92,9 +78,11 @@ static odmoe_status layers_of_hf(config_object json, model_config *c, odmoe_erro
     static const layer_word words[] = {{"M", &mixer_mamba2, FFN_NONE},
                                        {"E", NULL, FFN_EXPERTS},
                                        {"*", &mixer_attention, FFN_NONE},
+                                       {"-", NULL, FFN_DENSE},
                                        {"mamba", &mixer_mamba2, FFN_NONE},
                                        {"linear_attention", &mixer_mamba2, FFN_NONE},
                                        {"moe", NULL, FFN_EXPERTS},
+                                       {"mlp", NULL, FFN_DENSE},
                                        {"attention", &mixer_attention, FFN_NONE},
                                        {"full_attention", &mixer_attention, FFN_NONE},
                                        {0}};
@@ -109,12 +97,7 @@ static odmoe_status layers_of_hf(config_object json, model_config *c, odmoe_erro
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t latent;
-    odmoe_status status = config_int(json, "moe_latent_size", false, 0, MODEL_DIM_MAX, 0, &latent, err);
-    if (!status)
-        status = refuse_latent(json.file, "", (int)latent, err);
-    if (!status)
-        status = check_word(json, "mlp_hidden_act", "relu2", err);
+    odmoe_status status = check_word(json, "mlp_hidden_act", "relu2", err);
     if (!status)
         status = check_word(json, "mamba_hidden_act", "silu", err);
     if (!status)
@@ -136,7 +119,8 @@ static const field_rule fields[] = {
     {FIELD_layers, "block_count", "num_hidden_layers|layers_block_type|layer_types|hybrid_override_pattern",
      FIELD_REQUIRED, .hf_counted = true},
     {FIELD_rms_eps, "attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon", "layer_norm_epsilon", 1e-5},
-    {FIELD_dense_ffn, NULL, NULL, 0},
+    {FIELD_dense_ffn, NULL, "intermediate_size", 0},
+    {FIELD_latent, "moe_latent_size", "moe_latent_size", 0},
     {FIELD_dense_layers, NULL, NULL, 0},
     {FIELD_shared_experts, NULL, NULL, 0},
     {FIELD_shared_ffn, "expert_shared_feed_forward_length", "moe_shared_expert_intermediate_size", 0,
@@ -164,6 +148,12 @@ static const weight_rule frame[] = {
     {W_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp.weight", LAYER("mixer.gate.weight"), DIM_EXPERTS, DIM_HIDDEN, false},
     {W_SELECTION_BIAS, IN_MOE_LAYERS, "blk.%d.exp_probs_b.bias|blk.%d.exp_probs_b",
      LAYER("mixer.gate.e_score_correction_bias"), DIM_VECTOR, DIM_EXPERTS, false},
+    {W_LATENT_IN, IN_MOE_LAYERS, "blk.%d.ffn_latent_down.weight", LAYER("mixer.fc1_latent_proj.weight"),
+     DIM_EXPERT_HIDDEN, DIM_HIDDEN, false, .only_if = FIELD_latent},
+    {W_LATENT_OUT, IN_MOE_LAYERS, "blk.%d.ffn_latent_up.weight", LAYER("mixer.fc2_latent_proj.weight"), DIM_HIDDEN,
+     DIM_EXPERT_HIDDEN, false, .only_if = FIELD_latent},
+    {W_DENSE_UP, IN_DENSE_LAYERS, NULL, LAYER("mixer.up_proj.weight"), DIM_DENSE_FFN, DIM_HIDDEN, false},
+    {W_DENSE_DOWN, IN_DENSE_LAYERS, NULL, LAYER("mixer.down_proj.weight"), DIM_HIDDEN, DIM_DENSE_FFN, false},
     {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", LAYER("mixer.shared_experts.up_proj.weight"),
      DIM_SHARED_FFN, DIM_HIDDEN, false, .only_if = FIELD_shared_ffn},
     {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight", LAYER("mixer.shared_experts.down_proj.weight"),
@@ -193,13 +183,11 @@ static const weight_rule attention[] = {
 
 static const expert_rule experts[] = {
     {ODMOE_UP, "blk.%d.ffn_up_exps.weight", NULL, LAYER("mixer.experts.up_proj"),
-     LAYER("mixer.experts.%d.up_proj.weight"), DIM_EXPERT_FFN, DIM_HIDDEN, false, false},
+     LAYER("mixer.experts.%d.up_proj.weight"), DIM_EXPERT_FFN, DIM_EXPERT_HIDDEN, false, false},
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", NULL, LAYER("mixer.experts.down_proj"),
-     LAYER("mixer.experts.%d.down_proj.weight"), DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
+     LAYER("mixer.experts.%d.down_proj.weight"), DIM_EXPERT_HIDDEN, DIM_EXPERT_FFN, false, false},
     {.role = EXPERT_MATRIX_COUNT},
 };
-
-static const char *const ignored[] = {"mtp.*", NULL};
 
 static const weight_table weights[] = {
     {NULL, frame}, {&mixer_attention, attention}, {&mixer_mamba2, mamba2_weights_mixer}, {0}};
@@ -211,7 +199,6 @@ const arch arch_nemotron_h = {
     .rope_theta = 1e4,
     .weights = weights,
     .experts = experts,
-    .ignored = ignored,
     .from_gguf = from_gguf,
     .from_hf = from_hf,
 };

@@ -1,27 +1,57 @@
 /* tables.c - tables of tensors that families share. */
 #include "model/arch/arch.h"
+#include "model/mixers/attention.h"
 
-/* All of a frame but the norm before the FFN. */
-#define FRAME                                                                                                         \
-    {W_EMBED,    IN_MODEL, "token_embd.weight", "model.embed_tokens.weight|model.word_embeddings.weight", DIM_VOCAB,  \
-     DIM_HIDDEN, false},                                                                                              \
-        {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},          \
-        {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},                         \
-        {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},                       \
+#define MODEL                                                                                                        \
+    {W_EMBED,    IN_MODEL, "token_embd.weight", "model.embed_tokens.weight|model.word_embeddings.weight", DIM_VOCAB, \
+     DIM_HIDDEN, false},                                                                                             \
+        {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},         \
+        {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},                        \
+    {                                                                                                                \
+        W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true                         \
+    }
+
+#define MIXER_NORM                                                                                                    \
     {                                                                                                                 \
         W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR, \
             DIM_HIDDEN, false                                                                                         \
     }
 
+#define DENSE                                                                                                        \
+    {W_DENSE_GATE,                                                                                                   \
+     IN_DENSE_LAYERS,                                                                                                \
+     "blk.%d.ffn_gate.weight",                                                                                       \
+     "model.layers.%d.mlp.gate_proj.weight",                                                                         \
+     DIM_DENSE_FFN,                                                                                                  \
+     DIM_HIDDEN,                                                                                                     \
+     false},                                                                                                         \
+        {W_DENSE_UP,                                                                                                 \
+         IN_DENSE_LAYERS,                                                                                            \
+         "blk.%d.ffn_up.weight",                                                                                     \
+         "model.layers.%d.mlp.up_proj.weight",                                                                       \
+         DIM_DENSE_FFN,                                                                                              \
+         DIM_HIDDEN,                                                                                                 \
+         false},                                                                                                     \
+    {                                                                                                                \
+        W_DENSE_DOWN, IN_DENSE_LAYERS, "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight", DIM_HIDDEN, \
+            DIM_DENSE_FFN, false                                                                                     \
+    }
+
+const weight_rule arch_weights_model[] = {MODEL, WEIGHTS_END};
+
+const weight_rule arch_weights_dense[] = {DENSE, WEIGHTS_END};
+
 const weight_rule arch_weights_frame[] = {
-    FRAME,
+    MODEL,
+    MIXER_NORM,
     {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.ffn_norm.weight", "model.layers.%d.post_attention_layernorm.weight", DIM_VECTOR,
      DIM_HIDDEN, false},
     WEIGHTS_END,
 };
 
 const weight_rule arch_weights_frame_post[] = {
-    FRAME,
+    MODEL,
+    MIXER_NORM,
     {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
      DIM_VECTOR, DIM_HIDDEN, false},
     WEIGHTS_END,
@@ -68,12 +98,7 @@ const weight_rule arch_weights_shared_weighed[] = {
 const weight_rule arch_weights_mlp[] = {
     {W_ROUTER, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp.weight",
      "model.layers.%d.mlp.gate.weight|model.layers.%d.block_sparse_moe.gate.weight", DIM_EXPERTS, DIM_HIDDEN, false},
-    {W_DENSE_GATE, IN_DENSE_LAYERS, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight", DIM_DENSE_FFN,
-     DIM_HIDDEN, false},
-    {W_DENSE_UP, IN_DENSE_LAYERS, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight", DIM_DENSE_FFN,
-     DIM_HIDDEN, false},
-    {W_DENSE_DOWN, IN_DENSE_LAYERS, "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight", DIM_HIDDEN,
-     DIM_DENSE_FFN, false},
+    DENSE,
     WEIGHTS_END,
 };
 
@@ -123,3 +148,11 @@ const expert_rule arch_experts_granite[] = {
      DIM_HIDDEN, DIM_EXPERT_FFN, false, false},
     {.role = EXPERT_MATRIX_COUNT},
 };
+
+const weight_table arch_tables_qk_norm[] = {{NULL, arch_weights_frame},
+                                            {&mixer_attention, attention_weights},
+                                            {&mixer_attention, attention_qkv_biases},
+                                            {&mixer_attention, attention_out_bias},
+                                            {&mixer_attention, attention_qk_norm},
+                                            {NULL, arch_weights_mlp},
+                                            {0}};

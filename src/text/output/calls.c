@@ -42,13 +42,77 @@ static reading take_arguments(const char *text, size_t n, call *out)
     return out->arguments.failed ? READ_NO_MEMORY : READ_DONE;
 }
 
+/* The longest front of a text that JSON may begin with; the text as a whole is none. */
+static size_t longest_front(const char *text, size_t n)
+{
+    size_t low = 0, high = n, used; /* low bytes may begin JSON, high bytes don't */
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (scan_json(text, middle, false, &used) == SCAN_MORE)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void call_take_front(const char *text, size_t n, size_t at, call *out)
+{
+    size_t length;
+    scanned r = scan_json(text + at, n - at, false, &length);
+    if (r != SCAN_DONE)
+        length = r == SCAN_MORE ? n - at : longest_front(text + at, n - at);
+    length = utf8_run(text + at, length);
+    out_put(&out->arguments, text + at, length);
+    out->begun = true;
+    out->read = at + length;
+}
+
+/* The place behind what stands at `at`, blanks and then a marker; 0: it does not. */
+static size_t pass(const char *text, size_t n, size_t at, const char *marker)
+{
+    at += scan_blanks(text + at, n - at);
+    return scan_marker(text + at, n - at, marker) == SCAN_DONE ? at + strlen(marker) : 0;
+}
+
+/* {"name": "NAME", "arguments": { : such a call may be given before its end is here. Sets its name; the place of its
+ * arguments, or 0. */
+static size_t begin_json(const char *text, size_t n, call *out)
+{
+    size_t length, at = pass(text, n, 0, "{");
+    at = at ? pass(text, n, at, "\"name\"") : 0;
+    at = at ? pass(text, n, at, ":") : 0;
+    if (!at)
+        return 0;
+    at += scan_blanks(text + at, n - at);
+    if (scan_json(text + at, n - at, false, &length) != SCAN_DONE || text[at] != '"')
+        return 0;
+    size_t name = at;
+    at = pass(text, n, at + length, ",");
+    size_t key = at ? pass(text, n, at, "\"arguments\"") : 0;
+    key = key || !at ? key : pass(text, n, at, "\"parameters\"");
+    at = key ? pass(text, n, key, ":") : 0;
+    at = at ? pass(text, n, at, "{") : 0;
+    out->name = at ? scan_word(text + name, length) : NULL;
+    return out->name && *out->name ? at - 1 : 0;
+}
+
 reading call_read_json(const char *text, size_t n, call *out, size_t *used)
 {
     const char *value;
     size_t length;
     reading r = read_object(text, n, used);
+    size_t front = out->stream ? begin_json(text, n, out) : 0;
+    if (front) { /* of members with one name the first counts, as it may have been given */
+        if (r == READ_DONE && scan_member(text, *used, "id", &value, &length) && *value == '"')
+            out->id = scan_word(value, length);
+        call_take_front(text, n, front, out);
+        return out->arguments.failed ? READ_NO_MEMORY : r;
+    }
     if (r != READ_DONE)
         return r;
+    free(out->name);
+    out->name = NULL;
     if (scan_member(text, *used, "function", &value, &length) && *value == '{') {
         text = value;
         n = length;
@@ -162,6 +226,8 @@ reading call_read_header(const output_format *f, const char *text, size_t n, cal
     at += scan_blanks(text + at, n - at);
     size_t length;
     r = read_object(text + at, n - at, &length);
+    if (r != READ_DONE && out->stream && at < n && text[at] == '{')
+        call_take_front(text, n, at, out);
     if (r != READ_DONE)
         return r;
     out_put(&out->arguments, text + at, length);
@@ -220,5 +286,6 @@ reading call_read(const output_format *f, const json_t *tools, const char *text,
         r = call_read_gemma(text + at, n - at, out, &length);
     }
     *used = at + length;
+    out->read += at;
     return r;
 }

@@ -45,6 +45,10 @@ struct output_format {
 typedef struct call {
     char *name, *id;
     text_out arguments;
+    /* Where calls are given as they come (`stream`): with READ_MORE and `begun` the name is certain, and `arguments` are the
+     * front of what they will be. `cut`: there is no more text, so that a value may be given up to where it ends. */
+    bool stream, cut, begun;
+    size_t read; /* bytes that name and arguments so far were read from; also where READ_NOT ends what had begun */
 } call;
 void call_free(call *c);
 
@@ -55,6 +59,8 @@ typedef enum reading { READ_DONE, READ_MORE, READ_NOT, READ_NO_MEMORY } reading;
  * when it begins an array. */
 reading call_read(const output_format *f, const json_t *tools, const char *text, size_t n, bool inside, call *out,
                   size_t *used, bool *array);
+/* call_take_front - of arguments in JSON at text[at, n): as much as is certain, into a call that has begun with it. */
+void call_take_front(const char *text, size_t n, size_t at, call *out);
 reading call_read_json(const char *text, size_t n, call *out, size_t *used);
 reading call_read_gemma(const char *text, size_t n, call *out, size_t *used);
 reading call_read_tags(const output_format *f, const json_t *tools, const char *text, size_t n, call *out,
@@ -63,6 +69,8 @@ reading call_read_header(const output_format *f, const char *text, size_t n, cal
 
 /* out_value - a parameter's text as JSON, by the type that the function's schema gives it. */
 bool out_value(text_out *out, const json_t *tools, const char *function, const char *key, const char *text, size_t n);
+/* out_value_is_text - does the schema say that it is text? */
+bool out_value_is_text(const json_t *tools, const char *function, const char *key);
 /* out_loose - JSON or Python's notation as JSON; false with nothing put when it is neither. */
 bool out_loose(text_out *out, const char *text, size_t n);
 

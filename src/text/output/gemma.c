@@ -13,6 +13,7 @@ typedef struct gemma {
     size_t n, at;
     text_out *out;
     int depth;
+    bool cut;
 } gemma;
 
 static size_t left(const gemma *g)
@@ -26,8 +27,12 @@ static reading read_text(gemma *g)
 {
     g->at += strlen(QUOTE);
     size_t end = scan_find(g->text + g->at, left(g), QUOTE);
-    if (end == SIZE_MAX)
+    if (end == SIZE_MAX) {
+        size_t n = left(g) - scan_partial(g->text + g->at, left(g), QUOTE);
+        if (g->cut)
+            out_json_front(g->out, g->text + g->at, scan_whole(g->text + g->at, n));
         return READ_MORE;
+    }
     out_json_text(g->out, g->text + g->at, end);
     g->at += end + strlen(QUOTE);
     return READ_DONE;
@@ -125,7 +130,7 @@ static reading read_value(gemma *g)
 
 reading call_read_gemma(const char *text, size_t n, call *out, size_t *used)
 {
-    gemma g = {text, n, 0, &out->arguments, 0};
+    gemma g = {text, n, 0, &out->arguments, 0, out->cut};
     scanned begins = scan_marker(text, n, "call:");
     if (begins != SCAN_DONE)
         return begins == SCAN_MORE ? READ_MORE : READ_NOT;
@@ -142,6 +147,7 @@ reading call_read_gemma(const char *text, size_t n, call *out, size_t *used)
     if (!out->name)
         return READ_NO_MEMORY;
     reading r = read_items(&g, '}');
-    *used = g.at;
+    *used = out->read = g.at;
+    out->begun = out->stream;
     return r == READ_DONE && out->arguments.failed ? READ_NO_MEMORY : r;
 }

@@ -135,6 +135,41 @@ static void end_call(output *o, size_t n, bool closed)
     }
 }
 
+/* The text of a call, text[0, n) so far, while it comes. over: there is no more of it, and `next` is what follows. */
+static bool stream_call(output *o, size_t n, bool over, size_t next)
+{
+    size_t front = scan_blanks(o->text, n), used = 0;
+    if (front == n || o->text[front] != '{') { /* held to its end */
+        if (!over)
+            return false;
+        end_call(o, n, next > n);
+        output_drop(o, next);
+        o->stage = STAGE_HEADER;
+        return o->n > 0;
+    }
+    call c = {.name = o->recipient};
+    call_take_front(o->text, n, front, &c);
+    scanned r = scan_json(o->text + front, n - front, false, &used);
+    bool whole = r == SCAN_DONE && c.read == front + used,
+         alone = whole && c.read + scan_blanks(o->text + c.read, n - c.read) == n;
+    bool more = !over && (alone || r == SCAN_MORE);
+    o->failed |= c.arguments.failed;
+    if (!o->failed && whole && !more)
+        output_give_call(o, &c);
+    else if (!o->failed)
+        output_give_front(o, &c, c.read);
+    free(c.arguments.at);
+    if (o->failed || more)
+        return false;
+    bool over_now = alone || r == SCAN_MORE; /* else what follows is content */
+    if (!whole)
+        output_leave_call(o);
+    output_drop(o, over_now ? next - (whole ? 0 : c.read) : whole ? c.read : 0);
+    o->channel = CHANNEL_FINAL;
+    o->stage = over_now ? STAGE_HEADER : STAGE_BODY;
+    return o->n > 0;
+}
+
 static bool step_body(output *o)
 {
     size_t end = SIZE_MAX, skip = 0;
@@ -146,6 +181,8 @@ static bool step_body(output *o)
         }
     }
     bool over = end != SIZE_MAX || o->ended;
+    if (o->stream && o->channel == CHANNEL_CALL && o->tools)
+        return stream_call(o, end != SIZE_MAX ? end : o->n, over, end != SIZE_MAX ? end + skip : o->n);
     if (!over && o->channel == CHANNEL_CALL)
         return false;
     if (!over) {

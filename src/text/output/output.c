@@ -23,27 +23,50 @@ void output_give(output *o, delta_kind kind, const char *text, size_t n)
     o->sink(o->user, &(output_delta){.kind = kind, .text = text, .length = n});
 }
 
+void output_give_front(output *o, const call *c, size_t passed)
+{
+    output_delta d = {.kind = DELTA_CALL, .text = "", .call = o->calls, .name = c->name, .id = c->id};
+    if (!o->begun)
+        o->sink(o->user, &d);
+    o->begun = true;
+    o->passed = passed;
+    d.text = c->arguments.at + o->given;
+    d.length = c->arguments.n - o->given;
+    if (d.length)
+        o->sink(o->user, &d);
+    o->given = c->arguments.n;
+}
+
 void output_give_call(output *o, const call *c)
 {
-    o->sink(o->user, &(output_delta){DELTA_CALL, c->arguments.at, c->arguments.n, o->calls++, c->name, c->id});
+    output_delta d = {DELTA_CALL, c->arguments.at, c->arguments.n, o->calls, c->name, c->id, true};
+    if (o->stream && !o->begun) {
+        d.text = "";
+        d.length = 0;
+        d.whole = false;
+        o->sink(o->user, &d);
+        d = (output_delta){DELTA_CALL, c->arguments.at, c->arguments.n, o->calls, c->name, c->id, true};
+    }
+    d.text += o->given;
+    d.length -= o->given;
+    o->sink(o->user, &d);
+    o->calls++;
+    o->begun = false;
+    o->given = 0;
+}
+
+void output_leave_call(output *o)
+{
+    output_drop(o, o->passed);
+    o->calls++;
+    o->begun = false;
+    o->given = 0;
 }
 
 void output_drop(output *o, size_t n)
 {
     memmove(o->text, o->text + n, o->n - n);
     o->n -= n;
-}
-
-/* The length of text[0, n) without a last character that is not whole. */
-static size_t whole_characters(const char *text, size_t n)
-{
-    for (size_t back = 1; back <= 3 && back <= n; back++) {
-        const char *last = text + n - back;
-        if (((unsigned char)*last & 0xC0) == 0x80)
-            continue;
-        return utf8_char(last, back) < 0 ? n - back : n;
-    }
-    return n;
 }
 
 void output_give_held(output *o, delta_kind kind, const char *const *markers)
@@ -55,7 +78,7 @@ void output_give_held(output *o, delta_kind kind, const char *const *markers)
             size_t part = scan_partial(o->text, o->n, markers[i]);
             held = part > held ? part : held;
         }
-        n = scan_trim(o->text, whole_characters(o->text, n - held));
+        n = scan_trim(o->text, scan_whole(o->text, n - held));
     }
     output_give(o, kind, o->text, n);
     output_drop(o, n);
@@ -122,7 +145,7 @@ static size_t first_marker(const output *o, const char *const *markers, size_t *
 /* The call at o->text + at. false: it needs more text. */
 static bool try_call(output *o, size_t at, size_t marker)
 {
-    call c = {0};
+    call c = {.stream = o->stream, .cut = o->stream && o->ended};
     size_t used = 0;
     bool array = false;
     reading r = call_read(o->f, o->tools, o->text + at, o->n - at, marker == 0, &c, &used, &array);
@@ -131,8 +154,16 @@ static bool try_call(output *o, size_t at, size_t marker)
         output_drop(o, at + used);
         o->array = marker ? array : o->array;
         o->stage = STAGE_CALLS;
-    } else if (r == READ_NO_MEMORY) {
+    } else if (r == READ_NO_MEMORY || c.arguments.failed) {
         o->failed = true;
+    } else if (r == READ_MORE && c.begun) {
+        output_give_front(o, &c, o->ended ? o->n : at + c.read);
+        if (o->ended) /* cut */
+            output_leave_call(o);
+    } else if (r == READ_NOT && c.begun) {
+        output_give_front(o, &c, at + c.read);
+        output_leave_call(o);
+        o->stage = STAGE_CONTENT;
     } else if (r == READ_NOT || o->ended) { /* text after all: the marker first, then what follows it */
         size_t n = marker ? at + marker : at;
         output_give(o, DELTA_CONTENT, o->text, n);
@@ -144,12 +175,25 @@ static bool try_call(output *o, size_t at, size_t marker)
     return r != READ_MORE && !o->failed;
 }
 
+static bool known_tool(const output *o, const char *name)
+{
+    size_t i;
+    const json_t *tool;
+    json_array_foreach(o->tools, i, tool)
+    {
+        const json_t *f = json_object_get(tool, "function"), *own = json_object_get(f ? f : tool, "name");
+        if (json_is_string(own) && !strcmp(json_string_value(own), name))
+            return true;
+    }
+    return false;
+}
+
 /* The answer as a whole may be a call: then it is held to its end. */
 static bool step_whole(output *o)
 {
     size_t at = scan_blanks(o->text, o->n), used = 0;
     scanned tag = scan_marker(o->text + at, o->n - at, o->f->open[0]);
-    call c = {0};
+    call c = {.stream = o->stream};
     if ((tag == SCAN_MORE || at == o->n) && !o->ended)
         return false;
     if (tag == SCAN_DONE) {
@@ -158,10 +202,21 @@ static bool step_whole(output *o)
     }
     reading r = call_read_json(o->text + at, o->n - at, &c, &used);
     bool alone = r == READ_DONE && at + used + scan_blanks(o->text + at + used, o->n - at - used) == o->n;
-    if (alone && o->ended) {
+    if (c.begun && known_tool(o, c.name)) { /* given as it comes; what follows is content */
+        if (r == READ_DONE) {
+            output_give_call(o, &c);
+            output_drop(o, at + used);
+        } else {
+            output_give_front(o, &c, r == READ_MORE && o->ended ? o->n : at + c.read);
+            if (r == READ_NOT || o->ended)
+                output_leave_call(o);
+        }
+        alone = false;
+    } else if (alone && o->ended) {
         output_give_call(o, &c);
         output_drop(o, o->n);
     }
+    o->failed |= c.arguments.failed;
     call_free(&c);
     if (!o->ended && (alone || r == READ_MORE))
         return false;
@@ -285,6 +340,11 @@ odmoe_status output_feed(output *o, const char *text, size_t length, odmoe_error
         memcpy(o->text + o->n, text, length);
     o->n += length;
     return steps(o, err);
+}
+
+void output_stream_calls(output *o)
+{
+    o->stream = true;
 }
 
 odmoe_status output_end(output *o, odmoe_error *err)

@@ -20,6 +20,7 @@ typedef struct output_delta {
     size_t call;      /* number of the call, from 0 */
     const char *name; /* of a call, terminated */
     const char *id;   /* as the model wrote it, or NULL */
+    bool whole;       /* of a call: it is complete with this */
 } output_delta;
 typedef void (*output_sink)(void *user, const output_delta *d);
 
@@ -54,6 +55,12 @@ typedef struct output output;
 odmoe_status output_create(const output_format *f, const char *prompt, const char *tools, output_sink sink, void *user,
                            output **out, odmoe_error *err);
 void output_free(output *o);
+
+/* output_stream_calls - from now on calls are given as they come: first a delta without text once the name is certain, then
+ * arguments in pieces, the last of them `whole`. A call that the end of the text cuts keeps what has come, and is never
+ * whole; so does one whose arguments go on as nothing of their kind, and what follows is content. Without it a call is one
+ * delta, and what is no whole call is content. */
+void output_stream_calls(output *o);
 
 /* output_feed - the next bytes of the text, cut anywhere. output_end - there is no more: what is held goes out.
  * ERR_MEMORY; then the message is what has been given so far. */

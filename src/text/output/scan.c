@@ -29,6 +29,12 @@ void out_word(text_out *o, const char *text)
 
 void out_json_text(text_out *o, const char *text, size_t n)
 {
+    out_json_front(o, text, n);
+    out_word(o, "\"");
+}
+
+void out_json_front(text_out *o, const char *text, size_t n)
+{
     static const char hex[] = "0123456789abcdef";
     out_word(o, "\"");
     for (size_t i = 0; i < n;) {
@@ -50,7 +56,6 @@ void out_json_text(text_out *o, const char *text, size_t n)
         }
         i += (size_t)length;
     }
-    out_word(o, "\"");
 }
 
 /* ---- blanks and markers ---- */
@@ -72,6 +77,17 @@ size_t scan_trim(const char *text, size_t n)
 {
     while (n && scan_is_blank(text[n - 1]))
         n--;
+    return n;
+}
+
+size_t scan_whole(const char *text, size_t n)
+{
+    for (size_t back = 1; back <= 3 && back <= n; back++) {
+        const char *last = text + n - back;
+        if (((unsigned char)*last & 0xC0) == 0x80)
+            continue;
+        return utf8_char(last, back) < 0 ? n - back : n;
+    }
     return n;
 }
 

@@ -15,11 +15,14 @@ void out_put(text_out *o, const char *text, size_t n);
 void out_word(text_out *o, const char *text);
 void out_json_text(text_out *o, const char *text, size_t n); /* in quotes; what is no UTF-8 becomes U+FFFD */
 
+void out_json_front(text_out *o, const char *text, size_t n); /* the same of a text that was cut: no closing quote */
+
 typedef enum scanned { SCAN_DONE, SCAN_MORE, SCAN_BAD } scanned;
 
 bool scan_is_blank(char c);
 size_t scan_blanks(const char *text, size_t n); /* at the front */
 size_t scan_trim(const char *text, size_t n);   /* the length without those at the end */
+size_t scan_whole(const char *text, size_t n);  /* the length without a last character that is not whole */
 
 /* scan_marker - does text[0, n) begin with it? SCAN_MORE: it may, when more text comes. */
 scanned scan_marker(const char *text, size_t n, const char *marker);

@@ -24,6 +24,10 @@ struct output {
     char *text; /* [n] not given yet */
     size_t n, capacity;
     size_t calls;
+    bool stream;      /* calls are given as they come */
+    bool begun;       /* the front of a call was given; its text is still held */
+    size_t given;     /* bytes of its arguments that were */
+    size_t passed;    /* bytes of `text` that they were read from */
     bool any[2];      /* DELTA_CONTENT, DELTA_REASONING: some was given */
     bool opened;      /* the prompt has opened the reasoning */
     bool array;       /* in the calls: a JSON array */
@@ -37,6 +41,10 @@ struct output {
 /* output_give - text as content or reasoning: blanks before the first of it are dropped. */
 void output_give(output *o, delta_kind kind, const char *text, size_t n);
 void output_give_call(output *o, const call *c);
+/* output_give_front - what is new of a call that has begun and was read from text[0, passed). */
+void output_give_front(output *o, const call *c, size_t passed);
+/* output_leave_call - what had begun goes on as no call: its text so far is done with. */
+void output_leave_call(output *o);
 /* output_drop - the first n bytes of o->text are done with. */
 void output_drop(output *o, size_t n);
 /* output_give_held - all of text[0, n) but blanks at its end, an unfinished character, and what may begin one of the markers

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "text/output/format.h"
 
 /* A tag for the function, tags for each parameter. */
@@ -84,12 +85,18 @@ static int marked_text(const char *text, size_t n)
     return scan_find(text, n, "string=\"false\"") != SIZE_MAX ? 0 : -1;
 }
 
-static bool put_parameter(tag_reader *t, const char *key, const char *text, size_t n, int is_text)
+static void put_key(tag_reader *t, const char *key)
 {
     text_out *o = &t->out->arguments;
     out_word(o, o->n > 1 ? ", " : "");
     out_json_text(o, key, strlen(key));
     out_word(o, ": ");
+}
+
+static bool put_parameter(tag_reader *t, const char *key, const char *text, size_t n, int is_text)
+{
+    text_out *o = &t->out->arguments;
+    put_key(t, key);
     if (is_text > 0)
         out_json_text(o, text, n);
     else if (is_text < 0)
@@ -97,6 +104,25 @@ static bool put_parameter(tag_reader *t, const char *key, const char *text, size
     else if (!out_loose(o, text, n))
         out_json_text(o, text, n);
     return !o->failed;
+}
+
+/* A value that the end of the text cuts, as far as it has come. */
+static reading put_front(tag_reader *t, const char *key_text, size_t key_length, int is_text)
+{
+    const char *text = t->text + t->at;
+    size_t n = left(t) - scan_partial(text, left(t), t->f->value_close), front = t->f->lines && n && *text == '\n';
+    n -= front;
+    n -= t->f->lines && n && text[front + n - 1] == '\n';
+    char *key = mem_strdup(key_text, key_length, NULL);
+    if (!key)
+        return READ_NO_MEMORY;
+    put_key(t, key);
+    if (is_text > 0 || (is_text < 0 && out_value_is_text(t->tools, t->out->name, key)))
+        out_json_front(&t->out->arguments, text + front, scan_whole(text + front, n));
+    else
+        out_put(&t->out->arguments, text + front, utf8_run(text + front, n));
+    free(key);
+    return READ_MORE;
 }
 
 /* Behind key_open. */
@@ -124,7 +150,7 @@ static reading read_parameter(tag_reader *t)
     }
     size_t n = scan_find(t->text + t->at, left(t), f->value_close);
     if (n == SIZE_MAX)
-        return READ_MORE;
+        return t->out->cut ? put_front(t, key_text, end, is_text) : READ_MORE;
     const char *text = t->text + t->at;
     t->at += n + strlen(f->value_close);
     if (f->lines) {
@@ -153,9 +179,16 @@ reading call_read_tags(const output_format *f, const json_t *tools, const char *
         reading key = expect(&t, f->key_open), close = key == READ_DONE ? READ_NOT : expect(&t, f->call_close);
         if (close == READ_DONE)
             break;
+        if (key == READ_DONE && out->stream && !out->begun) {
+            out->begun = true;
+            out->read = t.at;
+        }
         r = key == READ_DONE ? read_parameter(&t) : key == READ_MORE || close == READ_MORE ? READ_MORE : READ_NOT;
+        if (r == READ_DONE)
+            out->read = t.at;
     }
-    out_word(&out->arguments, "}");
+    if (r == READ_DONE)
+        out_word(&out->arguments, "}");
     *used = t.at;
     return r == READ_DONE && out->arguments.failed ? READ_NO_MEMORY : r;
 }

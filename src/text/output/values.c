@@ -143,6 +143,12 @@ static const json_t *parameters_of(const json_t *tools, const char *function)
     return NULL;
 }
 
+bool out_value_is_text(const json_t *tools, const char *function, const char *key)
+{
+    bool nullable;
+    return parameter_kind_of(parameters_of(tools, function), key, &nullable) == PARAMETER_TEXT;
+}
+
 bool out_value(text_out *out, const json_t *tools, const char *function, const char *key, const char *text, size_t n)
 {
     bool nullable, null = (n == 4 && (!memcmp(text, "null", 4) || !memcmp(text, "None", 4)));
