@@ -55,14 +55,15 @@ static bool read_tools(const char *path, chat_template *template)
     char *text = read_whole(path, &length);
     if (!text)
         return false;
-    template->tool_list = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
+    json_t *list = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
     free(text);
-    if (!template->tool_list)
+    if (!list)
         complain("%s: line %d, column %d: %s", path, fault.line, fault.column, fault.text);
-    else if (!json_is_array(template->tool_list))
+    else if (!json_is_array(list))
         complain("%s: tools are a JSON list", path);
     else
-        template->tools = json_dumps(template->tool_list, JSON_COMPACT);
+        template->tools = json_dumps(list, JSON_COMPACT);
+    json_decref(list);
     return template->tools != NULL;
 }
 

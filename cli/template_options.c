@@ -84,7 +84,6 @@ bool chat_template_of(const template_options *o, const odmoe_model *model, uint6
 void chat_template_free(chat_template *c)
 {
     odmoe_template_close(c->own);
-    json_decref(c->tool_list);
     free(c->tools);
     free(c->own_keywords);
     *c = (chat_template){0};

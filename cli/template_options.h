@@ -15,10 +15,9 @@ extern const struct argp template_argp;
 /* A template that is in use: a model's own, or one of a file. */
 typedef struct chat_template {
     const odmoe_template *t;
-    odmoe_template *own;  /* of a file, or NULL */
-    const char *keywords; /* JSON, or NULL */
-    char *tools;          /* JSON, or NULL; owned, as are the next two */
-    json_t *tool_list;
+    odmoe_template *own;   /* of a file, or NULL */
+    const char *keywords;  /* JSON, or NULL */
+    char *tools;           /* JSON, or NULL; owned, as is the next */
     char *own_keywords;    /* what keywords points to, or NULL */
     uint64_t memory_bytes; /* of a rendering */
     size_t text_most;      /* bytes of all messages */
