@@ -72,7 +72,7 @@ class Generation(CliTest):
         path = self.folder / "g.gbnf"
         path.write_text('root ::= "a"')
         r = run("run", "-m", DEMO, "-p", "x", "--ram", "12MiB", "--grammar", path)
-        self.check_error(r, 3, "too small", "--ram 14MiB")
+        self.check_error(r, 3, "too small", "--ram 13MiB")
 
 
 class Command(CliTest):
