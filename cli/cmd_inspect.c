@@ -68,8 +68,7 @@ static void print_info(const odmoe_info *i)
     printf("\nall experts    %s, read from the disk on demand\n", odmoe_size_format(i->experts_bytes, all));
     printf("the rest       %s, always in memory", odmoe_size_format(i->resident_bytes, resident));
     if (i->embedding_bytes)
-        printf(", but for the token embedding, %s, if it stays on the disk",
-               odmoe_size_format(i->embedding_bytes, all));
+        printf("; but %s of it, the token embedding, may stay on the disk", odmoe_size_format(i->embedding_bytes, all));
     printf("\n");
     print_left_out(i);
 }

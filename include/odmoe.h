@@ -106,9 +106,9 @@ typedef struct odmoe_options {
     uint64_t
         reserve_bytes; /* of ram_bytes: kept free for what the caller holds itself (conversations, grammars, requests),
                                counted in the plan's other_bytes; at most 2^60 */
-    uint64_t
-        prefix_bytes;  /* of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of kv_bytes
-                              holds one more session's worth of them */
+    /* Of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of the plan's kv_bytes holds one
+     * more session's worth of them. */
+    uint64_t prefix_bytes;
     int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
     const char
         *embeddings; /* where a token embedding that is not the output matrix as well is kept: "memory"; "disk": its
@@ -474,7 +474,8 @@ ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *promp
 ODMOE_API void odmoe_output_free(odmoe_output *output);
 /* odmoe_output_stream_calls - from now on calls are given as they come: first a delta without text, once the name is
  * certain, then the arguments in pieces, of which the last is `whole`. A call that the end of the text cuts keeps the
- * arguments that have come, and is never whole. Without it a call is one delta, and one that is cut is content. */
+ * arguments that have come, and is never whole; a call of no tool of the request is content. Without it a call is one
+ * delta, whatever its name, and one that is cut is content. */
 ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);

@@ -26,18 +26,28 @@ typedef struct scheme {
     const char *kept;   /* what of it stays in the name */
     dtype type;
     int numbers; /* in one element of `word`; 0: the last dimension is a block's bytes */
-    const char *scales[2];
-    const char *scale_words[2];
-    const char *factor;
+    const char *scales[2], *scale_words[2];
+    const char *factor; /* of the whole tensor; NULL: there is none */
     bool divides;
+    const char *shape;       /* a tensor that only repeats the shape */
+    const char *activations; /* a scale of the input, in place of X's "weight" */
 } scheme;
 
 static const scheme schemes[] = {
-    {"U8", "_blocks", "_blocks", DTYPE_MXFP4_SPLIT, 0, {"_scales"}, {"U8"}, NULL, false},
-    {"I32", "_packed", "", DTYPE_INT4_SPLIT, 8, {"_scale"}, {"BF16"}, NULL, false},
-    {"U8", "_packed", "", DTYPE_NVFP4_SPLIT, 2, {"_scale"}, {"F8_E4M3"}, "_global_scale", true},
-    {"U8", "", "", DTYPE_NVFP4_SPLIT, 2, {"_scale"}, {"F8_E4M3"}, "_scale_2", false},
-    {"F8_E4M3", "", "", DTYPE_F8_E4M3, 1, {"_scale_inv", "_scale"}, {"F32", "BF16"}, NULL, false},
+    {"U8", "_blocks", "_blocks", DTYPE_MXFP4_SPLIT, 0, {"_scales"}, {"U8"}},
+    {"I32", "_packed", "", DTYPE_INT4_SPLIT, 8, {"_scale"}, {"BF16"}, .shape = "_shape"},
+    {"U8",
+     "_packed",
+     "",
+     DTYPE_NVFP4_SPLIT,
+     2,
+     {"_scale"},
+     {"F8_E4M3"},
+     "_global_scale",
+     true,
+     .activations = "input_global_scale"},
+    {"U8", "", "", DTYPE_NVFP4_SPLIT, 2, {"_scale"}, {"F8_E4M3"}, "_scale_2", .activations = "input_scale"},
+    {"F8_E4M3", "", "", DTYPE_F8_E4M3, 1, {"_scale_inv", "_scale"}, {"F32", "BF16"}, .activations = "input_scale"},
 };
 
 typedef struct joiner {
@@ -173,18 +183,17 @@ static bool take_factor(const found *factor, const tensor_info *w, bool divides,
     return true;
 }
 
-/* Tensors beside X = "....weight" that say the same as its shape, or are about activations. */
-static void drop_companions(joiner *j, const char *base, size_t length)
+/* Tensors beside X that say nothing new of the weights. */
+static void drop_companions(joiner *j, const char *base, size_t length, const char *shape, const char *activations)
 {
-    static const char *const beside[] = {"input_scale", "input_global_scale"};
-    found shape = find(j, base, length, "_shape");
-    if (shape.t && !strcmp(shape.word, "I64"))
-        *shape.used = true;
-    for (size_t i = 0; length >= 6 && !strncmp(base + length - 6, "weight", 6) && i < 2; i++) {
-        found f = find(j, base, length - 6, beside[i]);
-        if (f.t)
-            *f.used = true;
-    }
+    found f = shape ? find(j, base, length, shape) : (found){0};
+    if (f.t && !strcmp(f.word, "I64"))
+        *f.used = true;
+    if (!activations || length < 6 || strncmp(base + length - 6, "weight", 6))
+        return;
+    f = find(j, base, length - 6, activations);
+    if (f.t)
+        *f.used = true;
 }
 
 static odmoe_status refuse(joiner *j, const char *base, size_t length, const char *why)
@@ -237,7 +246,7 @@ static odmoe_status join(joiner *j, const scheme *s, found packed, bool *taken)
         return refuse(j, p.name, kept, why);
     }
     *scales.used = true;
-    drop_companions(j, p.name, base);
+    drop_companions(j, p.name, base, s->shape, s->activations);
     if (!unpack_shape(s, &p, &w)) {
         snprintf(why, sizeof why, "%s in a shape that such weights do not have", dtype_info(s->type)->name);
         return refuse(j, p.name, kept, why);
@@ -273,7 +282,7 @@ static void join_gguf_factor(joiner *j, size_t i)
         return;
     found factor = find(j, t->name, length - 6, "scale");
     tensor_scales out = {.type = t->type};
-    drop_companions(j, t->name, length);
+    drop_companions(j, t->name, length, NULL, "input_scale");
     if (!factor.t || !take_factor(&factor, t, false, &out)) /* of another shape: an unknown tensor */
         return;
     j->index->scales[j->scales] = out;

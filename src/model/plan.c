@@ -170,13 +170,14 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     if (status || !choice || s->embeddings != EMBEDDINGS_AUTO)
         return status;
     odmoe_plan in_memory = *plan;
-    odmoe_error none;
+    odmoe_error too_small;
     weights_leave_on_disk(&m->weights, false);
-    if (!divide(m, &shape, s, extra_bytes, &in_memory, &none) && in_memory.cache_bytes == in_memory.cache_all_bytes) {
+    status = divide(m, &shape, s, extra_bytes, &in_memory, &too_small);
+    if (!status && in_memory.cache_bytes == in_memory.cache_all_bytes) {
         in_memory.floor_bytes = plan->floor_bytes; /* what works with a smaller budget */
         *plan = in_memory;
-    } else {
-        weights_leave_on_disk(&m->weights, true);
+        return ODMOE_OK;
     }
-    return ODMOE_OK;
+    weights_leave_on_disk(&m->weights, true);
+    return !status || status == ODMOE_ERR_BUDGET ? ODMOE_OK : err_set(err, status, "%s", too_small.message);
 }

@@ -20,14 +20,14 @@ static bool both(config_object object, const char *key, int n, bool missing)
            json_integer_value(json_array_get(list, 1)) == n;
 }
 
-/* What DeepSeek and Qwen write: E4M3, a scale for 128 x 128 weights. */
+/* What DeepSeek, Qwen and MiniMax write: E4M3, a scale for 128 x 128 weights. */
 static odmoe_status check_fp8(const char *path, config_object q, const char *method, odmoe_error *err)
 {
     const char *format;
     odmoe_status status = config_text(q, "fmt", false, "e4m3", &format, err);
     if (status)
         return status;
-    if (strcmp(format, "e4m3"))
+    if (strcmp(format, "e4m3") && strcmp(format, "float8_e4m3fn"))
         return refuse(path, method, format, err);
     return both(q, "weight_block_size", 128, false)
                ? ODMOE_OK

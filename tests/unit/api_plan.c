@@ -26,8 +26,9 @@
 
 static odmoe_error err;
 
-static const char *const models[] = {"/models/demo.gguf", "gguf/qwen2moe-Q4_K_M.gguf", "gguf/llama-Q4_K_M.gguf",
-                                     "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf", "models/qwen3_moe"};
+static const char *const models[] = {"/models/demo.gguf",      "gguf/qwen2moe-Q4_K_M.gguf",
+                                     "gguf/llama-Q4_K_M.gguf", "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf",
+                                     "models/qwen3_moe",       "families/kimi_k25"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static odmoe_plan plan_of(const char *path, const odmoe_options *o)

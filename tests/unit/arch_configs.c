@@ -233,6 +233,7 @@ static void ways_of_quantising_that_are_not_read_are_refused_by_name(void **stat
     Q("\"quant_method\": \"compressed-tensors\", \"config_groups\": {\"group_0\": {\"weights\": {" members "}}}")
     static const char *const read_ones[] = {
         Q("\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"weight_block_size\": [128, 128]"),
+        Q("\"quant_method\": \"fp8\", \"fmt\": \"float8_e4m3fn\", \"weight_block_size\": [128, 128]"),
         Q("\"quant_method\": \"mxfp4\""),
         Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\""),
         GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"group\", \"group_size\": 32, \"symmetric\": true"),

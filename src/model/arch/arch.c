@@ -66,6 +66,12 @@ void arch_dense_first(model_config *c)
         c->layer[l].ffn = l < c->dense_layers ? FFN_DENSE : FFN_EXPERTS;
 }
 
+void arch_turn_sliding_layers(model_config *c)
+{
+    for (int l = 0; l < c->layers; l++)
+        c->layer[l].rope = c->layer[l].window ? 0 : ROPE_OFF;
+}
+
 odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err)
 {
     int64_t size = (int64_t)c->shared_experts * c->expert_ffn;
