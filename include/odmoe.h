@@ -106,9 +106,9 @@ typedef struct odmoe_options {
     uint64_t
         reserve_bytes; /* of ram_bytes: kept free for what the caller holds itself (conversations, grammars, requests),
                                counted in the plan's other_bytes; at most 2^60 */
-    uint64_t
-        prefix_bytes;  /* of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of kv_bytes
-                              holds one more session's worth of them */
+    /* Of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of the plan's kv_bytes holds one
+     * more session's worth of them. */
+    uint64_t prefix_bytes;
     int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
     const char
         *embeddings; /* where a token embedding that is not the output matrix as well is kept: "memory"; "disk": its
@@ -131,9 +131,10 @@ typedef struct odmoe_info {
     uint64_t expert_bytes_min, expert_bytes_max; /* smallest and largest expert */
     uint64_t resident_bytes;                     /* weights that every token needs */
     uint64_t experts_bytes;                      /* all experts */
-    uint64_t embedding_bytes;  /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
-    int32_t prediction_layers; /* layers for multi-token prediction that the file has: they are never read, */
-    uint64_t prediction_bytes; /* and are in none of the figures above */
+    uint64_t embedding_bytes;   /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
+    int32_t prediction_layers;  /* layers for multi-token prediction that the file has: they are never read, */
+    uint64_t prediction_bytes;  /* and are in none of the figures above */
+    uint64_t other_parts_bytes; /* parts that see or hear, as far as their types are known: they are not read either */
 } odmoe_info;
 
 /* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.
@@ -434,6 +435,13 @@ ODMOE_API odmoe_status odmoe_chat_tokenize(const odmoe_template *t, const odmoe_
                                            const odmoe_chat *chat, int32_t *ids, size_t capacity, size_t *n,
                                            odmoe_error *err);
 
+/* odmoe_template_reasoning - the keywords (odmoe_chat) that tell a template how much to reason. level: "off", "on", "low",
+ * "medium", "high". *keywords: a JSON object, odmoe_string_free it. Found out by rendering; costs some renderings of a
+ * short conversation. ERR_UNSUPPORTED: the template does not know the level, the message says which it knows; ERR_ARG: no
+ * such level; ERR_MEMORY. Threads: any. */
+ODMOE_API odmoe_status odmoe_template_reasoning(const odmoe_template *t, const char *level, char **keywords,
+                                                odmoe_error *err);
+
 /* ---- a model's output ---- */
 
 /* A model's text taken apart as it comes: reasoning, answer and calls of tools. Text may be fed in any pieces; the deltas
@@ -466,7 +474,8 @@ ODMOE_API odmoe_status odmoe_output_create(const char *format, const char *promp
 ODMOE_API void odmoe_output_free(odmoe_output *output);
 /* odmoe_output_stream_calls - from now on calls are given as they come: first a delta without text, once the name is
  * certain, then the arguments in pieces, of which the last is `whole`. A call that the end of the text cuts keeps the
- * arguments that have come, and is never whole. Without it a call is one delta, and one that is cut is content. */
+ * arguments that have come, and is never whole; a call of no tool of the request is content. Without it a call is one
+ * delta, whatever its name, and one that is cut is content. */
 ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);

@@ -89,45 +89,55 @@ static bool read_sampling(const struct server *s, ask *a, const json_t *body, pr
     return read_bias(s, a, body, p);
 }
 
-void ask_set_thinking(ask *a, bool on)
+/* Keywords of the template for an effort; one that the template does not know changes nothing. */
+static void set_effort(const struct server *s, ask *a, effort e)
 {
-    a->no_thinking = !on;
-    /* The names that templates know: Qwen's, GLM's and most others'; DeepSeek's and Granite's. */
-    json_object_set_new(a->keywords, "enable_thinking", json_boolean(on));
-    json_object_set_new(a->keywords, "thinking", json_boolean(on));
+    json_t *keywords = s->efforts[e] ? json_loads(s->efforts[e], 0, NULL) : NULL;
+    if (keywords)
+        json_object_update(a->keywords, keywords);
+    json_decref(keywords);
 }
 
-bool ask_set_effort(ask *a, const char *effort, const char *where, problem *p)
+void ask_set_thinking(const struct server *s, ask *a, bool on)
 {
-    static const char *const known[][2] = {{"minimal", "low"}, {"low", "low"},    {"medium", "medium"},
-                                           {"high", "high"},   {"xhigh", "high"}, {"max", "high"}};
-    if (!strcmp(effort, "none")) {
-        ask_set_thinking(a, false);
+    a->no_thinking = !on;
+    set_effort(s, a, on ? EFFORT_ON : EFFORT_OFF);
+}
+
+bool ask_set_effort(const struct server *s, ask *a, const char *text, const char *where, problem *p)
+{
+    static const struct {
+        const char *name;
+        effort effort;
+    } known[] = {{"minimal", EFFORT_LOW}, {"low", EFFORT_LOW},    {"medium", EFFORT_MEDIUM},
+                 {"high", EFFORT_HIGH},   {"xhigh", EFFORT_HIGH}, {"max", EFFORT_HIGH}};
+    if (!strcmp(text, "none")) {
+        ask_set_thinking(s, a, false);
         return true;
     }
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (!strcmp(effort, known[i][0])) {
-            json_object_set_new(a->keywords, "reasoning_effort", json_string(known[i][1]));
+        if (!strcmp(text, known[i].name)) {
+            set_effort(s, a, s->efforts[known[i].effort] ? known[i].effort : EFFORT_ON);
             return true;
         }
     return problem_value(p, where, NULL, "none, minimal, low, medium, high, xhigh or max is wanted");
 }
 
-static bool read_thinking(ask *a, const json_t *body, problem *p)
+static bool read_thinking(const struct server *s, ask *a, const json_t *body, problem *p)
 {
-    const char *effort = NULL;
+    const char *level = NULL;
     bool on = true;
     int64_t budget = a->thinking_budget;
     json_t *keywords = NULL;
-    if (!field_text(body, "", "reasoning_effort", &effort, p) || !field_bool(body, "", "enable_thinking", &on, p) ||
+    if (!field_text(body, "", "reasoning_effort", &level, p) || !field_bool(body, "", "enable_thinking", &on, p) ||
         !field_int(body, "", "thinking_budget_tokens", -1, INT32_MAX, &budget, p) ||
         !field_object(body, "", "chat_template_kwargs", &keywords, p))
         return false;
     a->thinking_budget = (int32_t)budget;
-    if (effort && !ask_set_effort(a, effort, "reasoning_effort", p))
+    if (level && !ask_set_effort(s, a, level, "reasoning_effort", p))
         return false;
     if (field_get(body, "enable_thinking"))
-        ask_set_thinking(a, on);
+        ask_set_thinking(s, a, on);
     if (json_is_false(json_object_get(keywords, "enable_thinking")))
         a->no_thinking = true;
     return !keywords || !json_object_update(a->keywords, keywords) || problem_memory(p);
@@ -194,7 +204,7 @@ bool ask_read_common(const struct server *s, ask *a, const json_t *body, problem
     json_t *schema = field_get(body, "json_schema");
     if (!a->keywords)
         return problem_memory(p);
-    if (!read_sampling(s, a, body, p) || !read_thinking(a, body, p) ||
+    if (!read_sampling(s, a, body, p) || !read_thinking(s, a, body, p) ||
         !field_bool(body, "", "cache_prompt", &a->cache_prompt, p) ||
         !field_bool(body, "", "ignore_eos", &a->ignore_eos, p) || !field_bool(body, "", "stream", &a->stream, p) ||
         !field_text(body, "", "grammar", &grammar, p))

@@ -66,9 +66,9 @@ bool ask_read_format(ask *a, const json_t *body, problem *p);
 /* ask_set_schema - hold the content to a schema, which is at `where`. One constraint only. */
 bool ask_set_schema(ask *a, json_t *schema, const char *where, problem *p);
 /* ask_set_thinking - switch the model's thinking on or off, where its template can. */
-void ask_set_thinking(ask *a, bool on);
+void ask_set_thinking(const struct server *s, ask *a, bool on);
 /* ask_set_effort - "none" switches thinking off; minimal, low, medium, high, xhigh, max go to the template. */
-bool ask_set_effort(ask *a, const char *effort, const char *where, problem *p);
+bool ask_set_effort(const struct server *s, ask *a, const char *effort, const char *where, problem *p);
 
 /* ask_read_tools - tools, tool_choice and parallel_tool_calls of chat. */
 bool ask_read_tools(ask *a, const json_t *body, problem *p);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "fim.h"
 #include "serve.h"
 
 enum { PROMPTS_MOST = 16 };
@@ -46,17 +47,15 @@ static bool check_refused(const json_t *body, problem *p)
 
 static bool read_completion(const struct server *s, ask *a, const json_t *body, problem *p)
 {
-    const char *model = NULL, *suffix = NULL;
+    const char *model = NULL;
     int64_t logprobs = -1;
     if (!field_text(body, "", "model", &model, p) || !check_refused(body, p) || !ask_read_common(s, a, body, p) ||
         !ask_read_limit(a, body, "max_tokens", p) || !ask_read_stop(a, body, "stop", p) ||
         !field_int(body, "", "logprobs", 0, LOGPROBS_MOST, &logprobs, p) || !ask_read_stream(a, body, p) ||
-        !ask_read_format(a, body, p) || !field_text(body, "", "suffix", &suffix, p))
+        !ask_read_format(a, body, p))
         return false;
     a->prompt_param = "prompt";
     a->logprobs = (int)logprobs;
-    if (suffix && *suffix)
-        return problem_unsupported(p, "", "suffix", "this model has no tokens for what stands behind a gap");
     return true;
 }
 
@@ -81,9 +80,27 @@ static bool prompt_of_ids(const struct server *s, const json_t *list, const char
     return done;
 }
 
-/* A text or a list of ids. */
-static bool read_prompt(const struct server *s, const json_t *value, const char *where, prompt *out, problem *p)
+/* A text with a gap behind it. */
+static bool prompt_of_gap(const struct server *s, const json_t *value, const char *suffix, prompt *out, problem *p)
 {
+    buffer text = {0};
+    const fim_form *form = s->tokenizer ? fim_form_of(s->tokenizer) : NULL;
+    if (!form)
+        return problem_unsupported(p, "", "suffix", "this model has no tokens for what stands behind a gap");
+    if (!json_is_string(value))
+        return problem_value(p, "", "suffix", "it needs a prompt that is a text");
+    fim_text(form, json_string_value(value), suffix, &text);
+    bool done = text.failed ? problem_memory(p) : prompt_from_text(s, text.data, text.length, "prompt", out, p);
+    buffer_free(&text);
+    return done;
+}
+
+/* A text or a list of ids. */
+static bool read_prompt(const struct server *s, const json_t *value, const char *suffix, const char *where, prompt *out,
+                        problem *p)
+{
+    if (suffix && *suffix)
+        return prompt_of_gap(s, value, suffix, out, p);
     if (json_is_string(value))
         return prompt_from_text(s, json_string_value(value), json_string_length(value), "prompt", out, p);
     if (json_is_array(value) && json_array_size(value))
@@ -95,6 +112,9 @@ static bool read_prompt(const struct server *s, const json_t *value, const char 
 static bool start(completion *c, http_request *request, const json_t *body, problem *p)
 {
     const json_t *prompt_field = field_get(body, "prompt");
+    const char *suffix = NULL;
+    if (!field_text(body, "", "suffix", &suffix, p))
+        return false;
     if (!prompt_field)
         return problem_set(p, 400, "missing_required_parameter", "prompt", "prompt: the text to go on is missing");
     bool many = json_is_array(prompt_field) && !json_is_number(json_array_get(prompt_field, 0));
@@ -105,7 +125,7 @@ static bool start(completion *c, http_request *request, const json_t *body, prob
         prompt r = {0};
         const json_t *one = many ? json_array_get(prompt_field, i) : prompt_field;
         field_path where = many ? field_index("prompt", i) : field_at("prompt", NULL);
-        bool done = read_prompt(c->server, one, where.text, &r, p);
+        bool done = read_prompt(c->server, one, suffix, where.text, &r, p);
         if (done) {
             c->count++;
             done = answer_start(c->server, request, &c->ask, &r, &c->answers[i], p);

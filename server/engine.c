@@ -13,6 +13,7 @@
 #include "generation.h"
 #include "job_inside.h"
 #include "slots.h"
+#include "thread.h"
 
 #define PASS_SECONDS 2.0  /* that a pass may take beside running streams */
 #define CHUNK_ROWS_MIN 32 /* of a prompt, all the same */
@@ -36,6 +37,8 @@ struct engine {
     odmoe_sequence *sequences; /* [options.sequences] */
     slot **owners;             /* [options.sequences] */
     int32_t pass_n;
+    uint64_t read; /* expert bytes, up to the end of the last one */
+    double stalled;
 
     pthread_t thread;
     bool thread_runs;
@@ -56,7 +59,6 @@ static void count_end(engine *e, const job *j, job_finish finish, slot_state sta
 {
     engine_stats *s = &e->stats;
     double now = clock_seconds();
-    s->generated_tokens += (uint64_t)j->usage.sampled_tokens;
     histogram_add(&s->request_seconds, now - j->submitted);
     switch (finish) {
     case JOB_CANCELLED:
@@ -297,12 +299,15 @@ static void on_logits(void *user, int32_t sequence, int32_t token, const float *
     slot *s = e->owners[sequence];
     job *j = s->job;
     double now = clock_seconds();
+    const generation_result *r = generation_result_of(j->generation);
+    int32_t before = r->sampled;
     s->goes_on = generation_next(j->generation, logits, s->limit, &s->next);
     if (!j->first_token) {
         j->first_token = now;
         j->usage.first_token_seconds = now - j->submitted;
     }
     pthread_mutex_lock(&e->lock);
+    e->stats.generated_tokens += (uint64_t)(r->sampled - before);
     histogram_add(j->last_token ? &e->stats.inter_token_seconds : &e->stats.first_token_seconds,
                   now - (j->last_token ? j->last_token : j->submitted));
     pthread_mutex_unlock(&e->lock);
@@ -350,13 +355,22 @@ static void after_pass(engine *e, int32_t i)
         end_with(e, s, JOB_LENGTH, NULL);
 }
 
-static void share_costs(engine *e, const odmoe_stats *before, const odmoe_stats *after)
+/* What has been read, and waited for, since the last pass, divided among the sequences of this one. */
+static void share_costs(engine *e)
 {
+    odmoe_stats now = {.size = sizeof now};
+    odmoe_stats_get(e->model, &now);
+    bool reset = now.bytes_read < e->read || now.stall_seconds < e->stalled;
+    uint64_t read = reset ? now.bytes_read : now.bytes_read - e->read;
+    double stalled = reset ? now.stall_seconds : now.stall_seconds - e->stalled;
+    e->read = now.bytes_read;
+    e->stalled = now.stall_seconds;
     for (int32_t i = 0; i < e->pass_n; i++) {
         job_usage *u = &e->owners[i]->job->usage;
-        u->expert_bytes_read += (after->bytes_read - before->bytes_read) / (uint64_t)e->pass_n;
-        u->stall_seconds += (after->stall_seconds - before->stall_seconds) / e->pass_n;
+        u->expert_bytes_read += read / (uint64_t)e->pass_n;
+        u->stall_seconds += stalled / e->pass_n;
     }
+    prefixes_reading(e->slots.prefixes, read > 0);
 }
 
 static void run_pass(engine *e)
@@ -371,12 +385,9 @@ static void run_pass(engine *e)
     batch.on_logits = on_logits;
     batch.cancelled = cancelled;
     batch.user = e;
-    odmoe_stats before = {.size = sizeof before}, after = {.size = sizeof after};
     odmoe_error why;
     double start = clock_seconds();
-    odmoe_stats_get(e->model, &before);
     odmoe_status status = odmoe_forward(e->model, &batch, &why);
-    odmoe_stats_get(e->model, &after);
     bool told = false; /* which sequence it was */
     for (int32_t i = 0; i < e->pass_n; i++)
         told = told || e->sequences[i].status;
@@ -388,12 +399,11 @@ static void run_pass(engine *e)
         double seconds = (clock_seconds() - start) / rows;
         e->row_seconds += e->row_seconds ? RATE_WEIGHT * (seconds - e->row_seconds) : seconds;
     }
-    share_costs(e, &before, &after);
+    share_costs(e);
     pthread_mutex_lock(&e->lock);
     e->stats.passes++;
     histogram_add(&e->stats.pass_sequences, e->pass_n);
     pthread_mutex_unlock(&e->lock);
-    prefixes_reading(e->slots.prefixes, after.bytes_read > before.bytes_read);
     for (int32_t i = 0; i < e->pass_n; i++)
         after_pass(e, i);
 }
@@ -548,7 +558,7 @@ odmoe_status engine_open(odmoe_model *model, const engine_options *options, engi
     e->chunk = plan.chunk;
     odmoe_status status = open_parts(e, err);
     if (!status) {
-        e->thread_runs = !pthread_create(&e->thread, NULL, run, e);
+        e->thread_runs = thread_start(&e->thread, run, e);
         if (!e->thread_runs) {
             if (err)
                 *err = (odmoe_error){ODMOE_ERR_MEMORY, "the system gave no thread for the engine"};

@@ -23,7 +23,9 @@ struct generation {
     int32_t max_tokens;
     bool ignore_eos, one_call;
     int logprobs;
-    odmoe_sampler *sampler;
+    odmoe_sampler_options sampling;
+    odmoe_logit_bias *bias; /* [sampling.bias_count] */
+    odmoe_sampler *sampler; /* from the first token to the end: it takes some bytes for each token of the vocabulary */
     odmoe_grammar *grammar;
     odmoe_grammar_state *state;
     uint32_t *mask; /* [words] */
@@ -108,6 +110,8 @@ static odmoe_status make_text(generation *g, const job_request *r, odmoe_error *
         status = odmoe_stream_create(g->tokenizer, &g->stream, err);
     if (!status && r->format)
         status = odmoe_output_create(r->format, r->prompt_tail, r->tools, on_delta, g, &g->output, err);
+    if (!status && g->output)
+        odmoe_output_stream_calls(g->output);
     if (!status && g->output && g->stream) /* some formats' markers are special tokens */
         odmoe_stream_show_special(g->stream, 1);
     if (!status && g->output && odmoe_output_reasons(g->output))
@@ -132,11 +136,21 @@ static bool list_end_tokens(generation *g)
 
 static odmoe_status make_sampling(generation *g, const job_request *r, odmoe_error *err)
 {
-    odmoe_status status = odmoe_sampler_create(&r->sampling, g->vocab, &g->sampler, err);
-    for (int32_t i = 0; i < r->n && !status; i++)
-        odmoe_sampler_accept(g->sampler, r->tokens[i]);
-    if (status || (!r->grammar && !r->ignore_eos))
+    odmoe_sampler *checked;
+    odmoe_status status = odmoe_sampler_create(&r->sampling, g->vocab, &checked, err);
+    if (status)
         return status;
+    odmoe_sampler_free(checked);
+    g->sampling = r->sampling;
+    size_t count = r->sampling.bias_count;
+    g->bias = malloc((count + 1) * sizeof *g->bias);
+    if (!g->bias)
+        return no_memory(err);
+    if (count)
+        memcpy(g->bias, r->sampling.bias, count * sizeof *g->bias);
+    g->sampling.bias = g->bias;
+    if (!r->grammar && !r->ignore_eos)
+        return ODMOE_OK;
     g->words = ((size_t)g->vocab + 31) / 32;
     g->mask = calloc(g->words, sizeof *g->mask);
     if (!g->mask || (r->ignore_eos && !list_end_tokens(g)))
@@ -210,6 +224,7 @@ void generation_free(generation *g)
     free(g->clean);
     free(g->mask);
     free(g->banned);
+    free(g->bias);
     free(g);
 }
 
@@ -386,9 +401,9 @@ static void on_delta(void *user, const odmoe_delta *delta)
         return;
     release_content(g);
     give(g, delta);
-    if (delta->kind != ODMOE_DELTA_CALL)
+    if (delta->kind != ODMOE_DELTA_CALL || !delta->whole)
         return;
-    g->result.calls = (int32_t)delta->call + 1;
+    g->result.calls++;
     if (g->one_call)
         end(g, JOB_STOPPED_AT_END, NULL);
 }
@@ -409,6 +424,8 @@ static void text(generation *g, const char *bytes, size_t n)
 /* All that is held goes out. */
 static void flush(generation *g)
 {
+    odmoe_sampler_free(g->sampler); /* the job may stay for a while, until all of it is read */
+    g->sampler = NULL;
     const char *bytes;
     size_t n;
     odmoe_error why;
@@ -466,12 +483,20 @@ static odmoe_status make_mask(generation *g, bool *at_end, odmoe_error *err)
     return ODMOE_OK;
 }
 
+static odmoe_status make_sampler(generation *g, odmoe_error *err)
+{
+    odmoe_status status = odmoe_sampler_create(&g->sampling, g->vocab, &g->sampler, err);
+    for (int32_t i = 0; i < g->to->n && !status; i++)
+        odmoe_sampler_accept(g->sampler, g->to->tokens[i]);
+    return status;
+}
+
 /* One token, under the grammar and the thinking's budget. False: the answer has ended. */
 static bool pick(generation *g, const float *logits, int32_t *token)
 {
     odmoe_error why;
-    odmoe_status status = ODMOE_OK;
-    if (!force(g, token)) {
+    odmoe_status status = g->sampler ? ODMOE_OK : make_sampler(g, &why);
+    if (!status && !force(g, token)) {
         bool at_end = false;
         if (g->mask)
             status = make_mask(g, &at_end, &why);

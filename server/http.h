@@ -54,7 +54,7 @@ typedef enum stream_step {
     STREAM_BROKEN /* the client has left, or there is no memory: close the connection */
 } stream_step;
 
-/* A stream: `next` appends to `out`, and may wait for what to append. `free` is called once, at the end. */
+/* A stream: `next` appends to `out`, which comes empty, and may wait for what to append. `free` is called once, at the end. */
 typedef struct http_stream {
     stream_step (*next)(void *user, buffer *out);
     void (*free)(void *user);

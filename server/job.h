@@ -80,7 +80,7 @@ typedef enum job_event_kind {
 /* Valid until the next call on the job. */
 typedef struct job_event {
     job_event_kind kind;
-    odmoe_delta delta;           /* kind, text, length, call, name, id as in odmoe.h */
+    odmoe_delta delta;           /* as in odmoe.h: calls come in pieces (odmoe_output_stream_calls) */
     const job_logprob *logprobs; /* [logprob_count] */
     size_t logprob_count;
     job_finish finish;

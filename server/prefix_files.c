@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "thread.h"
+
 #define PATIENCE 5        /* seconds that writing waits for passes that read */
 #define DISK_FREE_PART 20 /* of the disk, stays free */
 #define SHORT_TOKENS 1024 /* what a file costs besides its bytes, in tokens */
@@ -578,7 +580,7 @@ odmoe_status prefix_files_open(const prefix_files_options *options, prefix_files
     if (!status)
         status = list_folder(f, err);
     if (!status) {
-        f->thread_runs = !pthread_create(&f->thread, NULL, run, f);
+        f->thread_runs = thread_start(&f->thread, run, f);
         if (!f->thread_runs)
             status = no_memory(err);
     }

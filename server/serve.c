@@ -1,13 +1,9 @@
 #include "serve.h"
 
-#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -48,8 +44,6 @@ typedef struct service {
     pthread_cond_t stopped;
 } service;
 
-/* ---- the model ---- */
-
 static int on_progress(void *user, odmoe_stage stage, uint64_t done, uint64_t total)
 {
     service *v = user;
@@ -58,138 +52,6 @@ static int on_progress(void *user, odmoe_stage stage, uint64_t done, uint64_t to
         atomic_store(&v->server.loading_total, total);
     }
     return atomic_load(&v->stop);
-}
-
-/* The model's name without its folder and ending. */
-static void name_model(server *s)
-{
-    const serve_options *o = s->options;
-    char *whole = realpath(o->model, NULL);
-    const char *path = whole ? whole : o->model, *slash = strrchr(path, '/');
-    snprintf(s->name, sizeof s->name, "%s", o->alias ? o->alias : slash ? slash + 1 : path);
-    size_t n = strlen(s->name);
-    if (!o->alias && n > 5 && !strcmp(s->name + n - 5, ".gguf"))
-        s->name[n - 5] = 0;
-    free(whole);
-}
-
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t length)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
-    return hash;
-}
-
-static void hash_number(void *user, const char *name, int32_t layer, double value)
-{
-    uint64_t *hash = user;
-    *hash = hash_bytes(hash_bytes(hash_bytes(*hash, name, strlen(name)), &layer, sizeof layer), &value, sizeof value);
-}
-
-/* Version, kernels, and a hash of the model's numbers, sizes and of the begin of its file. */
-static void make_fingerprint(server *s)
-{
-    static _Thread_local char head[64 << 10];
-    odmoe_info info = {.size = sizeof info};
-    odmoe_stats stats = {.size = sizeof stats};
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    odmoe_model_info(s->model, &info);
-    odmoe_stats_get(s->model, &stats);
-    odmoe_inspect_numbers(s->options->model, hash_number, &hash, NULL);
-    hash = hash_bytes(hash, &info.resident_bytes, sizeof info.resident_bytes);
-    hash = hash_bytes(hash, &info.experts_bytes, sizeof info.experts_bytes);
-    int fd = open(s->options->model, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head); /* of a folder there is nothing to read */
-    if (n > 0)
-        hash = hash_bytes(hash, head, (size_t)n);
-    if (fd >= 0)
-        close(fd);
-    snprintf(s->fingerprint, sizeof s->fingerprint, "odmoe-%s-%s-%016llx", odmoe_version(), stats.kernels,
-             (unsigned long long)hash);
-}
-
-static void warn(const serve_options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void warn(const serve_options *o, const char *format, ...)
-{
-    char line[1024];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    if (o->warn)
-        o->warn(line);
-}
-
-static void engine_log(void *user, const char *line)
-{
-    log_line("%s", line);
-}
-
-/* Does the template hold the mark of reasoning in any place? */
-static bool knows_reasoning(const server *s)
-{
-    odmoe_reasoning reasoning = {.size = sizeof reasoning};
-    char mark[64];
-    if (odmoe_output_reasoning(s->format, NULL, &reasoning, NULL) || !reasoning.open)
-        return false;
-    size_t n = strlen(reasoning.open);
-    while (n && strchr(" \n", reasoning.open[n - 1]))
-        n--;
-    snprintf(mark, sizeof mark, "%.*s", (int)n, reasoning.open);
-    return strstr(s->template_source, mark);
-}
-
-static odmoe_status load(service *v)
-{
-    server *s = &v->server;
-    serve_options *o = v->options;
-    o->lib.progress = on_progress;
-    o->lib.user = v;
-    odmoe_status status = odmoe_model_open(o->model, &o->lib, &s->model, &v->error);
-    if (status)
-        return status;
-    odmoe_plan plan = {.size = sizeof plan};
-    odmoe_model_plan(s->model, &plan);
-    s->context = plan.context;
-    s->sequences = plan.sessions;
-    s->tokenizer = odmoe_model_tokenizer(s->model);
-    odmoe_error err;
-    s->template = odmoe_model_template(s->model, &err);
-    if (!s->tokenizer)
-        warn(o, "%s: %s: only prompts of token ids can be answered", o->model, odmoe_model_no_tokenizer(s->model));
-    else if (!s->template)
-        warn(o, "%s: %s: only /v1/completions can be answered", o->model, err.message);
-    s->format = s->template ? odmoe_template_output(s->template) : NULL;
-    s->template_source = s->template ? odmoe_template_source(s->template) : NULL;
-    s->thinks = s->template && knows_reasoning(s);
-    memory_hold(serve_bytes(o->lib.ram_bytes));
-    if (s->tokenizer && odmoe_grammar_vocab_create(s->tokenizer, &s->vocab, &v->error))
-        return v->error.code;
-    if (s->vocab && !memory_take(odmoe_grammar_vocab_bytes(s->vocab))) {
-        v->error.code = ODMOE_ERR_BUDGET;
-        snprintf(v->error.message, sizeof v->error.message,
-                 "%.200s: the vocabulary for grammars does not fit into what this budget leaves for requests; a larger "
-                 "--ram is needed",
-                 o->model);
-        return v->error.code;
-    }
-    make_fingerprint(s);
-    engine_options e = {.sequences = s->sequences,
-                        .context = s->context,
-                        .queue = o->queue,
-                        .cache_dir = o->cache_dir,
-                        .cache_disk_bytes = o->cache_disk_bytes,
-                        .cache_ram_bytes = o->cache_ram_bytes,
-                        .log = engine_log};
-    return engine_open(s->model, &e, &s->engine, &v->error);
-}
-
-static void unload(server *s)
-{
-    engine_close(s->engine);
-    odmoe_grammar_vocab_free(s->vocab);
-    odmoe_model_close(s->model);
 }
 
 /* ---- life ---- */
@@ -215,7 +77,7 @@ static void *work(void *user)
     worker *w = user;
     service *v = w->service;
     server *s = &v->server;
-    v->status = load(v);
+    v->status = server_load(s, &v->error);
     if (v->status == ODMOE_ERR_CANCELLED && atomic_load(&v->stop))
         v->status = ODMOE_OK;
     else if (!v->status)
@@ -291,9 +153,8 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
     if (log_open(o->log, err) || listener_open(o->unix_path, o->host, o->port, &l, err))
         return err->code;
     v.server.loopback = l.loopback;
-    name_model(&v.server);
     if (!l.loopback && !o->key_count && !o->unix_path)
-        warn(o, "warning: %s is open to everybody who reaches it; --api-key asks for a key", l.where);
+        serve_warn(o, "warning: %s is open to everybody who reaches it; --api-key asks for a key", l.where);
     if (serve_sizes(o, err)) {
         listener_close(&l, o->unix_path);
         return err->code;
@@ -307,6 +168,8 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
 
     uint64_t most = serve_bytes(o->lib.ram_bytes) / 4;
     most = most < (8 << 20) ? most : 8 << 20;
+    o->lib.progress = on_progress;
+    o->lib.user = &v;
     http_options h = {.listener = l.fd,
                       .connections = o->connections,
                       .body_bytes_most = o->max_body ? o->max_body : most,
@@ -328,7 +191,7 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
     watch(&v, &signals, o->unix_path);
     pthread_join(thread, NULL);
     http_close(v.server.http);
-    unload(&v.server);
+    server_unload(&v.server);
     log_line("ended");
     if (o->unix_path)
         unlink(o->unix_path);

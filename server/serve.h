@@ -50,6 +50,9 @@ odmoe_status serve_sizes(serve_options *options, odmoe_error *err);
  * after SIGINT and SIGTERM; else err is filled and says why (a second signal ends the process). */
 odmoe_status serve_run(serve_options *options, odmoe_error *err);
 
+/* How much a model reasons, as templates are asked for it (odmoe_template_reasoning). */
+typedef enum effort { EFFORT_OFF, EFFORT_ON, EFFORT_LOW, EFFORT_MEDIUM, EFFORT_HIGH, EFFORTS } effort;
+
 typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_DRAINING } server_state;
 
 /* What handlers see. Filled before SERVER_READY, then constant, but for `state` and `progress`. */
@@ -66,6 +69,7 @@ typedef struct server {
     const char *template_source; /* for /props, or NULL */
     const char *format;          /* of the model's output */
     bool thinks;                 /* its template knows reasoning: answers may begin with it though no prompt opens it */
+    char *efforts[EFFORTS];      /* keywords of the template; NULL: it does not know this one */
     odmoe_grammar_vocab *vocab;
     uint64_t vocab_bytes;
     char name[256];        /* the model's id: --alias, or the file's name without its ending */
@@ -75,5 +79,12 @@ typedef struct server {
     rates rates;
     bool loopback, has_keys, local; /* local: a Unix socket */
 } server;
+
+/* server_load - open the model and the engine of s->options, which are as serve_sizes left them, and fill in the rest; the state stays as it
+ * is. Errors: odmoe_model_open's, engine_open's. server_unload - after its connections have ended; also after a load that failed. */
+odmoe_status server_load(server *s, odmoe_error *err);
+void server_unload(server *s);
+/* serve_warn - a line for people, where the options have somebody who hears it. */
+void serve_warn(const serve_options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -35,7 +35,11 @@ _odmoe() {
     --embeddings) _odmoe_words "auto memory disk" ;;
     --kv) _odmoe_words "f32 f16 q8_0" ;;
     --ram) _odmoe_words "1GiB 2GiB 4GiB 8GiB 16GiB 32GiB 64GiB" ;;
-    -f | --out | --stats | --tokens-file | --template | --messages | --tools | --grammar | --json-schema | --gbnf | --schema | --check)
+    --cache-dir)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        ;;
+    -f | --unix | --log | --api-key-file | --out | --stats | --tokens-file | --template | --messages | --tools | --grammar | --json-schema | --gbnf | --schema | --check)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         ;;

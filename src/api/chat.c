@@ -164,6 +164,11 @@ odmoe_status odmoe_template_run(const odmoe_template *t, const char *variables, 
     return give_text(&text, out, err);
 }
 
+odmoe_status odmoe_template_reasoning(const odmoe_template *t, const char *level, char **keywords, odmoe_error *err)
+{
+    return conversation_reasoning(t->program, &t->caps, level, keywords, err);
+}
+
 void odmoe_chat_init(odmoe_chat *chat)
 {
     *chat = (odmoe_chat){.size = sizeof *chat, .answer = 1};

@@ -199,7 +199,8 @@ typedef struct heads_call {
     int64_t first, rows, step;
     bool turned;
     buffer *x;                /* [n, heads * w->cols]; turned: [n, heads * rows] */
-    buffer *y;                /* [n, ..] */
+    buffer *y;                /* [.., ..] */
+    int64_t y_row;            /* outputs are rows [y_row, y_row + n) of y */
     spans at;                 /* of y: a span of `rows` for each head; turned: of w->cols */
     const compute_work *work; /* from heads_layout; only if turned */
 } heads_call;

@@ -86,7 +86,7 @@ static void heads_task(void *ctx, int64_t task, int worker)
     const heads_call *call = loop->call;
     int64_t h = task / loop->runs, first = task % loop->runs * loop->length;
     int64_t n = cpu_run_length(loop->outs, first, loop->length);
-    float *y = cpu_values(call->y, 0) + call->at.first + h * call->at.stride + first;
+    float *y = cpu_values(call->y, call->y_row) + call->at.first + h * call->at.stride + first;
     if (call->turned) {
         turned_task(loop, h, first, n, worker, y);
         return;
@@ -107,5 +107,5 @@ void cpu_heads(const compute *c, const heads_call *call)
     }
     loop.runs = cpu_runs(loop.outs, loop.length);
     pool_run(c->pool, call->heads * loop.runs, heads_task, &loop);
-    cpu_written(call->y, call->x->n);
+    cpu_written(call->y, call->y_row + call->x->n);
 }

@@ -171,7 +171,7 @@ static float temper(const token_op *op, int64_t token)
 }
 
 /* Operations that go through a span number by number; factor: what scales. x is NULL where the kind reads none. */
-static void run_span(const token_op *op, float factor, float *y, const float *x, int64_t n)
+static void run_span(const compute *c, const token_op *op, float factor, float *y, const float *x, int64_t n)
 {
     switch (op->kind) {
     case TOKEN_ZERO:
@@ -194,8 +194,7 @@ static void run_span(const token_op *op, float factor, float *y, const float *x,
             y[i] = sigmoid(y[i]);
         break;
     case TOKEN_SOFTCAP:
-        for (int64_t i = 0; i < n; i++)
-            y[i] = op->factor * tanhf(y[i] / op->factor);
+        c->kernels->soft_cap(y, op->factor, y, n);
         break;
     case TOKEN_MULTIPLY:
         for (int64_t i = 0; i < n; i++)
@@ -206,19 +205,18 @@ static void run_span(const token_op *op, float factor, float *y, const float *x,
             y[i] = softplus(y[i]);
         break;
     default: /* TOKEN_GATE */
-        for (int64_t i = 0; i < n; i++)
-            y[i] *= sigmoid(x[i]);
+        c->kernels->sigmoid_mul(x, y, y, n);
     }
 }
 
-static void run_spans(const token_op *op, int64_t token)
+static void run_spans(const compute *c, const token_op *op, int64_t token)
 {
     spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
     float *y = cpu_values(op->y, token) + at.first;
     const float *x = op->x ? cpu_values(op->x, row_of_x(op, token)) + from.first : NULL;
     float factor = op->kind == TOKEN_TEMPER ? temper(op, token) : op->factor;
     for (int64_t i = 0; i < at.count; i++)
-        run_span(op, factor, y + i * at.stride, x ? x + i * from.stride : NULL, at.dim);
+        run_span(c, op, factor, y + i * at.stride, x ? x + i * from.stride : NULL, at.dim);
 }
 
 static void run_one(const compute *c, const token_op *op, int64_t token)
@@ -237,7 +235,7 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
     case TOKEN_GATE:
     case TOKEN_MULTIPLY:
     case TOKEN_SOFTPLUS:
-        run_spans(op, token);
+        run_spans(c, op, token);
         break;
     case TOKEN_ADD_EACH:
         add_each(c, op, token);

@@ -410,7 +410,7 @@ static void run_router(backward *b)
 odmoe_status layer_backward(const layer_tape *t, const layer_gradients *g, odmoe_error *err)
 {
     if (!t->n)
-        return err_set(err, ODMOE_ERR_STATE, "backward without a recorded forward call");
+        return err_set(err, ODMOE_ERR_STATE, "backward needs a forward call that the tape has recorded");
     backward b = {.t = t, .g = g, .m = t->m, .hidden = t->m->shape.hidden, .ffn = t->m->shape.ffn};
     arena a = {0};
     layout(&a, &b);

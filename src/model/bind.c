@@ -480,28 +480,28 @@ static int prediction_of(const binder *b, const char *name)
 static void note_prediction(binder *b, const tensor_info *t)
 {
     int layer = prediction_of(b, t->name);
-    if (layer < 0)
-        return;
     uint64_t bit = 1ull << (layer < PREDICTIONS_TOLD_APART ? layer : PREDICTIONS_TOLD_APART - 1);
     b->out->prediction_layers += !(b->predictions_seen & bit);
     b->predictions_seen |= bit;
     b->out->prediction_bytes += t->length + (t->scales ? t->scales->length : 0);
 }
 
-/* Tensors that are no part of the computation: position tables that some exporters store although they follow from the
- * configuration, scales of an FP8 cache of keys and values, prediction layers, and what the family says. */
-static bool ignored(const binder *b, const char *name)
+/* Tensors that are no part of the computation: prediction layers, what the family says (parts that see or hear), and what
+ * follows from other numbers: position tables that some exporters store, scales of an FP8 cache of keys and values. */
+typedef enum left_out { LEFT_OUT_NOT, LEFT_OUT_PREDICTION, LEFT_OUT_PART, LEFT_OUT_DERIVED } left_out;
+
+static left_out why_left_out(const binder *b, const char *name)
 {
+    static const char *const derived[] = {"*rotary_emb.inv_freq", "*.k_proj.k_scale", "*.v_proj.v_scale"};
     if (prediction_of(b, name) >= 0)
-        return true;
-    static const char *const of_none[] = {"*rotary_emb.inv_freq", "*.k_proj.k_scale", "*.v_proj.v_scale"};
-    for (size_t i = 0; i < sizeof of_none / sizeof *of_none; i++)
-        if (!fnmatch(of_none[i], name, FNM_NOESCAPE))
-            return true;
+        return LEFT_OUT_PREDICTION;
+    for (size_t i = 0; i < sizeof derived / sizeof *derived; i++)
+        if (!fnmatch(derived[i], name, FNM_NOESCAPE))
+            return LEFT_OUT_DERIVED;
     for (const char *const *p = b->names->ignored; p && *p; p++)
         if (!fnmatch(*p, name, FNM_NOESCAPE))
-            return true;
-    return false;
+            return LEFT_OUT_PART;
+    return LEFT_OUT_NOT;
 }
 
 static odmoe_status refuse_unknown(binder *b)
@@ -512,11 +512,15 @@ static odmoe_status refuse_unknown(binder *b)
         const tensor_info *t = tensor_index_at(b->files->tensors, i);
         if (bsearch(&t, b->used, b->used_count, sizeof *b->used, by_address))
             continue;
-        note_prediction(b, t);
-        if (!ignored(b, t->name))
+        left_out why = why_left_out(b, t->name);
+        if (why == LEFT_OUT_NOT)
             return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                            "%s: unknown tensor %s for family %s: leaving it out could change the result",
                            b->files->path, t->name, b->config->family);
+        if (why == LEFT_OUT_PREDICTION)
+            note_prediction(b, t);
+        if (why == LEFT_OUT_PART)
+            b->out->part_bytes += t->length;
     }
     return ODMOE_OK;
 }
@@ -526,7 +530,7 @@ static odmoe_status refuse_unread_unknown(binder *b)
 {
     const char *name, *type;
     for (size_t i = 0; tensor_index_unread(b->files->tensors, i, &name, &type); i++)
-        if (!ignored(b, name))
+        if (why_left_out(b, name) == LEFT_OUT_NOT)
             return unread(b, name, type);
     return ODMOE_OK;
 }

@@ -91,6 +91,8 @@ void model_describe(const model *m, odmoe_info *info)
     info->prediction_layers = m->weights.prediction_layers;
     info->prediction_bytes = m->weights.prediction_bytes;
     info->experts_bytes = expert_index_total_bytes(index);
+    info->prediction_bytes = m->weights.prediction_bytes;
+    info->other_parts_bytes = m->weights.part_bytes;
 }
 
 void model_drop_metadata(model *m)

@@ -146,7 +146,8 @@ typedef struct model_weights {
     uint64_t bytes;        /* of everything resident, as it will lie in memory; without what stays on the disk */
     int prediction_layers; /* that the files have tensors of; they are never read */
     uint64_t prediction_bytes;
-    void *memory; /* the one allocation that holds it, once loaded */
+    uint64_t part_bytes; /* in the files, left out: what the family ignores */
+    void *memory;        /* the one allocation that holds it, once loaded */
 } model_weights;
 
 /* What a family says of its tensors. */

@@ -24,8 +24,8 @@ struct expert_index {
 expert_index *expert_index_create(int layers, int experts, odmoe_error *err)
 {
     if (layers < 1 || layers > LAYERS_MAX || experts < 1 || experts > EXPERTS_MAX) {
-        err_set(err, ODMOE_ERR_RANGE, "an expert index of %d layers x %d experts (at most %d x %d)", layers, experts,
-                LAYERS_MAX, EXPERTS_MAX);
+        err_set(err, ODMOE_ERR_RANGE, "%d layers of %d experts: 1 to %d layers of 1 to %d experts are possible", layers,
+                experts, LAYERS_MAX, EXPERTS_MAX);
         return NULL;
     }
     expert_index *index = mem_calloc(1, sizeof *index, "the expert index", err);
@@ -129,7 +129,7 @@ odmoe_status expert_index_set(expert_index *index, int layer, int expert, const 
     if (status)
         return status;
     if (n < 1 || n > EXPERT_EXTENTS_MAX)
-        return err_set(err, ODMOE_ERR_ARG, "layer %d, expert %d: %d extents (1 to %d)", layer, expert, n,
+        return err_set(err, ODMOE_ERR_ARG, "layer %d, expert %d: has %d extents, expected 1 to %d", layer, expert, n,
                        EXPERT_EXTENTS_MAX);
     for (int i = 0; i < n; i++)
         if ((status = check_extent(layer, expert, &extents[i], err)))

@@ -331,6 +331,42 @@ static void answers_are_gone_on_with_as_under_transformers(void **state)
     assert_int_equal(differences, 0);
 }
 
+/* ---- how much to reason ---- */
+
+static void a_level_of_reasoning_becomes_the_templates_own_keywords(void **state)
+{
+    static const struct {
+        const char *template, *level, *keywords; /* or a part of the error */
+    } rows[] = {
+        {"Qwen-Qwen3-0.6B", "off", "{\"enable_thinking\": false}"},
+        {"Qwen-Qwen3-0.6B", "on", "{\"enable_thinking\": true}"},
+        {"Qwen-Qwen3-0.6B", "low", "reasoning low: this chat template knows off on"},
+        {"openai-gpt-oss-120b", "high", "{\"reasoning_effort\": \"high\"}"},
+        {"openai-gpt-oss-120b", "off", "this chat template knows low medium high"},
+        {"ByteDance-Seed-OSS", "off", "{\"thinking_budget\": 0}"},
+        {"ibm-granite-granite-3.3-2B-Instruct", "on", "{\"thinking\": true}"},
+        {"Qwen3-Coder", "on", "this chat template knows no keyword for reasoning"},
+        {"Qwen3-Coder", "loud", "reasoning loud"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *source = templates_source(rows[i].template), *keywords = NULL;
+        template_fault fault = {0};
+        odmoe_error err;
+        assert_non_null(source);
+        chat_program *t = template_compile(source, strlen(source), &fault);
+        assert_non_null(t);
+        template_caps caps = template_probe(t);
+        odmoe_status status = conversation_reasoning(t, &caps, rows[i].level, &keywords, &err);
+        if (*rows[i].keywords == '{')
+            assert_string_equal(status ? err.message : keywords, rows[i].keywords);
+        else if (!status || !strstr(err.message, rows[i].keywords))
+            fail_msg("%s, %s: %s", rows[i].template, rows[i].level, status ? err.message : keywords);
+        free(keywords);
+        template_free(t);
+        free(source);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +376,7 @@ int main(void)
         cmocka_unit_test(control_tokens_of_a_conversation_are_marked_as_foreign),
         cmocka_unit_test(reasoning_has_the_names_that_transformers_gives_it),
         cmocka_unit_test(answers_are_gone_on_with_as_under_transformers),
+        cmocka_unit_test(a_level_of_reasoning_becomes_the_templates_own_keywords),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -175,6 +175,7 @@ static void sizes_of_granites_hybrids_fit_together(void **state)
          "mamba, attention"},
         {"{\"layer_types\": \"mam\"}", ODMOE_ERR_UNSUPPORTED, "'m' of layer 0", "mamba, attention"},
         {"{\"layer_types\": null}", ODMOE_ERR_FORMAT, "layer_types", "3 layers"},
+        {"{\"num_local_experts\": 0}", ODMOE_ERR_UNSUPPORTED, "granitemoehybrid", "dense"},
         {"{\"mamba_n_heads\": 5}", ODMOE_ERR_FORMAT, "mamba_n_heads 5", "hidden size 64"},
         {"{\"mamba_n_heads\": 5, \"mamba_d_head\": \"auto\"}", ODMOE_ERR_FORMAT, "5 Mamba heads", "128"},
         {"{\"mamba_d_head\": \"wide\"}", ODMOE_ERR_FORMAT, "mamba_d_head", " "},

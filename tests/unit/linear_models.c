@@ -300,6 +300,28 @@ static void prediction_layers_change_nothing(void **state)
     assert_same_logits(e, qwen3next());
 }
 
+/* ... and are counted apart, as are the parts that see. */
+static void what_is_left_out_is_counted_apart(void **state)
+{
+    /* bytes of the golden's tensors mtp.* and model.visual.*, but for one of five dimensions, which are not read */
+    const uint64_t prediction = 169472, visual = 21312 - 4608;
+    odmoe_info info = {.size = sizeof info};
+    assert_int_equal(odmoe_inspect(test_path("families/qwen3_5_moe"), &info, &err), ODMOE_OK);
+    assert_int_equal(info.prediction_bytes, prediction);
+    assert_int_equal(info.other_parts_bytes, visual);
+    assert_int_equal(odmoe_inspect(test_path("families/gguf/qwen35moe-Q8_0.gguf"), &info, &err), ODMOE_OK);
+    assert_int_equal(info.prediction_bytes, 0);
+    assert_int_equal(info.other_parts_bytes, 0);
+    gguf_edit *e = qwen3next();
+    uint64_t last = 0;
+    for (int i = 0; i < e->tensor_count; i++)
+        last += strncmp(e->tensors[i].name, "blk.3.", 6) ? 0 : e->tensors[i].data.length;
+    edit_free(e);
+    assert_int_equal(odmoe_inspect(test_path("families/gguf/qwen3next-mtp-BF16.gguf"), &info, &err), ODMOE_OK);
+    assert_true(last > 0);
+    assert_int_equal(info.prediction_bytes, last);
+}
+
 /* ---- config.json ---- */
 
 static model_config config; /* of the last `read` */
@@ -496,6 +518,7 @@ int main(void)
         cmocka_unit_test(projections_in_one_tensor_give_the_same_bytes),
         cmocka_unit_test(projections_in_both_layouts_are_refused),
         cmocka_unit_test(prediction_layers_change_nothing),
+        cmocka_unit_test(what_is_left_out_is_counted_apart),
         cmocka_unit_test(layer_types_or_an_interval_say_which_layers_are_linear),
         cmocka_unit_test(layer_types_of_another_length_or_unknown_words_are_refused),
         cmocka_unit_test(numbers_of_linear_attention_are_checked),

@@ -341,6 +341,33 @@ static void a_quantised_cache_needs_latents_of_whole_blocks(void **state)
                  "32 and 16", "use f16");
 }
 
+static void every_type_of_cache_stays_close(void **state)
+{
+    static const struct {
+        const char *kv;
+        double most;
+    } types[] = {{"f32", 1e-9}, {"f16", 1e-6}, {"q8_0", 1e-3}};
+    const char *model = "families/deepseek_v2_lite_rope32";
+    golden *expected = golden_open(test_path("%s/expected.safetensors", model));
+    size_t n;
+    const int32_t *ids = golden_i32(expected, &n, "input_ids");
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        odmoe_options o = small_options();
+        o.kv = types[i].kv;
+        odmoe_model *m = must_open(test_path("%s", model), &o);
+        odmoe_session *session = must_create(m, 0);
+        float *logits = malloc(n * 512 * sizeof *logits);
+        must_forward(m, session, ids, (int)n, &(forward_options){ODMOE_LOGITS_ALL, logits, NULL, NULL});
+        double divergence = golden_divergence(logits, golden_f32(expected, NULL, "logits"), (int64_t)n, 512);
+        print_message("%s: KL %.1e\n", types[i].kv, divergence);
+        assert_true(divergence <= types[i].most);
+        free(logits);
+        odmoe_session_free(session);
+        odmoe_model_close(m);
+    }
+    golden_close(expected);
+}
+
 /* ---- Hugging Face ---- */
 
 /* Read a golden's config.json with other members (JSON; "(absent)" removes one). */
@@ -519,6 +546,34 @@ static void a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer(void 
             "index_topk_pattern", "F or S");
 }
 
+/* ---- long prompts ---- */
+
+/* The last logits of a prompt that is cut into chunks. */
+static void last_of_prompt(const char *model, int chunk, int n, float *logits)
+{
+    odmoe_options o = small_options();
+    o.context = 512;
+    o.chunk = chunk;
+    odmoe_model *m = must_open(test_path("families/%s", model), &o);
+    odmoe_session *session = must_create(m, 0);
+    must_eval(session, text_tokens(0, n), n, logits);
+    odmoe_session_free(session);
+    odmoe_model_close(m);
+}
+
+static void prompts_that_attend_in_several_groups_give_the_same_bytes(void **state)
+{
+    static const char *const models[] = {"deepseek_v3", "glm_moe_dsa_shared"};
+    static float whole[512], cut[512];
+    for (int i = 0; i < 2; i++) {
+        last_of_prompt(models[i], 400, 400, whole);
+        last_of_prompt(models[i], 7, 400, cut);
+        assert_memory_equal(whole, cut, sizeof cut);
+        last_of_prompt(models[i], 257, 400, cut);
+        assert_memory_equal(whole, cut, sizeof cut);
+    }
+}
+
 /* ---- a sequence that leaves ---- */
 
 typedef struct leaving {
@@ -583,6 +638,7 @@ int main(void)
         cmocka_unit_test(keys_and_values_of_latents_in_both_layouts_are_refused),
         cmocka_unit_test(stacks_may_lie_as_one_matrix),
         cmocka_unit_test(a_quantised_cache_needs_latents_of_whole_blocks),
+        cmocka_unit_test(every_type_of_cache_stays_close),
         cmocka_unit_test(deepseek_v2_chooses_as_topk_method_says),
         cmocka_unit_test(missing_numbers_are_the_families_defaults),
         cmocka_unit_test(heads_may_turn_in_halves),
@@ -592,6 +648,7 @@ int main(void)
         cmocka_unit_test(numbers_of_an_indexer_are_checked),
         cmocka_unit_test(tensors_of_an_indexer_are_where_the_file_says_it_is),
         cmocka_unit_test(a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer),
+        cmocka_unit_test(prompts_that_attend_in_several_groups_give_the_same_bytes),
         cmocka_unit_test(the_choice_of_positions_stays_with_its_tokens_when_others_leave),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

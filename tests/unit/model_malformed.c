@@ -427,7 +427,7 @@ static void numbers_of_config_json_are_checked(void **state)
         {"mixtral", "{\"num_key_value_heads\": 4}", ODMOE_ERR_FORMAT, "k_proj", "shape"},
         {"mixtral", "{\"head_dim\": 4}", ODMOE_ERR_FORMAT, "q_proj", "shape"},
         {"mixtral", "{\"head_dim\": 15}", ODMOE_ERR_FORMAT, "rope dimension 15", "even"},
-        {"mixtral", "{\"num_local_experts\": 0}", ODMOE_ERR_FORMAT, "num_local_experts", "0"},
+        {"mixtral", "{\"num_local_experts\": 0}", ODMOE_ERR_UNSUPPORTED, "dense", "another program"},
         {"mixtral", "{\"num_local_experts\": null}", ODMOE_ERR_FORMAT, "num_local_experts", " "},
         {"mixtral", "{\"num_local_experts\": 9}", ODMOE_ERR_FORMAT, "gate", "shape"},
         {"mixtral", "{\"num_experts_per_tok\": 9}", ODMOE_ERR_RANGE, "top-k 9", "8 experts"},

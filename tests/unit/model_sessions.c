@@ -8,10 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/mem.h"
-#include "model/mixers/mixer.h"
 #include "model/session_state.h"
 #include "support/golden.h"
+#include "support/kinds.h"
 #include "support/models.h"
 
 #define MODEL "models/mixtral_sliding"
@@ -19,73 +18,6 @@
 
 static odmoe_error err;
 
-/* ---- a mixer with a state that cannot be cut ---- */
-
-/* out[t] = 0.02 * the sum of the layer's inputs up to t. */
-static mixer_state sum_state(const model_config *c, int layer, kv_type kv)
-{
-    return (mixer_state){.recurrent_bytes = (uint64_t)c->hidden * sizeof(float)};
-}
-
-static odmoe_status sum_check(const model_config *c, int layer, odmoe_error *e)
-{
-    return ODMOE_OK;
-}
-
-static odmoe_status sum_check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *e)
-{
-    return ODMOE_OK;
-}
-
-static dtype_set sum_types(const resident *weights)
-{
-    return 0;
-}
-
-static void *sum_layout(const compute *c, arena *a, const model_config *config, const layer_weights *layers, int64_t n)
-{
-    return NULL;
-}
-
-static void sum_forward(const mixer_call *call)
-{
-    int64_t hidden = call->config->hidden;
-    const float *in = call->c->op->read(call->c, call->in);
-    float *out = call->c->op->write(call->c, call->out, call->n);
-    for (int i = 0; i < call->n_sequences; i++) {
-        const sequence_run *s = &call->sequences[i];
-        float *sum = s->recurrent;
-        for (int64_t t = s->first; t < s->first + s->n; t++)
-            for (int64_t j = 0; j < hidden; j++) {
-                sum[j] += in[t * hidden + j];
-                out[t * hidden + j] = 0.02f * sum[j];
-            }
-    }
-}
-
-static const mixer running_sum = {.name = "running sum",
-                                  .check = sum_check,
-                                  .check_kv = sum_check_kv,
-                                  .state = sum_state,
-                                  .in_types = sum_types,
-                                  .layout = sum_layout,
-                                  .forward = sum_forward};
-
-/* ---- models ---- */
-
-typedef struct kind {
-    const char *name;
-    bool sums[2];  /* layers with the running sum */
-    int window[2]; /* of the others; 0: all positions */
-    bool any;      /* every position can be restored */
-} kind;
-
-static const kind kinds[] = {
-    {"attention", {false, false}, {0, 0}, true},          {"one layer slides", {false, false}, {8, 0}, false},
-    {"sums and attention", {true, false}, {0, 0}, false}, {"sums and a window", {false, true}, {8, 0}, false},
-    {"sums alone", {true, true}, {0, 0}, false},
-};
-#define KINDS (int)(sizeof kinds / sizeof *kinds)
 static const int chunks[] = {1, 7, 0};
 
 static odmoe_model *open_kind_with(const kind *k, int chunk, int sessions, int snapshots)
@@ -95,23 +27,7 @@ static odmoe_model *open_kind_with(const kind *k, int chunk, int sessions, int s
     o.sessions = sessions;
     o.snapshots = snapshots;
     o.context = 1024;
-    o.kernels = "ref";
-    odmoe_model *handle = mem_calloc(1, sizeof *handle, "a model", &err);
-    model_settings settings;
-    odmoe_plan plan = {0};
-    assert_int_equal(options_resolve(&o, &settings, &err), ODMOE_OK);
-    assert_int_equal(model_prepare(test_path(MODEL), &handle->m, &err), ODMOE_OK);
-    handle->m.config.context = 1024;
-    for (int l = 0; l < 2; l++) {
-        handle->m.config.layer[l].window = k->window[l];
-        if (k->sums[l])
-            handle->m.config.layer[l].mixer = &running_sum;
-    }
-    assert_int_equal(model_list_mixers(&handle->m, &err), ODMOE_OK);
-    model_drop_metadata(&handle->m);
-    if (model_plan(&handle->m, &settings, 0, &plan, &err) || model_load(&handle->m, &settings, &plan, &err))
-        fail_msg("%s: %s", k->name, err.message);
-    return handle;
+    return kind_open(k, &o);
 }
 
 static odmoe_model *open_kind(const kind *k, int chunk, int sessions)
@@ -323,7 +239,8 @@ static void fork_a_beginning(const kind *k, int chunk)
 
 static void a_beginning_can_be_forked(void **state)
 {
-    for_all(fork_a_beginning);
+    for (int i = 0; i < KINDS; i++)
+        fork_a_beginning(&kinds[i], 7);
 }
 
 /* A fork with room for its tokens alone still goes back to what its source could go back to. */
@@ -347,7 +264,8 @@ static void fork_what_is_kept(const kind *k, int chunk)
 
 static void a_fork_of_few_tokens_keeps_its_snapshots(void **state)
 {
-    for_all(fork_what_is_kept);
+    for (int i = 0; i < KINDS; i++)
+        fork_what_is_kept(&kinds[i], 7);
 }
 
 static void forks_beyond_the_sessions_take_what_is_reserved_for_prefixes(void **state)

@@ -120,6 +120,31 @@ static void calls_come_whole_and_are_counted(void **state)
     assert_int_equal(a.end.finish, JOB_STOPPED_AT_END);
 }
 
+static void a_call_that_the_limit_cuts_keeps_what_has_come(void **state)
+{
+    job_request r = saying(CALL("Paris"));
+    r.format = "hermes";
+    r.tools = tools;
+    answer a = run_request(&r);
+    assert_int_equal(a.whole, 1);
+    assert_int_equal(a.end.usage.calls, 1);
+    int32_t all = a.end.usage.sampled_tokens;
+    int partial = 0;
+    for (int32_t n = 2; n < all - 4; n += 3) {
+        r = saying(CALL("Paris"));
+        r.format = "hermes";
+        r.tools = tools;
+        r.max_tokens = n;
+        answer cut = run_request(&r);
+        assert_int_equal(cut.end.finish, JOB_LENGTH);
+        assert_int_equal(cut.end.usage.calls, cut.whole);
+        assert_true(!cut.whole || cut.arguments_length == a.arguments_length);
+        assert_memory_equal(cut.arguments, a.arguments, cut.arguments_length);
+        partial += cut.calls && !cut.whole;
+    }
+    assert_true(partial > 0);
+}
+
 static void one_call_is_enough_where_that_is_asked_for(void **state)
 {
     job_request r = saying(CALL("Paris") "\n" CALL("Rome"));
@@ -304,6 +329,7 @@ int main(void)
         cmocka_unit_test(the_answer_is_what_the_grammar_allows_and_ends_with_it),
         cmocka_unit_test(reasoning_and_content_are_told_apart),
         cmocka_unit_test(calls_come_whole_and_are_counted),
+        cmocka_unit_test(a_call_that_the_limit_cuts_keeps_what_has_come),
         cmocka_unit_test(one_call_is_enough_where_that_is_asked_for),
         cmocka_unit_test(stop_strings_count_in_the_content_alone),
         cmocka_unit_test(what_a_stop_string_held_back_comes_out_at_the_end),

@@ -19,12 +19,12 @@
 /* What a job gave. */
 typedef struct answer {
     char content[8192], reasoning[8192], arguments[8192], name[64];
-    size_t content_length, reasoning_length;
+    size_t content_length, reasoning_length, arguments_length;
     int32_t tokens[ANSWER_TOKENS_MAX]; /* with logprobs >= 0: those of the deltas */
     int n_tokens;
     char token_bytes[8192]; /* of those of the content, joined */
     size_t token_bytes_length;
-    int deltas, calls;
+    int deltas, calls, whole; /* whole: calls that are complete */
     bool admitted;
     job_event end;
 } answer;
@@ -123,9 +123,14 @@ static inline bool take_event(answer *a, const job_event *e)
     if (e->delta.kind == ODMOE_DELTA_REASONING)
         append_text(a->reasoning, &a->reasoning_length, sizeof a->reasoning, e->delta.text, e->delta.length);
     if (e->delta.kind == ODMOE_DELTA_CALL) {
-        a->calls++;
-        snprintf(a->name, sizeof a->name, "%s", e->delta.name);
-        snprintf(a->arguments, sizeof a->arguments, "%.*s", (int)e->delta.length, e->delta.text);
+        if (!a->calls || (size_t)a->calls <= e->delta.call) { /* the first delta of a call has its name alone */
+            assert_int_equal(a->calls++, e->delta.call);
+            assert_int_equal(e->delta.length, 0);
+            snprintf(a->name, sizeof a->name, "%s", e->delta.name);
+            a->arguments_length = 0;
+        }
+        append_text(a->arguments, &a->arguments_length, sizeof a->arguments, e->delta.text, e->delta.length);
+        a->whole += e->delta.whole;
     }
     for (size_t i = 0; i < e->logprob_count; i++) {
         assert_true(a->n_tokens < ANSWER_TOKENS_MAX);

@@ -284,6 +284,32 @@ static void a_longer_prefix_replaces_the_one_that_it_goes_on_from(void **state)
     assert_int_equal(files(NULL, 0), 1);
 }
 
+/* Forks that are being written have the pages that the next job needs: it waits for them, and all of them are answered. */
+static void without_room_for_forks_all_jobs_are_answered(void **state)
+{
+    answer a, fresh;
+    odmoe_options o = demo_options(1, CONTEXT);
+    o.prefix_bytes = 128 << 10; /* a fork's tables, and few pages */
+    odmoe_model *small = open_demo(&o);
+    engine_options eo = {.sequences = 1,
+                         .context = CONTEXT,
+                         .queue = 8,
+                         .cache_dir = folder,
+                         .cache_disk_bytes = 1u << 30,
+                         .log = note_line};
+    engine *e = open_engine(small, &eo);
+    for (int i = 1; i <= 8; i++) {
+        job_request r = answer_request(prompt(i, 0, 400), 400);
+        run_job(e, small, &r, &a);
+        assert_int_equal(a.end.finish, JOB_LENGTH);
+        ask_fresh(prompt(i, 0, 400), 400, &fresh);
+        assert_same_answer(&a, &fresh);
+    }
+    close_engine(e);
+    odmoe_model_close(small);
+    assert_true(files(NULL, 0) >= 1); /* at least what was there at the end */
+}
+
 typedef void (*harm)(const char *path);
 
 static void cut_short(const char *path)
@@ -443,6 +469,7 @@ int main(void)
         IN_FOLDER(what_is_not_to_be_cached_is_neither_reused_nor_kept),
         IN_FOLDER(a_restarted_server_finds_its_prefixes),
         IN_FOLDER(a_longer_prefix_replaces_the_one_that_it_goes_on_from),
+        IN_FOLDER(without_room_for_forks_all_jobs_are_answered),
         IN_FOLDER(damaged_files_are_left_out_with_one_line),
         IN_FOLDER(files_of_other_models_are_left_alone),
         IN_FOLDER(files_beyond_the_limit_go_the_least_worth_first),

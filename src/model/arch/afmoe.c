@@ -5,12 +5,6 @@
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 
-static void turn_sliding_layers(model_config *c)
-{
-    for (int l = 0; l < c->layers; l++)
-        c->layer[l].rope = c->layer[l].window ? 0 : ROPE_OFF;
-}
-
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     if (!c->layer[0].window)
@@ -19,7 +13,7 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
             "%s: %s.attention.sliding_window is 0 or missing: models without sliding layers are not supported", f->path,
             prefix);
     odmoe_status status = arch_gguf_windows(f, prefix, 4, c, err);
-    turn_sliding_layers(c);
+    arch_turn_sliding_layers(c);
     c->embedding_scale = sqrtf((float)c->hidden);
     return status ? status : arch_gguf_deepseek(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
 }
@@ -27,16 +21,15 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 /* Where no list says it, every n-th layer sees all positions. */
 static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t window, every;
+    int window;
+    int64_t every;
     bool given;
-    odmoe_status status = config_int(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX, 1024, &window, err);
+    odmoe_status status = arch_hf_sliding(json, 1024, c, &window, &given, err);
     if (!status)
         status = config_int(json, "global_attn_every_n_layers", false, 1, MODEL_LAYERS_MAX, 4, &every, err);
-    if (!status)
-        status = arch_hf_layer_types(json, (int)window, c, &given, err);
     for (int l = 0; l < c->layers && !status && !given; l++)
-        c->layer[l].window = (l + 1) % every ? (int)window : 0;
-    turn_sliding_layers(c);
+        c->layer[l].window = (l + 1) % every ? window : 0;
+    arch_turn_sliding_layers(c);
     return status;
 }
 

@@ -66,6 +66,12 @@ void arch_dense_first(model_config *c)
         c->layer[l].ffn = l < c->dense_layers ? FFN_DENSE : FFN_EXPERTS;
 }
 
+void arch_turn_sliding_layers(model_config *c)
+{
+    for (int l = 0; l < c->layers; l++)
+        c->layer[l].rope = c->layer[l].window ? 0 : ROPE_OFF;
+}
+
 odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err)
 {
     int64_t size = (int64_t)c->shared_experts * c->expert_ffn;
@@ -155,14 +161,25 @@ static const arch *find_hf(const language_config *c)
     return NULL;
 }
 
+static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"};
+
 static odmoe_status unknown_hf(const model_files *f, const language_config *c, odmoe_error *err)
 {
-    static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
-                                              "moe_num_experts"};
     for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
         if (json_object_get(c->text.object, expert_keys[i]))
             return unknown(f, c->name, (int)strlen(c->name), err);
     return arch_is_dense(f->path, c->name, err);
+}
+
+/* Some families have models without experts, which say so by a 0. */
+static bool has_no_experts(const language_config *c)
+{
+    for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++) {
+        const json_t *experts = json_object_get(c->text.object, expert_keys[i]);
+        if (json_is_integer(experts) && json_integer_value(experts) == 0)
+            return true;
+    }
+    return false;
 }
 
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
@@ -174,6 +191,8 @@ static odmoe_status read_hf(const model_files *f, const arch **out, model_config
         return status;
     if (!a)
         return unknown_hf(f, &c, err);
+    if (has_no_experts(&c))
+        return arch_is_dense(f->path, c.name, err);
     *out = a;
     config->family = a->family;
     status = quantisation_check(f->path, c.whole, err);

@@ -177,6 +177,12 @@ odmoe_status arch_hf_only(config_object json, const char *key, double value, odm
 odmoe_status arch_hf_dense_layers(config_object json, model_config *c, odmoe_error *err);
 /* arch_hf_window - how many positions a sliding layer sees (use_sliding_window, sliding_window); 0: nothing slides. */
 odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
+/* arch_hf_sliding - sliding_window (missing or null: `fallback`; 0 only where that is 0, too) and which layers have it, by
+ * arch_hf_layer_types. *given false: the file has no list; then the family says which. */
+odmoe_status arch_hf_sliding(config_object json, int fallback, model_config *c, int *window, bool *given,
+                             odmoe_error *err);
+/* arch_turn_sliding_layers - the layers that slide turn their heads, the others do not. */
+void arch_turn_sliding_layers(model_config *c);
 /* arch_hf_layer_types - the list of layer_types: each layer that slides gets the window, each other one 0. *given false:
  * the file has no list, and the layers stay as they are. A list of another length, an unknown word, a sliding layer
  * without a window: an error. */

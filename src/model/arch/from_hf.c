@@ -336,3 +336,13 @@ odmoe_status arch_hf_time_step(config_object json, odmoe_error *err)
     return err_set(err, ODMOE_ERR_UNSUPPORTED,
                    "%s: time_step_limit clamps time steps, which is not supported (0 to Infinity is)", json.file);
 }
+
+odmoe_status arch_hf_sliding(config_object json, int fallback, model_config *c, int *window, bool *given,
+                             odmoe_error *err)
+{
+    int64_t size = 0;
+    odmoe_status status =
+        config_int(json, "sliding_window", false, fallback ? 1 : 0, MODEL_CONTEXT_MAX, fallback, &size, err);
+    *window = (int)size;
+    return status ? status : arch_hf_layer_types(json, *window, c, given, err);
+}

@@ -91,13 +91,11 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 /* Where no list says it, every sixth layer sees all positions. The last one always does. */
 static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t window;
+    int window;
     bool given;
-    odmoe_status status = config_int(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX, 512, &window, err);
-    if (!status)
-        status = arch_hf_layer_types(json, (int)window, c, &given, err);
+    odmoe_status status = arch_hf_sliding(json, 512, c, &window, &given, err);
     for (int l = 0; l < c->layers && !status && !given; l++)
-        c->layer[l].window = (l + 1) % 6 ? (int)window : 0;
+        c->layer[l].window = (l + 1) % 6 ? window : 0;
     c->layer[c->layers - 1].window = 0;
     return status;
 }

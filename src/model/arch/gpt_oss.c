@@ -32,14 +32,12 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t window;
+    int window;
     bool given;
     set_activation(c);
-    odmoe_status status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 128, &window, err);
-    if (!status)
-        status = arch_hf_layer_types(json, (int)window, c, &given, err);
+    odmoe_status status = arch_hf_sliding(json, 128, c, &window, &given, err);
     if (!status && !given)
-        slide_in_turn(c, (int)window);
+        slide_in_turn(c, window);
     return status;
 }
 

@@ -189,8 +189,6 @@ static const expert_rule experts[] = {
     {.role = EXPERT_MATRIX_COUNT},
 };
 
-static const char *const ignored[] = {"mtp.*", NULL};
-
 static const weight_table weights[] = {
     {NULL, frame}, {&mixer_attention, attention}, {&mixer_mamba2, mamba2_weights_mixer}, {0}};
 
@@ -201,7 +199,6 @@ const arch arch_nemotron_h = {
     .rope_theta = 1e4,
     .weights = weights,
     .experts = experts,
-    .ignored = ignored,
     .from_gguf = from_gguf,
     .from_hf = from_hf,
 };

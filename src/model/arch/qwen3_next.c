@@ -121,8 +121,8 @@ static const weight_table weights[] = {{NULL, frame},
                                        {NULL, arch_weights_shared_weighed},
                                        {0}};
 
-/* The prediction layers, and what sees. */
-static const char *const ignored[] = {"mtp.*", "model.visual.*", "visual.*", NULL};
+/* What sees. */
+static const char *const ignored[] = {"model.visual.*", "visual.*", NULL};
 
 const arch arch_qwen3_next = {
     .family = "qwen3_next",

@@ -17,13 +17,15 @@
 #include <string.h>
 
 typedef struct latent_work {
-    buffer q_a;     /* [max_tokens, q_rank] */
-    buffer q;       /* [max_tokens, heads * key_dim] */
-    buffer nope;    /* [max_tokens, heads * nope] of q, side by side */
-    buffer kv;      /* [max_tokens, kv_rank + rope_part] what the cache takes */
-    buffer query;   /* [max_tokens, heads * (kv_rank + rope_part)] */
-    buffer latents; /* [max_tokens, heads * kv_rank] attention's result */
-    buffer out;     /* [max_tokens, heads * value_dim] */
+    buffer q_a; /* [max_tokens, q_rank] */
+    buffer q;   /* [max_tokens, heads * key_dim] */
+    buffer kv;  /* [max_tokens, kv_rank + rope_part] what the cache takes */
+    buffer out; /* [max_tokens, heads * value_dim] */
+    /* of the tokens that attend together: */
+    buffer nope;     /* [group, heads * nope] of q, side by side */
+    buffer query;    /* [group, heads * (kv_rank + rope_part)] */
+    buffer latents;  /* [group, heads * kv_rank] attention's result */
+    int32_t *row_of; /* [max_tokens] 0, 1, 2 ...: their rows of q */
     compute_work heads, attend;
     /* with an indexer: */
     buffer index_q;       /* [max_tokens, index_heads * index_dim] */
@@ -35,6 +37,8 @@ typedef struct latent_work {
     compute_work select;
 } latent_work;
 
+/* Tokens that attend together: what they need for all heads is several times as large as q. */
+#define GROUP_TOKENS 256
 #define INDEX_NORM_EPS 1e-6f
 
 /* ---- weights ---- */
@@ -260,13 +264,15 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
     if (config->q_rank)
         c->op->buffer_layout(c, a, &w.q_a, max_tokens, config->q_rank, q_a_types, true);
     c->op->buffer_layout(c, a, &w.q, max_tokens, q, 0, true);
-    c->op->buffer_layout(c, a, &w.nope, max_tokens, all_nope, nope_types, true);
+    int64_t group = max_tokens < GROUP_TOKENS ? max_tokens : GROUP_TOKENS;
+    c->op->buffer_layout(c, a, &w.nope, group, all_nope, nope_types, true);
     c->op->buffer_layout(c, a, &w.kv, max_tokens, cached(config), 0, true);
-    c->op->buffer_layout(c, a, &w.query, max_tokens, heads * cached(config), 0, true);
-    c->op->buffer_layout(c, a, &w.latents, max_tokens, heads * config->kv_rank, latent_types, true);
+    c->op->buffer_layout(c, a, &w.query, group, heads * cached(config), 0, true);
+    c->op->buffer_layout(c, a, &w.latents, group, heads * config->kv_rank, latent_types, true);
     c->op->buffer_layout(c, a, &w.out, max_tokens, out, out_types, true);
     c->op->heads_layout(c, a, most_nope, turned_types, &w.heads);
-    c->op->attention_layout(c, a, &most, max_tokens, &w.attend);
+    c->op->attention_layout(c, a, &most, group, &w.attend);
+    w.row_of = arena_take(a, (size_t)max_tokens, sizeof *w.row_of);
     if (config->index_topk)
         layout_indexer(c, a, config, max_tokens, &w);
     if (at)
@@ -342,27 +348,22 @@ static int finish_index_key(const mixer_call *call, latent_work *w, token_op *op
     return call->rope.set ? 2 : 1;
 }
 
-/* Finish what the cache takes, append it, and take the queries apart. */
+/* Finish queries and what the cache takes, and append it. */
 static void append(const mixer_call *call, latent_work *w)
 {
     const model_config *c = call->config;
     const layer_config *l = &c->layer[call->layer];
-    int64_t rank = c->kv_rank, rope = c->rope_part, plain = nope(c, l);
-    const spans q_plain = {0, plain, l->heads, l->key_dim}, q_rope = {plain, rope, l->heads, l->key_dim};
-    const spans side_by_side = {0, plain, l->heads, plain}, behind = {rank, rope, l->heads, rank + rope};
-    token_op ops[9];
+    int64_t rank = c->kv_rank, rope = c->rope_part;
+    token_op ops[7];
     int n = 0;
     ops[n++] = norm_op(call, &w->kv, LATENT_KV_A_NORM, rank);
     if (call->rope.set) {
         ops[n++] = rope_op(call, &w->kv, (spans){rank, rope, 1, rope});
-        ops[n++] = rope_op(call, &w->q, q_rope);
+        ops[n++] = rope_op(call, &w->q, (spans){nope(c, l), rope, l->heads, l->key_dim});
     }
     if (c->temper > 0)
         ops[n++] = (token_op){
             .kind = TOKEN_TEMPER, .y = &w->q, .factor = c->temper, .every = c->temper_every, .kv_tokens = call->tokens};
-    ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->nope, .at = side_by_side, .x = &w->q, .from = q_plain};
-    if (rope)
-        ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->query, .at = behind, .x = &w->q, .from = q_rope};
     if (l->indexed)
         n += finish_index_key(call, w, ops + n);
     ops[n++] = (token_op){.kind = TOKEN_KV_STORE,
@@ -371,41 +372,6 @@ static void append(const mixer_call *call, latent_work *w)
                           .kv = stored_shape(c, call->layer, call->kv),
                           .kv_tokens = call->tokens};
     call->c->op->tokens(call->c, ops, n, call->n);
-}
-
-/* Bring queries to the latents; bring what attention gives to the heads' values. */
-static void absorb(const mixer_call *call, latent_work *w)
-{
-    const model_config *c = call->config;
-    const layer_config *l = &c->layer[call->layer];
-    bool parts = c->latent_parts;
-    int64_t plain = nope(c, l), rank = c->kv_rank;
-    heads_call heads = {.w = &call->weights[parts ? LATENT_K_B : LATENT_KV_B].w,
-                        .heads = l->heads,
-                        .rows = parts ? rank : plain,
-                        .step = parts ? rank : plain + l->value_dim,
-                        .turned = !parts,
-                        .x = &w->nope,
-                        .y = &w->query,
-                        .at = {0, rank, l->heads, cached(c)},
-                        .work = &w->heads};
-    call->c->op->heads(call->c, &heads);
-}
-
-static void expand(const mixer_call *call, latent_work *w)
-{
-    const model_config *c = call->config;
-    const layer_config *l = &c->layer[call->layer];
-    bool parts = c->latent_parts;
-    heads_call heads = {.w = &call->weights[parts ? LATENT_V_B : LATENT_KV_B].w,
-                        .heads = l->heads,
-                        .first = parts ? 0 : nope(c, l),
-                        .rows = l->value_dim,
-                        .step = parts ? l->value_dim : nope(c, l) + l->value_dim,
-                        .x = &w->latents,
-                        .y = &w->out,
-                        .at = {0, l->value_dim, l->heads, l->value_dim}};
-    call->c->op->heads(call->c, &heads);
 }
 
 /* ---- the indexer ---- */
@@ -471,30 +437,93 @@ static void follow_rows(const mixer_call *call, latent_work *w)
     w->rows = call->n;
 }
 
-static void forward(const mixer_call *call)
+/* ---- a group of tokens ---- */
+
+/* Bring the queries of n tokens from `first` on to the latents. */
+static void absorb(const mixer_call *call, latent_work *w, int64_t first, int64_t n)
 {
     const model_config *c = call->config;
     const layer_config *l = &c->layer[call->layer];
+    bool parts = c->latent_parts;
+    int64_t plain = nope(c, l), rank = c->kv_rank, rope = c->rope_part;
+    token_op copies[] = {{.kind = TOKEN_COPY,
+                          .y = &w->nope,
+                          .at = {0, plain, l->heads, plain},
+                          .x = &w->q,
+                          .from = {0, plain, l->heads, l->key_dim},
+                          .x_rows = w->row_of + first},
+                         {.kind = TOKEN_COPY,
+                          .y = &w->query,
+                          .at = {rank, rope, l->heads, rank + rope},
+                          .x = &w->q,
+                          .from = {plain, rope, l->heads, l->key_dim},
+                          .x_rows = w->row_of + first}};
+    call->c->op->tokens(call->c, copies, rope ? 2 : 1, n);
+    heads_call heads = {.w = &call->weights[parts ? LATENT_K_B : LATENT_KV_B].w,
+                        .heads = l->heads,
+                        .rows = parts ? rank : plain,
+                        .step = parts ? rank : plain + l->value_dim,
+                        .turned = !parts,
+                        .x = &w->nope,
+                        .y = &w->query,
+                        .at = {0, rank, l->heads, rank + rope},
+                        .work = &w->heads};
+    call->c->op->heads(call->c, &heads);
+}
+
+/* Bring what attention has given to the heads' values. */
+static void expand(const mixer_call *call, latent_work *w, int64_t first)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    bool parts = c->latent_parts;
+    heads_call heads = {.w = &call->weights[parts ? LATENT_V_B : LATENT_KV_B].w,
+                        .heads = l->heads,
+                        .first = parts ? 0 : nope(c, l),
+                        .rows = l->value_dim,
+                        .step = parts ? l->value_dim : nope(c, l) + l->value_dim,
+                        .x = &w->latents,
+                        .y = &w->out,
+                        .y_row = first,
+                        .at = {0, l->value_dim, l->heads, l->value_dim}};
+    call->c->op->heads(call->c, &heads);
+}
+
+/* chosen: the choice of the call's tokens, or NULL. */
+static void attend_group(const mixer_call *call, latent_work *w, int64_t first, int64_t n, const int32_t *chosen)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    absorb(call, w, first, n);
+    attention_call attend = {.shape = {shape_of(c, call->kv), l->heads, c->index_topk},
+                             .chosen = chosen ? chosen + first * c->index_topk : NULL,
+                             .q = &w->query,
+                             .out = &w->latents,
+                             .tokens = call->tokens + first,
+                             .window = l->window,
+                             .scale = c->attention_scale > 0 ? c->attention_scale : 1.0f / sqrtf((float)l->key_dim),
+                             .work = &w->attend};
+    call->c->op->attention(call->c, &attend, n);
+    expand(call, w, first);
+}
+
+static void forward(const mixer_call *call)
+{
     latent_work *w = call->work;
     narrow(call, w);
     project(call, w);
     append(call, w);
-    absorb(call, w);
     bool choose = any_chooses(call);
-    if (choose && l->indexed)
+    if (choose && call->config->layer[call->layer].indexed)
         select_positions(call, w);
     else if (choose)
         follow_rows(call, w);
-    attention_call attend = {.shape = {shape_of(c, call->kv), l->heads, c->index_topk},
-                             .chosen = choose ? w->chosen : NULL,
-                             .q = &w->query,
-                             .out = &w->latents,
-                             .tokens = call->tokens,
-                             .window = l->window,
-                             .scale = c->attention_scale > 0 ? c->attention_scale : 1.0f / sqrtf((float)l->key_dim),
-                             .work = &w->attend};
-    call->c->op->attention(call->c, &attend, call->n);
-    expand(call, w);
+    for (int64_t i = 0; i < call->n; i++)
+        w->row_of[i] = (int32_t)i;
+    for (int64_t first = 0; first < call->n; first += GROUP_TOKENS) {
+        int64_t left = call->n - first;
+        attend_group(call, w, first, left < GROUP_TOKENS ? left : GROUP_TOKENS, choose ? w->chosen : NULL);
+    }
     linear_call output = {&call->weights[LATENT_O].w, &w->out, call->out};
     call->c->op->linear(call->c, &output, 1);
 }

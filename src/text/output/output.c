@@ -142,6 +142,20 @@ static size_t first_marker(const output *o, const char *const *markers, size_t *
     return first;
 }
 
+/* Has the request a tool of this name? Given as they come, calls of others are text. */
+static bool known_tool(const output *o, const char *name)
+{
+    size_t i;
+    const json_t *tool;
+    json_array_foreach(o->tools, i, tool)
+    {
+        const json_t *f = json_object_get(tool, "function"), *own = json_object_get(f ? f : tool, "name");
+        if (json_is_string(own) && !strcmp(json_string_value(own), name))
+            return true;
+    }
+    return false;
+}
+
 /* The call at o->text + at. false: it needs more text. */
 static bool try_call(output *o, size_t at, size_t marker)
 {
@@ -149,6 +163,10 @@ static bool try_call(output *o, size_t at, size_t marker)
     size_t used = 0;
     bool array = false;
     reading r = call_read(o->f, o->tools, o->text + at, o->n - at, marker == 0, &c, &used, &array);
+    if (o->stream && (r == READ_DONE || c.begun) && !known_tool(o, c.name)) {
+        r = r == READ_MORE && !o->ended ? READ_MORE : READ_NOT;
+        c.begun = false;
+    }
     if (r == READ_DONE) {
         output_give_call(o, &c);
         output_drop(o, at + used);
@@ -173,19 +191,6 @@ static bool try_call(output *o, size_t at, size_t marker)
     }
     call_free(&c);
     return r != READ_MORE && !o->failed;
-}
-
-static bool known_tool(const output *o, const char *name)
-{
-    size_t i;
-    const json_t *tool;
-    json_array_foreach(o->tools, i, tool)
-    {
-        const json_t *f = json_object_get(tool, "function"), *own = json_object_get(f ? f : tool, "name");
-        if (json_is_string(own) && !strcmp(json_string_value(own), name))
-            return true;
-    }
-    return false;
 }
 
 /* The answer as a whole may be a call: then it is held to its end. */

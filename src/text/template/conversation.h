@@ -6,6 +6,7 @@
 #ifndef ODMOE_TEXT_TEMPLATE_CONVERSATION_H
 #define ODMOE_TEXT_TEMPLATE_CONVERSATION_H
 
+#include "base/status.h"
 #include "text/template/template.h"
 
 /* What a template takes, as far as it had to be tried. */
@@ -35,5 +36,11 @@ typedef struct conversation {
  * errors name the place ("messages[2].content[1].type: ..."). */
 template_error conversation_render(const chat_program *t, const template_caps *caps, const conversation *c,
                                    const template_limits *limits, template_text *out, template_fault *fault);
+
+/* conversation_reasoning - the keywords that tell the template how much to reason: level off, on, low, medium, high. *out is
+ * a JSON object; free() it. ERR_ARG: no such level; ERR_UNSUPPORTED: the template does not know it, the message says which
+ * it knows; ERR_MEMORY. */
+odmoe_status conversation_reasoning(const chat_program *t, const template_caps *caps, const char *level, char **out,
+                                    odmoe_error *err);
 
 #endif
