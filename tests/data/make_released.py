@@ -270,6 +270,7 @@ def write_expected(path, out, gap, margin):
         header[name] = {"dtype": "I32" if ints else "F32", "shape": list(np.shape(a)), "data_offsets": [len(data), len(data) + len(raw)]}
         data += raw
     head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)  # numbers at multiples of their size
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(head)) + head + data)
     seeded.compress(path, path + ".seed", [])
