@@ -106,9 +106,9 @@ typedef struct odmoe_options {
     uint64_t
         reserve_bytes; /* of ram_bytes: kept free for what the caller holds itself (conversations, grammars, requests),
                                counted in the plan's other_bytes; at most 2^60 */
-    uint64_t
-        prefix_bytes;  /* of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of kv_bytes
-                              holds one more session's worth of them */
+    /* Of ram_bytes: room for forks beyond `sessions`, at most 2^60. A session's share of the plan's kv_bytes holds one
+     * more session's worth of them. */
+    uint64_t prefix_bytes;
     int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
 } odmoe_options;
 

@@ -200,15 +200,18 @@ odmoe_status slots_place(slots *s, job *j, slot **out, bool *loading, odmoe_erro
         from = (source){0};
     int32_t reached = 0;
     odmoe_status status = take_slot(s, &from, out, &reached, err);
-    slot *at = *out;
-    if (status) {
-        s->no_room = status == ODMOE_ERR_BUDGET && prefixes_saving(s->prefixes);
-        return status;
+    if (status == ODMOE_ERR_BUDGET) {
+        s->no_room = prefixes_saving(s->prefixes);
+        if (!s->no_room) /* they may have been written just now */
+            status = take_slot(s, &(source){0}, out, &reached, err);
     }
+    if (status)
+        return status;
+    slot *at = *out;
     at->job = j;
     at->kept = j->cache_prompt;
     at->used = ++s->clock;
-    at->starved = at->unsaved = false;
+    at->starved = at->tried = at->unsaved = false;
     at->saved = reached;
     j->usage.cached_tokens = reached;
     if (*loading) {
@@ -284,6 +287,7 @@ static void thin(slot *at)
 void slots_grew(slots *s, slot *at)
 {
     int32_t length = length_of(at);
+    at->tried = false;
     if (at->state != SLOT_PROMPT || !at->kept)
         return;
     if (s->needs_snapshots && (length % SNAPSHOT_TOKENS == 0 || is_checkpoint(at->job, length))) {
@@ -301,7 +305,9 @@ bool slots_starved(slots *s, slot *at)
     if (prefixes_evict(s->prefixes, NULL))
         return true;
     at->starved = prefixes_saving(s->prefixes);
-    return at->starved;
+    bool again = at->starved || !at->tried; /* once more in any case: they may have been written just now */
+    at->tried = !at->starved;
+    return again;
 }
 
 void slots_retry(slots *s)

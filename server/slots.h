@@ -19,6 +19,7 @@ typedef struct slot {
     uint64_t used;
     prefix_load load;    /* in state LOAD_WAITS the session is the loading thread's */
     bool starved;        /* a pass lacked pages; it waits for forks that are being written */
+    bool tried;          /* ... there were none, and the pass was tried again */
     bool unsaved;        /* its tokens are to be written */
     int32_t saved;       /* tokens that it had when it was last written */
     int32_t limit;       /* tokens to be sampled */
