@@ -33,6 +33,16 @@ void ask_free(ask *a)
     *a = (ask){0};
 }
 
+void ask_forget(ask *a)
+{
+    json_decref(a->messages);
+    json_decref(a->tools);
+    json_decref(a->schema);
+    a->messages = a->tools = a->schema = NULL;
+    a->grammar = a->tool_name = NULL;
+    a->stop_count = 0;
+}
+
 static bool read_float(const json_t *body, const char *key, double low, double high, float *out, problem *p)
 {
     double number = *out;

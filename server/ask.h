@@ -51,6 +51,8 @@ typedef struct ask {
 
 void ask_init(const struct server *s, ask *a);
 void ask_free(ask *a);
+/* ask_forget - drop what is large, once the job is made: messages, tools, schema. What is borrowed may go then, too. */
+void ask_forget(ask *a);
 
 /* ask_read_common - temperature, top_p, min_p, top_k, penalties, logit_bias, seed, grammar, json_schema, cache_prompt, ignore_eos,
  * thinking_budget_tokens, enable_thinking, reasoning_effort, chat_template_kwargs, stream: the fields that all protocols take. */

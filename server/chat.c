@@ -260,8 +260,8 @@ static bool handle(struct server *s, http_request *request, http_reply *reply, p
         return false;
     }
     /* The job has what it needs of the request: while it runs, memory is for others. */
-    json_decref(c->ask.messages);
-    c->ask.messages = NULL;
+    ask_forget(&c->ask);
+    http_request_done(request);
     if (c->ask.stream)
         return answer_stream(reply, &c->answer, &writer, c, p);
     bool done = reply_whole(c, reply, p);

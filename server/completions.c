@@ -345,6 +345,10 @@ static bool handle(struct server *s, http_request *request, http_reply *reply, p
     random_id(c->id, sizeof c->id, "cmpl-");
     ask_init(s, &c->ask);
     bool done = read_completion(s, &c->ask, request->json, p) && start(c, request, request->json, p);
+    if (done) {
+        ask_forget(&c->ask);
+        http_request_done(request);
+    }
     if (done && c->ask.stream) {
         reply_stream(reply, (http_stream){next, completion_free, c});
         return true;

@@ -403,10 +403,8 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *mhd, const 
     if (atomic_load(&x->connection->state) == CUT)
         return MHD_NO;
     if (!x->refused)
-        http_finish(h->server, x->route, &x->request, x->body.data, x->body.length, &x->reply);
-    buffer_free(&x->body);
-    json_decref(x->request.json);
-    x->request.json = NULL;
+        http_finish(h->server, x->route, &x->request, &x->body, &x->reply);
+    http_request_done(&x->request);
     return send_reply(x, mhd);
 }
 

@@ -427,13 +427,19 @@ const route *http_begin(struct server *s, http_request *request, http_reply *rep
     return NULL;
 }
 
-void http_finish(struct server *s, const route *r, http_request *request, const char *body, size_t length,
-                 http_reply *reply)
+void http_request_done(http_request *request)
+{
+    json_decref(request->json);
+    request->json = NULL;
+}
+
+void http_finish(struct server *s, const route *r, http_request *request, buffer *body, http_reply *reply)
 {
     problem p = {0};
     bool done = true;
     if (!strcmp(request->method, "POST") && !(r->flags & ROUTE_NO_BODY))
-        done = (request->json = field_parse(body, length, &p));
+        done = (request->json = field_parse(body->data, body->length, &p));
+    buffer_free(body);
     if (done)
         done = r->handle(s, request, reply, &p);
     if (!done) {
@@ -448,7 +454,10 @@ void http_finish(struct server *s, const route *r, http_request *request, const 
 const route *http_route(struct server *s, http_request *request, const char *body, size_t length, http_reply *reply)
 {
     const route *r = http_begin(s, request, reply);
-    if (r)
-        http_finish(s, r, request, body, length, reply);
+    buffer copy = {0};
+    if (r) {
+        buffer_add(&copy, body, length);
+        http_finish(s, r, request, &copy, reply);
+    }
     return r;
 }

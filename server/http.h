@@ -37,7 +37,7 @@ typedef struct http_account {
 typedef struct http_request {
     const char *method, *path; /* path without the query */
     const char *rest;          /* what follows a route's path that ends in "/" */
-    json_t *json;              /* the body of a POST: an object */
+    json_t *json; /* the body of a POST: an object. A handler that waits for long drops it before: http_request_done */
     char id[48];               /* "req_..." */
     int socket;                /* to watch for a client that leaves; -1: none */
     /* A header's value, by its name in any case; NULL: there is none. */
@@ -45,6 +45,9 @@ typedef struct http_request {
     void *user; /* of `header` */
     http_account account;
 } http_request;
+
+/* http_request_done - nothing more is read from request->json: its memory is for others. */
+void http_request_done(http_request *request);
 
 /* ---- replies ---- */
 
@@ -140,13 +143,12 @@ extern const route chat_routes[], completion_routes[], model_routes[], text_rout
 /* http_access - may this Host, this Origin come in? false: reply is filled (403; 204 of a preflight). Adds the headers of
  * CORS. Comes first.
  * http_begin - find the route, check key and state: all that is known before the body. NULL: reply is filled.
- * http_finish - parse body[0, length), run the handler. `reply` then has a status and a body or a stream, unless it is
+ * http_finish - parse the body, which is freed, and run the handler. `reply` then has a status and a body or a stream, unless it is
  * `gone`.
- * http_route - the last two at once. */
+ * http_route - the last two at once, of body[0, length). */
 bool http_access(const struct server *s, const http_request *request, http_reply *reply);
 const route *http_begin(struct server *s, http_request *request, http_reply *reply);
-void http_finish(struct server *s, const route *r, http_request *request, const char *body, size_t length,
-                 http_reply *reply);
+void http_finish(struct server *s, const route *r, http_request *request, buffer *body, http_reply *reply);
 const route *http_route(struct server *s, http_request *request, const char *body, size_t length, http_reply *reply);
 
 /* ---- libmicrohttpd ---- */
