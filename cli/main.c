@@ -90,8 +90,9 @@ int main(int argc, char **argv)
     if (!setlocale(LC_CTYPE, "C.UTF-8"))
         setlocale(LC_CTYPE, "");
     /* Room for any help, so that its error is met where it is looked for (support.c). */
+    static char room[1 << 16];
     if (!isatty(STDOUT_FILENO))
-        setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+        setvbuf(stdout, room, _IOFBF, sizeof room);
     signal(SIGXFSZ, SIG_IGN); /* a write beyond the limit of a file's size is an error with a message, not the end */
     if (argc < 2)
         usage_error("which command? odmoe --help lists them");
