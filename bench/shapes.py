@@ -206,6 +206,6 @@ MODELS = {
     "kimi-k2": lambda: deepseek(61, 7168, 64, 1536, 384, 8, 2048, 1, 18432, 1, 163840, (1, 1), 2.827, True, 32.0, 0.1),
     "deepseek-v2-lite": lambda: deepseek(27, 2048, 16, None, 64, 6, 1408, 1, 10944, 2, 102400, (1, 1), 1.0, False, 40.0, 0.0707),
     "gpt-oss-4gib": lambda: gpt_oss(8, 32),
-    "qwen3.5-4gib": lambda: qwen_delta("qwen35moe", 8, 128, 8, 151936),
-    "deepseek-v2-lite-4gib": lambda: deepseek(12, 2048, 16, None, 64, 6, 1408, 1, 10944, 2, 102400, (1, 1), 1.0, False, 40.0, 0.0707),
+    "qwen3.5-4gib": lambda: qwen_delta("qwen35moe", 16, 128, 8, 151936),
+    "deepseek-v2-lite-4gib": lambda: deepseek(27, 2048, 16, None, 28, 6, 1408, 1, 10944, 2, 102400, (1, 1), 1.0, False, 40.0, 0.0707),
 }
