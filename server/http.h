@@ -38,8 +38,8 @@ typedef struct http_request {
     const char *method, *path; /* path without the query */
     const char *rest;          /* what follows a route's path that ends in "/" */
     json_t *json; /* the body of a POST: an object. A handler that waits for long drops it before: http_request_done */
-    char id[48];               /* "req_..." */
-    int socket;                /* to watch for a client that leaves; -1: none */
+    char id[48];  /* "req_..." */
+    int socket;   /* to watch for a client that leaves; -1: none */
     /* A header's value, by its name in any case; NULL: there is none. */
     const char *(*header)(const struct http_request *request, const char *name);
     void *user; /* of `header` */
