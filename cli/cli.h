@@ -62,6 +62,8 @@ void id_list_add(id_list *list, int32_t id);
 
 /* read_whole - a file's (or with path NULL standard input's) bytes and a terminating 0; free it. NULL: complained. */
 char *read_whole(const char *path, size_t *length);
+/* read_most - the same of at most that many bytes; more is an error whose message says `why`. */
+char *read_most(const char *path, size_t most, const char *why, size_t *length);
 
 /* parse_ids - ids between commas, blanks or line ends; false: complained. `where` names the source in the message. */
 bool parse_ids(const char *text, const char *where, id_list *list);

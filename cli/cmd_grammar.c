@@ -119,7 +119,7 @@ static int one_grammar(const grammar_command *o)
     int status = STATUS_FAILED;
     if (grammar_file_vocab(&f, o->model, &status) &&
         grammar_file_compile(&f, o->gbnf ? ODMOE_GRAMMAR_GBNF : ODMOE_GRAMMAR_SCHEMA, o->gbnf ? o->gbnf : o->schema,
-                             NULL, 0, &status))
+                             NULL, NULL, 0, &status))
         status = o->check ? check_text(f.grammar, o->check) : print_grammar(f.grammar);
     grammar_file_free(&f);
     return status;

@@ -5,11 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "answer.h"
 #include "generate.h"
 #include "grammar_file.h"
 #include "options.h"
 #include "progress.h"
-#include "template_options.h"
 
 enum { KEY_CHAT = KEY_COMMAND, KEY_IGNORE_EOS, KEY_STATS, KEY_GRAMMAR, KEY_JSON_SCHEMA };
 
@@ -17,9 +17,11 @@ typedef struct run_options {
     model_options model;
     odmoe_sampler_options sampler;
     template_options template;
+    answer_options answer;
     const char *prompt, *file, *stats, *grammar, *schema;
     int64_t limit;
     bool chat, ignore_eos;
+    uint64_t share, grammar_memory; /* of the budget: for the conversation, for a grammar's work */
 } run_options;
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -29,7 +31,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &o->sampler;
         state->child_inputs[1] = &o->template;
-        state->child_inputs[2] = &o->model;
+        state->child_inputs[2] = &o->answer;
+        state->child_inputs[3] = &o->model;
         return 0;
     case 'p':
         o->prompt = arg;
@@ -64,6 +67,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             usage_error("-p and -f: one prompt only");
         if (!o->chat && (o->template.file || o->template.keywords))
             usage_error("--template and --template-kwargs: a prompt goes into a template with --chat only");
+        if (!o->chat && (o->answer.tools || o->answer.reasoning || o->answer.show_reasoning))
+            usage_error("--tools, --reasoning and --show-reasoning: a chat template knows them; add --chat");
+        if (o->answer.choice && (o->grammar || o->schema))
+            usage_error("--tool-choice: --grammar and --json-schema say already what the answer is");
+        if (o->ignore_eos && o->answer.tools)
+            usage_error("--ignore-eos: a call of a tool ends the answer");
         if (!o->prompt && !o->file && isatty(STDIN_FILENO))
             usage_error("a prompt is needed: -p TEXT, -f FILE or standard input");
         return 0;
@@ -91,10 +100,12 @@ static const struct argp run_argp = {
     .parser = parse,
     .args_doc = "-m MODEL [-p TEXT | -f FILE]",
     .doc = "Continue a text. The text goes to standard output, nothing else does.\v"
-           "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40",
+           "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40\n"
+           "Example: odmoe run -m MODEL --ram 8G --chat --reasoning off --tools tools.json -p \"Is it warm in Rome?\"",
     .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling:", 2},
                                             {&template_argp, 0, "Chat template:", 3},
-                                            {&run_model_argp, 0, "Model:", 4},
+                                            {&answer_argp, 0, "Reasoning and tools (with --chat):", 4},
+                                            {&run_model_argp, 0, "Model:", 5},
                                             {0}},
 };
 
@@ -127,8 +138,9 @@ static void check_start(const odmoe_tokenizer *tokenizer, const id_list *ids)
     free(starts.ids);
 }
 
-/* The prompt's ids: as text, or as a question in the chat template. */
-static bool prompt_ids(const run_options *o, odmoe_model *model, const char *text, size_t length, id_list *ids)
+/* The prompt's ids: as text, or as a question in the chat template, which is *template from then on. */
+static bool prompt_ids(const run_options *o, odmoe_model *model, const char *text, size_t length,
+                       chat_template *template, id_list *ids)
 {
     const odmoe_tokenizer *tokenizer = odmoe_model_tokenizer(model);
     if (!tokenizer) {
@@ -141,22 +153,29 @@ static bool prompt_ids(const run_options *o, odmoe_model *model, const char *tex
             check_start(tokenizer, ids);
         return done && ids_fit(model, o->model.path, ids);
     }
-    chat_template template;
-    if (!chat_template_of(&o->template, model, &template))
+    if (!chat_template_of(&o->template, model, o->share, template) || !answer_prepare(&o->answer, template))
         return false;
     json_t *messages = json_array();
     add_message(messages, "user", text);
-    bool done = chat_ids(&template, tokenizer, messages, ids);
+    bool done = chat_ids(template, tokenizer, messages, ids);
     json_decref(messages);
-    chat_template_free(&template);
     return done;
 }
 
-/* The object of --json: what it cost, and the text. */
-static void print_object(const measure *m, const char *text, size_t length)
+/* The object of --json: what it cost, and the text; of an answer its reasoning, where it was asked for, and its calls. */
+static void print_object(const run_options *o, const measure *m, const char *text, size_t length, const answer *a)
 {
     json_t *object = measure_json(m);
+    if (o->chat) {
+        text = a->content.text ? a->content.text : "";
+        length = a->content.length;
+    }
     json_object_set_new(object, "text", json_text(text, length));
+    if (o->answer.show_reasoning)
+        json_object_set_new(object, "reasoning",
+                            json_text(a->reasoning.text ? a->reasoning.text : "", a->reasoning.length));
+    if (o->answer.tools)
+        json_object_set(object, "tool_calls", a->calls);
     json_print(object, stdout);
 }
 
@@ -230,34 +249,40 @@ static void report(generate_end end, const measure *m)
     measure_summary(m, true, stderr);
 }
 
-/* In a chat the grammar begins behind the thinking. */
-#define THINKING_BEGINS "<think>"
-#define THINKING_ENDS "</think>"
-
-/* Does the prompt leave the model inside its thinking? */
-static bool thinks(const odmoe_model *model, const id_list *ids)
+/* The grammar of a chat begins with the answer, which depends on template and prompt. */
+static bool chat_grammar(const run_options *o, odmoe_model *model, const chat_template *template, const id_list *ids,
+                         grammar_file *f, int *status)
 {
-    char text[1024];
-    size_t n = ids->n < 32 ? ids->n : 32, length;
-    if (odmoe_detokenize(odmoe_model_tokenizer(model), ids->ids + ids->n - n, n, text, sizeof text - 1, &length, NULL))
-        return false;
-    text[length < sizeof text ? length : sizeof text - 1] = 0;
-    const char *open = NULL;
-    for (const char *p = text; (p = strstr(p, THINKING_BEGINS)); p++)
-        open = p;
-    return open && !strstr(open, THINKING_ENDS);
+    if (!o->grammar && !o->schema && !o->answer.tools)
+        return true;
+    const char *format = odmoe_template_output(template->t);
+    char *tail = prompt_tail(model, ids);
+    bool done = grammar_file_vocab_of(f, model, status);
+    if (done && (o->grammar || o->schema))
+        done = grammar_file_compile(f, o->grammar ? ODMOE_GRAMMAR_GBNF : ODMOE_GRAMMAR_SCHEMA,
+                                    o->grammar ? o->grammar : o->schema, format, tail, o->grammar_memory, status);
+    else if (done)
+        done = grammar_file_calls(f, template->tools, o->answer.choice, format, tail, o->grammar_memory, status);
+    free(tail);
+    return done;
 }
 
+/* a: the answer of a chat, else NULL. */
 static int run_prompt(const run_options *o, odmoe_model *model, const id_list *ids, odmoe_grammar *grammar, sink *out,
-                      measure *m)
+                      answer *a, measure *m)
 {
     generator g = {.limit = o->limit, .ignore_end = o->ignore_eos, .show = show, .user = out};
+    if (a) {
+        g.show = answer_show;
+        g.user = a;
+        g.markers = true;
+    }
     odmoe_error err;
     generate_end end = END_TOKEN;
     int status = STATUS_FAILED;
     if (!generator_prepare(&g, model, &o->sampler, &status))
         goto done;
-    if (grammar && generator_set_grammar(&g, grammar, o->chat && !thinks(model, ids) ? THINKING_ENDS : NULL, &err)) {
+    if (grammar && generator_set_grammar(&g, grammar, &err)) {
         status = fail(&err);
         goto done;
     }
@@ -267,6 +292,10 @@ static int run_prompt(const run_options *o, odmoe_model *model, const id_list *i
         goto done;
     }
     odmoe_status failed = generate(&g, ids->ids, (int64_t)ids->n, m, &end, &err);
+    if (a && !answer_end(a))
+        end = END_OUTPUT;
+    if (a)
+        out->last = a->last;
     if (end == END_OUTPUT) {
         status = output_done(STATUS_DONE);
         goto done;
@@ -280,65 +309,68 @@ done:
     return status;
 }
 
-static int run_model(const run_options *o, odmoe_model *model, const char *text, size_t length, odmoe_grammar *grammar,
+static int run_model(const run_options *o, odmoe_model *model, const char *text, size_t length, grammar_file *f,
                      measure *m)
 {
     id_list ids = {0};
+    chat_template template = {0};
+    answer a = {0};
     char *kept = NULL;
     size_t kept_length = 0;
     sink out = {.file = o->model.json ? open_memstream(&kept, &kept_length) : stdout, .last = '\n'};
     int status = STATUS_FAILED;
     if (!out.file)
         complain("no memory for the text");
-    else if (!prompt_ids(o, model, text, length, &ids))
+    else if (!prompt_ids(o, model, text, length, &template, &ids))
         status = STATUS_FAILED;
     else if (ids.n == 0)
         complain("the prompt is empty, and this model has no start token to begin with");
-    else
-        status = run_prompt(o, model, &ids, grammar, &out, m);
+    else if (!o->chat)
+        status = run_prompt(o, model, &ids, f->grammar, &out, NULL, m);
+    else if (chat_grammar(o, model, &template, &ids, f, &status) &&
+             answer_begin(&a, model, &template, &ids, o->answer.show_reasoning && !o->model.json, out.file))
+        status = run_prompt(o, model, &ids, f->grammar, &out, &a, m);
     if (out.file && out.file != stdout)
         fclose(out.file);
     if (status == STATUS_DONE && o->model.json)
-        print_object(m, kept, kept_length);
+        print_object(o, m, kept, kept_length, &a);
     if (status == STATUS_DONE && o->stats && !write_stats(o->stats, m))
         status = STATUS_FAILED;
+    answer_free(&a);
+    chat_template_free(&template);
     free(kept);
     free(ids.ids);
     return status;
 }
 
-/* Working memory of a grammar: a sixteenth of the budget between these. */
+/* Working memory of a grammar: a sixteenth of the budget between these. Rules of tools: what they take beside it. */
 #define GRAMMAR_MEMORY_LEAST (UINT64_C(1) << 20)
 #define GRAMMAR_MEMORY_MOST (UINT64_C(8) << 20)
+#define TOOL_RULES (UINT64_C(1) << 20)
 
-/* The grammar that was asked for, if any; what it holds is taken from the budget. false: complained. */
+/* The grammar that was asked for, if any; what it holds is reserved in the budget. That of a chat is compiled anew when the
+ * prompt is known. false: complained. */
 static bool read_grammar(run_options *o, grammar_file *f, int *status)
 {
-    if (!o->grammar && !o->schema)
+    if (!o->grammar && !o->schema && !o->answer.tools)
         return true;
-    uint64_t *ram = &o->model.lib.ram_bytes, memory = *ram / 16;
+    uint64_t ram = o->model.lib.ram_bytes, memory = ram / 16;
     memory = memory < GRAMMAR_MEMORY_LEAST ? GRAMMAR_MEMORY_LEAST : memory;
-    if (!*ram || memory > GRAMMAR_MEMORY_MOST)
+    if (!ram || memory > GRAMMAR_MEMORY_MOST)
         memory = GRAMMAR_MEMORY_MOST;
-    if (!grammar_file_vocab(f, o->model.path, status) ||
-        !grammar_file_compile(f, o->grammar ? ODMOE_GRAMMAR_GBNF : ODMOE_GRAMMAR_SCHEMA,
-                              o->grammar ? o->grammar : o->schema, o->chat ? THINKING_ENDS : NULL, memory, status))
+    o->grammar_memory = memory;
+    if (!grammar_file_vocab(f, o->model.path, status))
         return false;
-    grammar_file_close_tokenizer(f);
-    uint64_t bytes = grammar_file_bytes(f);
-    if (*ram)
-        *ram = *ram > bytes ? *ram - bytes : 1;
+    if ((o->grammar || o->schema) &&
+        !grammar_file_compile(f, o->grammar ? ODMOE_GRAMMAR_GBNF : ODMOE_GRAMMAR_SCHEMA,
+                              o->grammar ? o->grammar : o->schema, NULL, NULL, memory, status))
+        return false;
+    o->model.lib.reserve_bytes += grammar_file_bytes(f) + (f->grammar ? 0 : memory + TOOL_RULES);
+    if (o->chat)
+        grammar_file_free(f); /* made again of the open model's tokenizer */
+    else
+        grammar_file_close_tokenizer(f);
     return true;
-}
-
-/* A model that does not open beside a grammar: a budget that would do has to hold both. */
-static int fail_beside(const grammar_file *f, const odmoe_error *err)
-{
-    char size[ODMOE_SIZE_TEXT_MAX];
-    if (err->code != ODMOE_ERR_BUDGET)
-        return fail(err);
-    complain("%s; the grammar takes %s more", err->message, odmoe_size_format(grammar_file_bytes(f), size));
-    return STATUS_BUDGET;
 }
 
 int command_run(int argc, char **argv)
@@ -351,7 +383,13 @@ int command_run(int argc, char **argv)
     if (o.stats && !check_stats(o.stats))
         return STATUS_FAILED;
     size_t length = o.prompt ? strlen(o.prompt) : 0;
-    char *text = o.prompt ? strdup(o.prompt) : read_whole(o.file, &length);
+    o.share = o.chat ? chat_share(o.model.lib.ram_bytes) : 0;
+    o.model.lib.reserve_bytes = o.share;
+    char *text = o.prompt ? strdup(o.prompt)
+                 : o.chat
+                     ? read_most(o.file, chat_text_most(o.share),
+                                 "a chat's share of the memory budget has no room for it; a larger --ram has", &length)
+                     : read_whole(o.file, &length);
     if (!text)
         return STATUS_FAILED;
     if (!o.prompt)
@@ -375,11 +413,11 @@ int command_run(int argc, char **argv)
     odmoe_model *model;
     odmoe_error err;
     if (odmoe_model_open(o.model.path, &o.model.lib, &model, &err)) {
-        status = f.grammar ? fail_beside(&f, &err) : fail(&err);
+        status = fail(&err);
     } else {
         progress_clear();
         model_warning(model);
-        status = run_model(&o, model, text, length, f.grammar, &m);
+        status = run_model(&o, model, text, length, &f, &m);
         odmoe_model_close(model);
         if (status == STATUS_DONE && talkative())
             measure_hint(&m, o.model.path, &o.model.lib, stderr);

@@ -32,16 +32,15 @@ bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_opt
     return true;
 }
 
-odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, const char *trigger, odmoe_error *err)
+odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, odmoe_error *err)
 {
     odmoe_info info = {.size = sizeof info};
     odmoe_model_info(g->model, &info);
+    odmoe_grammar_state_free(g->grammar);
+    g->grammar = NULL;
     g->mask_words = ((size_t)info.vocab + 31) / 32;
-    g->mask = must_alloc(g->mask_words, sizeof *g->mask);
-    odmoe_status status = odmoe_grammar_state_create(grammar, &g->grammar, err);
-    if (!status && trigger)
-        status = odmoe_grammar_accept_text(g->grammar, trigger, strlen(trigger), NULL, err);
-    return status;
+    g->mask = must_realloc(g->mask, g->mask_words, sizeof *g->mask);
+    return grammar ? odmoe_grammar_state_create(grammar, &g->grammar, err) : ODMOE_OK;
 }
 
 void generator_free(generator *g)
@@ -93,6 +92,7 @@ static odmoe_status continue_text(const generator *g, odmoe_stream *stream, meas
         }
         odmoe_sampler_accept(g->sampler, token);
         tokens++;
+        odmoe_stream_show_special(stream, g->markers && !odmoe_token_is_end(tokenizer, token));
         status = odmoe_stream_push(stream, token, &text, &length, err);
         if (status)
             break;

@@ -16,6 +16,7 @@ typedef struct generator {
     size_t mask_words;
     int64_t limit; /* tokens to generate at most; < 0: no limit */
     bool ignore_end;
+    bool markers; /* special tokens give their text, but for end tokens: for odmoe_output */
     /* gets the text as it comes, in whole UTF-8 characters; false: it goes nowhere, END_OUTPUT */
     bool (*show)(void *user, const char *text, size_t length);
     void *user;
@@ -32,9 +33,8 @@ odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, meas
 bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status);
 /* new_sampler - in place of the one so far, which remembers tokens and goes on in its random numbers. */
 odmoe_status generator_new_sampler(generator *g, const odmoe_sampler_options *options, odmoe_error *err);
-/* set_grammar - hold the next answer to a grammar, which outlives the generator. trigger: text that the prompt has brought
- * already, so that the grammar begins at once; NULL: none. */
-odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, const char *trigger, odmoe_error *err);
+/* set_grammar - hold the next answer to a grammar, which outlives it; NULL: free text again. */
+odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, odmoe_error *err);
 void generator_free(generator *g);
 
 /* ids_fit - does the embedding of the model at `path` have a row for each of the tokens? Complains where it does not. */

@@ -33,7 +33,7 @@ void parse_options(const struct argp *argp, int argc, char **argv, void *input);
 enum { THREADS_MOST = 256 }; /* what the library takes */
 
 /* Keys of options without a letter: each parser numbers its own from its base. */
-enum { KEY_COMMON = 0x100, KEY_SAMPLER = 0x200, KEY_COMMAND = 0x300, KEY_TEMPLATE = 0x400 };
+enum { KEY_COMMON = 0x100, KEY_SAMPLER = 0x200, KEY_COMMAND = 0x300, KEY_TEMPLATE = 0x400, KEY_ANSWER = 0x500 };
 
 /* parse_ram - the bytes of --ram; a usage error ends the program. 0 is one: `without` says what leaving it out gives.
  */

@@ -146,6 +146,11 @@ void id_list_add(id_list *list, int32_t id)
 
 char *read_whole(const char *path, size_t *length)
 {
+    return read_most(path, SIZE_MAX, "", length);
+}
+
+char *read_most(const char *path, size_t most, const char *why, size_t *length)
+{
     const char *name = path ? path : "standard input";
     FILE *file = path ? fopen(path, "re") : stdin;
     struct stat st;
@@ -157,7 +162,7 @@ char *read_whole(const char *path, size_t *length)
     }
     size_t n = 0, capacity = 1 << 16;
     char *text = must_alloc(capacity, 1);
-    for (size_t got; (got = fread(text + n, 1, capacity - n - 1, file)) > 0;) {
+    for (size_t got; n <= most && (got = fread(text + n, 1, capacity - n - 1, file)) > 0;) {
         n += got;
         if (n + 1 == capacity)
             text = must_realloc(text, capacity *= 2, 1);
@@ -165,9 +170,11 @@ char *read_whole(const char *path, size_t *length)
     bool bad = ferror(file);
     if (bad)
         complain("%s: %s", name, strerror(errno));
+    if (!bad && n > most)
+        complain("%s: more than %zu bytes: %s", name, most, why);
     if (path)
         fclose(file);
-    if (bad) {
+    if (bad || n > most) {
         free(text);
         return NULL;
     }

@@ -55,18 +55,25 @@ odmoe_template *template_load(const char *file)
     return t;
 }
 
-enum { MiB = 1 << 20 };
+#define SHARE_LEAST (UINT64_C(1) << 20)
+#define SHARE_MOST (UINT64_C(64) << 20)
 
-bool chat_template_of(const template_options *o, const odmoe_model *model, chat_template *out)
+uint64_t chat_share(uint64_t ram_bytes)
 {
-    odmoe_plan plan = {.size = sizeof plan};
+    uint64_t share = ram_bytes ? ram_bytes / 16 : SHARE_MOST;
+    return share < SHARE_LEAST ? SHARE_LEAST : share > SHARE_MOST ? SHARE_MOST : share;
+}
+
+/* Half is the template's; in the rest a text stands as it came, as a message, in the list of them, and as ids. */
+size_t chat_text_most(uint64_t share)
+{
+    return (size_t)(share / 16);
+}
+
+bool chat_template_of(const template_options *o, const odmoe_model *model, uint64_t share, chat_template *out)
+{
     odmoe_error err;
-    *out = (chat_template){.keywords = o->keywords};
-    odmoe_model_plan(model, &plan);
-    out->memory_bytes = plan.ram_bytes / 16; /* a long conversation has its share of the budget, too */
-    out->memory_bytes = out->memory_bytes < 4 * MiB    ? 4 * MiB
-                        : out->memory_bytes > 64 * MiB ? 64 * MiB
-                                                       : out->memory_bytes;
+    *out = (chat_template){.keywords = o->keywords, .memory_bytes = share / 2, .text_most = chat_text_most(share)};
     if (o->file)
         out->t = out->own = template_load(o->file);
     else if (!(out->t = odmoe_model_template(model, &err)))
@@ -77,6 +84,8 @@ bool chat_template_of(const template_options *o, const odmoe_model *model, chat_
 void chat_template_free(chat_template *c)
 {
     odmoe_template_close(c->own);
+    free(c->tools);
+    free(c->own_keywords);
     *c = (chat_template){0};
 }
 
@@ -106,9 +115,16 @@ bool chat_ids(const chat_template *c, const odmoe_tokenizer *tokenizer, const js
         complain("no memory for the conversation");
         return false;
     }
+    if (strlen(text) > 2 * c->text_most) { /* twice: quotes, line ends and names of members */
+        complain("the conversation has %zu bytes: more than its share of the memory budget; a larger --ram has room",
+                 strlen(text));
+        free(text);
+        return false;
+    }
     odmoe_chat_init(&chat);
     chat.messages = text;
     chat.keywords = c->keywords;
+    chat.tools = c->tools;
     chat.now = chat_now();
     chat.memory_bytes = c->memory_bytes;
     *ids = (id_list){0};

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "text/grammar/grammar.h"
+#include "text/output/call_grammar.h"
 #include "text/sampler.h"
 #include "text/stop_filter.h"
 
@@ -108,6 +109,31 @@ static void compiling_and_following_a_grammar(void **state)
     vocab_tree_free(&v);
 }
 
+static odmoe_status hold_to_calls(const void *ctx, odmoe_error *err)
+{
+    grammar *g;
+    grammar_options o = {.write = call_grammar_write, .write_user = (void *)ctx};
+    odmoe_status st = grammar_compile(GRAMMAR_WRITTEN, "", 0, NULL, &o, &g, NULL, err);
+    if (!st)
+        grammar_free(g);
+    return st;
+}
+
+static void compiling_calls_of_tools(void **state)
+{
+    static const char *const formats[] = {"hermes", "qwen3-coder", "deepseek-v4", "gemma-4", "harmony", "llama3"};
+    json_t *tools = json_loads("[{\"name\":\"f\"},{\"name\":\"g\",\"parameters\":{\"type\":\"object\",\"properties\":{"
+                               "\"x\":{\"type\":[\"string\","
+                               "\"null\"]}},\"minProperties\":1}},{\"name\":\"h\",\"parameters\":{\"not\":{}}}]",
+                               0, NULL);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        for (int required = 0; required < 2; required++) {
+            const call_grammar c = {.f = output_format_find(formats[i]), .tools = tools, .required = required};
+            fail_each(hold_to_calls, &c, 50, ODMOE_ERR_MEMORY);
+        }
+    json_decref(tools);
+}
+
 static odmoe_status filter(const void *unused, odmoe_error *err)
 {
     static const char *const stops[] = {"stop", "end"};
@@ -146,6 +172,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(building_the_trees_of_a_vocabulary),
         cmocka_unit_test(compiling_and_following_a_grammar),
+        cmocka_unit_test(compiling_calls_of_tools),
         cmocka_unit_test(stopping_and_sampling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

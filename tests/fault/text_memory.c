@@ -123,19 +123,31 @@ static void ignore(void *user, const output_delta *d)
 {
 }
 
-static odmoe_status parse_output(const void *text, odmoe_error *err)
+static odmoe_status parse_pieces(const char *text, bool stream, odmoe_error *err)
 {
     output *o;
     odmoe_status st =
         output_create(output_format_find("qwen3.5"), "<think>\n", "[{\"type\":\"function\"}]", ignore, NULL, &o, err);
     if (st)
         return st;
+    if (stream)
+        output_stream_calls(o);
     for (const char *at = text; !st && *at; at++)
         st = output_feed(o, at, 1, err);
     if (!st)
         st = output_end(o, err);
     output_free(o);
     return st;
+}
+
+static odmoe_status parse_output(const void *text, odmoe_error *err)
+{
+    return parse_pieces(text, false, err);
+}
+
+static odmoe_status stream_output(const void *text, odmoe_error *err)
+{
+    return parse_pieces(text, true, err);
 }
 
 static odmoe_status create_stream(const void *t, odmoe_error *err)
@@ -161,6 +173,7 @@ static void chatting_and_streaming(void **state)
     fail_each(parse_output,
               "why</think>so<tool_call><function=f><parameter=x>[1, 'a']</parameter></function></tool_call>", 6,
               ODMOE_ERR_ARG); /* jansson does not tell a lack of memory from malformed tools */
+    fail_each(stream_output, "<tool_call><function=f><parameter=x>1</parameter><parameter=y>[1, 'a", 6, ODMOE_ERR_ARG);
     fail_each(create_stream, t, 1, ODMOE_ERR_MEMORY);
     tokenizer_free(t);
 }

@@ -138,3 +138,65 @@ void fuzz_use_grammar(grammar_kind kind, const char *source, size_t size)
         grammar_free(g);
     }
 }
+
+/* Bytes that end something are picked more often, or a text of hundreds of tokens would hardly end. */
+static int32_t pick(const uint32_t *mask, uint32_t random)
+{
+    static const char ends[] = "\"}]>/<\n";
+    const char *first = ends + random % (sizeof ends - 1);
+    for (const char *c = first; random % 3 && *c; c++)
+        if (mask[*c / 32] >> *c % 32 & 1)
+            return *c;
+    return nth(mask, random >> 4);
+}
+
+static char *walk_to_the_end(grammar *g, uint32_t seed)
+{
+    enum { STEPS = 600, ROOM = STEPS * 8 };
+    const vocab_tree *v = vocabulary();
+    odmoe_error err = {0};
+    grammar_state *s;
+    uint32_t mask[(TOKENS + 31) / 32];
+    size_t used = 0;
+    char *text = malloc(ROOM);
+    bool over = false;
+    if (!text || grammar_state_create(g, &s, &err)) {
+        free(text);
+        return NULL;
+    }
+    for (int step = 0; step < STEPS && !over; step++) {
+        seed = seed * 1664525u + 1013904223u;
+        if (grammar_mask(s, mask, sizeof mask / sizeof *mask, &err))
+            break;
+        int32_t id = grammar_may_end(s) && (step > 60 || seed >> 30 == 0) ? END : pick(mask, seed >> 8);
+        if (grammar_accept(s, id, &err))
+            stop("a token of the mask is not accepted", &err);
+        over = id == END;
+        memcpy(text + used, v->texts + v->starts[id], v->starts[id + 1] - v->starts[id]);
+        used += v->starts[id + 1] - v->starts[id];
+    }
+    text[used] = 0;
+    grammar_state_free(s);
+    if (over && strlen(text) == used)
+        return text;
+    free(text);
+    return NULL;
+}
+
+char *fuzz_use_written(void (*write)(void *user, grammar_rules *g, const token_names *special), void *user,
+                       uint32_t seed)
+{
+    odmoe_error err = {0};
+    grammar_fault fault;
+    grammar *g;
+    grammar_options o = {.memory = (size_t)1 << 20, .write = write, .write_user = user};
+    odmoe_status st = grammar_compile(GRAMMAR_WRITTEN, "", 0, vocabulary(), &o, &g, &fault, &err);
+    fuzz_check_error(st, (const struct odmoe_error *)&err);
+    fuzz_touch(fault.path, strlen(fault.path));
+    if (st)
+        return NULL;
+    walk(g, seed);
+    char *text = walk_to_the_end(g, seed);
+    grammar_free(g);
+    return text;
+}

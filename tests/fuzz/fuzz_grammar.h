@@ -8,4 +8,9 @@
  * accepted and, where the mask is small, no other; print it and compile that. Ends the process where any of it fails. */
 void fuzz_use_grammar(grammar_kind kind, const char *source, size_t size);
 
+/* fuzz_use_written - the same for a grammar that `write` makes, without printing. Gives a text that the grammar has let
+ * through to its end, as far as a walk of some hundred tokens finds one (free it), else NULL. */
+char *fuzz_use_written(void (*write)(void *user, grammar_rules *g, const token_names *special), void *user,
+                       uint32_t seed);
+
 #endif

@@ -207,6 +207,24 @@ static const struct {
      true},
     {"{\"$ref\":\"#/$defs/a~1b%20c\",\"$defs\":{\"a/b c\":{\"const\":7}}}", "7", true},
     {"true", "{\"a\":[null]}", true},
+    {"{\"type\":\"object\",\"minProperties\":1}", "{}", false},
+    {"{\"type\":\"object\",\"minProperties\":1}", "{ \"a\": 1 , \"b\":2}", true},
+    {"{\"type\":\"object\",\"maxProperties\":1}", "{}", true},
+    {"{\"type\":\"object\",\"maxProperties\":1}", "{\"a\":1}", true},
+    {"{\"type\":\"object\",\"maxProperties\":1}", "{\"a\":1,\"b\":2}", false},
+    {"{\"type\":\"object\",\"maxProperties\":0}", "{}", true},
+    {"{\"type\":\"object\",\"maxProperties\":0}", "{\"a\":1}", false},
+#define THREE                                                                                                    \
+    "{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"required\":[\"b\"],\"minProperties\":2," \
+    "\"maxProperties\":2"
+    {THREE "}", "{\"b\":1}", false},
+    {THREE "}", "{\"a\":1,\"b\":1}", true},
+    {THREE "}", "{\"b\":1,\"c\":1}", true},
+    {THREE "}", "{\"a\":1,\"c\":1}", false},
+    {THREE "}", "{\"b\":1,\"x\":1}", true},
+    {THREE "}", "{\"a\":1,\"b\":1,\"c\":1}", false},
+    {THREE ",\"additionalProperties\":false}", "{\"b\":1,\"x\":1}", false},
+    {THREE ",\"additionalProperties\":false}", "{\"a\":1,\"b\":1}", true},
 };
 
 static void schemas_beyond_those_of_jsonschema(void **state)
@@ -280,7 +298,8 @@ static const struct {
     {"{\"type\":\"integer\",\"multipleOf\":7}", ".multipleOf"},
     {"{\"type\":\"array\",\"uniqueItems\":true}", ".uniqueItems"},
     {"{\"contains\":{\"const\":1}}", ".contains"},
-    {"{\"minProperties\":1}", ".minProperties"},
+    {"{\"minProperties\":2}", ".minProperties"}, /* two members may have one name */
+    {"{\"properties\":{\"a\":{}},\"minProperties\":3}", ".minProperties"},
     {"{\"propertyNames\":{}}", ".propertyNames"},
     {"{\"dependentRequired\":{\"a\":[\"b\"]}}", ".dependentRequired"},
     {"{\"unevaluatedProperties\":false}", ".unevaluatedProperties"},

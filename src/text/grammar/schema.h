@@ -1,6 +1,6 @@
 /* schema.h - read a JSON Schema (draft 2020-12, and what older drafts write alike) as a grammar of JSON texts.
  *
- * Enforced: type (lists, too), properties required additionalProperties, items prefixItems minItems maxItems, enum const,
+ * Enforced: type (lists, too), properties required additionalProperties minProperties maxProperties, items prefixItems minItems maxItems, enum const,
  * anyOf, oneOf whose branches a type or a constant tells apart, allOf, local $ref (recursive, too), minLength maxLength
  * pattern (regex.h), format date, time, date-time, uuid, minimum maximum exclusiveMinimum exclusiveMaximum. Annotations,
  * unknown words and other formats say nothing. A keyword that cannot be

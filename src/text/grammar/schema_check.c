@@ -75,8 +75,6 @@ static const struct {
                {"else", "conditions cannot be enforced; use anyOf"},
                {"patternProperties", "cannot be enforced; use additionalProperties"},
                {"propertyNames", "cannot be enforced"},
-               {"minProperties", "cannot be enforced; use required"},
-               {"maxProperties", "cannot be enforced; use additionalProperties: false"},
                {"contains", "cannot be enforced; use prefixItems or items"},
                {"minContains", "cannot be enforced"},
                {"maxContains", "cannot be enforced"},
@@ -172,6 +170,8 @@ static const struct {
     void (*check)(schema_reader *s, const json_t *v, uint32_t path, const char *word);
 } words[] = {{"minLength", check_count},
              {"maxLength", check_count},
+             {"minProperties", check_count},
+             {"maxProperties", check_count},
              {"minItems", check_count},
              {"maxItems", check_count},
              {"anyOf", check_schemas},

@@ -224,10 +224,65 @@ static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id 
     return head;
 }
 
+/* Members behind c named ones of the object, none of which the schema names, so that there are lo to hi in all. Of those
+ * only the first counts for lo: others may have its name again. */
+static expr_id counted_others(schema_reader *s, expr_id other, uint32_t c, uint32_t lo, uint32_t hi)
+{
+    grammar_rules *g = s->g;
+    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t);
+    uint32_t least = c < lo, most = hi == REPEAT_UNBOUNDED ? hi : hi - c;
+    if (c > hi || c + 1 < lo || least > most)
+        return EXPR_NEVER;
+    if (c)
+        return expr_repeat(g, SEQ(g, comma, other), least, most);
+    uint32_t more = most == REPEAT_UNBOUNDED || !most ? most : most - 1;
+    return expr_repeat(g, SEQ(g, other, expr_repeat(g, SEQ(g, comma, other), 0, more)), least, most ? 1 : 0);
+}
+
+/* As chain, of lo to hi members; may be empty. at[c]: what follows member i where c of those before it are there. */
+static expr_id counted_chain(schema_reader *s, const member *members, size_t n, expr_id other, uint32_t lo, uint32_t hi)
+{
+    grammar_rules *g = s->g;
+    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t);
+    expr_id *at = mem_calloc(n + 1, sizeof *at, "a schema's members", g->err);
+    if (!at) {
+        g->status = ODMOE_ERR_MEMORY;
+        return EXPR_NEVER;
+    }
+    for (size_t c = 0; c <= n; c++)
+        at[c] = counted_others(s, other, (uint32_t)c, lo, hi);
+    for (size_t i = n; i-- > 0;)
+        for (size_t c = 0; c <= i && !g->status; c++) {
+            expr_id with = c < hi ? SEQ(g, c ? comma : EXPR_EMPTY, members[i].e, at[c + 1]) : EXPR_NEVER,
+                    without = members[i].required ? EXPR_NEVER : at[c];
+            at[c] = with == EXPR_NEVER ? without : schema_add_rule(s, "members", ALT(g, with, without));
+        }
+    expr_id e = g->status ? EXPR_NEVER : at[0];
+    free(at);
+    return e;
+}
+
+/* The highest of all parts' minProperties, the lowest of their maxProperties. false: none has any. */
+static bool member_counts(const schema_part *parts, size_t n, uint32_t *lo, uint32_t *hi)
+{
+    *lo = 0;
+    *hi = REPEAT_UNBOUNDED;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *least = json_object_get(parts[i].schema, "minProperties"),
+                     *most = json_object_get(parts[i].schema, "maxProperties");
+        if (least && json_number_value(least) > *lo)
+            *lo = (uint32_t)json_number_value(least);
+        if (most && json_number_value(most) < *hi)
+            *hi = (uint32_t)json_number_value(most);
+    }
+    return *lo || *hi != REPEAT_UNBOUNDED;
+}
+
 expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
 {
     grammar_rules *g = s->g;
-    bool any = true, needed = false;
+    uint32_t lo, hi;
+    bool counted = member_counts(parts, n, &lo, &hi), any = !counted, needed = lo > 0;
     for (size_t i = 0; i < n; i++)
         any &= !json_object_get(parts[i].schema, "properties") && !json_object_get(parts[i].schema, "required") &&
                !additional(parts[i].schema);
@@ -242,7 +297,13 @@ expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
     if (!g->status && collect(s, parts, n, names, members, &count)) {
         for (size_t i = 0; i < count; i++)
             needed |= members[i].required;
-        expr_id inside = chain(s, members, count, other_member(s, parts, n, names));
+        expr_id other = other_member(s, parts, n, names);
+        if (lo > count + (other != EXPR_NEVER) && other != EXPR_NEVER)
+            schema_fail(s, parts[0].path, "minProperties", ODMOE_ERR_UNSUPPORTED,
+                        "of members that the schema does not name only one can be counted; use required");
+        expr_id inside = counted ? counted_chain(s, members, count, other, lo, hi) : chain(s, members, count, other);
+        if (inside == EXPR_NEVER && counted)
+            schema_unmet(s, parts[0].path, lo ? "minProperties" : "maxProperties", "no number of members is allowed");
         if (s->form == FORM_TAGS)
             e = needed ? inside : expr_repeat(g, inside, 0, 1);
         inside = SEQ(g, inside, text_blank(s->t));

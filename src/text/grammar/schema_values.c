@@ -91,10 +91,11 @@ static bool known_format(const json_t *format);
 /* Words beside an enum that would have to be tried on its values. */
 static bool too_much_beside(schema_reader *s, const schema_part *part, const json_t *value)
 {
-    static const char *const object_words[] = {"properties", "required", "additionalProperties"},
+    static const char *const object_words[] = {"properties", "required", "additionalProperties", "minProperties",
+                                               "maxProperties"},
                              *const array_words[] = {"items", "prefixItems", "minItems", "maxItems"};
     const char *word = NULL;
-    for (int i = 0; json_is_object(value) && i < 3; i++)
+    for (int i = 0; json_is_object(value) && i < 5; i++)
         if (json_object_get(part->schema, object_words[i]))
             word = object_words[i];
     for (int i = 0; json_is_array(value) && i < 4; i++)

@@ -140,7 +140,7 @@ static void fail_tool(const writer *w, size_t i, const grammar_fault *fault, odm
 static uint32_t arguments_of(const writer *w, const argument_notation *notation, size_t i, const json_t *function)
 {
     const json_t *parameters = json_object_get(function, "parameters");
-    grammar_fault fault;
+    grammar_fault fault = {0};
     odmoe_error why = {0};
     json_t *other = NULL;
     if (!parameters || json_is_null(parameters))

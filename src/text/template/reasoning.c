@@ -27,8 +27,11 @@ enum { LEVELS = sizeof levels / sizeof *levels };
 /* A conversation with these keywords; NULL where the template cannot render it. */
 static char *rendered(const chat_program *t, const template_caps *caps, const char *words)
 {
-    const conversation c = {
-        .messages = "[{\"role\":\"user\",\"content\":\"QUESTION\"}]", .keywords = words, .bos = "", .eos = "", .prompt = true};
+    const conversation c = {.messages = "[{\"role\":\"user\",\"content\":\"QUESTION\"}]",
+                            .keywords = words,
+                            .bos = "",
+                            .eos = "",
+                            .prompt = true};
     const template_limits limits = {8 << 20, 1 << 20, 200000};
     template_text text = {0};
     template_fault fault = {0};
