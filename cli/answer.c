@@ -228,7 +228,7 @@ bool answer_end(answer *a)
     return !status && !a->lost;
 }
 
-void answer_free(answer *a)
+void answer_close(answer *a)
 {
     odmoe_output_free(a->output);
     json_decref(a->calls);

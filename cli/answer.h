@@ -35,12 +35,12 @@ typedef struct answer {
 } answer;
 
 /* answer_begin - for the prompt `ids`. false: complained. answer_show - the next text, as generator.show wants it; user is an
- * answer. answer_end - there is no more: what was held goes out. answer_free - also after a failed answer_begin. */
+ * answer. answer_end - there is no more: what was held goes out. answer_close - also after a failed answer_begin. */
 bool answer_begin(answer *a, const odmoe_model *model, const chat_template *template, const id_list *ids,
                   bool show_reasoning, FILE *file);
 bool answer_show(void *user, const char *text, size_t length);
 bool answer_end(answer *a);
-void answer_free(answer *a);
+void answer_close(answer *a);
 
 /* prompt_tail - the text of a prompt's last tokens; free it. */
 char *prompt_tail(const odmoe_model *model, const id_list *ids);

@@ -199,7 +199,7 @@ static bool answer_last(generator *g, conversation *c)
     if (!hold_to_tools(g, c, &ids) ||
         !answer_begin(&a, g->model, &c->template, &ids, c->options->show_reasoning, stdout)) {
         free(ids.ids);
-        answer_free(&a);
+        answer_close(&a);
         return false;
     }
     g->user = &a;
@@ -209,7 +209,7 @@ static bool answer_last(generator *g, conversation *c)
     if (!json_array_size(a.calls))
         putchar('\n');
     if (!shown || !flush_output()) {
-        answer_free(&a);
+        answer_close(&a);
         return false;
     }
     if (status && status != ODMOE_ERR_CANCELLED) {
@@ -227,7 +227,7 @@ static bool answer_last(generator *g, conversation *c)
     }
     if (end == END_CONTEXT)
         complain("the context of %d tokens is full; /reset starts a new conversation, -c reserves more", room);
-    answer_free(&a);
+    answer_close(&a);
     interrupt_forget();
     return true;
 }

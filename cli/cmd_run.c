@@ -336,7 +336,7 @@ static int run_model(const run_options *o, odmoe_model *model, const char *text,
         print_object(o, m, kept, kept_length, &a);
     if (status == STATUS_DONE && o->stats && !write_stats(o->stats, m))
         status = STATUS_FAILED;
-    answer_free(&a);
+    answer_close(&a);
     chat_template_free(&template);
     free(kept);
     free(ids.ids);
