@@ -40,6 +40,17 @@ static const struct argp inspect_argp = {
     .children = (const struct argp_child[]){{&path_argp, 0, NULL, 0}, {0}},
 };
 
+/* What is in the files and takes no part. */
+static void print_left_out(const odmoe_info *i)
+{
+    char size[ODMOE_SIZE_TEXT_MAX];
+    if (i->prediction_layers)
+        printf("not used       %d layer%s for the prediction of more tokens, %s\n", i->prediction_layers,
+               i->prediction_layers > 1 ? "s" : "", odmoe_size_format(i->prediction_bytes, size));
+    if (i->other_parts_bytes)
+        printf("not used       parts that see or hear, %s\n", odmoe_size_format(i->other_parts_bytes, size));
+}
+
 static void print_info(const odmoe_info *i)
 {
     char low[ODMOE_SIZE_TEXT_MAX], high[ODMOE_SIZE_TEXT_MAX], resident[ODMOE_SIZE_TEXT_MAX], all[ODMOE_SIZE_TEXT_MAX];
@@ -55,17 +66,24 @@ static void print_info(const odmoe_info *i)
     if (i->expert_bytes_max != i->expert_bytes_min)
         printf(" to %s", odmoe_size_format(i->expert_bytes_max, high));
     printf("\nall experts    %s, read from the disk on demand\n", odmoe_size_format(i->experts_bytes, all));
-    printf("the rest       %s, always in memory\n", odmoe_size_format(i->resident_bytes, resident));
+    printf("the rest       %s, always in memory", odmoe_size_format(i->resident_bytes, resident));
+    if (i->embedding_bytes)
+        printf("; but %s of it, the token embedding, may stay on the disk", odmoe_size_format(i->embedding_bytes, all));
+    printf("\n");
+    print_left_out(i);
 }
 
 static json_t *info_json(const odmoe_info *i)
 {
-    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I}", "format", i->format, "family",
-                     i->family, "expert_types", i->expert_types, "layers", i->layers, "moe_layers", i->moe_layers,
-                     "experts", i->experts, "top_k", i->top_k, "shared_experts", i->shared_experts, "hidden", i->hidden,
-                     "expert_ffn", i->expert_ffn, "vocab", i->vocab, "context", i->context, "expert_bytes_min",
-                     (json_int_t)i->expert_bytes_min, "expert_bytes_max", (json_int_t)i->expert_bytes_max,
-                     "resident_bytes", (json_int_t)i->resident_bytes, "experts_bytes", (json_int_t)i->experts_bytes);
+    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:i,s:I,s:I}", "format",
+                     i->format, "family", i->family, "expert_types", i->expert_types, "layers", i->layers, "moe_layers",
+                     i->moe_layers, "experts", i->experts, "top_k", i->top_k, "shared_experts", i->shared_experts,
+                     "hidden", i->hidden, "expert_ffn", i->expert_ffn, "vocab", i->vocab, "context", i->context,
+                     "expert_bytes_min", (json_int_t)i->expert_bytes_min, "expert_bytes_max",
+                     (json_int_t)i->expert_bytes_max, "resident_bytes", (json_int_t)i->resident_bytes, "experts_bytes",
+                     (json_int_t)i->experts_bytes, "embedding_bytes", (json_int_t)i->embedding_bytes,
+                     "prediction_layers", i->prediction_layers, "prediction_bytes", (json_int_t)i->prediction_bytes,
+                     "other_parts_bytes", (json_int_t)i->other_parts_bytes);
 }
 
 /* A number that layers have for themselves is shown where it differs from the layer before. */

@@ -79,6 +79,9 @@ static void print_plan(const odmoe_plan *p, const odmoe_info *info, uint64_t ser
         p->resident_bytes + p->kv_bytes + p->activation_bytes + p->other_bytes + p->prefix_bytes + p->cache_bytes;
     if (used < p->ram_bytes)
         line("not needed", p->ram_bytes - used, "");
+    if (p->embedding_bytes)
+        printf("The token embedding, %s, stays on the disk; its rows are read when tokens name them.\n",
+               odmoe_size_format(p->embedding_bytes, a));
     printf("One token uses %s of experts%s; all experts are %s.\n", odmoe_size_format(p->token_working_set_bytes, a),
            p->cache_bytes < p->token_working_set_bytes ? ", more than the cache holds: expect to wait for the disk"
                                                        : "",
@@ -89,14 +92,15 @@ static void print_plan(const odmoe_plan *p, const odmoe_info *info, uint64_t ser
 
 static json_t *plan_json(const odmoe_plan *p)
 {
-    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:i,s:i,s:i,s:i}", "ram_bytes",
+    return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:i,s:i,s:i,s:i,s:I}", "ram_bytes",
                      (json_int_t)p->ram_bytes, "resident_bytes", (json_int_t)p->resident_bytes, "kv_bytes",
                      (json_int_t)p->kv_bytes, "activation_bytes", (json_int_t)p->activation_bytes, "other_bytes",
                      (json_int_t)p->other_bytes, "prefix_bytes", (json_int_t)p->prefix_bytes, "cache_bytes",
                      (json_int_t)p->cache_bytes, "cache_experts", (json_int_t)p->cache_experts,
                      "token_working_set_bytes", (json_int_t)p->token_working_set_bytes, "experts_bytes",
                      (json_int_t)p->experts_bytes, "floor_bytes", (json_int_t)p->floor_bytes, "fits", p->fits, "chunk",
-                     p->chunk, "context", p->context, "sessions", p->sessions, "threads", p->threads);
+                     p->chunk, "context", p->context, "sessions", p->sessions, "threads", p->threads, "embedding_bytes",
+                     (json_int_t)p->embedding_bytes);
 }
 
 /* The options as `serve` would have them. */

@@ -81,6 +81,9 @@ json_t *measure_json(const measure *m)
         {"threads", (uint64_t)b->threads},
         {"ahead_bytes_read", b->prefetch_bytes_read - a->prefetch_bytes_read},
         {"ahead_bytes_used", b->prefetch_bytes_used - a->prefetch_bytes_used},
+        {"embedding_hits", b->embedding_hits - a->embedding_hits},
+        {"embedding_misses", b->embedding_misses - a->embedding_misses},
+        {"embedding_bytes_read", b->embedding_bytes_read - a->embedding_bytes_read},
     };
     const struct {
         const char *name;

@@ -6,7 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEY_RAM = KEY_COMMON, KEY_CHUNK, KEY_KERNELS, KEY_KV, KEY_IO, KEY_POLICY, KEY_PREFETCH, KEY_JSON };
+enum {
+    KEY_RAM = KEY_COMMON,
+    KEY_CHUNK,
+    KEY_KERNELS,
+    KEY_KV,
+    KEY_IO,
+    KEY_POLICY,
+    KEY_PREFETCH,
+    KEY_EMBEDDINGS,
+    KEY_JSON
+};
 
 /* The option that `arg` (as typed) names, in argp and its children; NULL when there is none. */
 static const struct argp_option *find_option(const struct argp *argp, const char *arg)
@@ -149,6 +159,9 @@ static error_t parse_budget(int key, char *arg, struct argp_state *state)
     case KEY_PREFETCH:
         o->lib.prefetch = arg;
         return 0;
+    case KEY_EMBEDDINGS:
+        o->lib.embeddings = arg;
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -170,6 +183,10 @@ static const struct argp budget_argp = {
             {"policy", KEY_POLICY, "NAME", 0, "which experts leave the cache first (odmoe --version lists them)", 0},
             {"prefetch", KEY_PREFETCH, "MODE", 0,
              "auto (the default): in decoding, read later layers' likely experts ahead where that pays; off: never", 0},
+            {"embeddings", KEY_EMBEDDINGS, "PLACE", 0,
+             "where the token embedding is kept: memory; disk: its rows are read when tokens name them; auto (the "
+             "default): on the disk when the budget does not hold all experts",
+             0},
             {"ahead", KEY_PREFETCH, "MODE", OPTION_HIDDEN, NULL, 0}, /* its name in earlier versions */
             {0}},
     .parser = parse_budget,

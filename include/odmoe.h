@@ -110,6 +110,10 @@ typedef struct odmoe_options {
      * more session's worth of them. */
     uint64_t prefix_bytes;
     int32_t snapshots; /* that each session can keep (odmoe_session_snapshot), at most 8; 0: 4 */
+    const char
+        *embeddings; /* where a token embedding that is not the output matrix as well is kept: "memory"; "disk": its
+                               rows are read when tokens name them; "auto": on the disk when the budget does not hold all
+                               experts. NULL: auto */
 } odmoe_options;
 
 /* odmoe_options_init - the defaults. Call it before setting fields. */
@@ -127,6 +131,10 @@ typedef struct odmoe_info {
     uint64_t expert_bytes_min, expert_bytes_max; /* smallest and largest expert */
     uint64_t resident_bytes;                     /* weights that every token needs */
     uint64_t experts_bytes;                      /* all experts */
+    uint64_t embedding_bytes;   /* of resident_bytes: the token embedding, if it may stay on the disk; else 0 */
+    int32_t prediction_layers;  /* layers for multi-token prediction that the file has: they are never read, */
+    uint64_t prediction_bytes;  /* and are in none of the figures above */
+    uint64_t other_parts_bytes; /* parts that see or hear, as far as their types are known: they are not read either */
 } odmoe_info;
 
 /* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.
@@ -155,6 +163,7 @@ typedef struct odmoe_plan {
     uint64_t cache_token_bytes; /* a cache that holds token_working_set_bytes, alignment included */
     uint64_t available_bytes;   /* what this process could take now, control groups included; 0: unknown */
     uint64_t prefix_bytes;      /* odmoe_options.prefix_bytes: a part like the others */
+    uint64_t embedding_bytes;   /* the token embedding, where it stays on the disk; 0: it is in resident_bytes */
 } odmoe_plan;
 
 /* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does
@@ -265,7 +274,7 @@ typedef struct odmoe_tap {
     int64_t first, n;
     const float *hidden; /* [n, hidden] residual stream entering the layer, or NULL */
     const float *router; /* [n, experts] router logits, or NULL */
-    const int32_t *topk; /* [n, top_k] by falling weight, or NULL */
+    const int32_t *topk; /* [n, top_k] in the order of the choice, or NULL */
     const float *topw;   /* [n, top_k] as applied to the expert outputs, or NULL */
     const float *input;  /* [n, hidden] what the router saw, or NULL */
 } odmoe_tap;
@@ -680,6 +689,8 @@ typedef struct odmoe_stats {
     int32_t threads;
     uint64_t prefetch_bytes_read, prefetch_bytes_used; /* of bytes_read: read before the router had chosen; and those of
                                                           them that the router then chose */
+    /* rows of a token embedding on the disk: found in memory, or read; these bytes are not in bytes_read */
+    uint64_t embedding_hits, embedding_misses, embedding_bytes_read;
 } odmoe_stats;
 ODMOE_API void odmoe_stats_get(odmoe_model *model, odmoe_stats *stats);
 

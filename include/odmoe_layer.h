@@ -148,6 +148,10 @@ typedef enum odmoe_score {
     ODMOE_SCORE_SIGMOID,        /* of each logit */
     ODMOE_SCORE_SOFTMAX_CHOSEN, /* chosen by logit; weights are a softmax over the chosen */
     ODMOE_SCORE_SQRT_SOFTPLUS,  /* sqrt(log(1 + exp(logit))) */
+    /* SparseMixer (Phi-3.5-MoE): chosen one after the other by logit; the weight of each is its part of a softmax over
+     * those left (itself included) whose logits are within `band` of its own, relative to the larger of the two.
+     * Forward only. */
+    ODMOE_SCORE_SPARSE_MIXER,
     ODMOE_SCORE_COUNT
 } odmoe_score;
 
@@ -169,6 +173,7 @@ typedef struct odmoe_router {
                                     0: off */
     int32_t group_score;
     int32_t weight_on_input; /* 1: a weight multiplies its expert's input, not its output (Llama 4) */
+    float band;              /* of ODMOE_SCORE_SPARSE_MIXER: 0 or above; 0.02 in Phi-3.5-MoE */
     int64_t reserved[4];     /* 0: room for more */
 } odmoe_router;
 

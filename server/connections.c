@@ -438,7 +438,7 @@ static void on_completed(void *user, struct MHD_Connection *mhd, void **context,
         x->reply.stream.free(x->reply.stream.user);
     x->reply.stream.free = NULL;
     log_request(request, x->connection->peer, endpoint, status, now() - x->begun);
-    count(h, endpoint, status);
+    count(h, x->route ? x->route->path : "none", status);
     http_reply_free(&x->reply);
     buffer_free(&x->body);
     buffer_free(&x->piece);

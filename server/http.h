@@ -130,14 +130,15 @@ typedef bool (*http_handler)(struct server *s, http_request *request, http_reply
 typedef struct route {
     const char *method; /* "GET" (HEAD comes with it) or "POST"; NULL: any */
     const char *path;   /* "/v1/models"; with "/" at its end also all that is below it. "/v1/x" stands for "/x" too */
-    const char *name;   /* for metrics and the log: "chat", "models" */
+    const char *name;   /* for the log: "chat", "models" */
     http_handler handle;
     int flags;
     error_shape errors;
 } route;
 
 /* The tables of the protocols, each ending with {0}; serve.c has the list of them. */
-extern const route chat_routes[], completion_routes[], model_routes[], text_routes[], unsupported_routes[];
+extern const route chat_routes[], completion_routes[], model_routes[], text_routes[], stats_routes[], metrics_routes[],
+    page_routes[], unsupported_routes[];
 
 /* http_access - may this Host, this Origin come in? false: reply is filled (403; 204 of a preflight). Adds the headers of
  * CORS. Comes first.
@@ -174,7 +175,7 @@ void http_close(http *h);
 
 /* Requests answered so far, for /metrics. */
 typedef struct http_count {
-    const char *endpoint; /* a route's name, or "none" */
+    const char *endpoint; /* a route's path, or "none" */
     int status;           /* 499: the client left */
     uint64_t count;
 } http_count;

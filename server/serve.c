@@ -117,6 +117,8 @@ static void watch(service *v, const sigset_t *signals, const char *socket_path)
             pthread_mutex_unlock(&v->lock);
         }
         http_watch(v->server.http);
+        if (atomic_load(&v->server.state) == SERVER_READY)
+            rates_tick(&v->server.rates, v->server.model);
     }
 }
 
@@ -174,6 +176,7 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
                       .client_timeout = o->client_timeout};
     worker w = {&v, l.where};
     pthread_mutex_init(&v.lock, NULL);
+    pthread_mutex_init(&v.server.rates.lock, NULL);
     pthread_cond_init(&v.stopped, NULL);
     odmoe_status status = http_open(&v.server, &h, &v.server.http, err);
     if (status) {
@@ -194,6 +197,7 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
         unlink(o->unix_path);
     log_close();
     pthread_mutex_destroy(&v.lock);
+    pthread_mutex_destroy(&v.server.rates.lock);
     pthread_cond_destroy(&v.stopped);
     if (v.status)
         *err = v.error;

@@ -9,6 +9,7 @@
 
 #include "engine.h"
 #include "http.h"
+#include "stats.h"
 
 /* As given on the command line; serve_options_init has the defaults. Everything is borrowed for serve_run. */
 typedef struct serve_options {
@@ -75,6 +76,7 @@ typedef struct server {
     char fingerprint[128]; /* system_fingerprint */
     int32_t context, sequences;
     time_t started;
+    rates rates;
     bool loopback, has_keys, local; /* local: a Unix socket */
 } server;
 

@@ -32,6 +32,7 @@ _odmoe() {
     --io) _odmoe_words "auto $(_odmoe_listed io)" ;;
     --policy) _odmoe_words "auto $(_odmoe_listed policies)" ;;
     --prefetch | --ahead) _odmoe_words "auto off" ;;
+    --embeddings) _odmoe_words "auto memory disk" ;;
     --kv) _odmoe_words "f32 f16 q8_0" ;;
     --ram) _odmoe_words "1GiB 2GiB 4GiB 8GiB 16GiB 32GiB 64GiB" ;;
     --cache-dir)

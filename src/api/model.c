@@ -137,7 +137,8 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
     pthread_mutex_lock(&m->counters_lock);
     uint64_t anon = sysmem_anonymous("");
     m->peak_anon = anon > m->peak_anon ? anon : m->peak_anon;
-    double stall = (double)t.stall_ns * 1e-9;
+    row_counters rows = m->rows, before = m->rows_before;
+    double stall = (double)(t.stall_ns + rows.wait_ns - before.wait_ns) * 1e-9;
     odmoe_stats all = {.tokens = m->tokens,
                        .chunks = m->chunks,
                        .bytes_read = t.bytes_read,
@@ -158,7 +159,10 @@ void odmoe_stats_get(odmoe_model *handle, odmoe_stats *stats)
                        .policy = t.policy,
                        .threads = m->settings.threads,
                        .prefetch_bytes_read = t.speculative_bytes,
-                       .prefetch_bytes_used = t.speculative_used_bytes};
+                       .prefetch_bytes_used = t.speculative_used_bytes,
+                       .embedding_hits = rows.hits - before.hits,
+                       .embedding_misses = rows.misses - before.misses,
+                       .embedding_bytes_read = rows.bytes - before.bytes};
     pthread_mutex_unlock(&m->counters_lock);
     copy_out(stats, &all, sizeof all);
 }
@@ -207,5 +211,6 @@ void odmoe_stats_reset(odmoe_model *handle)
     pthread_mutex_lock(&handle->m.counters_lock);
     handle->m.tokens = handle->m.chunks = 0;
     handle->m.forward_seconds = 0;
+    handle->m.rows_before = handle->m.rows;
     pthread_mutex_unlock(&handle->m.counters_lock);
 }

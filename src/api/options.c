@@ -88,6 +88,12 @@ static odmoe_status resolve_names(const odmoe_options *o, model_settings *out, o
     if (mode < 0)
         return err_set(err, ODMOE_ERR_ARG, "prefetch '%.32s' is not known; there are off, auto", o->prefetch);
     out->prefetch = mode == 1;
+    static const char *const embeddings_names[] = {"auto", "memory", "disk"};
+    int place = o->embeddings ? find_name(o->embeddings, embeddings_names, 3) : EMBEDDINGS_AUTO;
+    if (place < 0)
+        return err_set(err, ODMOE_ERR_ARG, "embeddings '%.32s' is not known; there are auto, memory, disk",
+                       o->embeddings);
+    out->embeddings = (embeddings_place)place;
     out->policy = o->policy ? o->policy : "auto";
     const policy_ops *found;
     return policy_find(out->policy, &found, err);

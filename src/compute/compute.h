@@ -119,15 +119,30 @@ typedef struct kv_token {
     int32_t position;
 } kv_token;
 
+/* The tokens of one sequence in a call: side by side, in ascending positions. */
+typedef struct sequence_run {
+    int64_t first, n; /* tokens of the call */
+    int32_t position; /* of its first token */
+    void *recurrent;  /* what a layer keeps of the sequence up to that position, at a multiple of 64; NULL: nothing */
+    int32_t owner;    /* tells the sequences of a chunk apart, whatever others leave it */
+} sequence_run;
+
 /* "s": works on spans (token_op.at of y, token_op.from of x); the others on whole rows. */
 typedef enum token_op_kind {
     TOKEN_ZERO,        /* s  y = 0 */
     TOKEN_COPY,        /* s  y = x */
     TOKEN_SCALE,       /* s  y *= factor */
+    TOKEN_TEMPER,      /* s  y *= 1 + factor * ln(1 + floor((position + shift) / every)), of kv_tokens[t] */
     TOKEN_CLIP,        /* s  y = min(max(y, -factor), factor) */
     TOKEN_SIGMOID,     /* s  y = 1 / (1 + exp(-y)) */
     TOKEN_GATE,        /* s  y *= 1 / (1 + exp(-x)) */
+    TOKEN_MULTIPLY,    /* s  y *= x */
+    TOKEN_ADD_EACH,    /* s  y += weight[i] * x, i the span's number: one weight for each span */
+    TOKEN_SOFTPLUS,    /* s  y = ln(1 + exp(y)) */
+    TOKEN_DECAY,       /* s  y = exp(weight[i] * x), i the span's number: one weight for each span; y may be x */
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
+    TOKEN_SOFTCAP,     /* s  y = factor * tanh(y / factor) */
+    TOKEN_L2_NORM,     /* s  y = x / sqrt(sum(x^2) + eps) * factor, each span by itself; y may be x */
     TOKEN_ROPE,        /* s  the first 2 * angles values of each span of y turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
     TOKEN_EMBED,       /*    y = factor * row ids[t] of `rows` */
     TOKEN_ROPE_ANGLES, /*    y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
@@ -146,13 +161,15 @@ typedef struct token_op {
     buffer *z;           /* read; written by TOKEN_ROPE_ANGLES */
     spans at;            /* of y; dim 0: the whole row as one span */
     spans from;          /* of x, as many and as long; dim 0: as `at` */
-    const float *weight; /* a vector of the span's (row's) length */
+    const float *weight; /* a vector of the span's (row's) length; of TOKEN_DECAY and TOKEN_ADD_EACH, see there */
+    bool weight_each;    /* of TOKEN_RMS_NORM: each span has a vector of its own, side by side; else all share one */
     const float *bias;   /* of TOKEN_LAYER_NORM, or NULL */
     float factor, eps;
+    int32_t every, shift; /* positions, every above 0 */
     const buffer *scales;
     const matrix *rows;
     const int32_t *ids, *positions; /* [n] */
-    const int32_t *x_rows;          /* of kinds "s": [n] the row of x for each token; NULL: its own */
+    const int32_t *x_rows; /* of kinds "s" and TOKEN_LAYER_NORM: [n] the row of x for each token; NULL: its own */
     rope_pairing pairing;
     glu_config glu;
     kv_shape kv;
@@ -173,6 +190,21 @@ typedef struct linear_call {
 
 #define LINEAR_CALLS_MAX 4
 
+/* Products head by head, with a matrix for each head that is some rows of one tensor: span h of y[t] = w_h x_h[t], for x
+ * the heads side by side and w_h the rows [first + h * step, + rows) of w; or, turned, w_h^T x_h[t] (weights that lie
+ * (in, out) for the product, of any type). */
+typedef struct heads_call {
+    const matrix *w; /* not in_out */
+    int heads;
+    int64_t first, rows, step;
+    bool turned;
+    buffer *x;                /* [n, heads * w->cols]; turned: [n, heads * rows] */
+    buffer *y;                /* [.., ..] */
+    int64_t y_row;            /* outputs are rows [y_row, y_row + n) of y */
+    spans at;                 /* of y: a span of `rows` for each head; turned: of w->cols */
+    const compute_work *work; /* from heads_layout; only if turned */
+} heads_call;
+
 /* A resident feed-forward network: y = down(glu(gate(x), up(x))); gate without data where the activation has none. */
 typedef struct ffn_weights {
     matrix gate, up, down;
@@ -183,21 +215,108 @@ typedef struct ffn_weights {
 
 typedef struct attention_shape {
     kv_shape kv;
-    int heads; /* of queries, a multiple of kv_heads: query heads of one key head lie side by side */
+    int heads;      /* of queries, a multiple of kv_heads: query heads of one key head lie side by side */
+    int32_t chosen; /* so many positions are chosen for a token (attention_call.chosen); 0: it sees all */
 } attention_shape;
 
 typedef struct attention_call {
     attention_shape shape;
-    const buffer *q;          /* [n, heads * key_dim] */
-    buffer *out;              /* [n, heads * value_dim] */
-    const kv_token *tokens;   /* [n]; their own keys and values are stored already */
-    int32_t window;           /* a token sees the last `window` positions, its own included; 0: all */
+    const buffer *q;        /* [n, heads * key_dim] */
+    buffer *out;            /* [n, heads * value_dim] */
+    const kv_token *tokens; /* [n]; their own keys and values are stored already */
+    int32_t window;         /* a token sees the last `window` positions, its own included; 0: all */
+    /* NULL, or [n, shape.chosen] ascending positions: a token that could see more than shape.chosen sees these alone; for
+     * latents (value_in_key, one key head) only, without window and chunk */
+    const int32_t *chosen;
     int32_t chunk;            /* it sees no position before the last multiple of `chunk` (Llama 4); 0: all */
     float scale;              /* of q . k, above 0 */
     float softcap;            /* a scaled score s becomes softcap * tanh(s / softcap); 0: not */
     const float *sinks;       /* [heads] a logit that takes part in each softmax and has no value; NULL: none */
     const compute_work *work; /* from attention_layout for this shape */
 } attention_call;
+
+/* Choose the positions that a token sees (the lightning indexer of DeepSeek's sparse attention): of those up to its own the
+ * `most` with the highest scores
+ *   scale * sum over heads of weights[h] * max(q_h . k, 0)
+ * where k is the value that is stored at the position; of equal scores the earlier. Tokens that could see no more than
+ * `most` positions see all: nothing is computed for them. */
+typedef struct select_call {
+    kv_shape kv; /* one head, not value_in_key */
+    int heads;
+    int32_t most;
+    float scale;
+    buffer *q;             /* [n, heads * value_dim], laid out for select_readers */
+    const buffer *weights; /* [n, heads] */
+    const kv_token *tokens;
+    int32_t *chosen; /* [n, most] out, ascending; not written for tokens that see all */
+    const compute_work *work;
+} select_call;
+
+/* The types of `q`'s readers, whatever the type of the cache. */
+static inline dtype_set select_readers(void)
+{
+    return dtype_bit(DTYPE_F32) | dtype_bit(DTYPE_F16) | dtype_bit(DTYPE_Q8_0);
+}
+
+/* ---- recurrent layers ---- */
+
+#define CONV_MOST 8
+
+/* Both overwrite what they keep of a sequence: float32 numbers, `state` bytes behind its `recurrent`. The result and
+ * what is kept do not depend on how a sequence's tokens are cut into calls. All tokens of the buffers belong to a run.
+ *
+ * A causal convolution of each channel over its sequence's tokens, then SiLU if asked for:
+ *   y[t][c] = bias[c] + sum over j < width of weight[j][c] * x[t - width + 1 + j][c] */
+typedef struct conv_call {
+    const buffer *x; /* [n, >= channels] */
+    buffer *y;       /* [n, >= channels]; not x */
+    int64_t x_column, y_column, channels;
+    int width;           /* 2 to CONV_MOST */
+    const float *weight; /* [width, channels] */
+    const float *bias;   /* [channels] or NULL */
+    bool silu;
+    const sequence_run *sequences;
+    int n_sequences;
+    uint64_t state; /* [width - 1, channels] the last inputs, the oldest first: conv_state_bytes */
+} conv_call;
+
+/* Linear attention, token after token: for each head, with its state S [key_dim, value_dim],
+ *   S = decay * S             each row by its own decay, or all by one
+ *   u = beta * (v - S^T k)    delta rule; without it u = beta * v
+ *   S = S + k u^T
+ *   out = S^T q
+ * Heads of a buffer lie side by side from `column` on. */
+typedef struct recurrent_part {
+    const buffer *rows;
+    int64_t column;
+} recurrent_part;
+
+typedef struct recurrent_call {
+    int heads;     /* of v, beta, decay, state and out */
+    int key_heads; /* of q and k; `heads` is a multiple of it */
+    bool tiled;    /* head h has key head h % key_heads; else neighbours share: h / (heads / key_heads) */
+    int64_t key_dim, value_dim;
+    recurrent_part q, k;  /* [n, key_heads * key_dim] */
+    recurrent_part v;     /* [n, heads * value_dim] */
+    recurrent_part beta;  /* [n, heads] */
+    recurrent_part decay; /* [n, heads] or, if decay_rows, [n, heads * key_dim] */
+    bool decay_rows, delta;
+    buffer *out; /* [n, heads * value_dim] */
+    const sequence_run *sequences;
+    int n_sequences;
+    uint64_t state; /* [heads, key_dim, value_dim]: recurrent_state_bytes */
+} recurrent_call;
+
+/* conv_state_bytes, recurrent_state_bytes - what an operation keeps of one sequence; multiples of 64. Every factor is at
+ * most 2^20, so that nothing overflows. */
+static inline uint64_t conv_state_bytes(int width, int64_t channels)
+{
+    return ((uint64_t)(width - 1) * (uint64_t)channels * sizeof(float) + 63) & ~63ull;
+}
+static inline uint64_t recurrent_state_bytes(int heads, int64_t key_dim, int64_t value_dim)
+{
+    return ((uint64_t)heads * (uint64_t)key_dim * (uint64_t)value_dim * sizeof(float) + 63) & ~63ull;
+}
 
 /* ---- router ---- */
 
@@ -276,7 +395,11 @@ struct compute_ops {
     void (*buffer_layout)(const compute *c, arena *a, buffer *out, int64_t n, int64_t cols, dtype_set readers,
                           bool own_values);
     void (*ffn_layout)(const compute *c, arena *a, int64_t ffn, dtype_set down_types, int64_t n, compute_work *out);
+    /* heads_layout - for turned products with matrices of these types and up to `rows` rows a head. */
+    void (*heads_layout)(const compute *c, arena *a, int64_t rows, dtype_set types, compute_work *out);
     void (*attention_layout)(const compute *c, arena *a, const attention_shape *shape, int64_t n, compute_work *out);
+    /* select_layout - for tokens at positions below `positions`. */
+    void (*select_layout)(const compute *c, arena *a, int heads, int64_t positions, compute_work *out);
     void (*route_layout)(const compute *c, arena *a, int experts, compute_work *out);
     void (*experts_layout)(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);
 
@@ -290,9 +413,15 @@ struct compute_ops {
     void (*tokens)(const compute *c, const token_op *ops, int count, int64_t n);
     /* linear - up to LINEAR_CALLS_MAX products whose inputs have the same number of tokens. */
     void (*linear)(const compute *c, const linear_call *jobs, int count);
+    /* heads - products head by head, for the tokens of x. */
+    void (*heads)(const compute *c, const heads_call *call);
     /* ffn - y = a feed-forward network of x. work: from ffn_layout for a network at least as wide. */
     void (*ffn)(const compute *c, const ffn_weights *w, const compute_work *work, buffer *x, buffer *y);
     void (*attention)(const compute *c, const attention_call *call, int64_t n);
+    /* select - which positions tokens see, for the tokens of q. */
+    void (*select)(const compute *c, const select_call *call);
+    void (*conv)(const compute *c, const conv_call *call);
+    void (*recurrent)(const compute *c, const recurrent_call *call);
     /* route - choose experts for the logits' tokens and wait for the choice. Returns the first token that has a logit
      * which is not a finite number, or -1; choices are valid indices all the same. */
     int64_t (*route)(const compute *c, const route_call *call);

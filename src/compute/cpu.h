@@ -59,6 +59,9 @@ static inline float *cpu_values(const buffer *b, int64_t token)
 void cpu_matmul(const compute *c, const matrix *w, int64_t first, int64_t count, const buffer *x, int64_t token,
                 int64_t n, float *y, int64_t ldy);
 
+/* cpu_scaled - a matrix of a type of DTYPE_SCALED_LIST as kernels take it. */
+scaled_weights cpu_scaled(const matrix *w);
+
 /* cpu_glu - y = glu(gate, up), n values; y may be gate or up. */
 void cpu_glu(const compute *c, const glu_config *g, const float *gate, const float *up, float *y, int64_t n);
 void cpu_add(float *y, const float *x, int64_t n); /* y += x, plain: for biases */
@@ -70,10 +73,18 @@ void cpu_linear(const compute *c, const linear_call *jobs, int count);
 void cpu_linear_part(const compute *c, const linear_call *jobs, int count, int64_t first, int64_t n);
 void cpu_ffn_layout(const compute *c, arena *a, int64_t ffn, dtype_set down_types, int64_t n, compute_work *out);
 void cpu_ffn(const compute *c, const ffn_weights *w, const compute_work *work, buffer *x, buffer *y);
+void cpu_heads_layout(const compute *c, arena *a, int64_t rows, dtype_set types, compute_work *out);
+void cpu_heads(const compute *c, const heads_call *call);
 void cpu_attention_layout(const compute *c, arena *a, const attention_shape *shape, int64_t n, compute_work *out);
 void cpu_attention(const compute *c, const attention_call *call, int64_t n);
 void cpu_kv_store(const compute *c, const kv_shape *shape, const kv_token *token, const float *keys,
                   const float *values);
+void cpu_conv(const compute *c, const conv_call *call);
+void cpu_recurrent(const compute *c, const recurrent_call *call);
+void cpu_select_layout(const compute *c, arena *a, int heads, int64_t positions, compute_work *out);
+void cpu_select(const compute *c, const select_call *call);
+/* cpu_value_offset - where the values of a head begin in a page. */
+size_t cpu_value_offset(const kv_shape *s, int head);
 void cpu_route_layout(const compute *c, arena *a, int experts, compute_work *out);
 int64_t cpu_route(const compute *c, const route_call *call);
 void cpu_experts_layout(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);

@@ -21,7 +21,7 @@ int64_t cpu_task_rows(const compute *c, int64_t total, int64_t n)
     return rows > TASK_ROWS_LEAST ? rows : TASK_ROWS_LEAST;
 }
 
-static scaled_weights scaled(const matrix *w)
+scaled_weights cpu_scaled(const matrix *w)
 {
     int64_t scale_row_bytes = (int64_t)dtype_scale_bytes(w->type, 1, (uint64_t)w->cols);
     return (scaled_weights){.data = w->data,
@@ -41,7 +41,7 @@ void cpu_matmul(const compute *c, const matrix *w, int64_t first, int64_t count,
         ops->matmul_kn(at + first * (int64_t)dtype_info(w->type)->block_bytes, row_bytes, w->cols, count,
                        cpu_values(x, token), x->cols, n, y, ldy);
     else if (ops->matmul_scaled) {
-        scaled_weights s = scaled(w);
+        scaled_weights s = cpu_scaled(w);
         ops->matmul_scaled(&s, first, count, w->cols, cpu_rows(x, ops->act, token),
                            (int64_t)act_bytes(ops->act, x->cols), n, y, ldy);
     } else

@@ -16,6 +16,12 @@ static float sigmoid(float x)
     return 1 / (1 + expf(-x));
 }
 
+/* Beyond 20 the 1 is less than half of the last bit. */
+static float softplus(float x)
+{
+    return x > 20 ? x : log1pf(expf(x));
+}
+
 void cpu_add(float *y, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -84,20 +90,20 @@ static void rms_norm_plain(const float *x, float eps, float *y, int64_t n)
         y[i] = x[i] * scale;
 }
 
+static int64_t row_of_x(const token_op *op, int64_t token)
+{
+    return op->x_rows ? op->x_rows[token] : token;
+}
+
 static void layer_norm(const token_op *op, int64_t token)
 {
-    const float *x = cpu_values(op->x, token);
+    const float *x = cpu_values(op->x, row_of_x(op, token));
     float *y = cpu_values(op->y, token);
     int64_t n = op->y->cols;
     float mean = (float)(sum_of(x, 0, false, n) / (double)n);
     float scale = 1.0f / sqrtf((float)(sum_of(x, mean, true, n) / (double)n) + op->eps);
     for (int64_t i = 0; i < n; i++)
         y[i] = (x[i] - mean) * scale * op->weight[i] + (op->bias ? op->bias[i] : 0);
-}
-
-static int64_t row_of_x(const token_op *op, int64_t token)
-{
-    return op->x_rows ? op->x_rows[token] : token;
 }
 
 static void rms_norm(const compute *c, const token_op *op, int64_t token)
@@ -108,7 +114,36 @@ static void rms_norm(const compute *c, const token_op *op, int64_t token)
     for (int64_t i = 0; i < at.count && !op->weight; i++)
         rms_norm_plain(x + i * from.stride, op->eps, y + i * at.stride, at.dim);
     for (int64_t i = 0; i < at.count && op->weight; i++)
-        c->kernels->rms_norm(x + i * from.stride, op->weight, op->eps, y + i * at.stride, at.dim);
+        c->kernels->rms_norm(x + i * from.stride, op->weight + (op->weight_each ? i * at.dim : 0), op->eps,
+                             y + i * at.stride, at.dim);
+}
+
+static void l2_norm(const compute *c, const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = cpu_values(op->x, row_of_x(op, token)) + from.first;
+    for (int64_t i = 0; i < at.count; i++)
+        c->kernels->l2_norm(x + i * from.stride, op->factor, op->eps, y + i * at.stride, at.dim);
+}
+
+static void decay(const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = cpu_values(op->x, row_of_x(op, token)) + from.first;
+    for (int64_t i = 0; i < at.count; i++)
+        for (int64_t j = 0; j < at.dim; j++)
+            y[i * at.stride + j] = expf(op->weight[i] * x[i * from.stride + j]);
+}
+
+static void add_each(const compute *c, const token_op *op, int64_t token)
+{
+    spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
+    float *y = cpu_values(op->y, token) + at.first;
+    const float *x = cpu_values(op->x, row_of_x(op, token)) + from.first;
+    for (int64_t i = 0; i < at.count; i++)
+        c->kernels->add_scaled(y + i * at.stride, x + i * from.stride, op->weight[i], at.dim);
 }
 
 static void rope(const token_op *op, int64_t token)
@@ -128,8 +163,15 @@ static void rope(const token_op *op, int64_t token)
     }
 }
 
-/* Operations that go through a span number by number. x is NULL where the kind reads none. */
-static void run_span(const token_op *op, float *y, const float *x, int64_t n)
+/* Queries of later positions are sharper. */
+static float temper(const token_op *op, int64_t token)
+{
+    int64_t position = (int64_t)op->kv_tokens[token].position + op->shift;
+    return 1 + op->factor * logf(1 + (float)(position / op->every));
+}
+
+/* Operations that go through a span number by number; factor: what scales. x is NULL where the kind reads none. */
+static void run_span(const compute *c, const token_op *op, float factor, float *y, const float *x, int64_t n)
 {
     switch (op->kind) {
     case TOKEN_ZERO:
@@ -139,8 +181,9 @@ static void run_span(const token_op *op, float *y, const float *x, int64_t n)
         memcpy(y, x, (size_t)n * sizeof *y);
         break;
     case TOKEN_SCALE:
+    case TOKEN_TEMPER:
         for (int64_t i = 0; i < n; i++)
-            y[i] *= op->factor;
+            y[i] *= factor;
         break;
     case TOKEN_CLIP:
         for (int64_t i = 0; i < n; i++)
@@ -150,19 +193,30 @@ static void run_span(const token_op *op, float *y, const float *x, int64_t n)
         for (int64_t i = 0; i < n; i++)
             y[i] = sigmoid(y[i]);
         break;
-    default: /* TOKEN_GATE */
+    case TOKEN_SOFTCAP:
+        c->kernels->soft_cap(y, op->factor, y, n);
+        break;
+    case TOKEN_MULTIPLY:
         for (int64_t i = 0; i < n; i++)
-            y[i] *= sigmoid(x[i]);
+            y[i] *= x[i];
+        break;
+    case TOKEN_SOFTPLUS:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = softplus(y[i]);
+        break;
+    default: /* TOKEN_GATE */
+        c->kernels->sigmoid_mul(x, y, y, n);
     }
 }
 
-static void run_spans(const token_op *op, int64_t token)
+static void run_spans(const compute *c, const token_op *op, int64_t token)
 {
     spans at = spans_of(&op->at, op->y), from = op->from.dim ? op->from : at;
     float *y = cpu_values(op->y, token) + at.first;
     const float *x = op->x ? cpu_values(op->x, row_of_x(op, token)) + from.first : NULL;
+    float factor = op->kind == TOKEN_TEMPER ? temper(op, token) : op->factor;
     for (int64_t i = 0; i < at.count; i++)
-        run_span(op, y + i * at.stride, x ? x + i * from.stride : NULL, at.dim);
+        run_span(c, op, factor, y + i * at.stride, x ? x + i * from.stride : NULL, at.dim);
 }
 
 static void run_one(const compute *c, const token_op *op, int64_t token)
@@ -174,10 +228,20 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
     case TOKEN_ZERO:
     case TOKEN_COPY:
     case TOKEN_SCALE:
+    case TOKEN_TEMPER:
     case TOKEN_CLIP:
     case TOKEN_SIGMOID:
+    case TOKEN_SOFTCAP:
     case TOKEN_GATE:
-        run_spans(op, token);
+    case TOKEN_MULTIPLY:
+    case TOKEN_SOFTPLUS:
+        run_spans(c, op, token);
+        break;
+    case TOKEN_ADD_EACH:
+        add_each(c, op, token);
+        break;
+    case TOKEN_DECAY:
+        decay(op, token);
         break;
     case TOKEN_EMBED:
         embed(c, op, token, y);
@@ -187,6 +251,9 @@ static void run_one(const compute *c, const token_op *op, int64_t token)
         break;
     case TOKEN_RMS_NORM:
         rms_norm(c, op, token);
+        break;
+    case TOKEN_L2_NORM:
+        l2_norm(c, op, token);
         break;
     case TOKEN_LAYER_NORM:
         layer_norm(op, token);

@@ -18,6 +18,8 @@ odmoe_status router_check(const router_config *c, odmoe_error *err)
     if (!(c->sum_add >= 0) || !(c->sum_floor >= 0) || !isfinite(c->sum_add) || !isfinite(c->sum_floor))
         return err_set(err, ODMOE_ERR_RANGE, "sums of router weights: sum_add %g and sum_floor %g must be 0 or above",
                        (double)c->sum_add, (double)c->sum_floor);
+    if (!(c->band >= 0) || !isfinite(c->band))
+        return err_set(err, ODMOE_ERR_RANGE, "band of a sparse mixer %g: must be 0 or above", (double)c->band);
     if (!isfinite(c->scale) || c->scale == 0)
         return err_set(err, ODMOE_ERR_RANGE, "router scale %g would leave nothing of the experts' outputs",
                        (double)c->scale);
@@ -132,14 +134,38 @@ static void renormalise(const router_config *c, float *topw)
         topw[k] = sum > 0 ? topw[k] / sum : 1.0f / (float)c->top_k;
 }
 
+/* The expert that comes next; one with the key NaN is out of the running. */
+static int best_key(const router_config *c, const float *keys)
+{
+    int best = -1;
+    for (int e = 0; e < c->experts; e++)
+        if (best < 0 ? !isnan(keys[e]) : keys[e] > keys[best])
+            best = e;
+    return best;
+}
+
+/* The weight of a sparse mixer's choice: its part of a softmax over the experts in the running that are near it. */
+static float mixer_weight(const router_config *c, const float *logits, const float *keys, int best)
+{
+    float top = logits[best], sum = 0;
+    for (int e = 0; e < c->experts; e++) {
+        float below = top - logits[e];
+        bool far = below / fmaxf(fabsf(logits[e]), top) > c->band; /* 0 / 0: not */
+        if (!isnan(keys[e]) && !isnan(below) && !far)
+            sum += expf(-below);
+    }
+    return sum > 0 ? 1 / sum : 1;
+}
+
 bool router_select(const router_config *c, const float *logits, const router_vectors *vectors, float *scores,
                    int32_t *topk, float *topw, float *scratch)
 {
     const float *bias = vectors->selection_bias;
     bool finite = router_scores(c, logits, scores);
-    /* Softmax without a bias is chosen by logit: probabilities can collide where logits differ, and underflow to 0. */
+    /* Without a bias the choice is by logit: scores can collide where logits differ, at 0 and at 1. */
     float *keys = scratch;
-    bool by_logit = c->score == ODMOE_SCORE_SOFTMAX_CHOSEN || (c->score == ODMOE_SCORE_SOFTMAX && !bias && !c->groups);
+    bool mixer = c->score == ODMOE_SCORE_SPARSE_MIXER;
+    bool by_logit = mixer || c->score == ODMOE_SCORE_SOFTMAX_CHOSEN || (!bias && !c->groups);
     for (int e = 0; e < c->experts; e++) {
         float key = (by_logit ? logits[e] : scores[e]) + (bias ? bias[e] : 0.0f);
         keys[e] = isnan(key) ? -INFINITY : key;
@@ -147,13 +173,10 @@ bool router_select(const router_config *c, const float *logits, const router_vec
     if (c->groups)
         limit_groups(c, keys, scratch + c->experts);
     for (int k = 0; k < c->top_k; k++) {
-        int best = -1;
-        for (int e = 0; e < c->experts; e++) /* a key that is NaN is out of the running */
-            if (best < 0 ? !isnan(keys[e]) : keys[e] > keys[best])
-                best = e;
-        keys[best] = NAN;
+        int best = best_key(c, keys);
         topk[k] = best;
-        topw[k] = scores[best];
+        topw[k] = mixer ? mixer_weight(c, logits, keys, best) : scores[best];
+        keys[best] = NAN;
     }
     if (c->score == ODMOE_SCORE_SOFTMAX_CHOSEN)
         softmax_of_chosen(c, logits, topk, topw);

@@ -20,6 +20,7 @@ typedef struct router_config {
     bool renormalise;
     float sum_add, sum_floor; /* the divisor of renormalisation: max(sum + sum_add, sum_floor) */
     float scale;              /* 1 */
+    float band;               /* of ODMOE_SCORE_SPARSE_MIXER */
     bool weight_on_input;
     /* Before the router's matrix: x / sqrt(mean(x^2) + norm_eps) * weight * input_scale (Gemma 4). */
     bool own_norm;
@@ -37,8 +38,8 @@ odmoe_status router_check(const router_config *c, odmoe_error *err);
 
 /* router_select - choose for one token.
  * logits  [experts]
- * scores  [experts] out: softmax over all experts, sigmoid or sqrt(softplus)
- * topk, topw  [top_k] out: by falling key (score + selection bias; for softmax alone the logit), ties to the lower
+ * scores  [experts] out: softmax over all experts (of a sparse mixer, too), sigmoid or sqrt(softplus)
+ * topk, topw  [top_k] out: by falling key (score + selection bias; without bias and groups the logit), ties to the lower
  *         index. Weights are the scores without bias, renormalised and scaled as configured.
  * scratch [2 * experts]
  * Returns false when a logit is not a finite number. The choice means nothing then, but its indices are valid: a NaN
@@ -49,11 +50,12 @@ bool router_select(const router_config *c, const float *logits, const router_vec
 /* router_scores - the scores alone, as router_select leaves them; returns the same. */
 bool router_scores(const router_config *c, const float *logits, float *scores);
 
-/* router_softmax - are the scores a softmax, so that they sum to 1? router_renormalises - are the chosen weights divided
+/* router_softmax - are the scores [experts] a softmax, so that they sum to 1? router_renormalises - are the chosen weights divided
  * by their sum? A softmax over the chosen is the softmax over all, renormalised. */
 static inline bool router_softmax(const router_config *c)
 {
-    return c->score == ODMOE_SCORE_SOFTMAX || c->score == ODMOE_SCORE_SOFTMAX_CHOSEN;
+    return c->score == ODMOE_SCORE_SOFTMAX || c->score == ODMOE_SCORE_SOFTMAX_CHOSEN ||
+           c->score == ODMOE_SCORE_SPARSE_MIXER;
 }
 static inline bool router_renormalises(const router_config *c)
 {

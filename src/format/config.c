@@ -320,6 +320,39 @@ odmoe_status config_part(config_object c, const char *key, config_object *out, o
     return ODMOE_OK;
 }
 
+odmoe_status config_numbers(config_object c, const char *key, double min, double max, float **out, int *n,
+                            odmoe_error *err)
+{
+    json_t *value = NULL;
+    odmoe_status status = member(c, key, false, &value, err);
+    *out = NULL;
+    *n = 0;
+    if (status || !value)
+        return status;
+    size_t count = json_array_size(value);
+    if (!json_is_array(value))
+        return wrong_kind(c, key, "a list of numbers", err);
+    if (!count || count > CONFIG_NUMBERS_MAX)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' is a list of %zu numbers, expected 1 to %d", file_label(c.file),
+                       key, count, CONFIG_NUMBERS_MAX);
+    float *list = mem_calloc(count, sizeof *list, "a list of config.json", err);
+    if (!list)
+        return ODMOE_ERR_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *entry = json_array_get(value, i);
+        double number = json_is_number(entry) ? json_number_value(entry) : NAN;
+        if (!(number >= min && number <= max)) {
+            free(list);
+            return err_set(err, ODMOE_ERR_FORMAT, "%s: '%s': entry %zu is not a number from %g to %g",
+                           file_label(c.file), key, i, min, max);
+        }
+        list[i] = (float)number;
+    }
+    *out = list;
+    *n = (int)count;
+    return ODMOE_OK;
+}
+
 /* ---- position encoding ------------------------------------------------------------------------------------ */
 
 #define THETA_MAX 1e15
@@ -333,18 +366,31 @@ static double yarn_mscale(double factor, double weight)
 }
 
 /* c: the whole file, whose original_max_position_embeddings goes before that of its part `rope`. */
+static odmoe_status read_original_context(config_object c, config_object rope, int64_t max_context, rope_config *out,
+                                          odmoe_error *err)
+{
+    static const char key[] = "original_max_position_embeddings";
+    odmoe_status status = config_int(rope, key, false, 1, CONTEXT_MAX, max_context, &out->original_context, err);
+    return status ? status
+                  : config_int(c, key, false, 1, CONTEXT_MAX, out->original_context, &out->original_context, err);
+}
+
+/* A factor that is missing stretches the original context to the model's. */
+static odmoe_status read_stretch(config_object c, config_object rope, int64_t max_context, rope_config *out,
+                                 odmoe_error *err)
+{
+    odmoe_status status = read_original_context(c, rope, max_context, out, err);
+    double factor = (double)max_context / (double)out->original_context;
+    return status ? status
+                  : config_float(rope, "factor", false, 1, FACTOR_MAX, fmin(fmax(factor, 1), FACTOR_MAX), &out->factor,
+                                 err);
+}
+
 static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_context, rope_config *out,
                               odmoe_error *err)
 {
-    static const char original[] = "original_max_position_embeddings";
-    double mscale, mscale_all;
-    odmoe_status status = config_int(rope, original, false, 1, CONTEXT_MAX, max_context, &out->original_context, err);
-    if (!status)
-        status = config_int(c, original, false, 1, CONTEXT_MAX, out->original_context, &out->original_context, err);
-    if (!status)
-        status = config_float(rope, "factor", false, 1, FACTOR_MAX,
-                              fmin(fmax((double)max_context / (double)out->original_context, 1), FACTOR_MAX),
-                              &out->factor, err);
+    double mscale;
+    odmoe_status status = read_stretch(c, rope, max_context, out, err);
     if (!status)
         status = config_float(rope, "beta_fast", false, 1e-6, 1e6, 32, &out->beta_fast, err);
     if (!status)
@@ -356,15 +402,53 @@ static odmoe_status read_yarn(config_object c, config_object rope, int64_t max_c
     if (!status)
         status = config_float(rope, "mscale", false, 0, 1e6, 0, &mscale, err);
     if (!status)
-        status = config_float(rope, "mscale_all_dim", false, 0, 1e6, 0, &mscale_all, err);
-    if (!status && out->attention_factor == 0 && mscale > 0 && mscale_all > 0)
-        out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, mscale_all);
+        status = config_float(rope, "mscale_all_dim", false, 0, 1e6, 0, &out->mscale_all_dim, err);
+    if (!status && out->attention_factor == 0 && mscale > 0 && out->mscale_all_dim > 0)
+        out->attention_factor = yarn_mscale(out->factor, mscale) / yarn_mscale(out->factor, out->mscale_all_dim);
     return status;
 }
 
+/* low_freq_factor and high_freq_factor: how many turns over the original context are few, and how many are many. */
+static odmoe_status read_llama3(config_object c, config_object rope, int64_t max_context, rope_config *out,
+                                odmoe_error *err)
+{
+    odmoe_status status = read_original_context(c, rope, max_context, out, err);
+    if (!status)
+        status = config_float(rope, "factor", true, 1, FACTOR_MAX, 1, &out->factor, err);
+    if (!status)
+        status = config_float(rope, "low_freq_factor", true, 1e-6, 1e6, 1, &out->beta_slow, err);
+    return status ? status : config_float(rope, "high_freq_factor", true, out->beta_slow, 1e6, 1, &out->beta_fast, err);
+}
+
+/* The lists of factors are the caller's to read: config_rope_object. Phi-3.5-MoE says what multiplies cos and sin for
+ * either list (short_mscale, long_mscale); others have it follow from how far the context was stretched. */
+static odmoe_status read_long(config_object c, config_object rope, int64_t max_context, rope_config *out,
+                              odmoe_error *err)
+{
+    odmoe_status status = read_stretch(c, rope, max_context, out, err);
+    if (!status)
+        status = config_float(rope, "attention_factor", false, 1e-6, 1e6, 0, &out->attention_factor, err);
+    out->long_attention = out->attention_factor;
+    if (!status)
+        status = config_float(rope, "long_mscale", false, 1e-6, 1e6, out->long_attention, &out->long_attention, err);
+    return status ? status
+                  : config_float(rope, "short_mscale", false, 1e-6, 1e6, out->attention_factor, &out->attention_factor,
+                                 err);
+}
+
+static const char *nested_object(config_object c)
+{
+    json_t *members = (json_t *)c.object;
+    for (void *m = json_object_iter(members); m; m = json_object_iter_next(members, m))
+        if (json_is_object(json_object_iter_value(m)))
+            return json_object_iter_key(m);
+    return NULL;
+}
+
 /* `rope_scaling` or `rope_parameters`, whichever holds something; object NULL when neither. Families that rotate some
- * layers in another way put one object a layer type there, which config_rope's caller could not tell apart. */
-static odmoe_status rope_object(config_object c, config_object *out, const char **key, odmoe_error *err)
+ * layers in another way put one object a layer type there. */
+static odmoe_status rope_object(config_object c, const char *layers, config_object *out, const char **key,
+                                odmoe_error *err)
 {
     *key = "rope_scaling";
     odmoe_status status = config_part(c, *key, out, err);
@@ -372,27 +456,69 @@ static odmoe_status rope_object(config_object c, config_object *out, const char 
         *key = "rope_parameters";
         status = config_part(c, *key, out, err);
     }
-    json_t *members = (json_t *)out->object;
-    for (void *m = status ? NULL : json_object_iter(members); m; m = json_object_iter_next(members, m))
-        if (json_is_object(json_object_iter_value(m)))
-            return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: '%s' differs between layers ('%.100s')", file_label(c.file),
-                           *key, json_object_iter_key(m));
+    if (status)
+        return status;
+    const char *nested = nested_object(*out);
+    if (!layers && nested)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: '%s' differs between layers ('%.100s')", file_label(c.file),
+                       *key, nested);
+    if (!layers || !json_object_size(out->object))
+        return ODMOE_OK;
+    config_object whole = *out;
+    status = config_part(whole, layers, out, err);
+    if (!status && !out->object)
+        status =
+            err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' says nothing of '%s' layers", file_label(c.file), *key, layers);
     return status;
 }
 
-odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out, odmoe_error *err)
+odmoe_status config_rope_object(config_object c, const char *layers, config_object *out, odmoe_error *err)
+{
+    const char *key;
+    return rope_object(c, layers, out, &key, err);
+}
+
+/* The numbers of a scaling that is known by its name. */
+static odmoe_status read_scaling(config_object c, config_object rope, const char *type, int64_t max_context,
+                                 rope_config *r, odmoe_error *err)
+{
+    if (!strcmp(type, "linear")) {
+        r->scaling = ROPE_LINEAR;
+        return config_float(rope, "factor", true, 1, FACTOR_MAX, 1, &r->factor, err);
+    }
+    if (!strcmp(type, "proportional")) {
+        r->scaling = ROPE_PROPORTIONAL;
+        odmoe_status status = config_float(rope, "factor", false, 1, FACTOR_MAX, 1, &r->factor, err);
+        return status ? status : config_float(rope, "partial_rotary_factor", false, 0, 1, 1, &r->part, err);
+    }
+    if (!strcmp(type, "yarn")) {
+        r->scaling = ROPE_YARN;
+        return read_yarn(c, rope, max_context, r, err);
+    }
+    if (!strcmp(type, "llama3")) {
+        r->scaling = ROPE_LLAMA3;
+        return read_llama3(c, rope, max_context, r, err);
+    }
+    r->scaling = ROPE_LONG;
+    return read_long(c, rope, max_context, r, err);
+}
+
+odmoe_status config_rope_of(config_object c, const char *layers, double default_theta, int64_t max_context,
+                            rope_config *out, odmoe_error *err)
 {
     rope_config r = {.scaling = ROPE_NONE,
                      .factor = 1,
+                     .part = 1,
                      .original_context = max_context,
                      .beta_fast = 32,
                      .beta_slow = 1,
                      .truncate = true};
+    static const char *const known[] = {"linear", "yarn", "proportional", "llama3", "longrope"};
     config_object rope;
     const char *key, *type;
     odmoe_status status = config_float(c, "rope_theta", false, 1e-3, THETA_MAX, default_theta, &r.theta, err);
     if (!status)
-        status = rope_object(c, &rope, &key, err);
+        status = rope_object(c, layers, &rope, &key, err);
     if (!status)
         status = config_float(rope, "rope_theta", false, 1e-3, THETA_MAX, r.theta, &r.theta, err);
     if (!status)
@@ -401,20 +527,24 @@ odmoe_status config_rope(config_object c, double default_theta, int64_t max_cont
         status = config_text(rope, "rope_type", false, type, &type, err);
     if (status)
         return status;
-    if (!strcmp(type, "linear")) {
-        r.scaling = ROPE_LINEAR;
-        status = config_float(rope, "factor", true, 1, FACTOR_MAX, 1, &r.factor, err);
-    } else if (!strcmp(type, "yarn")) {
-        r.scaling = ROPE_YARN;
-        status = read_yarn(c, rope, max_context, &r, err);
-    } else if (!strcmp(type, "dynamic") && json_object_get(rope.object, "alpha")) {
+    size_t i = 0;
+    while (i < sizeof known / sizeof *known && strcmp(type, known[i]))
+        i++;
+    if (i < sizeof known / sizeof *known)
+        status = read_scaling(c, rope, type, max_context, &r, err);
+    else if (!strcmp(type, "dynamic") && json_object_get(rope.object, "alpha"))
         status = config_float(rope, "alpha", true, 1, FACTOR_MAX, 1, &r.ntk_alpha, err);
-    } else if (strcmp(type, "default")) {
-        status =
-            err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: '%s' is of type '%.100s'; default, linear and yarn are supported",
-                    file_label(c.file), key, type);
-    }
+    else if (strcmp(type, "default"))
+        status = err_set(err, ODMOE_ERR_UNSUPPORTED,
+                         "%s: '%s' is of type '%.100s'; default, linear, yarn, proportional, llama3 and longrope are "
+                         "supported",
+                         file_label(c.file), key, type);
     if (!status)
         *out = r;
     return status;
+}
+
+odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out, odmoe_error *err)
+{
+    return config_rope_of(c, NULL, default_theta, max_context, out, err);
 }

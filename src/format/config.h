@@ -42,21 +42,45 @@ odmoe_status config_text(config_object c, const char *key, bool required, const 
  * functions above find nothing in it. */
 odmoe_status config_part(config_object c, const char *key, config_object *out, odmoe_error *err);
 
+/* config_numbers - a list of numbers, each from min to max: *out [*n], which the caller frees; NULL and 0 where it is
+ * missing. ERR_FORMAT: no list, an empty one, one of more than CONFIG_NUMBERS_MAX, an entry that is no number or out of
+ * range; ERR_MEMORY. */
+#define CONFIG_NUMBERS_MAX 4096
+odmoe_status config_numbers(config_object c, const char *key, double min, double max, float **out, int *n,
+                            odmoe_error *err);
+
 /* The position encoding, the same from `rope_theta` + `rope_scaling` (transformers 4) and `rope_parameters` (5). */
-typedef enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_YARN } rope_scaling;
+typedef enum rope_scaling {
+    ROPE_NONE,
+    ROPE_LINEAR,
+    ROPE_YARN,
+    ROPE_PROPORTIONAL, /* the first `part` of the pairs turns, at the speeds of the whole head (Gemma 4) */
+    ROPE_LLAMA3,       /* pairs of less than beta_slow turns over the original context are stretched, of more than
+                          beta_fast not, those between mixed */
+    ROPE_LONG          /* a factor for each pair (LongRoPE); which of two lists, the context decides */
+} rope_scaling;
 typedef struct rope_config {
     double theta;
     rope_scaling scaling;
     double factor;               /* positions are stretched by this much; 1 when ROPE_NONE */
-    int64_t original_context;    /* YaRN: the context that the model was trained with */
-    double beta_fast, beta_slow; /* YaRN: 32 and 1 */
+    double part;                 /* of ROPE_PROPORTIONAL; 0 to 1 */
+    int64_t original_context;    /* YaRN, Llama 3, LongRoPE: the context that the model was trained with */
+    double beta_fast, beta_slow; /* YaRN: 32 and 1; Llama 3: high_freq_factor and low_freq_factor */
     double ntk_alpha;            /* 'dynamic' with an alpha: the base grows by alpha^(d / (d - 2)); 0: not */
-    double attention_factor;     /* YaRN: multiplies cos and sin; 0 = 0.1 ln(factor) + 1 */
+    double attention_factor;     /* YaRN, LongRoPE: multiplies cos and sin; 0: from the factor (model/rope.c) */
+    double long_attention;       /* LongRoPE: the same with the factors of long contexts */
+    double mscale_all_dim;       /* YaRN: weight of the factor's logarithm in the scale of scores; 0: no part in it */
     bool truncate;  /* YaRN: the ramp's ends are rounded to whole dimensions; true unless the file says not */
     bool step_ramp; /* YaRN: ends in the wrong order make a step, not a falling ramp; false in Hugging Face's files */
 } rope_config;
-/* config_rope - read it. ERR_UNSUPPORTED names a scaling that is not known. max_context: max_position_embeddings. */
+/* config_rope - read it. ERR_UNSUPPORTED names a scaling that is not known. max_context: max_position_embeddings.
+ * config_rope_of - the same of a model whose layers turn in several ways: `layers` is the one whose object is read
+ * ("sliding_attention"). A file without that object, but with others: ERR_FORMAT.
+ * config_rope_object - the object that either reads (layers NULL: config_rope); object NULL: the file has none. */
 odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out,
                          odmoe_error *err);
+odmoe_status config_rope_of(config_object c, const char *layers, double default_theta, int64_t max_context,
+                            rope_config *out, odmoe_error *err);
+odmoe_status config_rope_object(config_object c, const char *layers, config_object *out, odmoe_error *err);
 
 #endif

@@ -181,15 +181,21 @@ static odmoe_status add_entry(void *ctx, const safetensors_entry *e, odmoe_error
 {
     adding *a = ctx;
     tensor_info info = {.name = e->name, .dims = e->dims, .offset = e->offset, .length = e->length};
-    if (strcmp(e->type, "F32") && strcmp(e->type, "F16") && strcmp(e->type, "BF16"))
-        return tensor_index_add_unread(a->index, e->name, e->type, err);
+    static const char *const read[] = {"F32", "F16", "BF16", "F8_E4M3"};
+    size_t type = 0;
     if (e->dims > TENSOR_DIMS_MAX)
-        return tensor_index_add_unread(a->index, e->name, "an array of more than 4 dimensions", err);
-    dtype_from_name(e->type, &info.type);
+        return tensor_index_add_unread(a->index, e->name, "an array of more than 4 dimensions", NULL, err);
     memcpy(info.shape, e->shape, sizeof info.shape);
     odmoe_status status = add_file_once(a, err);
     info.file = a->file;
-    return status ? status : tensor_index_add(a->index, &info, err);
+    while (type < sizeof read / sizeof *read && strcmp(e->type, read[type]))
+        type++;
+    if (status)
+        return status;
+    if (type == sizeof read / sizeof *read) /* maybe a part of weights: tensor_index_seal */
+        return tensor_index_add_unread(a->index, e->name, e->type, &info, err);
+    dtype_from_name(e->type, &info.type);
+    return tensor_index_add(a->index, &info, err);
 }
 
 odmoe_status safetensors_open_file(const char *path, tensor_index **out, odmoe_error *err)

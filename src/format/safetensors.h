@@ -5,9 +5,9 @@
 
 #include "format/tensors.h"
 
-/* safetensors_open_file - index one .safetensors file. Tensors that a model's weights cannot be are left out of the
- * index: types outside dtype.h (integers, F64, F8...) and more than TENSOR_DIMS_MAX dimensions; safetensors_each sees
- * them. Errors: ERR_IO, ERR_FORMAT (names file and tensor). The caller frees *out with tensor_index_free. */
+/* safetensors_open_file - index one .safetensors file. Weights whose scales lie apart (FP8, FP4, INT4) become one tensor
+ * with its scales. Tensors that a model's weights cannot be are not found in the index: other types (integers, F64...)
+ * and more than TENSOR_DIMS_MAX dimensions; safetensors_each sees them. Errors: ERR_IO, ERR_FORMAT (names file and tensor). The caller frees *out with tensor_index_free. */
 odmoe_status safetensors_open_file(const char *path, tensor_index **out, odmoe_error *err);
 
 /* safetensors_open_folder - model.safetensors, or model.safetensors.index.json with its shards (names in it may not

@@ -1,4 +1,4 @@
-#include "format/tensors.h"
+#include "format/tensors_private.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,32 +14,7 @@
 #define READ_STEP ((uint64_t)8 << 20)
 
 #define NAME_BLOCK 65536
-
-typedef struct file {
-    char *path;
-    uint64_t size;
-} file;
-
-/* Names lie in blocks that never move, as tensor_info.name points into them. */
-typedef struct name_block {
-    struct name_block *next;
-    size_t used, size;
-    char text[];
-} name_block;
-
-typedef struct unread_tensor {
-    const char *name, *type;
-} unread_tensor;
-
-struct tensor_index {
-    tensor_info *tensors; /* by name once sealed */
-    size_t count, capacity;
-    unread_tensor *unread;
-    size_t unread_count, unread_capacity;
-    file *files;
-    size_t file_count, file_capacity;
-    name_block *names;
-};
+#define NAME_BYTES 96 /* of a tensor, for the figure of a plan */
 
 tensor_index *tensor_index_create(odmoe_error *err)
 {
@@ -58,6 +33,7 @@ void tensor_index_free(tensor_index *index)
     }
     free(index->files);
     free(index->unread);
+    free(index->scales);
     free(index->tensors);
     free(index);
 }
@@ -91,8 +67,7 @@ uint64_t tensor_index_file_size(const tensor_index *index, int f)
     return index->files[f].size;
 }
 
-/* A copy of `name` that lives as long as the index. */
-static const char *keep_name(tensor_index *index, const char *name, size_t length, odmoe_error *err)
+const char *tensor_index_keep(tensor_index *index, const char *name, size_t length, odmoe_error *err)
 {
     name_block *b = index->names;
     if (!b || b->size - b->used <= length) {
@@ -162,7 +137,7 @@ odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmo
                                    "the tensor index", err);
     if (status)
         return status;
-    const char *name = keep_name(index, info->name, strlen(info->name), err);
+    const char *name = tensor_index_keep(index, info->name, strlen(info->name), err);
     if (!name)
         return ODMOE_ERR_MEMORY;
     index->tensors[index->count] = *info;
@@ -170,7 +145,8 @@ odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmo
     return ODMOE_OK;
 }
 
-odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, odmoe_error *err)
+odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, const tensor_info *place,
+                                     odmoe_error *err)
 {
     if (!name_ok(name))
         return err_set(err, ODMOE_ERR_FORMAT,
@@ -179,11 +155,15 @@ odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, cons
                                    sizeof(unread_tensor), "the tensor index", err);
     if (status)
         return status;
-    const char *kept = keep_name(index, name, strlen(name), err);
-    const char *why = kept ? keep_name(index, type, strlen(type), err) : NULL;
+    const char *kept = tensor_index_keep(index, name, strlen(name), err);
+    const char *why = kept ? tensor_index_keep(index, type, strlen(type), err) : NULL;
     if (!why)
         return ODMOE_ERR_MEMORY;
-    index->unread[index->unread_count++] = (unread_tensor){kept, why};
+    unread_tensor *u = &index->unread[index->unread_count++];
+    *u = (unread_tensor){.type = why, .has_place = place != NULL};
+    if (place)
+        u->place = *place;
+    u->place.name = kept;
     return ODMOE_OK;
 }
 
@@ -191,7 +171,7 @@ bool tensor_index_unread(const tensor_index *index, size_t i, const char **name,
 {
     if (i >= index->unread_count)
         return false;
-    *name = index->unread[i].name;
+    *name = index->unread[i].place.name;
     *type = index->unread[i].type;
     return true;
 }
@@ -199,7 +179,7 @@ bool tensor_index_unread(const tensor_index *index, size_t i, const char **name,
 const char *tensor_index_why_unread(const tensor_index *index, const char *name)
 {
     for (size_t i = 0; i < index->unread_count; i++)
-        if (!strcmp(index->unread[i].name, name))
+        if (!strcmp(index->unread[i].place.name, name))
             return index->unread[i].type;
     return NULL;
 }
@@ -240,6 +220,9 @@ static odmoe_status check_overlap(const tensor_index *index, odmoe_error *err)
 
 odmoe_status tensor_index_seal(tensor_index *index, odmoe_error *err)
 {
+    odmoe_status status = scaled_tensors_join(index, err);
+    if (status)
+        return status;
     if (index->count)
         qsort(index->tensors, index->count, sizeof *index->tensors, by_name);
     for (size_t i = 1; i < index->count; i++) {
@@ -255,6 +238,12 @@ const tensor_info *tensor_index_find(const tensor_index *index, const char *name
 {
     const tensor_info key = {.name = name};
     return index->count ? bsearch(&key, index->tensors, index->count, sizeof key, by_name) : NULL;
+}
+
+uint64_t tensor_index_heap_bytes(const tensor_index *index)
+{
+    return index->count * (sizeof *index->tensors + NAME_BYTES) + index->unread_capacity * sizeof *index->unread +
+           index->scales_count * sizeof *index->scales;
 }
 
 size_t tensor_index_count(const tensor_index *index)

@@ -10,14 +10,25 @@
 
 #define TENSOR_DIMS_MAX 4
 
+/* Scales that lie apart from a tensor's weights: a tensor of them, checked against dtype_scales, and float32 numbers that
+ * multiply them. Both readers join them to their weights (scaled.h). */
+typedef struct tensor_scales {
+    dtype type; /* of the stored scales; the weights' own where dtype_scales alone says what they are */
+    int file, factor_file;
+    uint64_t offset, length;         /* length 0: there are only factors */
+    uint64_t factor_offset, factors; /* one a matrix of the tensor; 0: none */
+    bool factor_divides;             /* scales are divided by it instead */
+} tensor_scales;
+
 typedef struct tensor_info {
     const char *name; /* owned by the index */
     dtype type;
     int file; /* index into the files below */
     int dims; /* 0..TENSOR_DIMS_MAX; 0 is a scalar */
     uint64_t
-        shape[TENSOR_DIMS_MAX]; /* outermost first, as Hugging Face writes it: a matrix is (out, in) = (rows, cols) */
-    uint64_t offset, length;    /* bytes in the file; checked against its size; length fits type and shape */
+        shape[TENSOR_DIMS_MAX];  /* outermost first, as Hugging Face writes it: a matrix is (out, in) = (rows, cols) */
+    uint64_t offset, length;     /* bytes in the file; checked against its size; length fits type and shape */
+    const tensor_scales *scales; /* owned by the index; NULL: all is in the blocks */
 } tensor_info;
 
 typedef struct tensor_index tensor_index;
@@ -37,15 +48,20 @@ uint64_t tensor_index_file_size(const tensor_index *index, int file);
 odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmoe_error *err);
 
 /* tensor_index_add_unread - note a tensor that the file has but that cannot be read: `type` is the file's word for its
- * type ("F64", "F8_E5M2"), or why else (both copied). It is not found by tensor_index_find; code that looks for a tensor in vain, or refuses
- * unknown ones, asks for these too. tensor_index_unread - the i-th, false at the end.
+ * type ("F64", "F8_E5M2"), or why else (both copied). `place` is where it lies, with the fields of tensor_info but name and type; NULL: of no
+ * use. It is not found by tensor_index_find; code that looks for a tensor in vain, or refuses unknown ones, asks for these too. tensor_index_unread - the i-th, false at the end.
  * tensor_index_why_unread - the type of the one with this name; NULL: there is none. */
-odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, odmoe_error *err);
+odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, const tensor_info *place,
+                                     odmoe_error *err);
 bool tensor_index_unread(const tensor_index *index, size_t i, const char **name, const char **type);
 const char *tensor_index_why_unread(const tensor_index *index, const char *name);
 
-/* tensor_index_seal - sort, so that find works; ERR_FORMAT where two tensors of one file overlap or share a name. */
+/* tensor_index_seal - join weights with scales that lie apart, sort, so that find works; ERR_FORMAT where two tensors of
+ * one file overlap or share a name. */
 odmoe_status tensor_index_seal(tensor_index *index, odmoe_error *err);
+
+/* tensor_index_heap_bytes - what the index takes in memory, about. */
+uint64_t tensor_index_heap_bytes(const tensor_index *index);
 
 /* tensor_index_find - the tensor, or NULL. Sealed index; threads: any. tensor_index_at goes through all, by name.
  * What they return lives as long as the index. */

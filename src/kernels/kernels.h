@@ -42,6 +42,9 @@ typedef struct scaled_weights {
     float factor;            /* of the whole tensor */
 } scaled_weights;
 
+/* kernel_scaled_numbers - columns [c, c + n) of a row as float32, the numbers that products use; c a multiple of 16. */
+void kernel_scaled_numbers(dtype t, const scaled_weights *w, int64_t row, int64_t c, int64_t n, float *out);
+
 typedef struct kernel_ops {
     activation act; /* the format of activations that products take */
 
@@ -184,6 +187,9 @@ typedef struct kernel_table {
     void (*recurrent)(const recurrent_args *args);
     void (*conv)(const conv_args *args);
 } kernel_table;
+
+/* kernel_key_copy - the key at a place of a page of keys, to a place of another page, as it is. */
+void kernel_key_copy(kv_type type, const void *from, int64_t from_place, void *to, int64_t to_place, int64_t head_dim);
 
 /* kernel_table_find - by name; "auto" is the best that this processor runs. NULL when unknown or when this machine
  * lacks it. Static; threads: any. */

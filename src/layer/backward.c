@@ -17,10 +17,11 @@ odmoe_status tape_start(layer_tape *t, moe_layer *m, int index, const float *x, 
     size_t tokens = (size_t)n, pairs = tokens * (size_t)m->router.top_k, ffn = (size_t)m->shape.ffn;
     const char *what = "a tape";
     t->n = 0;
-    if (m->shape.glu.kind != ODMOE_SWIGLU || m->router.weight_on_input || m->biases)
+    if (m->shape.glu.kind != ODMOE_SWIGLU || m->router.weight_on_input || m->biases ||
+        m->router.score == ODMOE_SCORE_SPARSE_MIXER)
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "gradients exist for the activation ODMOE_SWIGLU without biases, with weights on the experts' "
-                       "outputs; use odmoe_layer_forward");
+                       "outputs, for all scores but ODMOE_SCORE_SPARSE_MIXER; use odmoe_layer_forward");
     if (n > INT32_MAX / m->router.top_k) /* backward groups all pairs at once, counted in 32 bits */
         return err_set(err, ODMOE_ERR_RANGE, "%lld tokens: a tape takes at most %d", (long long)n,
                        INT32_MAX / m->router.top_k);
@@ -250,14 +251,14 @@ static odmoe_status run_expert(backward *b, odmoe_error *err)
     gradient_tensors of;
     pinned_expert gradients;
     int expert = b->view->expert;
-    expert_tensors_bind(&b->m->shape, b->m->source.tensors, b->view, &b->m_of);
+    expert_tensors_bind(&b->m->shape, b->m->source.tensors, b->view, NULL, &b->m_of);
     if (b->m_of.interleaved)
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
                        "layer %d, expert %d: there are no gradients of an interleaved gate_up stored (in, out)",
                        b->t->index, expert);
     if (b->g->on_expert) {
         gradients = gradient_view(b, &of);
-        expert_tensors_bind(&b->m->shape, of.tensor, &gradients, &b->grad_of);
+        expert_tensors_bind(&b->m->shape, of.tensor, &gradients, NULL, &b->grad_of);
     }
     int64_t last = b->pairs.offsets[expert + 1];
     b->fresh = true;
@@ -409,7 +410,7 @@ static void run_router(backward *b)
 odmoe_status layer_backward(const layer_tape *t, const layer_gradients *g, odmoe_error *err)
 {
     if (!t->n)
-        return err_set(err, ODMOE_ERR_STATE, "backward without a recorded forward call");
+        return err_set(err, ODMOE_ERR_STATE, "backward needs a forward call that the tape has recorded");
     backward b = {.t = t, .g = g, .m = t->m, .hidden = t->m->shape.hidden, .ffn = t->m->shape.ffn};
     arena a = {0};
     layout(&a, &b);

@@ -83,6 +83,11 @@ static odmoe_status bind_one(binding *b, odmoe_error *err)
     b->t = tensor_index_find(b->files->tensors, name);
     if (!b->t)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: there is no tensor %s", b->o->path, name);
+    if (b->t->scales)
+        return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                       "tensor %s: %s with scales apart: a layer on its own reads weights whose scales lie in their "
+                       "blocks",
+                       name, dtype_info(b->t->type)->name);
     if (r->role == ODMOE_FLAT)
         return bind_flat(b, err);
     if (r->role < 0 || r->role > ODMOE_GATE_UP)

@@ -77,7 +77,7 @@ static odmoe_status make_workspace(moe_layer *m, odmoe_error *err)
         return ODMOE_ERR_MEMORY;
     arena a = {.base = m->memory};
     layout(&a, m, m->chunk, &m->work);
-    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->biases, &m->work.experts);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->biases, NULL, &m->work.experts);
     return ODMOE_OK;
 }
 

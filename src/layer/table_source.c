@@ -47,7 +47,7 @@ static odmoe_status take_matrices(table_source *ts, struct lent *to, pinned_expe
 {
     const odmoe_expert *lent = &to->expert;
     if (lent->n < 1 || lent->n > ODMOE_MATRICES_MAX)
-        return err_set(err, ODMOE_ERR_FORMAT, "%d matrices (1 to %d)", lent->n, ODMOE_MATRICES_MAX);
+        return err_set(err, ODMOE_ERR_FORMAT, "has %d matrices, expected 1 to %d", lent->n, ODMOE_MATRICES_MAX);
     for (int i = 0; i < lent->n; i++) {
         const odmoe_matrix *m = &lent->matrix[i];
         dtype type;

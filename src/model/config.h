@@ -17,19 +17,23 @@ typedef struct rope_set {
     rope_config positions;
     rope_pairing pairing;
     int dim; /* leading elements of a head that turn; even */
+    /* LongRoPE's factors of config.json, for contexts up to the original one and beyond; NULL: the weights have them */
+    float *short_factors, *long_factors;
+    int n_short, n_long;
 } rope_set;
 #define ROPE_SETS_MAX 2
 #define ROPE_OFF (-1) /* as a layer's rope: queries and keys do not turn */
 
 typedef enum ffn_kind {
     FFN_EXPERTS, /* router and experts, with a shared expert where the model has one */
-    FFN_DENSE    /* one resident FFN */
+    FFN_DENSE,   /* one resident FFN */
+    FFN_NONE     /* the layer is its mixer alone */
 } ffn_kind;
 
 struct mixer; /* mixers/mixer.h */
 
 typedef struct layer_config {
-    const struct mixer *mixer;
+    const struct mixer *mixer; /* NULL: the layer is its FFN alone */
     ffn_kind ffn;
     int moe_index;    /* this layer's number among the layers with experts; -1 without */
     int rope;         /* which of the model's rope sets; ROPE_OFF */
@@ -47,6 +51,12 @@ typedef struct model_config {
     glu_config glu;      /* activation of experts, shared experts and dense FFNs */
     layer_config *layer; /* [layers] */
 } model_config;
+
+/* config_expert_hidden - how many numbers an expert takes and gives: the stream's, or those of latent experts. */
+static inline int config_expert_hidden(const model_config *c)
+{
+    return c->latent ? c->latent : c->hidden;
+}
 
 /* config_free - free what the configuration holds; zeroed is fine. */
 void config_free(model_config *c);

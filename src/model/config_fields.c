@@ -89,6 +89,7 @@ typedef struct field_source {
     const model_files *files; /* GGUF */
     const char *prefix;
     config_object json; /* config.json */
+    bool counted;       /* of the field under way: field_rule.hf_counted */
     odmoe_error *err;
 } field_source;
 
@@ -176,12 +177,26 @@ static odmoe_status hf_entry(const field_source *s, const field *f, const char *
     return ODMOE_OK;
 }
 
+/* How many entries, or letters, a list has. */
+static odmoe_status put_count(const field_source *s, const field *f, const char *key, const json_t *list,
+                              model_config *c)
+{
+    size_t n = json_is_string(list) ? json_string_length(list) : json_array_size(list);
+    if ((double)n > f->max)
+        return err_set(s->err, ODMOE_ERR_FORMAT, "%s: %s has %zu entries, at most %g are possible", s->json.file, key,
+                       n, f->max);
+    put_everywhere(f, c, (double)n);
+    return ODMOE_OK;
+}
+
 static odmoe_status read_hf_key(const field_source *s, const field *f, const char *key, model_config *c, bool *found)
 {
     const json_t *v = json_object_get(s->json.object, key);
     *found = v && !json_is_null(v);
     if (!*found)
         return ODMOE_OK;
+    if (s->counted && (json_is_array(v) || json_is_string(v)))
+        return put_count(s, f, key, v, c);
     if (json_is_array(v) && f->type != FIELD_TYPE_bool)
         return put_list(s, f, s->json.file, key, json_array_size(v), hf_entry, c);
     odmoe_status status;
@@ -241,7 +256,7 @@ static const field_rule *rule_of(const field_rule *rules, config_field id)
     return NULL;
 }
 
-static odmoe_status read_all(const field_source *s, const field_rule *rules, read_key *read, model_config *c)
+static odmoe_status read_all(field_source *s, const field_rule *rules, read_key *read, model_config *c)
 {
     odmoe_status status = ODMOE_OK;
     for (int i = 0; i < FIELD_COUNT && !status; i++) {
@@ -251,6 +266,7 @@ static odmoe_status read_all(const field_source *s, const field_rule *rules, rea
         double fallback = rule ? rule->fallback : f->fallback;
         if (rule && rule->hf_required && read == read_hf_key)
             fallback = FIELD_REQUIRED;
+        s->counted = rule && rule->hf_counted;
         status = read_one(s, f, keys, fallback, read, c);
         if (!status && i == FIELD_layers)
             status = make_layers(c, s->err);
@@ -300,9 +316,9 @@ void fields_visit(const model_config *c, void (*visit)(void *ctx, const char *wh
             visit(ctx, fields[i].what, fields[i].per_layer ? l : -1, value_of(&fields[i], c, l));
 }
 
-bool fields_flag(const model_config *c, config_field id)
+bool fields_flag(const model_config *c, config_field id, int layer)
 {
-    return value_of(&fields[id], c, -1) != 0;
+    return value_of(&fields[id], c, layer) != 0;
 }
 
 const char *fields_what(config_field id)

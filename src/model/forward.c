@@ -2,7 +2,8 @@
  *
  * chunk by chunk, and in a chunk layer by layer:
  *   x = embedding;  for each layer:  x += mixer(norm(x));  x += ffn(norm(x));  logits = output(norm(x)) where wanted
- * (in some families what mixer and ffn give is normalised, before it is added: as well, or instead of what they take)
+ * (in some families what mixer and ffn give is normalised, before it is added: as well, or instead of what they take;
+ * in some a layer has one of the two alone)
  * The FFN is the experts, with a shared expert where the model has one: it is computed while the experts' reads are in
  * flight. A sequence that fails leaves the chunk: the rows of the others move together, and the layer's FFN begins
  * again for them. Sessions grow only when all chunks are through. */
@@ -116,22 +117,38 @@ static void fail_tokens(chunk_run *r, const experts_call *call, odmoe_status sta
 /* ---- a layer ---- */
 
 /* Families that normalise what branches give have no norm before them. */
-static token_op norm_op(const chunk_run *r, const resident *weight)
+static token_op norm_op(const chunk_run *r, const resident *weight, const resident *bias)
 {
-    return (token_op){.kind = weight->info ? TOKEN_RMS_NORM : TOKEN_COPY,
-                      .y = &r->w->norm,
-                      .x = &r->w->x,
-                      .weight = weight->w.data,
-                      .eps = r->m->config.rms_eps};
+    token_op op = model_norm(r->m, weight, bias);
+    op.y = &r->w->norm;
+    op.x = &r->w->x;
+    return op;
 }
 
-/* The norm of a branch's output. */
-static token_op post_norm_op(const chunk_run *r, const resident *weight)
+/* What routed experts take: their own norm of the stream, or the shared expert's. */
+static buffer *experts_input(const chunk_run *r)
 {
-    token_op op = norm_op(r, weight);
-    op.y = &r->w->y;
-    op.x = op.y;
-    return op;
+    return r->m->weights.layers[r->layer].frame[W_EXPERTS_NORM].info ? &r->w->experts_in : &r->w->norm;
+}
+
+/* What the layer's FFN takes, the shared expert and routed experts included. Returns how many operations. */
+static int ffn_norm_ops(const chunk_run *r, token_op ops[2])
+{
+    const resident *frame = r->m->weights.layers[r->layer].frame;
+    ops[0] = norm_op(r, &frame[W_FFN_NORM], &frame[W_FFN_NORM_BIAS]);
+    ops[1] = norm_op(r, &frame[W_EXPERTS_NORM], NULL);
+    ops[1].y = &r->w->experts_in;
+    return frame[W_EXPERTS_NORM].info ? 2 : 1;
+}
+
+/* The norm of a branch's output, where the layer has one; returns how many operations. */
+static int post_norm_op(const chunk_run *r, int role, buffer *y, token_op *op)
+{
+    const resident *weight = &r->m->weights.layers[r->layer].frame[role];
+    *op = norm_op(r, weight, NULL);
+    op->y = y;
+    op->x = y;
+    return weight->info != NULL;
 }
 
 static token_op add_op(const chunk_run *r)
@@ -148,7 +165,8 @@ static int bring_states(chunk_run *r)
         session_state *s = r->call->sequences[w->owner[i]].session;
         w->kv[i] = (kv_token){session_pages_of(s, r->layer), w->positions[i]};
         if (i == 0 || w->owner[i] != w->owner[i - 1])
-            w->sequences[runs++] = (mixer_sequence){i, 0, w->positions[i], session_recurrent_of(s, r->layer)};
+            w->sequences[runs++] =
+                (sequence_run){i, 0, w->positions[i], session_recurrent_of(s, r->layer), w->owner[i]};
         w->sequences[runs - 1].n++;
     }
     return runs;
@@ -214,15 +232,26 @@ static void read_next_layer(chunk_run *r, const experts_call *call)
     m->source.prefetch(m->source.ctx, next, r->w->all_experts, NULL, experts, READ_CERTAIN);
 }
 
+/* y = w x, with one of the layer's matrices around latent experts. */
+static void latent_product(const chunk_run *r, int role, buffer *x, buffer *y)
+{
+    linear_call product = {&r->m->weights.layers[r->layer].frame[role].w, x, y};
+    r->m->compute.op->linear(&r->m->compute, &product, 1);
+}
+
 /* The experts of the chunk's tokens, once. False: some sequences have failed. */
 static bool try_experts(chunk_run *r)
 {
     model *m = r->m;
     workspace *w = r->w;
     int moe_layer = m->config.layer[r->layer].moe_index;
+    bool latent = m->config.latent > 0;
+    buffer *in = latent ? &w->latent : experts_input(r), *out = latent ? &w->latent_out : &w->y;
     experts_call call;
     odmoe_error why;
-    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer, &w->norm,
+    if (latent)
+        latent_product(r, W_LATENT_IN, experts_input(r), in);
+    odmoe_status status = experts_start(&call, &m->compute, &m->executor, &m->shape, &w->experts, moe_layer, in,
                                         r->size, w->topk, w->topw, &why);
     if (!status) {
         model_prefetch_begins(m, moe_layer, w->topk, r->n);
@@ -231,7 +260,9 @@ static bool try_experts(chunk_run *r)
         else if (model_prefetch_wanted(&w->prefetch, r->n))
             model_prefetch_next(m, moe_layer, &w->x, r->n);
         run_shared(r);
-        status = experts_finish(&call, &w->y, &why);
+        status = experts_finish(&call, out, &why);
+        if (latent && !status)
+            latent_product(r, W_LATENT_OUT, out, &w->y);
     }
     if (status)
         fail_tokens(r, &call, status, &why);
@@ -243,14 +274,15 @@ static void run_experts(chunk_run *r)
 {
     model *m = r->m;
     workspace *w = r->w;
-    const resident *frame = m->weights.layers[r->layer].frame;
     router_weights router = model_router(m, r->layer);
     routing_choice choice = {.topk = w->topk, .topw = w->topw};
-    token_op again = norm_op(r, &frame[W_FFN_NORM]);
+    token_op again[2];
+    int n_again = ffn_norm_ops(r, again);
     for (bool first = true; r->n; first = false) {
         if (!first)
-            compute_tokens(r, &again, 1);
-        int64_t bad = routing_run(&m->compute, &m->config.router, &router, &w->route, &w->norm, &choice);
+            compute_tokens(r, again, n_again);
+        buffer *in = m->config.router.own_norm ? &w->x : experts_input(r);
+        int64_t bad = routing_run(&m->compute, &m->config.router, &router, &w->route, in, &choice);
         if (bad >= 0)
             router_not_finite(r, bad);
         else if (try_experts(r))
@@ -276,7 +308,7 @@ static void tap(const chunk_run *r, bool hidden, const float *rows, bool routed)
         t.router = c->op->read(c, &w->route.logits);
         t.topk = w->topk;
         t.topw = w->topw;
-        t.input = c->op->read(c, &w->norm);
+        t.input = c->op->read(c, r->m->config.router.own_norm ? &w->route.normed : experts_input(r));
     }
     if (r->call->on_tap)
         r->call->on_tap(r->call->user, &t);
@@ -287,32 +319,52 @@ static void add_ffn(chunk_run *r)
 {
     workspace *w = r->w;
     const resident *frame = r->m->weights.layers[r->layer].frame;
-    bool shared = r->m->config.layer[r->layer].ffn == FFN_EXPERTS && frame[W_SHARED_DOWN].info;
-    token_op ops[3], weigh = {.kind = TOKEN_ADD, .y = &w->y, .x = &w->shared, .factor = 1};
+    bool routed = r->m->config.layer[r->layer].ffn == FFN_EXPERTS;
+    token_op ops[6], weigh = {.kind = TOKEN_ADD, .y = &w->y, .x = &w->shared, .factor = 1};
     int n = 0;
     if (frame[W_SHARED_WEIGHT].info)
         weigh.scales = &w->shared_weight;
-    if (shared)
+    if (routed)
+        n += post_norm_op(r, W_EXPERTS_POST_NORM, &w->y, &ops[n]);
+    if (routed && frame[W_SHARED_DOWN].info) {
+        n += post_norm_op(r, W_SHARED_POST_NORM, &w->shared, &ops[n]);
         ops[n++] = weigh;
-    if (frame[W_FFN_POST_NORM].info)
-        ops[n++] = post_norm_op(r, &frame[W_FFN_POST_NORM]);
+    }
+    n += post_norm_op(r, W_FFN_POST_NORM, &w->y, &ops[n]);
     ops[n++] = add_op(r);
+    if (frame[W_LAYER_SCALE].info)
+        ops[n++] = (token_op){.kind = TOKEN_SCALE, .y = &w->x, .factor = *(const float *)frame[W_LAYER_SCALE].w.data};
+    compute_tokens(r, ops, n);
+}
+
+/* x += the layer's mixer, and what the FFN takes: a layer may have one of the two alone. */
+static void add_mixer(chunk_run *r)
+{
+    const layer_config *layer = &r->m->config.layer[r->layer];
+    const resident *frame = r->m->weights.layers[r->layer].frame;
+    token_op ops[4], norm = norm_op(r, &frame[W_MIXER_NORM], &frame[W_MIXER_NORM_BIAS]);
+    int n = 0;
+    if (layer->mixer) {
+        compute_tokens(r, &norm, 1);
+        run_mixer(r);
+        n += post_norm_op(r, W_MIXER_POST_NORM, &r->w->y, &ops[n]);
+        ops[n++] = add_op(r);
+    }
+    if (layer->ffn != FFN_NONE)
+        n += ffn_norm_ops(r, &ops[n]);
     compute_tokens(r, ops, n);
 }
 
 static void run_layer(chunk_run *r)
 {
     model *m = r->m;
-    const resident *frame = m->weights.layers[r->layer].frame;
-    bool routed = m->config.layer[r->layer].ffn == FFN_EXPERTS;
+    ffn_kind ffn = m->config.layer[r->layer].ffn;
+    bool routed = ffn == FFN_EXPERTS;
     if (r->call->on_tap) /* routing comes after the stream has moved on: it is shown before */
         tap(r, true, m->compute.op->read(&m->compute, &r->w->x), false);
-    token_op norm = norm_op(r, &frame[W_MIXER_NORM]);
-    compute_tokens(r, &norm, 1);
-    run_mixer(r);
-    bool post = frame[W_MIXER_POST_NORM].info != NULL;
-    token_op ops[] = {post_norm_op(r, &frame[W_MIXER_POST_NORM]), add_op(r), norm_op(r, &frame[W_FFN_NORM])};
-    compute_tokens(r, post ? ops : ops + 1, post ? 3 : 2);
+    add_mixer(r);
+    if (ffn == FFN_NONE)
+        return;
     if (routed)
         run_experts(r);
     else
@@ -357,6 +409,24 @@ static int64_t gather_wanted(const chunk_run *r, int64_t *token)
     return count;
 }
 
+static token_op output_norm_op(const chunk_run *r)
+{
+    const resident *w = r->m->weights.model;
+    return norm_op(r, &w[W_OUTPUT_NORM], &w[W_OUTPUT_NORM_BIAS]);
+}
+
+/* The logits' scale and softcap. */
+static void shape_logits(const chunk_run *r, int64_t count)
+{
+    const model_config *config = &r->m->config;
+    token_op ops[] = {{.kind = TOKEN_SCALE, .y = &r->w->logits, .factor = 1 / config->logit_scale},
+                      {.kind = TOKEN_SOFTCAP, .y = &r->w->logits, .factor = config->logit_softcap}};
+    if (config->logit_scale != 1)
+        r->m->compute.op->tokens(&r->m->compute, &ops[0], 1, count);
+    if (config->logit_softcap > 0)
+        r->m->compute.op->tokens(&r->m->compute, &ops[1], 1, count);
+}
+
 /* Final norm and output matrix for the wanted tokens, logits_rows at a time. */
 static void run_output(chunk_run *r)
 {
@@ -365,17 +435,19 @@ static void run_output(chunk_run *r)
     const compute *c = &m->compute;
     for (int64_t token = 0, count; (count = gather_wanted(r, &token)) > 0;) {
         float *rows = row_for(r, w->rows[0]);
-        token_op norm = norm_op(r, &m->weights.model[W_OUTPUT_NORM]);
+        token_op norm = output_norm_op(r);
         norm.y = &w->out;
         norm.x_rows = w->rows;
         c->op->tokens(c, &norm, 1, count);
         c->op->borrow(c, &w->logits, rows ? rows : w->logits_rows_own, count);
         memset(w->not_finite, 0, (size_t)count * sizeof *w->not_finite);
-        linear_call output = {&model_output(m)->w, &w->out, &w->logits, .not_finite = w->not_finite};
+        linear_call output = {.w = &model_output(m)->w,
+                              .x = &w->out,
+                              .y = &w->logits,
+                              .bias = m->weights.model[W_OUTPUT_BIAS].w.data,
+                              .not_finite = w->not_finite};
         c->op->linear(c, &output, 1);
-        token_op scale = {.kind = TOKEN_SCALE, .y = &w->logits, .factor = 1 / m->config.logit_scale};
-        if (m->config.logit_scale != 1)
-            c->op->tokens(c, &scale, 1, count);
+        shape_logits(r, count);
         const float *logits = c->op->read(c, &w->logits);
         for (int64_t i = 0; i < count; i++) {
             if (w->not_finite[i])
@@ -390,7 +462,7 @@ static void run_output(chunk_run *r)
 static void tap_final(chunk_run *r)
 {
     r->layer = r->m->config.layers;
-    token_op norm = norm_op(r, &r->m->weights.model[W_OUTPUT_NORM]);
+    token_op norm = output_norm_op(r);
     compute_tokens(r, &norm, 1);
     tap(r, true, r->m->compute.op->read(&r->m->compute, &r->w->norm), false);
 }
@@ -414,16 +486,47 @@ static void look_for_cancels(chunk_run *r)
     drop_failed(r);
 }
 
+/* Rows of the embedding that stays on the disk, for all tokens of the chunk. Sequences whose rows cannot be read fail; in
+ * their tokens' place there are others' until they are dropped. */
+static void read_embedding(chunk_run *r, matrix *rows)
+{
+    workspace *w = r->w;
+    odmoe_error why;
+    odmoe_status status = row_reader_get(&w->embedding, w->ids, r->n, w->embed_rows, &why);
+    rows->rows = w->embedding.capacity;
+    rows->data = w->embedding.memory;
+    for (int64_t i = 0; i < r->n && status; i++) {
+        if (w->embed_rows[i] >= 0)
+            continue;
+        w->embed_rows[i] = 0;
+        if (!failed(&r->call->sequences[w->owner[i]]))
+            fail(&r->call->sequences[w->owner[i]], status, &why);
+    }
+}
+
+static void embed_tokens(chunk_run *r)
+{
+    model *m = r->m;
+    const resident *embedding = &m->weights.model[W_EMBED];
+    matrix rows = embedding->w;
+    if (embedding->on_disk)
+        read_embedding(r, &rows);
+    token_op embed = {.kind = TOKEN_EMBED,
+                      .y = &r->w->x,
+                      .rows = &rows,
+                      .ids = embedding->on_disk ? r->w->embed_rows : r->w->ids,
+                      .factor = m->config.embedding_scale};
+    compute_tokens(r, &embed, 1);
+}
+
 static void run_chunk(chunk_run *r)
 {
     model *m = r->m;
-    token_op embed = {.kind = TOKEN_EMBED,
-                      .y = &r->w->x,
-                      .rows = &m->weights.model[W_EMBED].w,
-                      .ids = r->w->ids,
-                      .factor = m->config.embedding_scale};
-    compute_tokens(r, &embed, 1);
+    embed_tokens(r);
     angles(r);
+    drop_failed(r);
+    if (!r->n)
+        return;
     if (model_prefetch_wanted(&r->w->prefetch, r->n))
         model_prefetch_next(m, -1, &r->w->x, r->n);
     for (r->layer = 0; r->layer < m->config.layers; r->layer++) {
@@ -568,6 +671,7 @@ static void count(model *m, int64_t tokens, int64_t chunks, double seconds)
     m->tokens += (uint64_t)tokens;
     m->chunks += (uint64_t)chunks;
     m->forward_seconds += seconds;
+    m->rows = m->work.embedding.counters;
     pthread_mutex_unlock(&m->counters_lock);
 }
 

@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,30 +14,113 @@ typedef struct loader {
     void *ctx;
 } loader;
 
+/* What a form makes of a tensor's numbers. */
+static void put_form(const resident *r, const float *from, float *to)
+{
+    int64_t n = r->w.rows * r->w.cols;
+    for (int64_t i = 0; i < n; i++)
+        switch (r->form) {
+        case FORM_STORED:
+        case FORM_ROWS:
+            to[i] = from[i];
+            break;
+        case FORM_PLUS_1:
+            to[i] = from[i] + 1;
+            break;
+        case FORM_MINUS_EXP:
+            to[i] = -expf(from[i]);
+            break;
+        case FORM_TAPS:
+            to[i] = from[i % r->w.cols * r->w.rows + i / r->w.cols];
+            break;
+        }
+}
+
+#define PIECE_ALIGN 64ull /* of what lies in the one allocation */
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + PIECE_ALIGN - 1) & ~(PIECE_ALIGN - 1);
+}
+
+uint64_t resident_bytes(const resident *r)
+{
+    return aligned(dtype_bytes(r->w.type, (uint64_t)(r->w.rows * r->w.cols))) +
+           aligned(dtype_scale_bytes(r->w.type, (uint64_t)r->w.rows, (uint64_t)r->w.cols));
+}
+
+/* A small tensor that is kept as float32. */
+static odmoe_status load_floats(loader *l, const resident *r, const tensor_info *part, odmoe_error *err)
+{
+    int64_t count = r->w.rows * r->w.cols;
+    void *raw = mem_calloc(1, part->length, "a small tensor", err);
+    float *numbers = raw ? mem_calloc((size_t)count, sizeof *numbers, "a small tensor", err) : NULL;
+    odmoe_status status = numbers ? tensor_read(l->tensors, part, raw, err) : ODMOE_ERR_MEMORY;
+    if (!status) {
+        compute_floats(part->type, raw, numbers, count);
+        put_form(r, numbers, (float *)(void *)l->at);
+    }
+    free(numbers);
+    free(raw);
+    return status;
+}
+
+/* Rows of scales as they are stored, but FP8's, which become float32. */
+static odmoe_status read_scales(loader *l, const tensor_info *part, bool floats, void *out, odmoe_error *err)
+{
+    if (!floats || part->type == DTYPE_F32)
+        return tensor_read(l->tensors, part, out, err);
+    void *raw = mem_calloc(1, part->length, "scales of weights", err);
+    odmoe_status status = raw ? tensor_read(l->tensors, part, raw, err) : ODMOE_ERR_MEMORY;
+    if (!status)
+        compute_floats(part->type, raw, out, (int64_t)(part->length / dtype_info(part->type)->block_bytes));
+    free(raw);
+    return status;
+}
+
+/* The scales of the resident's rows, and the factor of all. */
+static odmoe_status load_scales(loader *l, resident *r, void *at, odmoe_error *err)
+{
+    const tensor_scales *s = r->info->scales;
+    dtype_scale_shape shape = dtype_scales(r->w.type);
+    bool floats = r->w.type == DTYPE_F8_E4M3;
+    uint64_t bytes = dtype_scale_bytes(r->w.type, (uint64_t)r->w.rows, (uint64_t)r->w.cols);
+    odmoe_status status = ODMOE_OK;
+    tensor_info part = {.name = r->info->name, .type = s->type, .file = s->file};
+    if (bytes) {
+        uint64_t width = floats ? dtype_info(s->type)->block_bytes : shape.bytes;
+        uint64_t row = dtype_scale_bytes(r->w.type, 1, (uint64_t)r->w.cols) / shape.bytes * width;
+        part.offset = s->offset + (uint64_t)r->skip_rows / shape.rows * row;
+        part.length = bytes / shape.bytes * width;
+        status = read_scales(l, &part, floats, at, err);
+        r->w.scales = at;
+    }
+    if (status || !s->factors)
+        return status;
+    part.file = s->factor_file;
+    part.offset = s->factor_offset;
+    part.length = sizeof r->w.factor;
+    status = tensor_read(l->tensors, &part, &r->w.factor, err);
+    r->w.factor = s->factor_divides ? 1 / r->w.factor : r->w.factor;
+    return status;
+}
+
 static odmoe_status load_one(loader *l, resident *r, odmoe_error *err)
 {
-    if (!r->info)
+    if (!r->info || r->on_disk)
         return ODMOE_OK;
     uint64_t count = (uint64_t)(r->w.rows * r->w.cols), bytes = dtype_bytes(r->w.type, count);
-    odmoe_status status;
     tensor_info part = *r->info; /* its own rows alone, where a tensor holds several weights */
     part.offset += r->skip;
     part.length = dtype_bytes(part.type, count);
-    if (part.type == r->w.type) {
-        status = tensor_read(l->tensors, &part, l->at, err);
-    } else { /* a vector that is kept as f32 */
-        void *raw = mem_calloc(1, part.length, "a vector", err);
-        if (!raw)
-            return ODMOE_ERR_MEMORY;
-        status = tensor_read(l->tensors, &part, raw, err);
-        if (!status)
-            compute_floats(r->info->type, raw, (float *)l->at, (int64_t)count);
-        free(raw);
-    }
+    bool as_it_is = part.type == r->w.type && r->form == FORM_STORED;
+    odmoe_status status = as_it_is ? tensor_read(l->tensors, &part, l->at, err) : load_floats(l, r, &part, err);
+    if (!status && part.scales)
+        status = load_scales(l, r, l->at + aligned(bytes), err);
     if (status)
         return status;
     r->w.data = l->at;
-    bytes = (bytes + 63) & ~63ull;
+    bytes = resident_bytes(r);
     l->at += bytes;
     l->done += bytes;
     if (l->step && l->step(l->ctx, l->done, l->total))
@@ -61,6 +145,17 @@ odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
             status = load_one(&l, &w->layers[i].mixer[role], err);
     }
     return status;
+}
+
+bool weights_leave_on_disk(model_weights *w, bool on_disk)
+{
+    resident *embed = &w->model[W_EMBED];
+    if (!w->model[W_OUTPUT].info || !embed->info)
+        return false;
+    if (embed->on_disk != on_disk)
+        w->bytes = on_disk ? w->bytes - resident_bytes(embed) : w->bytes + resident_bytes(embed);
+    embed->on_disk = on_disk;
+    return true;
 }
 
 void weights_free(model_weights *w)

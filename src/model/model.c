@@ -14,6 +14,8 @@ odmoe_status model_list_mixers(model *m, odmoe_error *err)
     memset(m->mixers, 0, sizeof m->mixers);
     for (int l = 0; l < m->config.layers; l++) {
         int i = 0;
+        if (!m->config.layer[l].mixer)
+            continue;
         while (i < MIXERS_MAX - 1 && m->mixers[i] && m->mixers[i] != m->config.layer[l].mixer)
             i++;
         if (i == MIXERS_MAX - 1)
@@ -81,8 +83,16 @@ void model_describe(const model *m, odmoe_info *info)
     info->context = c->context;
     info->expert_bytes_min = expert_index_smallest_bytes(index);
     info->expert_bytes_max = expert_index_largest_bytes(index);
-    info->resident_bytes = m->weights.bytes;
+    const resident *embed = &m->weights.model[W_EMBED];
+    experts_shape shape = model_shape(m);
+    info->embedding_bytes = m->weights.model[W_OUTPUT].info ? resident_bytes(embed) : 0;
+    info->resident_bytes = m->weights.bytes + (embed->on_disk ? resident_bytes(embed) : 0) +
+                           expert_residents_bytes(&m->weights.experts, &shape);
+    info->prediction_layers = m->weights.prediction_layers;
+    info->prediction_bytes = m->weights.prediction_bytes;
     info->experts_bytes = expert_index_total_bytes(index);
+    info->prediction_bytes = m->weights.prediction_bytes;
+    info->other_parts_bytes = m->weights.part_bytes;
 }
 
 void model_drop_metadata(model *m)
@@ -98,9 +108,18 @@ static int load_step(void *ctx, uint64_t done, uint64_t total)
     return s->progress ? s->progress(s->user, ODMOE_STAGE_OPEN, done, total) : 0;
 }
 
+token_op model_norm(const model *m, const resident *weight, const resident *bias)
+{
+    token_op_kind norm = m->config.layer_norm ? TOKEN_LAYER_NORM : TOKEN_RMS_NORM;
+    return (token_op){.kind = weight->info ? norm : TOKEN_COPY,
+                      .weight = weight->w.data,
+                      .bias = bias ? bias->w.data : NULL,
+                      .eps = m->config.rms_eps};
+}
+
 experts_shape model_shape(const model *m)
 {
-    return (experts_shape){.hidden = m->config.hidden,
+    return (experts_shape){.hidden = config_expert_hidden(&m->config),
                            .ffn = m->config.expert_ffn,
                            .experts = m->config.router.experts,
                            .top_k = m->config.router.top_k,
@@ -127,6 +146,18 @@ static void layout(arena *a, model *m)
                      &m->work);
 }
 
+/* What a rope set's frequencies are divided by; NULL: nothing. */
+static const float *rope_factors(const model *m, int set)
+{
+    const rope_set *s = &m->config.ropes[set];
+    const resident *w = m->weights.model;
+    if (s->positions.scaling != ROPE_LONG)
+        return set == 0 ? w[W_ROPE_FACTORS].w.data : NULL;
+    if (rope_is_long(s, m->plan.context))
+        return s->long_factors ? s->long_factors : w[W_ROPE_LONG_FACTORS].w.data;
+    return s->short_factors ? s->short_factors : w[W_ROPE_SHORT_FACTORS].w.data;
+}
+
 static odmoe_status make_workspace(model *m, odmoe_error *err)
 {
     arena a = {0};
@@ -139,7 +170,7 @@ static odmoe_status make_workspace(model *m, odmoe_error *err)
     layout(&a, m);
     odmoe_status status = ODMOE_OK;
     for (int i = 0; i < m->config.rope_sets && !status; i++)
-        status = rope_fill(&m->ropes[i], &m->config.ropes[i], m->weights.model[W_ROPE_FACTORS].w.data, err);
+        status = rope_fill(&m->ropes[i], &m->config.ropes[i], rope_factors(m, i), m->plan.context, err);
     if (status)
         err_context(err, "%s", m->files.path);
     return status;
@@ -196,10 +227,12 @@ odmoe_status model_load(model *m, const model_settings *s, const odmoe_plan *pla
         status = expert_residents_load(&m->weights.experts, m->files.tensors, &m->shape, &m->residents, err);
     if (!status)
         status = make_workspace(m, err);
+    if (!status && m->weights.model[W_EMBED].on_disk)
+        status = row_reader_open(&m->work.embedding, err);
     if (!status)
         status = open_store(m, err);
-    m->executor =
-        local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases, &m->work.experts);
+    m->executor = local_executor_init(&m->local, &m->compute, &m->shape, &m->source, m->residents.biases,
+                                      m->residents.weight_scales, &m->work.experts);
     if (!status) /* now, as the files may be elsewhere when a session is saved */
         status = model_fingerprint(m, &m->fingerprint, err);
     if (!status)
@@ -212,6 +245,7 @@ void model_close(model *m)
 {
     store_close(m->store);
     compute_stop(&m->compute);
+    row_reader_close(&m->work.embedding);
     mem_pages_free(m->memory, m->memory_bytes);
     session_pool_close(&m->pool);
     session_layout_free(&m->sessions);

@@ -10,6 +10,13 @@
 #include "model/workspace.h"
 #include "moe/expert_residents.h"
 
+/* Where a token embedding that is not the output's, too, is kept: on the disk, its rows are read when tokens name them. */
+typedef enum embeddings_place {
+    EMBEDDINGS_AUTO, /* on the disk when the budget does not hold all experts */
+    EMBEDDINGS_MEMORY,
+    EMBEDDINGS_DISK
+} embeddings_place;
+
 /* What the options come to. */
 typedef struct model_settings {
     uint64_t ram_bytes;
@@ -25,6 +32,7 @@ typedef struct model_settings {
     io_mode io;
     const char *policy;
     bool prefetch; /* read later layers' likely experts ahead in decoding, where that pays */
+    embeddings_place embeddings;
     int (*progress)(void *user, odmoe_stage stage, uint64_t done, uint64_t total);
     void *user;
 } model_settings;
@@ -59,6 +67,8 @@ typedef struct model {
     uint64_t fingerprint; /* what a saved sequence must have come from; fingerprint.h */
     uint64_t tokens, chunks;
     double forward_seconds;
+    row_counters rows;        /* of the embedding on the disk: the reader's, as of the end of a chunk, ... */
+    row_counters rows_before; /* ... and when they were reset */
     uint64_t peak_anon;
 } model;
 
@@ -70,7 +80,7 @@ void model_describe(const model *m, odmoe_info *info);
 void model_drop_metadata(model *m);
 
 /* model_plan - divide the budget; nothing is loaded. extra_bytes: what the caller holds besides (the tokenizer).
- * `plan` is filled on ODMOE_OK and ERR_BUDGET. ERR_UNSUPPORTED, ERR_FORMAT: the experts don't suit the kernels;
+ * `plan` is filled on ODMOE_OK and ERR_BUDGET; the model remembers where its embedding is to be. ERR_UNSUPPORTED, ERR_FORMAT: the experts don't suit the kernels;
  * ERR_RANGE: settings beyond the model's context. */
 odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes, odmoe_plan *plan, odmoe_error *err);
 
@@ -87,6 +97,9 @@ static inline const resident *model_output(const model *m)
 {
     return m->weights.model[W_OUTPUT].info ? &m->weights.model[W_OUTPUT] : &m->weights.model[W_EMBED];
 }
+/* model_norm - the norm of the frame that has this weight and bias (NULL: none), without its buffers; a copy where it has
+ * no weight. */
+token_op model_norm(const model *m, const resident *weight, const resident *bias);
 /* model_shape - what the layers' experts have in common. model_router - the router of a layer with experts. */
 experts_shape model_shape(const model *m);
 router_weights model_router(const model *m, int layer);

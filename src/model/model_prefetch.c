@@ -22,15 +22,16 @@ static lookahead_choice route(void *ctx, int moe_layer, int64_t n)
     while (m->config.layer[layer].moe_index != moe_layer)
         layer++;
     const resident *frame = m->weights.layers[layer].frame;
-    token_op norm = {.kind = frame[W_FFN_NORM].info ? TOKEN_RMS_NORM : TOKEN_COPY,
-                     .y = &p->norm,
-                     .x = &m->work.x,
-                     .weight = frame[W_FFN_NORM].w.data,
-                     .eps = m->config.rms_eps};
-    m->compute.op->tokens(&m->compute, &norm, 1, n);
+    token_op norm = frame[W_EXPERTS_NORM].info ? model_norm(m, &frame[W_EXPERTS_NORM], NULL)
+                                               : model_norm(m, &frame[W_FFN_NORM], &frame[W_FFN_NORM_BIAS]);
+    norm.y = &p->norm;
+    norm.x = &m->work.x;
+    if (!m->config.router.own_norm)
+        m->compute.op->tokens(&m->compute, &norm, 1, n);
     router_weights router = model_router(m, layer);
     routing_choice choice = {.topk = p->topk, .topw = p->topw};
-    routing_run(&m->compute, &m->config.router, &router, &p->routing, &p->norm, &choice);
+    routing_run(&m->compute, &m->config.router, &router, &p->routing, m->config.router.own_norm ? &m->work.x : &p->norm,
+                &choice);
     return (lookahead_choice){p->topk, m->compute.op->read(&m->compute, &p->routing.logits)};
 }
 

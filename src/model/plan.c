@@ -59,10 +59,10 @@ static odmoe_status kv_bytes_of(const model *m, const model_settings *s, odmoe_p
 /* Tables on the heap: names and places of tensors, extents of experts, the store's directory. */
 static uint64_t table_bytes(const model *m, const store_options *options)
 {
-    uint64_t tensors = tensor_index_count(m->files.tensors) * (sizeof(tensor_info) + 96);
-    uint64_t experts = (uint64_t)expert_index_layers(m->weights.experts.index) *
-                       (uint64_t)expert_index_experts(m->weights.experts.index) * (3 * sizeof(expert_extent) + 32);
-    return tensors + experts + store_overhead(m->weights.experts.index, options) +
+    const expert_table *experts = &m->weights.experts;
+    uint64_t extents = (uint64_t)expert_index_layers(experts->index) * (uint64_t)expert_index_experts(experts->index);
+    return tensor_index_heap_bytes(m->files.tensors) + expert_index_heap_bytes(experts->index) + 32 * extents +
+           experts->small_room * sizeof *experts->small + store_overhead(experts->index, options) +
            (uint64_t)m->config.layers * (sizeof *m->weights.layers + sizeof *m->config.layer);
 }
 
@@ -86,29 +86,23 @@ static odmoe_status check_settings(const model *m, const model_settings *s, odmo
         return err_set(err, ODMOE_ERR_RANGE, "a context of %d tokens was asked for; this model was made for %d",
                        s->context, m->config.context);
     for (int l = 0; l < m->config.layers; l++) {
-        odmoe_status status = m->config.layer[l].mixer->check_kv(&m->config, l, s->kv, err);
+        const mixer *kind = m->config.layer[l].mixer;
+        odmoe_status status = kind ? kind->check_kv(&m->config, l, s->kv, err) : ODMOE_OK;
         if (status)
             return status;
     }
     return ODMOE_OK;
 }
 
-odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes, odmoe_plan *plan, odmoe_error *err)
+/* The plan with the embedding where it is now. */
+static odmoe_status divide(const model *m, const experts_shape *shape, const model_settings *s, uint64_t extra_bytes,
+                           odmoe_plan *plan, odmoe_error *err)
 {
-    experts_shape shape = model_shape(m);
-    compute c = compute_cpu(s->kernels, s->threads);
-    odmoe_status status = check_settings(m, s, err);
-    if (!status)
-        status = expert_residents_check(&m->weights.experts, &shape, err);
-    if (!status && (status = expert_tensors_check_all(&m->weights.experts, &c, &shape, err)))
-        err_context(err, "%s", m->files.path);
-    if (status)
-        return status;
     const expert_index *index = m->weights.experts.index;
     store_options options = {.io = s->io, .policy = s->policy};
     int64_t experts = (int64_t)expert_index_layers(index) * expert_index_experts(index);
     uint64_t least = store_floor(index);
-    status = store_bytes_for_all(index, &plan->cache_all_bytes, err);
+    odmoe_status status = store_bytes_for_all(index, &plan->cache_all_bytes, err);
     if (status)
         return status;
 
@@ -117,7 +111,8 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->threads = s->threads;
     plan->context =
         s->context ? s->context : (m->config.context < CONTEXT_DEFAULT ? m->config.context : CONTEXT_DEFAULT);
-    plan->resident_bytes = m->weights.bytes + expert_residents_bytes(&m->weights.experts, &shape);
+    plan->resident_bytes = m->weights.bytes + expert_residents_bytes(&m->weights.experts, shape);
+    plan->embedding_bytes = m->weights.model[W_EMBED].on_disk ? resident_bytes(&m->weights.model[W_EMBED]) : 0;
     bool slides;
     status = kv_bytes_of(m, s, plan, &slides, err);
     if (status)
@@ -125,13 +120,13 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     plan->other_bytes = PROCESS_BYTES + extra_bytes + s->reserve_bytes + table_bytes(m, &options);
     plan->prefix_bytes = s->prefix_bytes;
     plan->experts_bytes = expert_index_total_bytes(index);
-    int64_t token_experts = (int64_t)expert_index_layers(index) * shape.top_k;
+    int64_t token_experts = (int64_t)expert_index_layers(index) * shape->top_k;
     plan->token_working_set_bytes = (uint64_t)token_experts * expert_index_largest_bytes(index);
     plan->cache_token_bytes = store_bytes_for(index, token_experts);
     if (plan->cache_token_bytes > plan->cache_all_bytes) /* as many of the largest as there are experts */
         plan->cache_token_bytes = plan->cache_all_bytes;
     uint64_t fixed = plan->resident_bytes + plan->kv_bytes + plan->other_bytes + plan->prefix_bytes;
-    plan->floor_bytes = fixed + activation_bytes(m, &shape, s, s->chunk ? s->chunk : 1) + least;
+    plan->floor_bytes = fixed + activation_bytes(m, shape, s, s->chunk ? s->chunk : 1) + least;
     plan->fits = s->ram_bytes >= plan->floor_bytes;
 
     int64_t most = (int64_t)plan->context * plan->sessions;
@@ -139,8 +134,8 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
     most = most < limit ? most : limit;
     plan->chunk = s->chunk;
     if (!s->chunk)
-        plan->chunk = plan->fits ? choose_chunk(m, &shape, s, most, s->ram_bytes - fixed - least) : 1;
-    plan->activation_bytes = activation_bytes(m, &shape, s, plan->chunk);
+        plan->chunk = plan->fits ? choose_chunk(m, shape, s, most, s->ram_bytes - fixed - least) : 1;
+    plan->activation_bytes = activation_bytes(m, shape, s, plan->chunk);
     plan->cache_bytes = plan->fits ? s->ram_bytes - fixed - plan->activation_bytes : 0;
     if (plan->cache_bytes > plan->cache_all_bytes)
         plan->cache_bytes = plan->cache_all_bytes;
@@ -157,4 +152,32 @@ odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes,
             (double)plan->activation_bytes / MiB, (double)plan->other_bytes / MiB, (double)plan->prefix_bytes / MiB,
             (double)least / MiB);
     return ODMOE_OK;
+}
+
+odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes, odmoe_plan *plan, odmoe_error *err)
+{
+    experts_shape shape = model_shape(m);
+    compute c = compute_cpu(s->kernels, s->threads);
+    odmoe_status status = check_settings(m, s, err);
+    if (!status)
+        status = expert_residents_check(&m->weights.experts, &shape, err);
+    if (!status && (status = expert_tensors_check_all(&m->weights.experts, &c, &shape, err)))
+        err_context(err, "%s", m->files.path);
+    if (status)
+        return status;
+    bool choice = weights_leave_on_disk(&m->weights, s->embeddings != EMBEDDINGS_MEMORY);
+    status = divide(m, &shape, s, extra_bytes, plan, err);
+    if (status || !choice || s->embeddings != EMBEDDINGS_AUTO)
+        return status;
+    odmoe_plan in_memory = *plan;
+    odmoe_error too_small;
+    weights_leave_on_disk(&m->weights, false);
+    status = divide(m, &shape, s, extra_bytes, &in_memory, &too_small);
+    if (!status && in_memory.cache_bytes == in_memory.cache_all_bytes) {
+        in_memory.floor_bytes = plan->floor_bytes; /* what works with a smaller budget */
+        *plan = in_memory;
+        return ODMOE_OK;
+    }
+    weights_leave_on_disk(&m->weights, true);
+    return !status || status == ODMOE_ERR_BUDGET ? ODMOE_OK : err_set(err, status, "%s", too_small.message);
 }

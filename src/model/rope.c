@@ -37,26 +37,69 @@ static double clamp(double x, double low, double high)
     return x < low ? low : (x > high ? high : x);
 }
 
-odmoe_status rope_fill(rope *r, const rope_set *s, const float *factors, odmoe_error *err)
+/* A frequency that is stretched (ramp 1), stays (0), or is mixed of both. */
+static double mixed(double freq, double factor, double ramp)
+{
+    return freq / factor * ramp + freq * (1 - ramp);
+}
+
+static double yarn_ramp(const rope_set *s, int pair)
+{
+    double low, high;
+    yarn_ends(s, &low, &high);
+    return clamp((pair - low) / (high - low), 0, 1);
+}
+
+/* The same by turns over the original context. */
+static double llama3_ramp(const rope_config *rc, double freq)
+{
+    const double two_pi = 6.283185307179586;
+    double turns = (double)rc->original_context * freq / two_pi, width = rc->beta_fast - rc->beta_slow;
+    return width > 0 ? clamp((rc->beta_fast - turns) / width, 0, 1) : turns < rc->beta_slow;
+}
+
+static double frequency(const rope_set *s, int pair)
 {
     const rope_config *rc = &s->positions;
-    bool yarn = rc->scaling == ROPE_YARN;
-    double low = 0, high = 0;
-    r->scale = 1;
-    if (yarn) {
-        yarn_ends(s, &low, &high);
-        r->scale =
-            (float)(rc->attention_factor > 0 ? rc->attention_factor : (rc->factor > 1 ? 0.1 * log(rc->factor) + 1 : 1));
+    double freq = 1 / pow(rc->theta, 2.0 * pair / s->dim);
+    switch (rc->scaling) {
+    case ROPE_LINEAR:
+        return freq / rc->factor;
+    case ROPE_PROPORTIONAL:
+        return pair < (int)floor(rc->part * s->dim / 2) ? freq / rc->factor : 0;
+    case ROPE_YARN:
+        return mixed(freq, rc->factor, yarn_ramp(s, pair));
+    case ROPE_LLAMA3:
+        return mixed(freq, rc->factor, llama3_ramp(rc, freq));
+    case ROPE_LONG:
+    case ROPE_NONE:
+        break;
     }
+    return freq;
+}
+
+/* What multiplies cos and sin. */
+static double attention_factor(const rope_config *rc, bool long_context)
+{
+    double given = long_context ? rc->long_attention : rc->attention_factor;
+    if (rc->scaling != ROPE_YARN && rc->scaling != ROPE_LONG)
+        return 1;
+    if (given > 0 || rc->factor <= 1)
+        return given > 0 ? given : 1;
+    return rc->scaling == ROPE_YARN ? 0.1 * log(rc->factor) + 1
+                                    : sqrt(1 + log(rc->factor) / log((double)rc->original_context));
+}
+
+bool rope_is_long(const rope_set *s, int64_t context)
+{
+    return s->positions.scaling == ROPE_LONG && context > s->positions.original_context;
+}
+
+odmoe_status rope_fill(rope *r, const rope_set *s, const float *factors, int64_t context, odmoe_error *err)
+{
+    r->scale = (float)attention_factor(&s->positions, rope_is_long(s, context));
     for (int i = 0; i < r->half; i++) {
-        double freq = 1 / pow(rc->theta, 2.0 * i / s->dim);
-        if (rc->scaling == ROPE_LINEAR)
-            freq /= rc->factor;
-        if (yarn) { /* fast dimensions stay, slow ones are stretched, those between are mixed */
-            double ramp = clamp((i - low) / (high - low), 0, 1);
-            freq = freq / rc->factor * ramp + freq * (1 - ramp);
-        }
-        r->inverse_freq[i] = (float)freq / (factors ? factors[i] : 1.0f);
+        r->inverse_freq[i] = (float)frequency(s, i) / (factors ? factors[i] : 1.0f);
         if (!isfinite(r->inverse_freq[i]) || r->inverse_freq[i] < 0)
             return err_set(err, ODMOE_ERR_FORMAT, "position frequency %d is %g: rope_freqs or the rope base is wrong",
                            i, (double)r->inverse_freq[i]);

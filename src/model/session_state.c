@@ -30,7 +30,7 @@ odmoe_status session_layout_make(const model_config *c, kv_type kv, int32_t chun
     for (int l = 0; l < c->layers; l++) {
         layer_place *place = &out->place[l];
         place->table = place->class = -1;
-        if (c->layer[l].state_source != l)
+        if (c->layer[l].state_source != l || !c->layer[l].mixer)
             continue;
         mixer_state s = c->layer[l].mixer->state(c, l, kv);
         place->recurrent = out->recurrent_bytes;

@@ -12,14 +12,26 @@ typedef enum weight_role {
     /* once a model */
     W_EMBED,
     W_OUTPUT_NORM,
+    W_OUTPUT_NORM_BIAS, /* biases of norms: where these are LayerNorms */
     W_OUTPUT,
-    W_ROPE_FACTORS,
+    W_OUTPUT_BIAS,
+    W_ROPE_FACTORS,       /* of the first rope set's frequencies */
+    W_ROPE_SHORT_FACTORS, /* the same of LongRoPE: for contexts up to the original one */
+    W_ROPE_LONG_FACTORS,  /* and beyond it */
     W_MODEL_ROLES,
     /* once a layer */
     W_MIXER_NORM = 0,
-    W_FFN_NORM,
-    W_MIXER_POST_NORM, /* of the mixer's output, before it is added to the stream */
-    W_FFN_POST_NORM,   /* the same for the FFN's, the shared expert's part included */
+    W_MIXER_NORM_BIAS,
+    W_FFN_NORM, /* of what experts and the shared expert take */
+    W_FFN_NORM_BIAS,
+    W_EXPERTS_NORM,      /* where routed experts have one of their own; W_FFN_NORM is the shared expert's then */
+    W_MIXER_POST_NORM,   /* of the mixer's output, before it is added to the stream */
+    W_FFN_POST_NORM,     /* the same for the FFN's, the shared expert's part included */
+    W_EXPERTS_POST_NORM, /* of the routed experts' sum alone, */
+    W_SHARED_POST_NORM,  /* and of the shared expert's output, before they are added */
+    W_LAYER_SCALE,       /* [1] multiplies the stream behind the FFN */
+    W_LATENT_IN,         /* latent experts work on the product with this one, */
+    W_LATENT_OUT,        /* and their sum is multiplied by that one */
     W_ROUTER,
     W_ROUTER_BIAS,    /* added to the router's logits */
     W_ROUTER_SCALE,   /* [hidden] of the router's own norm */
@@ -47,6 +59,7 @@ typedef enum weight_dim {
     DIM_VOCAB,
     DIM_HALF_ROPE,
     DIM_EXPERTS,
+    DIM_EXPERT_HIDDEN, /* config_expert_hidden */
     DIM_EXPERT_FFN,
     DIM_EXPERT_FFN_2,
     DIM_SHARED_FFN,
@@ -54,7 +67,23 @@ typedef enum weight_dim {
     DIM_OF_MIXER /* from here on the mixer of the table knows */
 } weight_dim;
 
-typedef enum weight_where { IN_MODEL, IN_ALL_LAYERS, IN_MOE_LAYERS, IN_DENSE_LAYERS } weight_where;
+typedef enum weight_where {
+    IN_MODEL,
+    IN_ALL_LAYERS,
+    IN_MIXER_LAYERS, /* layers that have a mixer, and layers that have an FFN, where not all have both */
+    IN_FFN_LAYERS,
+    IN_MOE_LAYERS,
+    IN_DENSE_LAYERS
+} weight_where;
+
+/* What becomes of a small tensor's numbers at load; all but the first make float32. */
+typedef enum weight_form {
+    FORM_STORED,    /* as they are, matrices in their own type */
+    FORM_PLUS_1,    /* w + 1: norms that are stored as what they differ from 1 */
+    FORM_MINUS_EXP, /* -exp(w): rates of decay that are stored as logarithms */
+    FORM_TAPS,      /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
+    FORM_ROWS       /* a vector that is stored in rows: only the number of its elements counts */
+} weight_form;
 
 /* One row of a table of resident tensors. %d in a name is the layer; "a|b" are two names for the same tensor; NULL:
  * that format has none. */
@@ -66,9 +95,13 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* a number of the configuration: where it is 0 (false) the tensor must not be there, and is not missed; FIELD_layers:
-     * no such condition */
-    config_field only_if;
+    /* numbers of the configuration, or of the layer: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
+     * missed; FIELD_layers: no such condition */
+    config_field only_if, not_if;
+    /* how many matrices of rows x cols lie in the tensor one behind the other, as a third dimension or as more rows; the
+     * resident's matrix has the rows of all; 0: one */
+    int stack;
+    weight_form gguf_form, hf_form; /* how the format stores it */
 } weight_rule;
 
 /* A table and whose weights it holds: a token mixer's, or, with NULL, the model's and the layers' frames'. A mixer's
@@ -91,8 +124,14 @@ typedef struct expert_rule {
 typedef struct resident {
     const tensor_info *info; /* NULL: the model has none */
     uint64_t skip;           /* bytes of the tensor before this one's rows */
+    int64_t skip_rows;       /* those rows, or numbers of a vector */
+    weight_form form;        /* what is done to it at load */
+    bool on_disk;            /* it stays there: its rows are read when they are needed (store/row_reader.h) */
     matrix w;                /* vectors and everything one-dimensional become f32 at load */
 } resident;
+
+/* resident_bytes - what it takes in memory: its weights, and scales that lie apart. */
+uint64_t resident_bytes(const resident *r);
 
 typedef struct layer_weights {
     resident frame[W_LAYER_ROLES];
@@ -104,8 +143,11 @@ typedef struct model_weights {
     layer_weights *layers; /* [layer_count] */
     int layer_count;
     expert_table experts;
-    uint64_t bytes; /* of everything resident, as it will lie in memory */
-    void *memory;   /* the one allocation that holds it, once loaded */
+    uint64_t bytes;        /* of everything resident, as it will lie in memory; without what stays on the disk */
+    int prediction_layers; /* that the files have tensors of; they are never read */
+    uint64_t prediction_bytes;
+    uint64_t part_bytes; /* in the files, left out: what the family ignores */
+    void *memory;        /* the one allocation that holds it, once loaded */
 } model_weights;
 
 /* What a family says of its tensors. */
@@ -127,6 +169,10 @@ odmoe_status weights_bind(const model_files *files, const model_config *config, 
 odmoe_status weights_load(model_weights *w, const tensor_index *tensors,
                           int (*step)(void *ctx, uint64_t done, uint64_t total), void *ctx, odmoe_error *err);
 void weights_free(model_weights *w); /* zeroed is fine */
+
+/* weights_leave_on_disk - of the token embedding, before weights_load: whether its rows stay on the disk. False: they
+ * cannot, as the table is the output's, too; nothing changes. */
+bool weights_leave_on_disk(model_weights *w, bool on_disk);
 
 /* weights_each - call visit(ctx, resident) for every resident tensor, in the order in which they lie in memory. */
 void weights_each(const model_weights *w, void (*visit)(void *ctx, const resident *r), void *ctx);

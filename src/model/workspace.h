@@ -7,13 +7,17 @@
 #include "model/model_prefetch.h"
 #include "moe/local_executor.h"
 #include "moe/routing.h"
+#include "store/row_reader.h"
 
 #define MIXERS_MAX 4 /* kinds of token mixers in one model */
 
 typedef struct workspace {
     int64_t max_tokens, logits_rows;
+    row_reader embedding;         /* where the table stays on the disk */
     buffer x;                     /* [max_tokens, hidden] residual stream */
     buffer norm;                  /* [max_tokens, hidden] what mixers, routers and FFNs take */
+    buffer experts_in;            /* the same for routed experts, where they have a norm of their own */
+    buffer latent, latent_out;    /* [max_tokens, latent] what latent experts take, and give */
     buffer y;                     /* [max_tokens, hidden] output of a mixer or an FFN */
     buffer shared, shared_weight; /* [max_tokens, hidden], [max_tokens, 1]: where the model has a shared expert */
     buffer cosines[ROPE_SETS_MAX], sines[ROPE_SETS_MAX]; /* [max_tokens, dim / 2] */
@@ -30,11 +34,12 @@ typedef struct workspace {
     float *logits_rows_own;  /* the rows of `logits` where the caller has none */
     bool *not_finite;        /* [logits_rows] */
     /* about the tokens of the chunk */
-    int32_t *ids, *positions;  /* [max_tokens] */
-    int32_t *owner, *place;    /* [max_tokens] the token's sequence in the call, and its number there */
-    int32_t *rows;             /* [max_tokens] scratch: rows to keep */
-    kv_token *kv;              /* [max_tokens] for the layer under way */
-    mixer_sequence *sequences; /* [max_tokens] */
+    int32_t *ids, *positions; /* [max_tokens] */
+    int32_t *owner, *place;   /* [max_tokens] the token's sequence in the call, and its number there */
+    int32_t *rows;            /* [max_tokens] scratch: rows to keep */
+    int32_t *embed_rows;      /* [max_tokens] where `embedding` has the tokens' rows */
+    kv_token *kv;             /* [max_tokens] for the layer under way */
+    sequence_run *sequences;  /* [max_tokens] */
 } workspace;
 
 struct model;

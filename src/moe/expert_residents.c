@@ -5,31 +5,44 @@
 
 #include "base/mem.h"
 
-/* The arrays of a layer that small tensors go to. A bias of GATE_UP goes to two of them. */
-enum { TO_GATE, TO_UP, TO_DOWN, TO_SCALE, TO_COUNT };
+/* The arrays of a layer that small tensors go to. A bias of GATE_UP goes to two of them. Scales and factors of weights
+ * have one for each matrix. */
+enum {
+    TO_GATE,
+    TO_UP,
+    TO_DOWN,
+    TO_SCALE,
+    TO_SCALES,
+    TO_FACTOR = TO_SCALES + EXPERT_MATRIX_COUNT,
+    TO_COUNT = TO_FACTOR + EXPERT_MATRIX_COUNT
+};
 
 static unsigned targets_of(const expert_small *s)
 {
     if (s->part == PART_SCALE)
         return 1u << TO_SCALE;
+    if (s->part == PART_SCALES)
+        return 1u << (TO_SCALES + s->matrix);
+    if (s->part == PART_FACTOR)
+        return 1u << (TO_FACTOR + s->matrix);
     if (s->matrix == ODMOE_GATE_UP)
         return 1u << TO_GATE | 1u << TO_UP;
     return 1u << (s->matrix == ODMOE_GATE ? TO_GATE : s->matrix == ODMOE_UP ? TO_UP : TO_DOWN);
 }
 
-static int64_t numbers_of(const experts_shape *shape, int to) /* an expert's */
+/* Few scales are those of FP8 alone. */
+static int64_t scales_of_matrix(const experts_shape *shape, int role)
 {
-    return to == TO_SCALE ? 1 : to == TO_DOWN ? shape->hidden : shape->ffn;
+    int64_t rows = role == ODMOE_DOWN ? shape->hidden : role == ODMOE_GATE_UP ? 2 * shape->ffn : shape->ffn;
+    int64_t cols = role == ODMOE_DOWN ? shape->ffn : shape->hidden;
+    return (int64_t)(dtype_scale_bytes(DTYPE_F8_E4M3, (uint64_t)rows, (uint64_t)cols) / sizeof(float));
 }
 
-/* Which arrays a layer has. */
-static unsigned targets_of_layer(const expert_table *t, int layer)
+static int64_t numbers_of(const experts_shape *shape, int to) /* an expert's */
 {
-    unsigned all = 0;
-    for (size_t i = 0; i < t->n_small; i++)
-        if (t->small[i].layer == layer)
-            all |= targets_of(&t->small[i]);
-    return all;
+    if (to >= TO_SCALES)
+        return to >= TO_FACTOR ? 1 : scales_of_matrix(shape, to - TO_SCALES);
+    return to == TO_SCALE ? 1 : to == TO_DOWN ? shape->hidden : shape->ffn;
 }
 
 /* ---- check ---- */
@@ -37,6 +50,8 @@ static unsigned targets_of_layer(const expert_table *t, int layer)
 static odmoe_status check_one(const expert_small *s, const experts_shape *shape, odmoe_error *err)
 {
     int64_t length = s->part == PART_SCALE        ? 1
+                     : s->part == PART_FACTOR     ? 1
+                     : s->part == PART_SCALES     ? scales_of_matrix(shape, s->matrix)
                      : s->matrix == ODMOE_GATE_UP ? 2 * shape->ffn
                      : s->matrix == ODMOE_DOWN    ? shape->hidden
                                                   : shape->ffn;
@@ -49,47 +64,62 @@ static odmoe_status check_one(const expert_small *s, const experts_shape *shape,
     return ODMOE_OK;
 }
 
-/* How many experts of a layer have an array; each counted once for each tensor. */
-static int64_t experts_with(const expert_table *t, int layer, int to)
-{
-    int64_t sum = 0;
-    for (size_t i = 0; i < t->n_small; i++)
-        if (t->small[i].layer == layer && (targets_of(&t->small[i]) >> to & 1))
-            sum += t->small[i].expert < 0 ? expert_index_experts(t->index) : 1;
-    return sum;
-}
-
 odmoe_status expert_residents_check(const expert_table *t, const experts_shape *shape, odmoe_error *err)
 {
-    odmoe_status status = ODMOE_OK;
-    for (size_t i = 0; i < t->n_small && !status; i++)
-        status = check_one(&t->small[i], shape, err);
-    for (int l = 0; l < expert_index_layers(t->index) && t->n_small && !status; l++)
-        for (int to = 0; to < TO_COUNT && !status; to++) {
-            int64_t have = experts_with(t, l, to), experts = expert_index_experts(t->index);
-            if (have && have != experts)
-                status =
-                    err_set(err, ODMOE_ERR_FORMAT,
-                            "MoE layer %d: %lld biases or scales of one kind for %lld experts; each expert needs one",
-                            l, (long long)have, (long long)experts);
-        }
+    int64_t layers = expert_index_layers(t->index), experts = expert_index_experts(t->index);
+    if (!t->n_small)
+        return ODMOE_OK;
+    /* how many experts of a layer have an array; each counted once for each tensor */
+    int64_t *have = mem_calloc((size_t)layers * TO_COUNT, sizeof *have, "biases of experts", err);
+    odmoe_status status = have ? ODMOE_OK : ODMOE_ERR_MEMORY;
+    for (size_t i = 0; i < t->n_small && !status; i++) {
+        const expert_small *s = &t->small[i];
+        status = check_one(s, shape, err);
+        for (int to = 0; to < TO_COUNT; to++)
+            have[s->layer * TO_COUNT + to] += targets_of(s) >> to & 1 ? s->expert < 0 ? experts : 1 : 0;
+    }
+    for (int64_t i = 0; i < layers * TO_COUNT && !status; i++)
+        if (have[i] && have[i] != experts)
+            status = err_set(err, ODMOE_ERR_FORMAT,
+                             "MoE layer %d: %lld biases or scales of one kind for %lld experts; each expert needs one",
+                             (int)(i / TO_COUNT), (long long)have[i], (long long)experts);
+    free(have);
     return status;
 }
 
 /* ---- load ---- */
 
+/* Which arrays a layer has. */
+static unsigned targets_of_layer(const expert_table *t, int layer)
+{
+    unsigned all = 0;
+    for (size_t i = 0; i < t->n_small; i++)
+        if (t->small[i].layer == layer)
+            all |= targets_of(&t->small[i]);
+    return all;
+}
+
+static void set_weight_scales(expert_scales *out, float *const at[TO_COUNT], const experts_shape *shape)
+{
+    for (int m = 0; m < EXPERT_MATRIX_COUNT; m++) {
+        out->scales[m] = at[TO_SCALES + m];
+        out->factor[m] = at[TO_FACTOR + m];
+        out->length[m] = scales_of_matrix(shape, m);
+    }
+}
+
 static void layout(arena *a, const expert_table *t, const experts_shape *shape, expert_residents *out)
 {
     int layers = expert_index_layers(t->index);
     size_t experts = (size_t)expert_index_experts(t->index);
-    bool biases = false, scales = false;
-    for (size_t i = 0; i < t->n_small; i++) {
-        biases |= t->small[i].part == PART_BIAS;
-        scales |= t->small[i].part == PART_SCALE;
-    }
+    unsigned any = 0;
+    for (size_t i = 0; i < t->n_small; i++)
+        any |= targets_of(&t->small[i]);
+    bool biases = any & ((1u << TO_SCALE) - 1), scales = any & 1u << TO_SCALE, of_weights = any >> TO_SCALES;
     out->biases = biases ? arena_take(a, (size_t)layers, sizeof *out->biases) : NULL;
     out->scales = scales ? arena_take(a, (size_t)layers, sizeof *out->scales) : NULL;
-    for (int l = 0; l < layers && t->n_small; l++) {
+    out->weight_scales = of_weights ? arena_take(a, (size_t)layers, sizeof *out->weight_scales) : NULL;
+    for (int l = 0; l < layers && any; l++) {
         unsigned targets = targets_of_layer(t, l);
         float *at[TO_COUNT];
         for (int to = 0; to < TO_COUNT; to++)
@@ -98,6 +128,8 @@ static void layout(arena *a, const expert_table *t, const experts_shape *shape, 
             out->biases[l] = (expert_biases){.gate = at[TO_GATE], .up = at[TO_UP], .down = at[TO_DOWN]};
         if (out->scales && a->base)
             out->scales[l] = at[TO_SCALE];
+        if (out->weight_scales && a->base)
+            set_weight_scales(&out->weight_scales[l], at, shape);
     }
 }
 
@@ -113,6 +145,9 @@ static float *array_of(const expert_residents *r, int layer, int to)
 {
     if (to == TO_SCALE)
         return (float *)r->scales[layer];
+    if (to >= TO_SCALES)
+        return (float *)(to >= TO_FACTOR ? r->weight_scales[layer].factor[to - TO_FACTOR]
+                                         : r->weight_scales[layer].scales[to - TO_SCALES]);
     const expert_biases *b = &r->biases[layer];
     return (float *)(to == TO_GATE ? b->gate : to == TO_UP ? b->up : b->down);
 }
@@ -147,6 +182,8 @@ static odmoe_status load_one(const expert_residents *r, const expert_small *s, c
     odmoe_status status = tensor_read(tensors, &s->tensor, raw, err);
     if (!status)
         compute_floats(s->tensor.type, raw, numbers, count);
+    for (int64_t i = 0; s->inverse && i < count; i++)
+        numbers[i] = 1 / numbers[i];
     for (int e = 0; e < experts && !status; e++)
         put(r, s, shape, first + e, numbers + e * s->length);
     free(raw);

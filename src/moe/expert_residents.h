@@ -1,4 +1,5 @@
-/* expert_residents.h - biases and scales of experts: read once, kept in memory as float32. */
+/* expert_residents.h - biases and scales of experts, and those scales of their weights that are few: read once, kept in
+ * memory as float32. */
 #ifndef ODMOE_MOE_EXPERT_RESIDENTS_H
 #define ODMOE_MOE_EXPERT_RESIDENTS_H
 
@@ -6,9 +7,10 @@
 #include "moe/local_executor.h"
 
 typedef struct expert_residents {
-    expert_biases *biases; /* [layers]; NULL where the table has no bias */
-    const float **scales;  /* [layers] of [experts] or NULL; NULL where the table has none */
-    void *memory;          /* behind all of it */
+    expert_biases *biases;        /* [layers]; NULL where the table has no bias */
+    const float **scales;         /* [layers] of [experts] or NULL; NULL where the table has none */
+    expert_scales *weight_scales; /* [layers]; NULL where the table has none */
+    void *memory;                 /* behind all of it */
     size_t bytes;
 } expert_residents;
 

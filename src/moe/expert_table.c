@@ -5,6 +5,8 @@
 
 #include "base/mem.h"
 
+#define SCALES_STAY_PART 1024 /* scales of a matrix that are at most such a part of its bytes stay in memory */
+
 odmoe_status expert_table_create(expert_table *t, int layers, int experts, odmoe_error *err)
 {
     *t = (expert_table){.index = expert_index_create(layers, experts, err)};
@@ -22,7 +24,7 @@ void expert_table_clear(expert_table *t)
 static bool same_tensor(const expert_tensor *a, const expert_tensor *b)
 {
     return a->matrix == b->matrix && a->type == b->type && a->in_out == b->in_out && a->interleaved == b->interleaved &&
-           a->rows == b->rows && a->cols == b->cols;
+           a->scales == b->scales && a->rows == b->rows && a->cols == b->cols;
 }
 
 /* The place of a description in the table, where it is put if it is new. */
@@ -50,6 +52,8 @@ static uint64_t bytes_of(const expert_tensor *t)
         !mem_mul((uint64_t)t->rows, (uint64_t)t->cols, &count) || count > INT64_MAX / 8 ||
         count % dtype_info((dtype)t->type)->block)
         return 0;
+    if (t->scales)
+        return dtype_scale_bytes((dtype)t->type, (uint64_t)t->rows, (uint64_t)t->cols);
     return dtype_bytes((dtype)t->type, count);
 }
 
@@ -73,6 +77,65 @@ static odmoe_status shape_error(const tensor_info *t, int layer, const char *wan
                    wanted);
 }
 
+static odmoe_status append_small(expert_table *t, const expert_small *s, odmoe_error *err)
+{
+    odmoe_status status = mem_grow((void **)&t->small, &t->small_room, t->n_small + 1, sizeof *t->small,
+                                   "the table of expert biases", err);
+    if (!status)
+        t->small[t->n_small++] = *s;
+    return status;
+}
+
+/* Are the scales of a type so few that they stay in memory? */
+static bool scales_stay(dtype type)
+{
+    dtype_scale_shape s = dtype_scales(type);
+    return (uint64_t)s.bytes * SCALES_STAY_PART <= dtype_bytes(type, (uint64_t)s.rows * s.cols);
+}
+
+/* The resident numbers that belong to a matrix: few scales, and factors. expert -1: `from` holds all experts. */
+static odmoe_status add_resident_scales(expert_table *t, int layer, int expert, const expert_tensor *tensor,
+                                        const tensor_info *from, odmoe_error *err)
+{
+    const tensor_scales *scales = from->scales;
+    expert_small s = {.layer = layer, .expert = expert, .matrix = tensor->matrix, .tensor = *from};
+    odmoe_status status = ODMOE_OK;
+    if (scales->length && scales_stay(from->type)) {
+        s.part = PART_SCALES;
+        s.length = (int64_t)(dtype_scale_bytes(from->type, (uint64_t)tensor->rows, (uint64_t)tensor->cols) /
+                             dtype_scales(from->type).bytes);
+        s.tensor.type = scales->type;
+        s.tensor.file = scales->file;
+        s.tensor.offset = scales->offset;
+        s.tensor.length = scales->length;
+        status = append_small(t, &s, err);
+    }
+    if (status || !scales->factors)
+        return status;
+    s.part = PART_FACTOR;
+    s.length = 1;
+    s.inverse = scales->factor_divides;
+    s.tensor.type = DTYPE_F32;
+    s.tensor.file = scales->factor_file;
+    s.tensor.offset = scales->factor_offset;
+    s.tensor.length = scales->factors * sizeof(float);
+    return append_small(t, &s, err);
+}
+
+/* Matrix number `which` of `from` for one expert, and, where they are streamed, its scales. */
+static odmoe_status add_streamed(expert_table *t, int layer, int expert, const expert_tensor *tensor,
+                                 const tensor_info *from, uint64_t which, odmoe_error *err)
+{
+    odmoe_status status =
+        expert_table_add(t, layer, expert, tensor, from->file, from->offset + which * bytes_of(tensor), err);
+    if (status || !from->scales || !from->scales->length || scales_stay(from->type))
+        return status;
+    expert_tensor scales = *tensor;
+    scales.scales = true;
+    return expert_table_add(t, layer, expert, &scales, from->scales->file,
+                            from->scales->offset + which * bytes_of(&scales), err);
+}
+
 odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_tensor *like, const tensor_info *from,
                                      odmoe_error *err)
 {
@@ -85,11 +148,10 @@ odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_te
     }
     expert_tensor tensor = *like;
     tensor.type = (uint8_t)from->type;
-    uint64_t bytes = bytes_of(&tensor), offset = from->offset;
     odmoe_status status = ODMOE_OK;
-    for (int e = 0; e < experts && !status; e++, offset += bytes)
-        status = expert_table_add(t, layer, e, &tensor, from->file, offset, err);
-    return status;
+    for (int e = 0; e < experts && !status; e++)
+        status = add_streamed(t, layer, e, &tensor, from, (uint64_t)e, err);
+    return status || !from->scales ? status : add_resident_scales(t, layer, -1, &tensor, from, err);
 }
 
 odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const expert_tensor *like,
@@ -103,7 +165,8 @@ odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const 
     }
     expert_tensor tensor = *like;
     tensor.type = (uint8_t)from->type;
-    return expert_table_add(t, layer, expert, &tensor, from->file, from->offset, err);
+    odmoe_status status = add_streamed(t, layer, expert, &tensor, from, 0, err);
+    return status || !from->scales ? status : add_resident_scales(t, layer, expert, &tensor, from, err);
 }
 
 static bool small_fits(const expert_small *s, int experts)
@@ -140,9 +203,5 @@ odmoe_status expert_table_add_small(expert_table *t, int layer, int expert, odmo
             snprintf(wanted, sizeof wanted, "(%lld)", (long long)length);
         return shape_error(from, layer, wanted, err);
     }
-    odmoe_status status = mem_grow((void **)&t->small, &t->small_room, t->n_small + 1, sizeof *t->small,
-                                   "the table of expert biases", err);
-    if (!status)
-        t->small[t->n_small++] = s;
-    return status;
+    return append_small(t, &s, err);
 }

@@ -12,7 +12,9 @@
 typedef enum expert_part {
     PART_WEIGHT, /* the matrix itself: streamed */
     PART_BIAS,   /* a vector, added to the product: resident */
-    PART_SCALE   /* one number, multiplies the expert's output (of ODMOE_DOWN only): resident */
+    PART_SCALE,  /* one number, multiplies the expert's output (of ODMOE_DOWN only): resident */
+    PART_SCALES, /* the scales of the matrix's weights, where they are few: resident; else streamed with the weights */
+    PART_FACTOR  /* one number, a factor of all scales of the matrix: resident */
 } expert_part;
 
 /* What a streamed tensor is. */
@@ -21,16 +23,18 @@ typedef struct expert_tensor {
     uint8_t type;       /* dtype */
     bool in_out;        /* false: (out, in), y = W x, as GGUF and Hugging Face; true: (in, out), y = x W */
     bool interleaved;   /* GATE_UP only: false: all gate outputs, then all up outputs; true: gate, up, gate, up... */
+    bool scales;        /* not the weights: the tensor of their scales */
     int64_t rows, cols; /* of the matrix as stored */
 } expert_tensor;
 
-/* A bias or scale, of one expert or of all experts of a layer; it stays in memory. */
+/* A bias, a scale or scales, of one expert or of all experts of a layer; it stays in memory. */
 typedef struct expert_small {
     int layer, expert; /* expert -1: of all */
     uint8_t matrix, part;
-    bool interleaved; /* a bias of GATE_UP: gate, up, gate, up... */
-    int64_t length;   /* numbers an expert */
-    tensor_info tensor;
+    bool interleaved;   /* a bias of GATE_UP: gate, up, gate, up... */
+    bool inverse;       /* a factor that scales are divided by */
+    int64_t length;     /* numbers an expert */
+    tensor_info tensor; /* where it lies; its scales are not looked at */
 } expert_small;
 
 typedef struct expert_table {
@@ -45,15 +49,16 @@ typedef struct expert_table {
 odmoe_status expert_table_create(expert_table *t, int layers, int experts, odmoe_error *err);
 void expert_table_clear(expert_table *t);
 
-/* expert_table_add - one more matrix of (layer, expert), at `offset` of a file. ERR_ARG for ids, roles, types and
- * shapes that are invalid. */
+/* expert_table_add - one more matrix of (layer, expert), or its scales, at `offset` of a file. ERR_ARG for ids, roles,
+ * types and shapes that are invalid. */
 odmoe_status expert_table_add(expert_table *t, int layer, int expert, const expert_tensor *tensor, int file,
                               uint64_t offset, odmoe_error *err);
 
 /* expert_table_add_merged - the same matrix of all experts of a layer, from one tensor of shape (experts, rows, cols).
  * expert_table_add_one    - one expert's matrix from a tensor (rows, cols).
- * `like` says all but the type, which is the tensor's. ERR_FORMAT where the shape differs from like's; the message names
- * the tensor. */
+ * `like` says all but the type, which is the tensor's. Scales that lie apart are added with it: streamed with the weights,
+ * or, where a matrix has few of them (FP8: 1 byte for 4096), kept in memory: so few bytes are not worth a read of their
+ * own. ERR_FORMAT where the shape differs from like's; the message names the tensor. */
 odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_tensor *like, const tensor_info *from,
                                      odmoe_error *err);
 odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const expert_tensor *like,

@@ -12,6 +12,9 @@ static odmoe_status check_tensor(const expert_tensor *p, const compute *c, int64
     if (cols % t->block)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: rows of %lld weights are no multiple of %s's block of %u",
                        names[p->matrix], (long long)cols, t->name, t->block);
+    uint32_t share = dtype_scales((dtype)p->type).rows; /* rows that share scales: they must be gate's or up's alone */
+    if (p->matrix == ODMOE_GATE_UP && share > 1 && (p->interleaved || out / 2 % share))
+        return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: rows of gate and of up share scales", names[p->matrix]);
     if (!compute_takes(c, (dtype)p->type, p->in_out))
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: type %s is not supported in this orientation", names[p->matrix],
                        t->name);
@@ -22,13 +25,16 @@ static odmoe_status check_tensor(const expert_tensor *p, const compute *c, int64
 odmoe_status expert_tensors_check(const expert_tensor *tensors, const expert_extent *extents, int n, const compute *c,
                                   experts_shape *shape, odmoe_error *err)
 {
-    unsigned seen = 0;
+    unsigned seen = 0, scales = 0;
     for (int i = 0; i < n; i++) {
         const expert_tensor *p = &tensors[extents[i].tag];
         odmoe_status status;
-        if (seen >> p->matrix & 1)
+        unsigned *of = p->scales ? &scales : &seen;
+        if (*of >> p->matrix & 1)
             return err_set(err, ODMOE_ERR_FORMAT, "a matrix is there twice");
-        seen |= 1u << p->matrix;
+        *of |= 1u << p->matrix;
+        if (p->scales)
+            continue;
         if (p->matrix == ODMOE_DOWN)
             status = check_tensor(p, c, shape->ffn, shape->hidden, &shape->mid_types, err);
         else
@@ -61,19 +67,38 @@ odmoe_status expert_tensors_check_all(const expert_table *experts, const compute
     return status;
 }
 
+/* The scales of a matrix of an expert: read with it, or resident. */
+static const void *scales_of(const expert_tensor *tensors, const pinned_expert *expert, const expert_scales *resident,
+                             int role)
+{
+    for (int i = 0; i < expert->n; i++) {
+        const expert_tensor *p = &tensors[expert->extents[i].tag];
+        if (p->scales && p->matrix == role)
+            return expert->data[i];
+    }
+    const float *all = resident ? resident->scales[role] : NULL;
+    return all ? all + expert->expert * resident->length[role] : NULL;
+}
+
 void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensors, const pinned_expert *expert,
-                         expert_weights *out)
+                         const expert_scales *resident, expert_weights *out)
 {
     *out = (expert_weights){0};
     for (int i = 0; i < expert->n; i++) {
         const expert_tensor *p = &tensors[expert->extents[i].tag];
         bool down = p->matrix == ODMOE_DOWN;
+        if (p->scales)
+            continue;
         matrix m = {.type = (dtype)p->type,
                     .in_out = p->in_out,
                     .rows = down ? shape->hidden : shape->ffn,
                     .cols = down ? shape->ffn : shape->hidden,
                     .data = expert->data[i],
-                    .row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols)};
+                    .row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols),
+                    .scales = scales_of(tensors, expert, resident, p->matrix),
+                    .scale_row_bytes = (int64_t)dtype_scale_bytes((dtype)p->type, 1, (uint64_t)p->cols)};
+        if (resident && resident->factor[p->matrix])
+            m.factor = resident->factor[p->matrix][expert->expert];
         if (p->matrix == ODMOE_GATE)
             out->gate = m;
         else if (p->matrix == ODMOE_UP)
@@ -92,7 +117,11 @@ void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensor
         int64_t one = m.row_bytes;
         int64_t skip = p->in_out ? one / 2 : p->interleaved ? one : shape->ffn * one;
         m.row_bytes = p->interleaved ? 2 * one : one;
+        int64_t scale_row = m.scale_row_bytes, rows = dtype_scales(m.type).rows;
+        m.scale_row_bytes = p->interleaved ? 2 * scale_row : scale_row;
         out->gate = out->up = m;
         out->up.data = (const char *)m.data + skip;
+        if (m.scales)
+            out->up.scales = (const char *)m.scales + (p->interleaved ? 1 : shape->ffn / rows) * scale_row;
     }
 }

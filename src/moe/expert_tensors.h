@@ -17,8 +17,16 @@ odmoe_status expert_tensors_check_all(const expert_table *experts, const compute
 odmoe_status expert_tensors_check(const expert_tensor *tensors, const expert_extent *extents, int n, const compute *c,
                                   experts_shape *shape, odmoe_error *err);
 
-/* expert_tensors_bind - find the matrices of a pinned expert; tensors [tag] have been checked. */
+/* Scales and factors of all experts of a layer that stay in memory; an entry is NULL where there are none. By matrix. */
+typedef struct expert_scales {
+    const float *scales[EXPERT_MATRIX_COUNT]; /* [experts, length] */
+    const float *factor[EXPERT_MATRIX_COUNT]; /* [experts] */
+    int64_t length[EXPERT_MATRIX_COUNT];
+} expert_scales;
+
+/* expert_tensors_bind - find the matrices of a pinned expert; tensors [tag] have been checked. resident: the layer's, or
+ * NULL. */
 void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensors, const pinned_expert *expert,
-                         expert_weights *out);
+                         const expert_scales *resident, expert_weights *out);
 
 #endif

@@ -71,7 +71,7 @@ static bool take_expert(local_executor *e, expert_task *task, bool wait, odmoe_s
         return false;
     x->pair = task->pairs->offsets[x->pinned.expert];
     x->pairs = task->pairs->offsets[x->pinned.expert + 1] - x->pair;
-    expert_tensors_bind(e->shape, source->tensors, &x->pinned, &x->weights);
+    expert_tensors_bind(e->shape, source->tensors, &x->pinned, e->scales ? &e->scales[task->layer] : NULL, &x->weights);
     bind_biases(e, task->layer, x->pinned.expert, &x->weights);
     return true;
 }
@@ -150,9 +150,11 @@ static odmoe_status finish(void *ctx, expert_task *task, odmoe_error *err)
 }
 
 expert_executor local_executor_init(local_executor *e, const compute *c, const experts_shape *shape,
-                                    const expert_source *source, const expert_biases *biases, const experts_work *work)
+                                    const expert_source *source, const expert_biases *biases,
+                                    const expert_scales *scales, const experts_work *work)
 {
-    *e = (local_executor){.c = c, .shape = shape, .source = source, .biases = biases, .work = &work->local};
+    *e = (local_executor){
+        .c = c, .shape = shape, .source = source, .biases = biases, .scales = scales, .work = &work->local};
     e->info = layout_info(shape, work->max_tokens);
     return (expert_executor){.ctx = e, .adds = true, .start = start, .finish = finish};
 }

@@ -32,6 +32,7 @@ typedef struct local_executor {
     const experts_shape *shape;
     const expert_source *source;
     const expert_biases *biases; /* [layers with experts], or NULL */
+    const expert_scales *scales; /* [layers with experts], or NULL */
     experts_layout_info info;
     const compute_work *work;
     /* the task under way */
@@ -49,8 +50,10 @@ typedef struct local_executor {
 void local_executor_layout(const compute *c, arena *a, const experts_shape *shape, int64_t max_tokens,
                            compute_work *out);
 
-/* local_executor_init - an executor over a source; everything is borrowed. biases: [layers] or NULL. One task at a time; `e` must not move. */
+/* local_executor_init - an executor over a source; everything is borrowed. biases, scales: [layers] or NULL. One task at a
+ * time; `e` must not move. */
 expert_executor local_executor_init(local_executor *e, const compute *c, const experts_shape *shape,
-                                    const expert_source *source, const expert_biases *biases, const experts_work *work);
+                                    const expert_source *source, const expert_biases *biases,
+                                    const expert_scales *scales, const experts_work *work);
 
 #endif

@@ -24,8 +24,8 @@ struct expert_index {
 expert_index *expert_index_create(int layers, int experts, odmoe_error *err)
 {
     if (layers < 1 || layers > LAYERS_MAX || experts < 1 || experts > EXPERTS_MAX) {
-        err_set(err, ODMOE_ERR_RANGE, "an expert index of %d layers x %d experts (at most %d x %d)", layers, experts,
-                LAYERS_MAX, EXPERTS_MAX);
+        err_set(err, ODMOE_ERR_RANGE, "%d layers of %d experts: 1 to %d layers of 1 to %d experts are possible", layers,
+                experts, LAYERS_MAX, EXPERTS_MAX);
         return NULL;
     }
     expert_index *index = mem_calloc(1, sizeof *index, "the expert index", err);
@@ -129,7 +129,7 @@ odmoe_status expert_index_set(expert_index *index, int layer, int expert, const 
     if (status)
         return status;
     if (n < 1 || n > EXPERT_EXTENTS_MAX)
-        return err_set(err, ODMOE_ERR_ARG, "layer %d, expert %d: %d extents (1 to %d)", layer, expert, n,
+        return err_set(err, ODMOE_ERR_ARG, "layer %d, expert %d: has %d extents, expected 1 to %d", layer, expert, n,
                        EXPERT_EXTENTS_MAX);
     for (int i = 0; i < n; i++)
         if ((status = check_extent(layer, expert, &extents[i], err)))
@@ -140,6 +140,15 @@ odmoe_status expert_index_set(expert_index *index, int layer, int expert, const 
     memcpy(t->extents + (size_t)expert * (size_t)t->room, extents, (size_t)n * sizeof *extents);
     t->count[expert] = (uint8_t)n;
     return ODMOE_OK;
+}
+
+uint64_t expert_index_heap_bytes(const expert_index *index)
+{
+    uint64_t sum = sizeof *index;
+    for (int l = 0; l < index->layers; l++)
+        sum += sizeof *index->layer +
+               (uint64_t)index->experts * ((uint64_t)index->layer[l].room * sizeof(expert_extent) + 1);
+    return sum;
 }
 
 odmoe_status expert_index_check(const expert_index *index, odmoe_error *err)

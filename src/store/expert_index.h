@@ -31,6 +31,9 @@ odmoe_status expert_index_set(expert_index *index, int layer, int expert, const 
 odmoe_status expert_index_append(expert_index *index, int layer, int expert, const expert_extent *extent,
                                  odmoe_error *err);
 
+/* expert_index_heap_bytes - what its tables take, about. */
+uint64_t expert_index_heap_bytes(const expert_index *index);
+
 /* expert_index_check - is it complete: every expert has extents, with the same tags in one layer. ERR_FORMAT names the
  * first expert that differs. store_open asks; a reader may ask earlier. */
 odmoe_status expert_index_check(const expert_index *index, odmoe_error *err);

@@ -85,10 +85,11 @@ static odmoe_status check_request(const store *s, const fetch_request *r, odmoe_
     if (r->layer < 0 || r->layer >= s->layers)
         return err_set(err, ODMOE_ERR_RANGE, "layer %d: there are %d MoE layers", r->layer, s->layers);
     if (r->n < 0 || r->n > s->experts)
-        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a fetch of %d experts, the layer has %d", r->layer, r->n,
+        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a fetch asks for %d experts, the layer has %d", r->layer, r->n,
                        s->experts);
     if (r->size.n_tokens < 1 || r->size.n_sequences < 1)
-        return err_set(err, ODMOE_ERR_RANGE, "layer %d: a fetch for %d tokens of %d sequences", r->layer,
+        return err_set(err, ODMOE_ERR_RANGE,
+                       "layer %d: a fetch is for %d tokens of %d sequences, expected 1 or more of each", r->layer,
                        r->size.n_tokens, r->size.n_sequences);
     for (int i = 0; i < r->n; i++)
         if (r->experts[i] < 0 || r->experts[i] >= s->experts)

@@ -225,8 +225,9 @@ odmoe_status replay_uniform(int layers, int experts, int top_k, int passes, uint
     *out = (trace){.layers = layers, .experts = experts};
     if (layers < 1 || experts < 1 || top_k < 1 || top_k > experts || passes < 1 ||
         (uint64_t)layers * (uint64_t)top_k * (uint64_t)passes > INT32_MAX)
-        return err_set(err, ODMOE_ERR_RANGE, "a made-up trace of %d layers, %d experts, %d a token, %d passes", layers,
-                       experts, top_k, passes);
+        return err_set(err, ODMOE_ERR_RANGE,
+                       "a trace of %d layers, %d experts, %d a token, and %d passes cannot be made up", layers, experts,
+                       top_k, passes);
     size_t fetches = (size_t)layers * (size_t)passes;
     out->fetch = mem_calloc(fetches, sizeof *out->fetch, "the trace", err);
     out->expert = mem_calloc(fetches * (size_t)top_k, sizeof *out->expert, "the trace", err);

@@ -100,7 +100,8 @@ static odmoe_status make_regions(slab *s, odmoe_error *err)
     uint64_t whole = s->bytes / length, rest = s->bytes % length;
     uint64_t regions = whole + (rest >= smallest), slots = whole * (length / smallest) + rest / smallest;
     if (slots > INT32_MAX)
-        return err_set(err, ODMOE_ERR_RANGE, "a cache of %llu bytes for experts of %llu bytes has too many places",
+        return err_set(err, ODMOE_ERR_RANGE,
+                       "a cache of %llu bytes would have too many places for experts of %llu bytes",
                        (unsigned long long)s->bytes, (unsigned long long)smallest);
     s->region = mem_calloc((size_t)regions, sizeof *s->region, "the slab's regions", err);
     s->owner = mem_calloc((size_t)slots, sizeof *s->owner, "the slab's slots", err);

@@ -208,7 +208,8 @@ odmoe_status trace_read(const char *path, trace *out, odmoe_error *err)
     FILE *f = fopen(path, "re");
     odmoe_status status = f ? read_lines(r, f, err) : err_set(err, ODMOE_ERR_IO, "%s: %s", path, strerror(errno));
     if (!status && (!r->uses || r->uses > INT32_MAX))
-        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s", path, r->uses ? "too long a trace" : "no routing in it");
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s", path,
+                         r->uses ? "it has more than 2147483647 uses of experts" : "it has no routing");
     if (!status && (int64_t)r->layers * r->experts > IDS_MAX)
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: %d layers of %d experts are more than a model has", path,
                          r->layers, r->experts);

@@ -44,7 +44,7 @@ void trace_clear(trace *t);
 /* trace_decode_together - a trace in which n copies of `t` decode at the same time: copy k begins at decoding step
  * k * steps / n and wraps around, so that each decoding fetch needs the union of n tokens' experts. A prompt that stands
  * before a step of `t` is a pass of its own, whenever a copy comes to that step. 1 <= n <= TRACE_SEQUENCES_MAX.
- * Errors: ERR_RANGE (n, or too long a trace), ERR_FORMAT (nothing is decoded in t), ERR_MEMORY. Free it with
+ * Errors: ERR_RANGE (n, or more than INT32_MAX uses of experts), ERR_FORMAT (nothing is decoded in t), ERR_MEMORY. Free it with
  * trace_clear. */
 odmoe_status trace_decode_together(const trace *t, int32_t n, trace *out, odmoe_error *err);
 

@@ -34,7 +34,9 @@ static odmoe_status find_steps(const trace *t, decode_step **out, size_t *n, odm
             (*out)[(*n)++] = (decode_step){.prompt = done, .first = i};
         done = (*out)[*n - 1].end = i + 1;
     }
-    return *n ? ODMOE_OK : err_set(err, ODMOE_ERR_FORMAT, "the trace has prompts only; decoding together needs tokens");
+    return *n ? ODMOE_OK
+              : err_set(err, ODMOE_ERR_FORMAT,
+                        "the trace has prompts only: there is no decoding that sequences could share");
 }
 
 static odmoe_status add_fetch(builder *b, int32_t layer, fetch_size size, odmoe_error *err)
@@ -53,7 +55,10 @@ static odmoe_status add_uses(builder *b, const trace_fetch *from, odmoe_error *e
     trace *o = b->out;
     size_t room = o->uses + (size_t)from->n;
     if (room > INT32_MAX)
-        return err_set(err, ODMOE_ERR_RANGE, "the trace is too long for so many sequences");
+        return err_set(err, ODMOE_ERR_RANGE,
+                       "sequences that decode together would use experts more than %d times: take fewer sequences, or "
+                       "a shorter trace",
+                       INT32_MAX);
     odmoe_status status = mem_grow((void **)&o->expert, &b->use_room, room, sizeof *o->expert, "the trace", err);
     if (!status)
         status = mem_grow((void **)&o->tokens, &b->token_room, room, sizeof *o->tokens, "the trace", err);
@@ -115,7 +120,8 @@ odmoe_status trace_decode_together(const trace *t, int32_t n, trace *out, odmoe_
     size_t steps;
     *out = (trace){.layers = t->layers, .experts = t->experts};
     if (n < 1 || n > TRACE_SEQUENCES_MAX)
-        return err_set(err, ODMOE_ERR_RANGE, "%d sequences decoding together; 1 to %d can", n, TRACE_SEQUENCES_MAX);
+        return err_set(err, ODMOE_ERR_RANGE, "%d sequences cannot decode together; 1 to %d can", n,
+                       TRACE_SEQUENCES_MAX);
     odmoe_status status = find_steps(t, &step, &steps, err);
     b.place = mem_calloc((size_t)t->experts, sizeof *b.place, "the trace", err);
     at = mem_calloc((size_t)n, sizeof *at, "the trace", err);

@@ -23,6 +23,13 @@ static int32_t named_token(const tokenizer *t, const json_t *config, const char 
     return json_is_string(value) ? tokenizer_find(t, json_string_value(value), json_string_length(value)) : -1;
 }
 
+/* What config.json says of the language model: of models that see or hear as well it is a part. */
+static const json_t *language_config(const folder_files *f)
+{
+    const json_t *part = json_object_get(f->config, "text_config");
+    return json_is_object(part) ? part : f->config;
+}
+
 /* eos_token_id: a number or a list of numbers. */
 static void add_end_ids(tokenizer *t, const json_t *config)
 {
@@ -72,9 +79,10 @@ static void files_free(folder_files *f)
 
 static void apply_files(tokenizer *t, const folder_files *f)
 {
-    apply_bos(t, f->tokenizer_config, f->config);
+    apply_bos(t, f->tokenizer_config, language_config(f));
     tokenizer_add_end(t, named_token(t, f->tokenizer_config, "eos_token"));
     add_end_ids(t, f->config);
+    add_end_ids(t, language_config(f));
     add_end_ids(t, f->generation);
 }
 

@@ -92,8 +92,8 @@ class Usage(CliTest):
         self.check_error(run("plan", "-m", DEMO, "--ram", "4GB"), 2, "--ram", "4GB", "4GiB")
         self.check_error(run("plan", "-m", DEMO, "--ram", "0"), 2, "--ram 0")
 
-    def test_unknown_names_of_kernels_io_kv_policy_and_prefetch_are_usage_errors(self):
-        for option in ("--kernels", "--io", "--kv", "--policy", "--prefetch", "--ahead"):
+    def test_unknown_names_of_kernels_io_kv_policy_prefetch_and_embeddings_are_usage_errors(self):
+        for option in ("--kernels", "--io", "--kv", "--policy", "--prefetch", "--ahead", "--embeddings"):
             self.check_error(run("run", "-m", DEMO, "-p", "a", option, "best"), 2, "best")
 
     def test_commands_ask_for_what_they_need(self):

@@ -9,7 +9,8 @@ from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, read_safetensors, run
 PROMPT = "In the beginning God created the heaven and the earth. And the"
 STATS = set("""prompt_tokens prompt_chunks prompt_seconds prompt_tps prompt_bytes_read gen_tokens gen_seconds gen_tps
 gen_bytes_read first_token_seconds bytes_read reads read_seconds stall_seconds compute_seconds expert_uses cache_hits
-cache_misses ram_bytes peak_rss_bytes peak_anon_bytes io kernels kv policy threads ahead_bytes_read ahead_bytes_used""".split())
+cache_misses ram_bytes peak_rss_bytes peak_anon_bytes io kernels kv policy threads ahead_bytes_read ahead_bytes_used embedding_hits
+embedding_misses embedding_bytes_read""".split())
 
 
 def half_of_the_experts():
@@ -26,6 +27,28 @@ class Objects(CliTest):
         self.assertGreaterEqual(o["experts_bytes"], 6 * 32 * o["expert_bytes_min"])
         self.assertLess(o["resident_bytes"] + o["experts_bytes"], 24788352)
         self.assertGreater(o["resident_bytes"] + o["experts_bytes"], 24000000)
+
+    def test_inspect_and_plan_say_what_is_left_out_of_memory(self):
+        model = DATA / "families" / "glm4_moe"
+        o = self.check_done(run("inspect", model, "--json")).json()
+        self.assertEqual((o["layers"], o["prediction_layers"], o["embedding_bytes"]), (3, 1, 512 * 64 * 2))
+        self.assertGreater(o["prediction_bytes"], 0)
+        text = self.check_done(run("inspect", model)).out
+        self.assertIn("64 KiB of it, the token embedding, may stay on the disk", text)
+        self.assertIn("not used       1 layer for the prediction of more tokens", text)
+        plans = {p: self.check_done(run("plan", "-m", model, "--ram", "64MiB", "-c", "64", "--embeddings", p, "--json")).json()
+                 for p in ("auto", "memory", "disk")}
+        self.assertEqual({p: plans[p]["embedding_bytes"] for p in plans}, {"auto": 0, "memory": 0, "disk": 512 * 64 * 2})
+        self.assertLess(plans["auto"]["floor_bytes"], plans["memory"]["floor_bytes"])
+        o = run("inspect", DATA / "models" / "olmoe_tied", "--json").json()  # its embedding is the output, too
+        self.assertEqual((o["prediction_layers"], o["prediction_bytes"], o["embedding_bytes"]), (0, 0, 0))
+
+    def test_bench_counts_rows_of_an_embedding_on_the_disk(self):
+        for place, rows in (("disk", 10), ("memory", 0)):
+            o = self.check_done(run("bench", "-m", DATA / "models" / "olmoe", "-p", "8", "-n", "2", "--embeddings", place, "--json")).json()
+            self.assertLessEqual(o["embedding_misses"] + o["embedding_hits"], rows)
+            self.assertEqual(o["embedding_bytes_read"], o["embedding_misses"] * 64 * 2)
+            self.assertEqual(o["embedding_misses"] > 0, place == "disk")
 
     def test_inspect_shows_every_number_of_the_configuration(self):
         lines = self.check_done(run("inspect", DEMO, "--numbers")).out.splitlines()

@@ -98,6 +98,7 @@ class Completion(CliTest):
         self.assertEqual(self.complete("run", "--io", "=", "pr"), ["pread"])
         self.assertIn("lru", self.complete("run", "--policy", ""))
         self.assertIn("off", self.complete("run", "--prefetch", ""))
+        self.assertEqual(self.complete("run", "--embeddings", ""), ["auto", "memory", "disk"])
         self.assertIn("ref", self.complete("run", "--kernels", ""))
 
     def test_models_are_folders_and_gguf_files(self):

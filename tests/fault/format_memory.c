@@ -94,6 +94,7 @@ static void opening_a_gguf_file_in_parts(void **state)
 static void opening_a_safetensors_file(void **state)
 {
     fail_path(open_file, data_path("models/mixtral/model.safetensors"), 5, ODMOE_ERR_MEMORY);
+    fail_path(open_file, data_path("families/qwen3_moe_nvfp4/model.safetensors"), 8, ODMOE_ERR_MEMORY);
 }
 
 static void opening_a_folder_of_shards(void **state)

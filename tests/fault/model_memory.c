@@ -120,6 +120,8 @@ static void a_failed_allocation_while_opening_or_running_leaves_nothing_behind(v
     fail_each(open_and_use, &a, 50, ODMOE_OK);
     a = gguf_model("auto");
     fail_each(open_and_use, &a, 50, ODMOE_OK);
+    a = (attempt){test_path("families/kimi_k25"), "pread"}; /* scales apart */
+    fail_each(open_and_use, &a, 50, ODMOE_OK);
 }
 
 static void a_failed_allocation_while_planning_leaves_nothing_behind(void **state)
@@ -127,6 +129,8 @@ static void a_failed_allocation_while_planning_leaves_nothing_behind(void **stat
     attempt a = gguf_model("auto");
     fail_each(plan_and_inspect, &a, 50, ODMOE_OK);
     a = (attempt){test_path("models/mixtral"), "auto"};
+    fail_each(plan_and_inspect, &a, 50, ODMOE_OK);
+    a = (attempt){test_path("families/qwen3_moe_fp8"), "auto"}; /* scales that stay in memory */
     fail_each(plan_and_inspect, &a, 50, ODMOE_OK);
 }
 

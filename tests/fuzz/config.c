@@ -26,6 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char name[32];
     odmoe_error err = {0};
     rope_config rope;
+    float *list;
+    int n;
     json_t *root = NULL;
     int fd = fuzz_file(data, size);
     snprintf(name, sizeof name, "%d", fd);
@@ -36,6 +38,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (void *m = json_object_iter(root); m; m = json_object_iter_next(root, m))
             check_member(c, json_object_iter_key(m));
         fuzz_check_error(config_rope(c, 10000, 4096, &rope, &err), &err);
+        fuzz_check_error(config_rope_of(c, "full_attention", 10000, 4096, &rope, &err), &err);
+        fuzz_check_error(config_numbers(c, "long_factor", 0.5, 1e6, &list, &n, &err), &err);
+        free(list);
         json_decref(root);
     }
     close(fd);

@@ -16,6 +16,12 @@ static odmoe_status touch_entry(void *ctx, const safetensors_entry *e, odmoe_err
     return ODMOE_OK;
 }
 
+static void check_part(uint64_t offset, uint64_t length, uint64_t size)
+{
+    if (offset > size || length > size - offset)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static unsigned char weights[1 << 16];
@@ -32,6 +38,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const tensor_info *t = tensor_index_at(index, i);
         if (t->length <= sizeof weights && tensor_read(index, t, weights, NULL))
             abort();
+        if (!t->scales)
+            continue;
+        check_part(t->scales->offset, t->scales->length, file_size);
+        check_part(t->scales->factor_offset, t->scales->factors * sizeof(float), file_size);
     }
     if (!status)
         tensor_index_free(index);

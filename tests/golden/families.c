@@ -1,6 +1,6 @@
 /* Every family in the layouts that publishers and llama.cpp's converter write (tests/data/families; README.md there):
  * folders against transformers, layer by layer; quantised GGUF files against llama.cpp's logits; and the same bytes
- * whatever the budget, threads, chunks, neighbours, and when a session is saved and loaded in between. A family is added
+ * whatever the budget, threads, chunks, neighbours, and when a session is saved, loaded, forked or cut in between. A family is added
  * by its files alone. */
 #include "format_files.h"
 
@@ -258,7 +258,7 @@ static void assert_gives(const char *path, const odmoe_options *o, const run *r,
     odmoe_model_close(model);
 }
 
-/* Saved and loaded at every position, and cut back to where it can be: the last logits stay the same. */
+/* Saved and loaded at every position: the next logits stay the same. */
 static void assert_survives_saving(odmoe_model *model, const run *r, const float *want)
 {
     odmoe_session *a = must_create(model, 0), *b = must_create(model, 0);
@@ -276,6 +276,40 @@ static void assert_survives_saving(odmoe_model *model, const run *r, const float
     free(got);
     odmoe_session_free(a);
     odmoe_session_free(b);
+}
+
+/* The session goes on from where it is to the end of the text, and ends with the same logits. */
+static void assert_ends_alike(odmoe_session *session, const run *r, const float *want)
+{
+    size_t vocab = (size_t)r->info.vocab;
+    float *got = malloc(vocab * sizeof *got);
+    int32_t length = odmoe_session_length(session);
+    must_eval(session, r->ids + length, r->n - length, got);
+    assert_memory_equal(got, want + (size_t)(r->n - 1) * vocab, vocab * sizeof *got);
+    free(got);
+}
+
+/* Forked, cut back to a snapshot, and to a position where it may not stop: then it is somewhere before. */
+static void assert_survives_cutting(odmoe_model *model, const run *r, const float *want)
+{
+    const int remembered[] = {1, r->n / 3, r->n / 2 + 1};
+    odmoe_session *a = must_create(model, 0), *fork;
+    for (int i = 0; i < 3; i++) {
+        int32_t length = odmoe_session_length(a), reached;
+        must_eval(a, r->ids + length, remembered[i] - length, NULL);
+        assert_int_equal(odmoe_session_snapshot(a, &err), ODMOE_OK);
+        if (odmoe_session_fork(a, 0, &fork, &err))
+            fail_msg("%s", err.message);
+        assert_ends_alike(a, r, want);
+        assert_ends_alike(fork, r, want);
+        odmoe_session_free(fork);
+        assert_int_equal(odmoe_session_truncate(a, remembered[i] + 5, &reached, &err), ODMOE_OK);
+        assert_in_range(reached, remembered[i], remembered[i] + 5);
+        assert_ends_alike(a, r, want);
+        assert_int_equal(odmoe_session_truncate(a, remembered[i], &reached, &err), ODMOE_OK);
+        assert_int_equal(reached, remembered[i]);
+    }
+    odmoe_session_free(a);
 }
 
 /* The middle one of three sequences in chunks that hold tokens of several. */
@@ -317,12 +351,14 @@ static void check_same_bytes(const entry *e)
     run r = run_of(expected, model);
     float *want = logits_of(model, &r, NULL);
     assert_survives_saving(model, &r, want);
+    assert_survives_cutting(model, &r, want);
     odmoe_model_close(model);
-    static const int chunks[] = {1, 7, 63};
-    for (int i = 0; i < 3; i++) {
+    static const int chunks[] = {1, 7, 63, 64, 65};
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
         odmoe_options other = o;
         other.chunk = chunks[i];
-        assert_gives(e->model, &other, &r, want, "the chunk size");
+        other.embeddings = chunks[i] == 7 ? "disk" : "memory";
+        assert_gives(e->model, &other, &r, want, "the chunk size, or where the embedding is,");
     }
     odmoe_options other = o;
     other.threads = 1;
@@ -337,7 +373,7 @@ static void check_same_bytes(const entry *e)
     golden_close(expected);
 }
 
-static void budgets_threads_chunks_neighbours_and_saving_change_no_byte(void **state)
+static void budgets_threads_chunks_neighbours_saving_and_cutting_change_no_byte(void **state)
 {
     entries list = folders();
     for (int i = 0; i < list.n; i++)
@@ -354,7 +390,7 @@ int main(void)
         cmocka_unit_test(converted_files_agree_layer_by_layer),
         cmocka_unit_test(fast_kernels_stay_close_to_the_published),
         cmocka_unit_test(quantised_files_stay_close_to_llama_cpp),
-        cmocka_unit_test(budgets_threads_chunks_neighbours_and_saving_change_no_byte),
+        cmocka_unit_test(budgets_threads_chunks_neighbours_saving_and_cutting_change_no_byte),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

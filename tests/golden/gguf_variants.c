@@ -1,6 +1,8 @@
 /* The same model comes in GGUF files of many ages and writers: merged, fused and one-by-one experts, keys that came
  * later, position scaling under several names. Each must compute what the plain file does, bit for bit; and models
  * converted here from the Hugging Face goldens must compute what transformers did. */
+#include "compute/compute.h"
+
 #include "gguf_edit.h"
 
 #include <math.h>
@@ -530,6 +532,93 @@ static void converted_models_compute_what_transformers_did(void **state)
     }
 }
 
+/* ---- NVFP4 with a number for a whole matrix ---- */
+
+#define NVFP4_BLOCK 64
+#define NVFP4_BYTES 36
+#define GG_TENSOR_NVFP4 40
+
+/* A number that a matrix's weights are multiplied with. */
+static float factor_of(const char *name, uint64_t expert)
+{
+    return 0.0005f * (float)(1 + strlen(name) % 7 + expert % 5);
+}
+
+/* The tensor as NVFP4 of random bytes with its factors beside it, or (plain) the float32 weights that they stand for
+ * (test_ref.c compares those of blocks with gguf-py's). */
+static void put_nvfp4(gguf_edit *e, const char *name, bool plain)
+{
+    edit_tensor old = *edit_find(e, name);
+    uint64_t matrices = old.dims == 3 ? old.size[2] : 1, blocks = old.size[0] * old.size[1] / NVFP4_BLOCK;
+    char beside[96];
+    assert_int_equal(old.size[0] % NVFP4_BLOCK, 0);
+    edit_drop(e, name);
+    edit_tensor *new = edit_add(e, name, plain ? GG_TENSOR_F32 : GG_TENSOR_NVFP4, old.size[0], old.size[1],
+                                old.dims == 3 ? old.size[2] : 0);
+    uint32_t random = (uint32_t)strlen(name);
+    for (uint64_t m = 0; m < matrices; m++)
+        for (uint64_t b = 0; b < blocks; b++) {
+            uint8_t block[NVFP4_BYTES];
+            float values[NVFP4_BLOCK];
+            for (int i = 0; i < NVFP4_BYTES; i++)
+                block[i] = (uint8_t)((random = random * 1664525 + 1013904223) >> 24);
+            for (int i = 0; i < 4; i++) /* scales between 4 and 30 */
+                block[i] = (uint8_t)(0x48 + block[i] % 24);
+            compute_floats(DTYPE_NVFP4, block, values, NVFP4_BLOCK);
+            for (int i = 0; i < NVFP4_BLOCK; i++)
+                values[i] *= factor_of(name, m);
+            put(&new->data, plain ? (void *)values : block, plain ? sizeof values : sizeof block);
+        }
+    snprintf(beside, sizeof beside, "%.*s.scale", (int)(strlen(name) - strlen(".weight")), name);
+    for (uint64_t m = 0; m < matrices && !plain; m++) {
+        float factor = factor_of(name, m);
+        edit_tensor *scale = m ? edit_find(e, beside) : edit_add(e, beside, GG_TENSOR_F32, matrices, 0, 0);
+        put(&scale->data, &factor, sizeof factor);
+    }
+}
+
+static const char *nvfp4_file(const char *name, bool plain)
+{
+    static const char *const roles[] = {"attn_q.weight", "attn_output.weight", "ffn_gate_exps.weight",
+                                        "ffn_up_exps.weight", "ffn_down_exps.weight"};
+    gguf_edit *e = edit_read(test_path("gguf/qwen3moe-BF16.gguf"));
+    for (int l = 0; l < LAYERS; l++)
+        for (size_t r = 0; r < sizeof roles / sizeof *roles; r++)
+            put_nvfp4(e, layer_name(l, roles[r]), plain);
+    const char *path = edit_save(e, name);
+    edit_free(e);
+    return path;
+}
+
+static void nvfp4_weights_are_multiplied_with_the_number_beside_them(void **state)
+{
+    static const char *const kernels[] = {"ref", "auto"};
+    const char *quantised = nvfp4_file("nvfp4.gguf", false), *plain = nvfp4_file("plain.gguf", true);
+    for (int k = 0; k < 2; k++) {
+        size_t n, m;
+        float *got = logits_of(quantised, kernels[k], text_tokens(0, TOKENS), TOKENS, &n);
+        float *want = logits_of(plain, kernels[k], text_tokens(0, TOKENS), TOKENS, &m);
+        assert_int_equal(n, m);
+        double error = golden_error(got, want, n);
+        print_message("%s: within %.1e\n", kernels[k], error);
+        assert_true(error < 1e-5);
+        free(got);
+        free(want);
+    }
+}
+
+static void a_number_that_does_not_belong_to_the_matrices_is_unknown(void **state)
+{
+    gguf_edit *e = edit_read(nvfp4_file("nvfp4.gguf", false));
+    edit_drop(e, "blk.0.ffn_up_exps.scale");
+    put(&edit_add(e, "blk.0.ffn_up_exps.scale", GG_TENSOR_F32, 2, 0, 0)->data, (float[]){1, 1}, 2 * sizeof(float));
+    odmoe_info info = {.size = sizeof info};
+    odmoe_error err;
+    assert_error(&err, odmoe_inspect(edit_save(e, "wrong.gguf"), &info, &err), ODMOE_ERR_UNSUPPORTED,
+                 "blk.0.ffn_up_exps.scale", "unknown tensor");
+    edit_free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -545,6 +634,8 @@ int main(void)
         cmocka_unit_test(scaling_that_is_none_changes_nothing),
         cmocka_unit_test(yarn_has_defaults),
         cmocka_unit_test(converted_models_compute_what_transformers_did),
+        cmocka_unit_test(nvfp4_weights_are_multiplied_with_the_number_beside_them),
+        cmocka_unit_test(a_number_that_does_not_belong_to_the_matrices_is_unknown),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

@@ -100,9 +100,11 @@ static void a_tensor_of_a_type_that_is_not_read_is_named(void **state)
     refused("safetensors-other-dtype-left-out", ODMOE_ERR_UNSUPPORTED, "self_attn.q_proj.bias", "F64");
 }
 
-static void a_quantised_folder_is_told_what_it_is(void **state)
+static void a_folder_with_fp8_weights_is_read(void **state)
 {
-    refused("fp8-said-to-be-missing", ODMOE_ERR_UNSUPPORTED, "quantization_config", "fp8");
+    odmoe_info info = {.size = sizeof info};
+    assert_int_equal(odmoe_inspect(test_path("models_reported/fp8-said-to-be-missing"), &info, &err), ODMOE_OK);
+    assert_string_equal(info.expert_types, "f8_e4m3");
 }
 
 static void lists_of_equal_numbers_are_one_number(void **state)
@@ -216,7 +218,7 @@ int main(void)
         cmocka_unit_test(shards_below_the_folder_are_read),
         cmocka_unit_test(a_shard_outside_the_folder_is_refused),
         cmocka_unit_test(a_tensor_of_a_type_that_is_not_read_is_named),
-        cmocka_unit_test(a_quantised_folder_is_told_what_it_is),
+        cmocka_unit_test(a_folder_with_fp8_weights_is_read),
         cmocka_unit_test(lists_of_equal_numbers_are_one_number),
         cmocka_unit_test(fused_q_k_v_give_what_they_give_apart),
         cmocka_unit_test(numbers_that_are_none_are_an_error),

@@ -208,6 +208,15 @@ void edit_set_int(gguf_edit *e, const char *key, unsigned type, uint64_t value)
     put_number(value_of(e, key, type), value, type == GG_BOOL ? 1 : (type == GG_U64 || type == GG_U64 + 1 ? 8 : 4));
 }
 
+void edit_set_ints(gguf_edit *e, const char *key, const int32_t *values, int n)
+{
+    bytes *to = value_of(e, key, GG_ARRAY);
+    put_number(to, GG_I32, 4);
+    put_number(to, (uint64_t)n, 8);
+    for (int i = 0; i < n; i++)
+        put_number(to, (uint32_t)values[i], 4);
+}
+
 void edit_set_float(gguf_edit *e, const char *key, double value)
 {
     float single = (float)value;
@@ -217,6 +226,15 @@ void edit_set_float(gguf_edit *e, const char *key, double value)
 void edit_set_text(gguf_edit *e, const char *key, const char *value)
 {
     put_gguf_text(value_of(e, key, GG_TEXT), value);
+}
+
+void edit_set_bools(gguf_edit *e, const char *key, const bool *values, uint64_t n)
+{
+    bytes *list = value_of(e, key, GG_ARRAY);
+    put_number(list, GG_BOOL, 4);
+    put_number(list, n, 8);
+    for (uint64_t i = 0; i < n; i++)
+        put_number(list, values[i], 1);
 }
 
 void edit_remove(gguf_edit *e, const char *key)

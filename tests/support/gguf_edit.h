@@ -3,6 +3,8 @@
 #ifndef ODMOE_TESTS_GGUF_EDIT_H
 #define ODMOE_TESTS_GGUF_EDIT_H
 
+#include <stdbool.h>
+
 #include "format_files.h"
 
 /* The numbers of metadata types in a file. */
@@ -40,8 +42,10 @@ const char *edit_save(const gguf_edit *e, const char *name);
 
 /* Set or replace a value. edit_remove: the key or the tensor must be there. */
 void edit_set_int(gguf_edit *e, const char *key, unsigned type, uint64_t value); /* any integer type or bool */
+void edit_set_ints(gguf_edit *e, const char *key, const int32_t *values, int n); /* a list, I32 */
 void edit_set_float(gguf_edit *e, const char *key, double value);                /* F32 */
 void edit_set_text(gguf_edit *e, const char *key, const char *value);
+void edit_set_bools(gguf_edit *e, const char *key, const bool *values, uint64_t n);
 void edit_remove(gguf_edit *e, const char *key);
 
 edit_tensor *edit_find(gguf_edit *e, const char *name);

@@ -48,7 +48,7 @@ static void sum_forward(const mixer_call *call)
     const float *in = call->c->op->read(call->c, call->in);
     float *out = call->c->op->write(call->c, call->out, call->n);
     for (int i = 0; i < call->n_sequences; i++) {
-        const mixer_sequence *s = &call->sequences[i];
+        const sequence_run *s = &call->sequences[i];
         float *sum = s->recurrent;
         for (int64_t t = s->first; t < s->first + s->n; t++)
             for (int64_t j = 0; j < hidden; j++) {

@@ -26,8 +26,9 @@
 
 static odmoe_error err;
 
-static const char *const models[] = {"/models/demo.gguf", "gguf/qwen2moe-Q4_K_M.gguf", "gguf/llama-Q4_K_M.gguf",
-                                     "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf", "models/qwen3_moe"};
+static const char *const models[] = {"/models/demo.gguf",      "gguf/qwen2moe-Q4_K_M.gguf",
+                                     "gguf/llama-Q4_K_M.gguf", "gguf/qwen3moe-Q8_0-split-00001-of-00002.gguf",
+                                     "models/qwen3_moe",       "families/kimi_k25"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static odmoe_plan plan_of(const char *path, const odmoe_options *o)
@@ -56,7 +57,7 @@ static void check_plan(const char *path, const odmoe_options *o)
     assert_int_equal(p.sessions, o->sessions);
     assert_int_equal(p.threads, o->threads);
     assert_int_equal(p.experts_bytes, info.experts_bytes);
-    assert_true(p.resident_bytes >= info.resident_bytes);
+    assert_true(p.resident_bytes + p.embedding_bytes >= info.resident_bytes);
     assert_int_equal(p.token_working_set_bytes,
                      (uint64_t)info.moe_layers * (uint64_t)info.top_k * info.expert_bytes_max);
     assert_int_equal(p.fits, o->ram_bytes >= p.floor_bytes);
@@ -105,6 +106,107 @@ static void a_prompt_chunk_is_at_least_512_where_it_fits(void **state)
     o.context = 64; /* no longer than all that can ever be run */
     p = plan_of(test_path("%s", models[0]), &o);
     assert_int_equal(p.chunk, 128);
+}
+
+/* ---- where the embedding is ---- */
+
+#define UNTIED "models/qwen3_moe"
+
+static odmoe_plan plan_with(const char *path, const char *embeddings, uint64_t ram)
+{
+    odmoe_options o = small_options();
+    o.embeddings = embeddings;
+    o.ram_bytes = ram;
+    return plan_of(test_path("%s", path), &o);
+}
+
+/* By all but the rows of one token and a small cache: here a sixteenth of the table, and 4 bytes for each row. */
+static void the_floor_falls_by_the_table_that_stays_on_the_disk(void **state)
+{
+    odmoe_plan disk = plan_with(UNTIED, "disk", 64 * MiB), memory = plan_with(UNTIED, "memory", 64 * MiB);
+    const uint64_t vocab = 512, row = 64 * 2;
+    assert_int_equal(memory.embedding_bytes, 0);
+    assert_int_equal(disk.embedding_bytes, vocab * row);
+    assert_int_equal(memory.resident_bytes, disk.resident_bytes + vocab * row);
+    assert_in_range(memory.floor_bytes - disk.floor_bytes, vocab * (row - 4) - (vocab / 16 + 1) * (row + 13) - 6 * 64,
+                    vocab * row);
+}
+
+static void the_table_stays_on_the_disk_unless_all_experts_are_held(void **state)
+{
+    odmoe_plan memory = plan_with(UNTIED, "memory", 64 * MiB);
+    assert_int_equal(memory.cache_bytes, memory.cache_all_bytes);
+    assert_int_equal(plan_with(UNTIED, NULL, 64 * MiB).embedding_bytes, 0);
+    odmoe_plan small = plan_with(UNTIED, "auto", memory.floor_bytes);
+    assert_true(small.embedding_bytes > 0);
+    assert_true(small.cache_bytes > plan_with(UNTIED, "memory", memory.floor_bytes).cache_bytes);
+    /* what works is said of the smallest budget, also by a plan that has the table in memory */
+    assert_int_equal(plan_with(UNTIED, "auto", 64 * MiB).floor_bytes, plan_with(UNTIED, "disk", 64 * MiB).floor_bytes);
+}
+
+static void a_table_that_is_the_output_too_stays_in_memory(void **state)
+{
+    odmoe_plan disk = plan_with("models/olmoe_tied", "disk", 64 * MiB);
+    odmoe_plan memory = plan_with("models/olmoe_tied", "memory", 64 * MiB);
+    assert_memory_equal(&disk, &memory, offsetof(odmoe_plan, available_bytes));
+    assert_int_equal(disk.embedding_bytes, 0);
+}
+
+static void a_place_that_does_not_exist_is_refused(void **state)
+{
+    odmoe_options o = small_options();
+    odmoe_plan plan = {.size = sizeof plan};
+    o.embeddings = "shelf";
+    assert_error(&err, odmoe_plan_make(test_path(UNTIED), &o, &plan, &err), ODMOE_ERR_ARG, "shelf",
+                 "auto, memory, disk");
+}
+
+/* A session that was saved with the table in memory goes on with it on the disk. */
+static void saved_sessions_do_not_ask_where_the_table_is(void **state)
+{
+    static const char *const places[] = {"memory", "disk"};
+    const char *path = temp_path("saved");
+    float *logits[2];
+    for (int i = 0; i < 2; i++) {
+        odmoe_options o = small_options();
+        o.embeddings = places[i];
+        odmoe_model *model = must_open(test_path(UNTIED), &o);
+        odmoe_session *s = must_create(model, 0);
+        logits[i] = malloc((size_t)vocab_of(model) * sizeof *logits[i]);
+        if (i == 0) {
+            must_eval(s, text_tokens(0, 9), 9, NULL);
+            assert_int_equal(odmoe_session_save(s, path, &err), ODMOE_OK);
+        } else if (odmoe_session_load(s, path, &err)) {
+            fail_msg("%s", err.message);
+        }
+        must_eval(s, text_tokens(9, 1), 1, logits[i]);
+        if (i == 1)
+            assert_memory_equal(logits[0], logits[1], (size_t)vocab_of(model) * sizeof *logits[1]);
+        odmoe_session_free(s);
+        odmoe_model_close(model);
+    }
+    free(logits[0]);
+    free(logits[1]);
+}
+
+static void rows_are_counted(void **state)
+{
+    odmoe_options o = small_options();
+    o.embeddings = "disk";
+    odmoe_model *model = must_open(test_path(UNTIED), &o);
+    odmoe_session *s = must_create(model, 0);
+    odmoe_stats stats = {.size = sizeof stats};
+    must_eval(s, (int32_t[]){4, 5, 4, 6}, 4, NULL);
+    must_eval(s, (int32_t[]){5}, 1, NULL);
+    odmoe_stats_get(model, &stats);
+    assert_int_equal(stats.embedding_misses, 3);
+    assert_int_equal(stats.embedding_hits, 1);
+    assert_int_equal(stats.embedding_bytes_read, 3 * 64 * 2);
+    odmoe_stats_reset(model);
+    odmoe_stats_get(model, &stats);
+    assert_int_equal(stats.embedding_misses + stats.embedding_hits + stats.embedding_bytes_read, 0);
+    odmoe_session_free(s);
+    odmoe_model_close(model);
 }
 
 /* ---- how it changes ---- */
@@ -302,6 +404,7 @@ static int run_case(char **args)
     o.ram_bytes = strtoull(args[1], NULL, 10);
     o.chunk = atoi(args[2]);
     o.context = atoi(args[3]);
+    o.embeddings = args[4];
     o.progress = sample;
     o.user = &peak;
     odmoe_model *model;
@@ -327,7 +430,7 @@ static int run_case(char **args)
     return 0;
 }
 
-static uint64_t peak_of(const char *path, uint64_t ram, int chunk, int context)
+static uint64_t peak_of(const char *path, uint64_t ram, int chunk, int context, const char *embeddings)
 {
     char command[2048];
     unsigned long long peak = 0;
@@ -335,7 +438,8 @@ static uint64_t peak_of(const char *path, uint64_t ram, int chunk, int context)
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     assert_true(n > 0);
     self[n] = 0;
-    snprintf(command, sizeof command, "'%s' '%s' %llu %d %d", self, path, (unsigned long long)ram, chunk, context);
+    snprintf(command, sizeof command, "'%s' '%s' %llu %d %d %s", self, path, (unsigned long long)ram, chunk, context,
+             embeddings);
     FILE *p = popen(command, "r");
     assert_non_null(p);
     int got = fscanf(p, "%llu", &peak);
@@ -349,15 +453,16 @@ static void a_process_keeps_to_its_budget(void **state)
     if (SANITIZED) /* shadow memory counts as anonymous */
         return;
     for (int m = 0; m < MODELS; m++)
-        for (int step = 0; step < 3; step++) {
-            const char *path = test_path("%s", models[m]);
+        for (int step = 0; step < 4; step++) {
+            const char *path = test_path("%s", models[m]), *embeddings = step == 3 ? "disk" : "memory";
             int chunk = step == 1 ? 5 : 0, context = step == 0 ? 40 : 200;
             odmoe_options o = small_options();
             o.context = context;
             o.chunk = chunk;
+            o.embeddings = embeddings;
             odmoe_plan p = plan_of(path, &o);
-            uint64_t ram = p.floor_bytes + p.experts_bytes * (uint64_t)step / 2 + (uint64_t)step * 4 * MiB;
-            uint64_t peak = peak_of(path, ram, chunk, context);
+            uint64_t ram = p.floor_bytes + p.experts_bytes * (uint64_t)(step % 3) / 2 + (uint64_t)(step % 3) * 4 * MiB;
+            uint64_t peak = peak_of(path, ram, chunk, context, embeddings);
             print_message("%s: %.1f of %.1f MiB\n", models[m], (double)peak / MiB, (double)ram / MiB);
             assert_true(peak > p.resident_bytes);
             assert_true(peak <= ram + 16 * MiB);
@@ -366,12 +471,18 @@ static void a_process_keeps_to_its_budget(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc == 5)
+    if (argc == 6)
         return run_case(argv + 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_parts_add_up_to_no_more_than_the_budget),
         cmocka_unit_test(what_is_left_over_is_not_taken),
         cmocka_unit_test(a_prompt_chunk_is_at_least_512_where_it_fits),
+        cmocka_unit_test(the_floor_falls_by_the_table_that_stays_on_the_disk),
+        cmocka_unit_test(the_table_stays_on_the_disk_unless_all_experts_are_held),
+        cmocka_unit_test(a_table_that_is_the_output_too_stays_in_memory),
+        cmocka_unit_test(a_place_that_does_not_exist_is_refused),
+        cmocka_unit_test(saved_sessions_do_not_ask_where_the_table_is),
+        cmocka_unit_test(rows_are_counted),
         cmocka_unit_test(more_memory_never_gives_less),
         cmocka_unit_test(longer_contexts_more_sessions_and_wider_types_need_more),
         cmocka_unit_test(what_the_caller_reserves_is_counted_and_kept_from_the_cache),
@@ -381,5 +492,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_absurd_budget_or_request_is_refused_with_a_figure),
         cmocka_unit_test(a_process_keeps_to_its_budget),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

@@ -14,31 +14,41 @@
 static odmoe_error err;
 static model_config config; /* of the last `read` */
 
-/* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
-static odmoe_status read(const char *model, const char *members)
+/* A configuration, which is given away. */
+static odmoe_status read_config(json_t *json)
 {
     tensor_index *none = tensor_index_create(&err);
-    model_files files = {.path = "folder",
-                         .tensors = none,
-                         .config = json_load_file(test_path("models/%s/config.json", model), 0, NULL)};
+    model_files files = {.path = "folder", .tensors = none, .config = json};
+    const arch *family;
+    config_free(&config);
+    odmoe_status status = arch_read(&files, &family, &config, &err);
+    json_decref(json);
+    tensor_index_free(none);
+    return status;
+}
+
+/* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
+static json_t *golden_config(const char *model, const char *members)
+{
+    json_t *json = json_load_file(test_path("models/%s/config.json", model), 0, NULL);
     json_t *changes = json_loads(members, 0, NULL), *value;
     const char *key;
-    const arch *family;
-    assert_non_null(files.config);
+    assert_non_null(json);
     assert_non_null(changes);
     json_object_foreach(changes, key, value)
     {
         if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(files.config, key);
+            json_object_del(json, key);
         else
-            json_object_set(files.config, key, value);
+            json_object_set(json, key, value);
     }
-    config_free(&config);
-    odmoe_status status = arch_read(&files, &family, &config, &err);
     json_decref(changes);
-    json_decref(files.config);
-    tensor_index_free(none);
-    return status;
+    return json;
+}
+
+static odmoe_status read(const char *model, const char *members)
+{
+    return read_config(golden_config(model, members));
 }
 
 static void accepted(const char *model, const char *members)
@@ -51,6 +61,35 @@ static void refused(const char *model, const char *members, odmoe_status status,
 {
     err = (odmoe_error){0};
     assert_error(&err, read(model, members), status, word, word2);
+}
+
+/* ---- a language model among others ---- */
+
+/* `text` as the language model of a model that sees, too. */
+static json_t *wrapped(json_t *text)
+{
+    return json_pack("{s:s, s:o, s:b, s:{s:s, s:i}}", "model_type", "some_eyes", "text_config", text,
+                     "tie_word_embeddings", 1, "vision_config", "model_type", "eyes", "hidden_size", 24);
+}
+
+static void text_config_describes_the_language_model_where_there_is_one(void **state)
+{
+    assert_int_equal(read_config(wrapped(golden_config("mixtral", "{\"hidden_size\": 96}"))), ODMOE_OK);
+    assert_string_equal(config.family, "mixtral");
+    assert_int_equal(config.hidden, 96);
+    assert_false(config.tied); /* its own word goes before the whole's */
+    assert_int_equal(read_config(wrapped(golden_config("mixtral", "{\"tie_word_embeddings\": \"(absent)\"}"))), 0);
+    assert_true(config.tied);
+}
+
+static void a_text_config_of_an_unknown_family_is_refused_by_its_name(void **state)
+{
+    json_t *unknown = wrapped(golden_config("mixtral", "{\"model_type\": \"nobody\"}"));
+    assert_error(&err, read_config(unknown), ODMOE_ERR_UNSUPPORTED, "'nobody'", "mixtral");
+    json_t *number = json_pack("{s:s, s:i}", "model_type", "mixtral", "text_config", 3);
+    assert_error(&err, read_config(number), ODMOE_ERR_FORMAT, "text_config", "object");
+    json_t *wrong = wrapped(golden_config("mixtral", "{\"hidden_size\": -1}"));
+    assert_error(&err, read_config(wrong), ODMOE_ERR_FORMAT, "text_config", "hidden_size");
 }
 
 /* ---- defaults ---- */
@@ -186,9 +225,51 @@ static void a_clamp_to_nothing_is_refused(void **state)
     assert_true(config.clip_qkv == 0.5f);
 }
 
+/* What tensors alone cannot say of quantised weights, config.json does. */
+static void ways_of_quantising_that_are_not_read_are_refused_by_name(void **state)
+{
+#define Q(members) "{\"quantization_config\": {" members "}}"
+#define GROUP(members) \
+    Q("\"quant_method\": \"compressed-tensors\", \"config_groups\": {\"group_0\": {\"weights\": {" members "}}}")
+    static const char *const read_ones[] = {
+        Q("\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"weight_block_size\": [128, 128]"),
+        Q("\"quant_method\": \"fp8\", \"fmt\": \"float8_e4m3fn\", \"weight_block_size\": [128, 128]"),
+        Q("\"quant_method\": \"mxfp4\""),
+        Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\""),
+        GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"group\", \"group_size\": 32, \"symmetric\": true"),
+        GROUP("\"num_bits\": 4, \"type\": \"float\", \"strategy\": \"tensor_group\", \"group_size\": 16"),
+        GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"block\", \"block_structure\": [128, 128]"),
+    };
+    static const struct {
+        const char *members, *word;
+    } others[] = {
+        {Q("\"quant_method\": \"gptq\", \"bits\": 4"), "gptq"},
+        {Q("\"quant_method\": \"awq\", \"bits\": 4"), "awq"},
+        {Q("\"quant_method\": \"bitsandbytes\""), "bitsandbytes"},
+        {Q("\"bits\": 4"), "unnamed"},
+        {Q("\"quant_method\": \"fp8\""), "weight_block_size"},
+        {Q("\"quant_method\": \"fp8\", \"weight_block_size\": [64, 128]"), "weight_block_size"},
+        {Q("\"quant_method\": \"fp8\", \"fmt\": \"e5m2\", \"weight_block_size\": [128, 128]"), "e5m2"},
+        {Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"FP8\""), "FP8"},
+        {GROUP("\"num_bits\": 8, \"type\": \"int\", \"strategy\": \"channel\""), "of 4 bits"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 128"), "groups other than of 32"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 32, \"symmetric\": false"), "symmetric"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 32, \"actorder\": \"group\""), "actorder"},
+        {GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"channel\""), "FP8"},
+    };
+    for (size_t i = 0; i < sizeof read_ones / sizeof *read_ones; i++)
+        accepted("qwen3_moe", read_ones[i]);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "quantization_config", others[i].word);
+        refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "use a GGUF file", "before it was quantised");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_config_describes_the_language_model_where_there_is_one),
+        cmocka_unit_test(a_text_config_of_an_unknown_family_is_refused_by_its_name),
         cmocka_unit_test(missing_numbers_are_the_familys_defaults),
         cmocka_unit_test(heads_of_which_a_part_turns_are_refused),
         cmocka_unit_test(a_window_of_qwen3_moe_is_every_layers),
@@ -199,6 +280,7 @@ int main(void)
         cmocka_unit_test(a_list_of_layer_types_must_fit_the_layers),
         cmocka_unit_test(a_window_of_no_positions_is_refused),
         cmocka_unit_test(a_clamp_to_nothing_is_refused),
+        cmocka_unit_test(ways_of_quantising_that_are_not_read_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

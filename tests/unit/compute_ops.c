@@ -1,72 +1,5 @@
 /* Operations of src/compute against plain loops; results do not depend on the number of tokens or threads. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "compute/compute.h"
-
-enum { N = 70, COLS = 96 };
-
-static uint64_t seed = 7;
-static float number(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (float)(seed >> 40) * 0x1p-23f - 1;
-}
-
-/* A compute and memory for its buffers. */
-typedef struct bench {
-    compute c;
-    char *memory;
-    arena a;
-} bench;
-
-static void bench_open(bench *b, int threads)
-{
-    b->c = compute_cpu(compute_kernels_find("auto"), threads);
-    assert_int_equal(compute_start(&b->c, NULL), ODMOE_OK);
-    b->memory = aligned_alloc(64, 8 << 20);
-    assert_non_null(b->memory);
-    b->a = (arena){.base = (uint8_t *)b->memory};
-}
-
-static void bench_close(bench *b)
-{
-    compute_stop(&b->c);
-    free(b->memory);
-}
-
-static buffer make_buffer(bench *b, int64_t cols, dtype_set readers)
-{
-    buffer out;
-    b->c.op->buffer_layout(&b->c, &b->a, &out, N, cols, readers, true);
-    return out;
-}
-
-/* n rows of numbers, kept in `copy` [n, cols] as well. */
-static void fill(bench *b, buffer *to, float *copy, int64_t n)
-{
-    float *rows = b->c.op->write(&b->c, to, n);
-    for (int64_t i = 0; i < n * to->cols; i++)
-        rows[i] = copy[i] = number();
-}
-
-static const float *rows_of(bench *b, const buffer *x)
-{
-    return b->c.op->read(&b->c, x);
-}
-
-static void near(float got, double want)
-{
-    if (!(fabs(got - want) <= 2e-5 * (1 + fabs(want))))
-        fail_msg("%.9g, expected %.9g", (double)got, want);
-}
+#include "compute_bench.h"
 
 /* ---- token-wise ---- */
 
@@ -125,6 +58,75 @@ static void spans_of_one_buffer_go_to_spans_of_another(void **state)
     bench_close(&b);
 }
 
+static void decays_and_norms_of_recurrent_layers_are_what_their_formulas_say(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    const float bias[COLS] = {30, -30, 0.5f}, rates[3] = {-0.5f, -2, -1e-3f};
+    buffer bx = make_buffer(&b, COLS, 0), steps = make_buffer(&b, COLS, 0), heads = make_buffer(&b, COLS, 0);
+    fill(&b, &bx, x, N);
+    const spans each = {0, 32, 3, 32}, from = {32, 16, 2, 24}, to = {0, 16, 2, 16};
+    token_op ops[] = {
+        {.kind = TOKEN_COPY, .y = &steps, .x = &bx},
+        {.kind = TOKEN_BIAS, .y = &steps, .weight = bias},
+        {.kind = TOKEN_SOFTPLUS, .y = &steps},
+        {.kind = TOKEN_ZERO, .y = &heads},
+        {.kind = TOKEN_L2_NORM, .y = &heads, .at = to, .x = &bx, .from = from, .factor = 0.25f, .eps = 1e-6f},
+        {.kind = TOKEN_DECAY, .y = &bx, .x = &steps, .at = each, .weight = rates}};
+    b.c.op->tokens(&b.c, ops, sizeof ops / sizeof *ops, N);
+    for (int t = 0; t < N; t++) {
+        for (int i = 0; i < COLS; i++) {
+            double step = log1p(exp((double)x[t * COLS + i] + bias[i]));
+            near(rows_of(&b, &steps)[t * COLS + i], step);
+            near(rows_of(&b, &bx)[t * COLS + i], exp(rates[i / 32] * step));
+        }
+        for (int h = 0; h < 2; h++) {
+            const float *head = x + t * COLS + 32 + 24 * h;
+            double squares = 1e-6;
+            for (int i = 0; i < 16; i++)
+                squares += (double)head[i] * head[i];
+            for (int i = 0; i < 16; i++)
+                near(rows_of(&b, &heads)[t * COLS + 16 * h + i], head[i] / sqrt(squares) * 0.25);
+        }
+    }
+    bench_close(&b);
+}
+
+/* Heads that have a weight each, and groups that have a vector of weights each. */
+static void spans_have_weights_of_their_own_where_the_operation_says_so(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS], y[N * COLS], w[2 * 32];
+    const float rates[2] = {0.5f, -3};
+    for (int i = 0; i < 64; i++)
+        w[i] = 1 + 0.01f * (float)i;
+    buffer bx = make_buffer(&b, COLS, 0), by = make_buffer(&b, COLS, 0), norm = make_buffer(&b, 64, 0);
+    fill(&b, &bx, x, N);
+    fill(&b, &by, y, N);
+    const spans at = {0, 32, 2, 32}, from = {16, 32, 2, 32};
+    token_op ops[] = {
+        {.kind = TOKEN_ADD_EACH, .y = &by, .at = at, .x = &bx, .from = from, .weight = rates},
+        {.kind = TOKEN_RMS_NORM, .y = &norm, .at = at, .x = &by, .weight = w, .weight_each = true, .eps = 1e-5f},
+        {.kind = TOKEN_MULTIPLY, .y = &norm, .at = at, .x = &bx, .from = from}};
+    b.c.op->tokens(&b.c, ops, sizeof ops / sizeof *ops, N);
+    for (int t = 0; t < N; t++)
+        for (int g = 0; g < 2; g++) {
+            const float *xs = x + t * COLS + 16 + 32 * g, *ys = y + t * COLS + 32 * g;
+            double squares = 0;
+            for (int i = 0; i < 32; i++)
+                squares += pow(ys[i] + (double)rates[g] * xs[i], 2);
+            for (int i = 0; i < 32; i++) {
+                double sum = ys[i] + (double)rates[g] * xs[i];
+                near(rows_of(&b, &by)[t * COLS + 32 * g + i], sum);
+                near(rows_of(&b, &norm)[t * 64 + 32 * g + i],
+                     sum / sqrt(squares / 32 + 1e-5) * (double)w[32 * g + i] * xs[i]);
+            }
+        }
+    bench_close(&b);
+}
+
 static void a_layer_norm_takes_off_the_mean(void **state)
 {
     bench b;
@@ -134,10 +136,17 @@ static void a_layer_norm_takes_off_the_mean(void **state)
         w[i] = number();
         bias[i] = number();
     }
-    buffer y = make_buffer(&b, COLS, 0);
+    buffer y = make_buffer(&b, COLS, 0), picked = make_buffer(&b, COLS, 0);
     fill(&b, &y, x, N);
+    const int32_t rows[] = {5, 2, N - 1};
     token_op norm = {.kind = TOKEN_LAYER_NORM, .y = &y, .x = &y, .weight = w, .bias = bias, .eps = 1e-5f};
+    token_op some = norm;
+    some.y = &picked;
+    some.x_rows = rows;
+    b.c.op->tokens(&b.c, &some, 1, 3);
     b.c.op->tokens(&b.c, &norm, 1, N);
+    for (int i = 0; i < 3; i++)
+        assert_memory_equal(rows_of(&b, &picked) + i * COLS, rows_of(&b, &y) + rows[i] * COLS, COLS * sizeof(float));
     for (int t = 0; t < N; t++) {
         double mean = 0, variance = 0;
         for (int i = 0; i < COLS; i++)
@@ -146,6 +155,22 @@ static void a_layer_norm_takes_off_the_mean(void **state)
             variance += (x[t * COLS + i] - mean) * (x[t * COLS + i] - mean) / COLS;
         for (int i = 0; i < COLS; i++)
             near(rows_of(&b, &y)[t * COLS + i], (x[t * COLS + i] - mean) / sqrt(variance + 1e-5) * w[i] + bias[i]);
+    }
+    bench_close(&b);
+}
+
+static void a_softcap_bends_numbers_towards_its_limit(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    buffer y = make_buffer(&b, COLS, 0);
+    fill(&b, &y, x, N);
+    token_op ops[] = {{.kind = TOKEN_SCALE, .y = &y, .factor = 20}, {.kind = TOKEN_SOFTCAP, .y = &y, .factor = 6}};
+    b.c.op->tokens(&b.c, ops, 2, N);
+    for (int i = 0; i < N * COLS; i++) {
+        near(rows_of(&b, &y)[i], 6 * tanh(20 * (double)x[i] / 6));
+        assert_true(fabsf(rows_of(&b, &y)[i]) <= 6);
     }
     bench_close(&b);
 }
@@ -187,6 +212,36 @@ static void heads_turn_in_either_pairing_and_only_their_first_part(void **state)
                 assert_memory_equal(got + 8, from + 8, 24 * sizeof(float));
             }
     }
+    bench_close(&b);
+}
+
+static void queries_grow_with_each_step_of_positions(void **state)
+{
+    bench b;
+    bench_open(&b, 2);
+    static float x[N * COLS];
+    static kv_token tokens[N];
+    buffer y = make_buffer(&b, COLS, 0);
+    fill(&b, &y, x, N);
+    for (int t = 0; t < N; t++)
+        tokens[t].position = 1000 * t;
+    token_op op = {.kind = TOKEN_TEMPER,
+                   .y = &y,
+                   .at = {0, 16, 2, 32},
+                   .factor = 0.25f,
+                   .every = 2000,
+                   .shift = 1,
+                   .kv_tokens = tokens};
+    b.c.op->tokens(&b.c, &op, 1, N);
+    for (int t = 0; t < N; t++)
+        for (int i = 0; i < COLS; i++) {
+            bool in_span = i < 16 || (i >= 32 && i < 48);
+            near(rows_of(&b, &y)[t * COLS + i], x[t * COLS + i] * (in_span ? 1 + 0.25 * log(1 + t / 2) : 1));
+        }
+    tokens[0].position = 1999; /* one more is the next step */
+    fill(&b, &y, x, 1);
+    b.c.op->tokens(&b.c, &op, 1, 1);
+    near(rows_of(&b, &y)[0], x[0] * (1 + 0.25 * log(2)));
     bench_close(&b);
 }
 
@@ -437,18 +492,261 @@ static void attention_equals_a_plain_loop_in_all_its_variants(void **state)
     check_attention((attention_call){.window = 70, .sinks = &any}, true);
 }
 
+/* ---- recurrent layers ---- */
+
+/* Three sequences of a call, and where they keep what they keep; SKIP bytes before it are another's. */
+enum { RUNS = 3, SKIP = 128 };
+static const int64_t lengths[RUNS] = {1, N - 8, 7};
+
+static void keep(sequence_run *runs, char *memory, uint64_t bytes)
+{
+    for (int64_t i = 0, first = 0; i < RUNS; first += lengths[i++])
+        runs[i] = (sequence_run){first, lengths[i], 0, memory + (uint64_t)i * (SKIP + bytes)};
+}
+
+/* Numbers for all that the sequences keep, and a copy. */
+static void fill_kept(char *memory, char *copy, uint64_t bytes)
+{
+    for (uint64_t i = 0; i < bytes / sizeof(float); i++)
+        ((float *)(void *)memory)[i] = number();
+    memcpy(copy, memory, bytes);
+}
+
+static float *kept(char *memory, int run, uint64_t bytes)
+{
+    return (float *)(void *)(memory + (uint64_t)run * (SKIP + bytes) + SKIP);
+}
+
+enum { CHANNELS = 600, WIDTH = 4, ROW = CHANNELS + 8 };
+
+static void a_convolution_equals_a_plain_loop_for_each_sequence(void **state)
+{
+    static float x[N * ROW], w[WIDTH * CHANNELS], bias[CHANNELS];
+    uint64_t bytes = conv_state_bytes(WIDTH, CHANNELS);
+    char *memory = aligned_alloc(64, RUNS * (SKIP + bytes)), *before = malloc(RUNS * (SKIP + bytes));
+    sequence_run runs[RUNS];
+    keep(runs, memory, bytes);
+    for (int i = 0; i < WIDTH * CHANNELS; i++)
+        w[i] = number();
+    for (int threads = 1; threads <= 3; threads += 2) {
+        bench b;
+        bench_open(&b, threads);
+        buffer bx = make_buffer(&b, ROW, 0), by = make_buffer(&b, ROW, 0);
+        fill(&b, &bx, x, N);
+        fill_kept(memory, before, RUNS * (SKIP + bytes));
+        conv_call call = {.x = &bx,
+                          .y = &by,
+                          .x_column = 8,
+                          .y_column = 3,
+                          .channels = CHANNELS,
+                          .width = WIDTH,
+                          .weight = w,
+                          .bias = threads > 1 ? bias : NULL,
+                          .silu = threads > 1,
+                          .sequences = runs,
+                          .n_sequences = RUNS,
+                          .state = SKIP};
+        for (int i = 0; i < CHANNELS; i++)
+            bias[i] = number();
+        b.c.op->conv(&b.c, &call);
+        assert_int_equal(by.n, N);
+        for (int r = 0; r < RUNS; r++) {
+            assert_memory_equal(runs[r].recurrent, before + (uint64_t)r * (SKIP + bytes), SKIP);
+            for (int64_t t = 0; t < lengths[r]; t++)
+                for (int i = 0; i < CHANNELS; i++) {
+                    double sum = call.bias ? bias[i] : 0;
+                    for (int j = 0; j < WIDTH; j++) {
+                        int64_t at = t - WIDTH + 1 + j;
+                        const float *in = at < 0 ? kept(before, r, bytes) + (WIDTH - 1 + at) * CHANNELS + i
+                                                 : x + (runs[r].first + at) * ROW + 8 + i;
+                        sum += (double)w[j * CHANNELS + i] * *in;
+                    }
+                    near(rows_of(&b, &by)[(runs[r].first + t) * ROW + 3 + i], call.silu ? sum / (1 + exp(-sum)) : sum);
+                }
+        }
+        bench_close(&b);
+    }
+    free(memory);
+    free(before);
+}
+
+enum { KEY_HEADS = 2, V_HEADS = 6, K_DIM = 32, V_DIM = 48 };
+
+/* Rows of a recurrent layer: q, k, v, then beta and decays. */
+enum {
+    AT_K = KEY_HEADS * K_DIM,
+    AT_V = 2 * AT_K,
+    AT_BETA = AT_V + V_HEADS * V_DIM,
+    AT_DECAY = AT_BETA + V_HEADS,
+    INPUTS = AT_DECAY + V_HEADS * K_DIM
+};
+
+/* One sequence's token: out [V_HEADS * V_DIM], and the state [V_HEADS][K_DIM][V_DIM] brought on. */
+static void plain_recurrence(const recurrent_call *call, const float *row, double *s, double *out)
+{
+    for (int h = 0; h < V_HEADS; h++, s += K_DIM * V_DIM) {
+        int key = (call->tiled ? h % KEY_HEADS : h / (V_HEADS / KEY_HEADS)) * K_DIM;
+        for (int j = 0; j < V_DIM; j++) {
+            double product = 0, sum = 0;
+            for (int i = 0; i < K_DIM; i++) {
+                s[i * V_DIM + j] *= row[AT_DECAY + (call->decay_rows ? h * K_DIM + i : h)];
+                product += s[i * V_DIM + j] * row[AT_K + key + i];
+            }
+            double u = row[AT_BETA + h] * (row[AT_V + h * V_DIM + j] - (call->delta ? product : 0));
+            for (int i = 0; i < K_DIM; i++) {
+                s[i * V_DIM + j] += row[AT_K + key + i] * u;
+                sum += s[i * V_DIM + j] * row[key + i];
+            }
+            out[h * V_DIM + j] = sum;
+        }
+    }
+}
+
+/* Inputs of a size at which states neither grow nor vanish. */
+static void fill_recurrent(bench *b, buffer *to, float *copy)
+{
+    fill(b, to, copy, N);
+    float *rows = (float *)rows_of(b, to);
+    for (int i = 0; i < N * INPUTS; i++) {
+        int column = i % INPUTS;
+        rows[i] = copy[i] = column < AT_V ? 0.2f * copy[i] : column < AT_BETA ? copy[i] : 0.9f + 0.1f * copy[i];
+    }
+}
+
+static void check_recurrent(recurrent_call call, int threads)
+{
+    static float x[N * INPUTS];
+    static double s[V_HEADS * K_DIM * V_DIM];
+    uint64_t bytes = recurrent_state_bytes(V_HEADS, K_DIM, V_DIM);
+    char *memory = aligned_alloc(64, RUNS * (SKIP + bytes)), *before = malloc(RUNS * (SKIP + bytes));
+    sequence_run runs[RUNS];
+    bench b;
+    bench_open(&b, threads);
+    keep(runs, memory, bytes);
+    buffer bx = make_buffer(&b, INPUTS, 0), out = make_buffer(&b, V_HEADS * V_DIM, 0);
+    fill_recurrent(&b, &bx, x);
+    fill_kept(memory, before, RUNS * (SKIP + bytes));
+    call.heads = V_HEADS;
+    call.key_heads = KEY_HEADS;
+    call.key_dim = K_DIM;
+    call.value_dim = V_DIM;
+    call.q = (recurrent_part){&bx, 0};
+    call.k = (recurrent_part){&bx, AT_K};
+    call.v = (recurrent_part){&bx, AT_V};
+    call.beta = (recurrent_part){&bx, AT_BETA};
+    call.decay = (recurrent_part){&bx, AT_DECAY};
+    call.out = &out;
+    call.sequences = runs;
+    call.n_sequences = RUNS;
+    call.state = SKIP;
+    b.c.op->recurrent(&b.c, &call);
+    assert_int_equal(out.n, N);
+    for (int r = 0; r < RUNS; r++) {
+        double expected[V_HEADS * V_DIM];
+        assert_memory_equal(runs[r].recurrent, before + (uint64_t)r * (SKIP + bytes), SKIP);
+        for (int i = 0; i < V_HEADS * K_DIM * V_DIM; i++)
+            s[i] = kept(before, r, bytes)[i];
+        for (int64_t t = runs[r].first; t < runs[r].first + lengths[r]; t++) {
+            plain_recurrence(&call, x + t * INPUTS, s, expected);
+            for (int i = 0; i < V_HEADS * V_DIM; i++)
+                near(rows_of(&b, &out)[t * V_HEADS * V_DIM + i], expected[i]);
+        }
+        for (int i = 0; i < V_HEADS * K_DIM * V_DIM; i++)
+            near(kept(memory, r, bytes)[i], s[i]);
+    }
+    bench_close(&b);
+    free(memory);
+    free(before);
+}
+
+static void linear_attention_equals_a_plain_loop_for_each_sequence(void **state)
+{
+    for (int threads = 1; threads <= 3; threads += 2) {
+        check_recurrent((recurrent_call){.delta = true}, threads);
+        check_recurrent((recurrent_call){.delta = true, .tiled = true}, threads);
+        check_recurrent((recurrent_call){.delta = true, .decay_rows = true}, threads);
+        check_recurrent((recurrent_call){.delta = false}, threads);
+    }
+}
+
+/* A sequence alone, cut into calls, on other numbers of threads: to the last bit. */
+static void recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls(void **state)
+{
+    static float first_out[N * V_HEADS * V_DIM], x[N * INPUTS], w[WIDTH * INPUTS];
+    uint64_t conv_bytes = conv_state_bytes(WIDTH, INPUTS),
+             all = conv_bytes + recurrent_state_bytes(V_HEADS, K_DIM, V_DIM);
+    char *memory = aligned_alloc(64, all), *first_kept = malloc(all);
+    for (int i = 0; i < WIDTH * INPUTS; i++)
+        w[i] = i < (WIDTH - 1) * INPUTS ? 0.05f * number() : 1;
+    for (int threads = 1; threads <= 4; threads++) {
+        bench b;
+        bench_open(&b, threads);
+        buffer all_x = make_buffer(&b, INPUTS, 0), bx = make_buffer(&b, INPUTS, 0), by = make_buffer(&b, INPUTS, 0);
+        buffer out = make_buffer(&b, V_HEADS * V_DIM, 0);
+        if (threads == 1)
+            fill_recurrent(&b, &all_x, x);
+        memset(memory, 0, all);
+        for (int64_t done = 0, n; done < N; done += n) {
+            n = threads == 1 || N - done < 3 * threads ? N - done : 3 * threads;
+            sequence_run run = {0, n, (int32_t)done, memory};
+            b.c.op->borrow(&b.c, &bx, x + done * INPUTS, n);
+            conv_call conv = {.x = &bx,
+                              .y = &by,
+                              .channels = INPUTS,
+                              .width = WIDTH,
+                              .weight = w,
+                              .sequences = &run,
+                              .n_sequences = 1};
+            b.c.op->conv(&b.c, &conv);
+            recurrent_call call = {.heads = V_HEADS,
+                                   .key_heads = KEY_HEADS,
+                                   .key_dim = K_DIM,
+                                   .value_dim = V_DIM,
+                                   .q = {&by, 0},
+                                   .k = {&by, AT_K},
+                                   .v = {&by, AT_V},
+                                   .beta = {&by, AT_BETA},
+                                   .decay = {&by, AT_DECAY},
+                                   .delta = true,
+                                   .out = &out,
+                                   .sequences = &run,
+                                   .n_sequences = 1,
+                                   .state = conv_bytes};
+            b.c.op->recurrent(&b.c, &call);
+            float *expected = first_out + done * V_HEADS * V_DIM;
+            size_t bytes = (size_t)n * V_HEADS * V_DIM * sizeof(float);
+            if (threads == 1)
+                memcpy(expected, rows_of(&b, &out), bytes);
+            assert_memory_equal(rows_of(&b, &out), expected, bytes);
+        }
+        if (threads == 1)
+            memcpy(first_kept, memory, all);
+        assert_memory_equal(memory, first_kept, all);
+        bench_close(&b);
+    }
+    free(memory);
+    free(first_kept);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_list_of_operations_is_done_in_its_order),
         cmocka_unit_test(spans_of_one_buffer_go_to_spans_of_another),
+        cmocka_unit_test(decays_and_norms_of_recurrent_layers_are_what_their_formulas_say),
+        cmocka_unit_test(spans_have_weights_of_their_own_where_the_operation_says_so),
         cmocka_unit_test(a_layer_norm_takes_off_the_mean),
+        cmocka_unit_test(a_softcap_bends_numbers_towards_its_limit),
         cmocka_unit_test(heads_turn_in_either_pairing_and_only_their_first_part),
         cmocka_unit_test(products_go_to_columns_with_their_bias_in_either_orientation),
         cmocka_unit_test(a_buffer_that_is_written_again_is_quantised_again),
         cmocka_unit_test(outputs_that_are_no_numbers_are_told_by_token),
         cmocka_unit_test(a_network_of_each_activation_equals_a_plain_loop_whatever_the_number_of_tokens),
+        cmocka_unit_test(queries_grow_with_each_step_of_positions),
         cmocka_unit_test(attention_equals_a_plain_loop_in_all_its_variants),
+        cmocka_unit_test(a_convolution_equals_a_plain_loop_for_each_sequence),
+        cmocka_unit_test(linear_attention_equals_a_plain_loop_for_each_sequence),
+        cmocka_unit_test(recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -361,11 +361,78 @@ static void rope_type_goes_before_type(void **state)
         ROPE_LINEAR);
 }
 
+static void llama_3_says_how_many_turns_are_few_and_many(void **state)
+{
+    rope_config r = rope("{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1,"
+                         " \"high_freq_factor\": 4, \"original_max_position_embeddings\": 64}}");
+    assert_int_equal(r.scaling, ROPE_LLAMA3);
+    assert_true(r.factor == 8 && r.original_context == 64 && r.beta_slow == 1 && r.beta_fast == 4);
+}
+
+static void longrope_has_a_scale_for_either_list(void **state)
+{
+    rope_config r =
+        rope("{\"original_max_position_embeddings\": 64, \"rope_scaling\": {\"type\": \"longrope\","
+             " \"short_mscale\": 1.25, \"long_mscale\": 1.5, \"short_factor\": [1], \"long_factor\": [2]}}");
+    assert_int_equal(r.scaling, ROPE_LONG);
+    assert_true(r.original_context == 64 && r.factor == 8);
+    assert_true(r.attention_factor == 1.25 && r.long_attention == 1.5);
+    r = rope("{\"rope_scaling\": {\"type\": \"longrope\", \"factor\": 4, \"attention_factor\": 2}}");
+    assert_true(r.factor == 4 && r.attention_factor == 2 && r.long_attention == 2);
+    r = rope("{\"rope_scaling\": {\"type\": \"longrope\"}}");
+    assert_true(r.factor == 1 && r.attention_factor == 0 && r.long_attention == 0);
+}
+
+static void layers_that_turn_in_several_ways_are_read_by_their_type(void **state)
+{
+    config_object c = object("{\"rope_parameters\": {\"full\": {\"rope_type\": \"proportional\", \"rope_theta\": 1e6,"
+                             " \"partial_rotary_factor\": 0.25}, \"sliding\": {\"rope_theta\": 1e4}}}");
+    rope_config r;
+    assert_int_equal(config_rope_of(c, "full", 5, 512, &r, &err), ODMOE_OK);
+    assert_true(r.scaling == ROPE_PROPORTIONAL && r.theta == 1e6 && r.part == 0.25 && r.factor == 1);
+    assert_int_equal(config_rope_of(c, "sliding", 5, 512, &r, &err), ODMOE_OK);
+    assert_true(r.scaling == ROPE_NONE && r.theta == 1e4);
+    assert_error(&err, config_rope_of(c, "linear", 5, 512, &r, &err), ODMOE_ERR_FORMAT, "'rope_parameters'",
+                 "'linear'");
+    drop(c);
+    c = object("{\"rope_parameters\": {\"full\": 3, \"rope_theta\": 1e6}}");
+    assert_error(&err, config_rope_of(c, "full", 5, 512, &r, &err), ODMOE_ERR_FORMAT, "'full'", "object");
+    assert_error(&err, config_rope_of(c, "sliding", 5, 512, &r, &err), ODMOE_ERR_FORMAT, "'rope_parameters'",
+                 "'sliding'");
+    drop(c);
+    c = object("{}");
+    assert_int_equal(config_rope_of(c, "full", 5, 512, &r, &err), ODMOE_OK);
+    assert_true(r.scaling == ROPE_NONE && r.theta == 5);
+    drop(c);
+}
+
+static void a_list_of_numbers_is_read_whole_or_not_at_all(void **state)
+{
+    config_object c = object("{\"good\": [1, 2.5, 1e3], \"none\": null, \"empty\": [], \"text\": [1, \"2\"],"
+                             " \"low\": [1, 0], \"huge\": [1e300], \"number\": 3}");
+    float *list;
+    int n;
+    assert_int_equal(config_numbers(c, "good", 0.5, 1e4, &list, &n, &err), ODMOE_OK);
+    assert_int_equal(n, 3);
+    assert_true(list[0] == 1 && list[1] == 2.5f && list[2] == 1000);
+    free(list);
+    static const char *const missing[] = {"none", "nowhere"}, *const wrong[] = {"empty", "text", "low", "huge",
+                                                                                "number"};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(config_numbers(c, missing[i], 0.5, 1e4, &list, &n, &err), ODMOE_OK);
+        assert_true(!list && !n);
+    }
+    for (int i = 0; i < 5; i++)
+        assert_error(&err, config_numbers(c, wrong[i], 0.5, 1e4, &list, &n, &err), ODMOE_ERR_FORMAT, "config.json",
+                     wrong[i]);
+    drop(c);
+}
+
 static void an_unknown_scaling_is_named_as_unsupported(void **state)
 {
     rope_config r;
-    config_object c = object("{\"rope_scaling\": {\"rope_type\": \"longrope\", \"factor\": 2}}");
-    assert_error(&err, config_rope(c, 1e4, 512, &r, &err), ODMOE_ERR_UNSUPPORTED, "config.json", "'longrope'");
+    config_object c = object("{\"rope_scaling\": {\"rope_type\": \"axial\", \"factor\": 2}}");
+    assert_error(&err, config_rope(c, 1e4, 512, &r, &err), ODMOE_ERR_UNSUPPORTED, "config.json", "'axial'");
     drop(c);
     c = object("{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}");
     assert_error(&err, config_rope(c, 1e4, 512, &r, &err), ODMOE_ERR_UNSUPPORTED, "'rope_parameters'",
@@ -398,6 +465,13 @@ static void rope_numbers_out_of_range_are_errors(void **state)
         {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"beta_fast\": 0}}", "'beta_fast'"},
         {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"attention_factor\": -1}}", "'attention_factor'"},
         {"{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, \"truncate\": 1}}", "'truncate'"},
+        {"{\"rope_scaling\": {\"type\": \"proportional\", \"partial_rotary_factor\": 1.5}}", "'partial_rotary_factor'"},
+        {"{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"high_freq_factor\": 4}}", "'low_freq_factor'"},
+        {"{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
+         " \"high_freq_factor\": 1}}",
+         "'high_freq_factor'"},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"short_mscale\": 0}}", "'short_mscale'"},
+        {"{\"rope_scaling\": {\"type\": \"longrope\", \"long_mscale\": NaN}}", "'long_mscale'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rope_config r;
@@ -454,6 +528,10 @@ int main(void)
         cmocka_unit_test(yarns_original_context_beside_the_scaling_goes_before_the_one_in_it),
         cmocka_unit_test(yarns_mscale_pair_gives_the_attention_factor),
         cmocka_unit_test(rope_type_goes_before_type),
+        cmocka_unit_test(llama_3_says_how_many_turns_are_few_and_many),
+        cmocka_unit_test(longrope_has_a_scale_for_either_list),
+        cmocka_unit_test(layers_that_turn_in_several_ways_are_read_by_their_type),
+        cmocka_unit_test(a_list_of_numbers_is_read_whole_or_not_at_all),
         cmocka_unit_test(an_unknown_scaling_is_named_as_unsupported),
         cmocka_unit_test(rope_numbers_out_of_range_are_errors),
         cmocka_unit_test(the_golden_models_configs_are_read),

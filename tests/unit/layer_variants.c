@@ -307,20 +307,25 @@ static void a_plain_layer_passes_the_same_test(void **state)
 
 /* ---- what is refused ---- */
 
-static void gradients_of_other_activations_are_refused_by_name(void **state)
+static void assert_no_gradients(const variant *v, const char *word)
 {
     static float y[N * H];
     world w;
-    variant v = {.name = "gemma", .glu = {.kind = ODMOE_GEGLU_TANH}};
-    make_world(&w, &v);
+    make_world(&w, v);
     odmoe_layer *layer = open_layer(&w, 1);
     odmoe_tape *tape;
     assert_int_equal(odmoe_tape_create(1, &tape, &w.err), ODMOE_OK);
     assert_int_equal(odmoe_layer_forward_train(layer, 0, w.x, N, y, NULL, tape, &w.err), ODMOE_ERR_UNSUPPORTED);
-    assert_non_null(strstr(w.err.message, "ODMOE_SWIGLU"));
+    assert_non_null(strstr(w.err.message, word));
     odmoe_tape_free(tape);
     odmoe_layer_free(layer);
     drop_world(&w);
+}
+
+static void gradients_of_other_activations_and_of_the_sparse_mixer_are_refused_by_name(void **state)
+{
+    assert_no_gradients(&(variant){.name = "gemma", .glu = {.kind = ODMOE_GEGLU_TANH}}, "ODMOE_SWIGLU");
+    assert_no_gradients(&(variant){.name = "phi", .score = ODMOE_SCORE_SPARSE_MIXER}, "ODMOE_SCORE_SPARSE_MIXER");
 }
 
 static void an_expert_without_a_gate_is_refused_where_one_is_needed(void **state)
@@ -403,7 +408,7 @@ int main(void)
         cmocka_unit_test(experts_without_a_gate),
         cmocka_unit_test(weights_on_the_experts_inputs),
         cmocka_unit_test(a_plain_layer_passes_the_same_test),
-        cmocka_unit_test(gradients_of_other_activations_are_refused_by_name),
+        cmocka_unit_test(gradients_of_other_activations_and_of_the_sparse_mixer_are_refused_by_name),
         cmocka_unit_test(an_expert_without_a_gate_is_refused_where_one_is_needed),
         cmocka_unit_test(an_input_that_is_no_number_is_an_error_that_names_layer_and_token),
         cmocka_unit_test(a_source_never_has_more_experts_lent_than_it_allows),

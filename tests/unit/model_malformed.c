@@ -12,6 +12,7 @@
 
 #include "format/file.h"
 #include "support/golden.h"
+#include "support/model_folders.h"
 #include "support/models.h"
 
 static odmoe_error err;
@@ -173,8 +174,8 @@ static void real_numbers_that_give_no_positions_or_norms_are_refused(void **stat
 static void an_unknown_position_scaling_is_unsupported(void **state)
 {
     gguf_edit *e = original();
-    edit_set_text(e, PREFIX "rope.scaling.type", "longrope");
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "longrope", "none, linear, yarn");
+    edit_set_text(e, PREFIX "rope.scaling.type", "axial");
+    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "axial", "none, linear, yarn");
 }
 
 /* llama.cpp heeds these keys in every family. */
@@ -392,37 +393,11 @@ static void frequency_factors_that_give_no_position_are_refused(void **state)
 
 /* ---- Hugging Face ---- */
 
-/* A folder with the weights of a golden and its config.json, changed by `members` (JSON; null removes). */
 static const char *folder(const char *model, const char *members)
 {
-    static int made;
-    char name[32];
-    snprintf(name, sizeof name, "hf%d", made++);
-    const char *path = temp_path(name);
-    char inside[1200], target[1200];
-    assert_int_equal(mkdir(path, 0700), 0);
-    snprintf(inside, sizeof inside, "%s/model.safetensors", path);
-    snprintf(target, sizeof target, "%s", test_path("models/%s/model.safetensors", model));
-    assert_int_equal(symlink(target, inside), 0);
-    json_error_t e;
-    json_t *config = json_load_file(test_path("models/%s/config.json", model), 0, &e);
-    json_t *changes = json_loads(members, 0, &e);
-    if (!config || !changes)
-        fail_msg("%s", e.text);
-    const char *key;
-    json_t *value;
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_null(value))
-            json_object_del(config, key);
-        else
-            json_object_set(config, key, value);
-    }
-    snprintf(inside, sizeof inside, "%s/config.json", path);
-    assert_int_equal(json_dump_file(config, inside, 0), 0);
-    json_decref(config);
-    json_decref(changes);
-    return path;
+    char original[128];
+    snprintf(original, sizeof original, "models/%s", model);
+    return changed_folder(original, members);
 }
 
 static void numbers_of_config_json_are_checked(void **state)
@@ -452,7 +427,7 @@ static void numbers_of_config_json_are_checked(void **state)
         {"mixtral", "{\"num_key_value_heads\": 4}", ODMOE_ERR_FORMAT, "k_proj", "shape"},
         {"mixtral", "{\"head_dim\": 4}", ODMOE_ERR_FORMAT, "q_proj", "shape"},
         {"mixtral", "{\"head_dim\": 15}", ODMOE_ERR_FORMAT, "rope dimension 15", "even"},
-        {"mixtral", "{\"num_local_experts\": 0}", ODMOE_ERR_FORMAT, "num_local_experts", "0"},
+        {"mixtral", "{\"num_local_experts\": 0}", ODMOE_ERR_UNSUPPORTED, "dense", "another program"},
         {"mixtral", "{\"num_local_experts\": null}", ODMOE_ERR_FORMAT, "num_local_experts", " "},
         {"mixtral", "{\"num_local_experts\": 9}", ODMOE_ERR_FORMAT, "gate", "shape"},
         {"mixtral", "{\"num_experts_per_tok\": 9}", ODMOE_ERR_RANGE, "top-k 9", "8 experts"},
@@ -541,6 +516,73 @@ static const char *with_tensor(const char *path, const char *name, int length)
     return path;
 }
 
+/* The folder's weights with a text of the header replaced by another of the same length. */
+static const char *with_header(const char *path, const char *from, const char *to)
+{
+    char inside[1200], *whole;
+    size_t length;
+    snprintf(inside, sizeof inside, "%s/model.safetensors", path);
+    assert_int_equal(strlen(from), strlen(to));
+    assert_int_equal(file_load(inside, 64u << 20, false, &whole, &length, &err), ODMOE_OK);
+    char *at = memmem(whole, length, from, strlen(from));
+    assert_non_null(at);
+    memcpy(at, to, strlen(to));
+    bytes file = {0};
+    put(&file, whole, length);
+    assert_int_equal(unlink(inside), 0);
+    save(inside, &file);
+    bytes_free(&file);
+    free(whole);
+    return path;
+}
+
+/* Each kind of weights with scales apart: of an expert, and resident. */
+static void weights_and_scales_that_do_not_belong_together_are_refused(void **state)
+{
+    static const struct {
+        const char *model, *from, *to;
+        odmoe_status status;
+        const char *word, *word2;
+    } wrong[] = {
+        {"fp8", "experts.3.up_proj.weight_scale_inv", "experts.3.up_proj.weight_scale_imv", ODMOE_ERR_UNSUPPORTED,
+         "layers.0.mlp.experts.3.up_proj.weight", "without a tensor of scales"},
+        {"fp8", "q_proj.weight_scale_inv", "q_proj.weight_scale_imv", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
+         "without a tensor of scales"},
+        {"fp8", "down_proj.weight_scale_inv\":{\"dtype\":\"BF16\",\"shape\":[2,1]",
+         "down_proj.weight_scale_inv\":{\"dtype\":\"BF16\",\"shape\":[1,2]", ODMOE_ERR_UNSUPPORTED, "down_proj.weight",
+         "one for each 128 x 128"},
+        {"fp8", "q_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[192,160]",
+         "q_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[160,192]", ODMOE_ERR_FORMAT, "q_proj.weight", "192 x 160"},
+        {"int4", "up_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[96,5]",
+         "up_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[5,96]", ODMOE_ERR_UNSUPPORTED, "up_proj.weight",
+         "one for each 1 x 32"},
+        {"int4", "q_proj.weight_packed", "q_proj.weight_pocked", ODMOE_ERR_FORMAT, "q_proj.weight", "missing"},
+        {"nvfp4", "q_proj.weight_global_scale", "q_proj.weight_globel_scale", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
+         "global scale"},
+        {"modelopt", "q_proj.weight_scale_2", "q_proj.weight_scale_3", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
+         "global scale"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char model[64];
+        snprintf(model, sizeof model, "../families/qwen3_moe_%s", wrong[i].model);
+        odmoe_info info = {.size = sizeof info};
+        assert_int_equal(odmoe_inspect(folder(model, "{}"), &info, &err), ODMOE_OK);
+        refused(with_header(folder(model, "{}"), wrong[i].from, wrong[i].to), wrong[i].status, wrong[i].word,
+                wrong[i].word2);
+    }
+}
+
+/* Rows that are looked up, as products alone know scales: here the embedding is what was a projection. */
+static void an_embedding_with_scales_apart_is_refused(void **state)
+{
+    const char *path = folder("../families/qwen3_moe_fp8", "{}");
+    with_header(path, "\"model.embed_tokens.weight\"", "\"model.former_tokens.weigh\"");
+    with_header(path, "\"model.layers.0.self_attn.q_proj.weight\":", "\"model.embed_tokens.weight\":             ");
+    with_header(path, "\"model.layers.0.self_attn.q_proj.weight_scale_inv\":",
+                "\"model.embed_tokens.weight_scale_inv\":             ");
+    refused(path, ODMOE_ERR_UNSUPPORTED, "model.embed_tokens.weight", "scales apart");
+}
+
 /* transformers leaves such biases out; adding them would compute something else. */
 static void biases_that_the_configuration_denies_are_refused(void **state)
 {
@@ -619,6 +661,8 @@ int main(void)
         cmocka_unit_test(biases_that_the_family_never_has_are_refused),
         cmocka_unit_test(families_of_folders_are_named),
         cmocka_unit_test(a_folder_or_file_that_is_no_model_says_what_would_be),
+        cmocka_unit_test(weights_and_scales_that_do_not_belong_together_are_refused),
+        cmocka_unit_test(an_embedding_with_scales_apart_is_refused),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }

@@ -113,7 +113,7 @@ static void side_open(side *s, memory_source *from, int threads, bool all_apart)
     assert_non_null(s->memory);
     a = (arena){.base = s->memory};
     layout(s, &a, all_apart);
-    s->executor = local_executor_init(&s->local, &s->c, &shape, &s->source, NULL, &s->work);
+    s->executor = local_executor_init(&s->local, &s->c, &shape, &s->source, NULL, NULL, &s->work);
 }
 
 static void side_close(side *s)

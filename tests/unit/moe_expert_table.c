@@ -170,6 +170,110 @@ static void small_tensors_that_do_not_fit_are_refused(void **state)
     drop_numbers(&f);
 }
 
+/* ---- scales of weights that lie apart ---- */
+
+#define WIDE 256 /* hidden size, and rows of gate and of up: two blocks of FP8's scales each */
+
+static const experts_shape wide = {.hidden = WIDE, .ffn = WIDE, .experts = EXPERTS, .top_k = 1};
+
+/* gate and up of all experts in one tensor of (2 * WIDE, WIDE), and its scales. */
+static tensor_info fused_like(dtype type, const tensor_scales *scales)
+{
+    return (tensor_info){.name = "t",
+                         .type = type,
+                         .dims = 3,
+                         .shape = {EXPERTS, 2 * WIDE, WIDE},
+                         .length = EXPERTS * dtype_bytes(type, 2 * WIDE * WIDE),
+                         .scales = scales};
+}
+
+static void many_scales_are_an_extent_of_the_expert(void **state)
+{
+    expert_table x;
+    expert_weights w;
+    int n;
+    const uint64_t each = dtype_scale_bytes(DTYPE_MXFP4_SPLIT, 2 * WIDE, WIDE);
+    const tensor_scales scales = {.type = DTYPE_MXFP4_SPLIT, .file = 1, .offset = 77, .length = EXPERTS * each};
+    const tensor_info t = fused_like(DTYPE_MXFP4_SPLIT, &scales);
+    const expert_tensor like = {.matrix = ODMOE_GATE_UP, .interleaved = true, .rows = 2 * WIDE, .cols = WIDE};
+    assert_int_equal(expert_table_create(&x, 1, EXPERTS, NULL), ODMOE_OK);
+    assert_int_equal(expert_table_add_merged(&x, 0, &like, &t, NULL), ODMOE_OK);
+    assert_int_equal(x.n_small, 0);
+    const expert_extent *p = expert_index_extents(x.index, 0, 2, &n);
+    assert_int_equal(n, 2);
+    assert_true(!x.tensor[p[0].tag].scales && x.tensor[p[1].tag].scales);
+    assert_true(p[1].file == 1 && p[1].offset == 77 + 2 * each && p[1].length == each);
+    /* gate, up, gate, up...: each has every second row of both */
+    static char data[2 * WIDE * WIDE], scale[2 * WIDE * WIDE / 32];
+    pinned_expert pinned = {.expert = 2, .n = 2, .extents = p, .data = {data, scale}};
+    expert_tensors_bind(&wide, x.tensor, &pinned, NULL, &w);
+    assert_ptr_equal(w.gate.scales, scale);
+    assert_ptr_equal(w.up.scales, scale + WIDE / 32);
+    assert_int_equal(w.up.scale_row_bytes, 2 * WIDE / 32);
+    assert_int_equal(w.up.row_bytes, 2 * WIDE / 2);
+    expert_table_clear(&x);
+}
+
+/* Three experts' eight scales, and a factor that divides for each. */
+static void few_scales_stay_in_memory(void **state)
+{
+    enum { SCALES = 2 * WIDE / 128 * (WIDE / 128) };
+    number_file f;
+    expert_table x;
+    expert_residents r;
+    expert_weights w;
+    int n;
+    make_numbers(&f);
+    const tensor_scales scales = {.type = DTYPE_F32,
+                                  .file = f.file,
+                                  .length = EXPERTS * SCALES * sizeof(float),
+                                  .factor_file = f.file,
+                                  .factor_offset = 40 * sizeof(float),
+                                  .factors = EXPERTS,
+                                  .factor_divides = true};
+    const tensor_info t = fused_like(DTYPE_F8_E4M3, &scales);
+    const expert_tensor like = {.matrix = ODMOE_GATE_UP, .rows = 2 * WIDE, .cols = WIDE};
+    assert_int_equal(expert_table_create(&x, 1, EXPERTS, NULL), ODMOE_OK);
+    assert_int_equal(expert_table_add_merged(&x, 0, &like, &t, NULL), ODMOE_OK);
+    const expert_extent *p = expert_index_extents(x.index, 0, 1, &n);
+    assert_int_equal(n, 1);
+    assert_int_equal(expert_residents_check(&x, &wide, NULL), ODMOE_OK);
+    assert_int_equal(expert_residents_load(&x, f.index, &wide, &r, NULL), ODMOE_OK);
+    static char data[2 * WIDE * WIDE];
+    pinned_expert pinned = {.expert = 1, .n = 1, .extents = p, .data = {data}};
+    expert_tensors_bind(&wide, x.tensor, &pinned, &r.weight_scales[0], &w);
+    assert_true(((const float *)w.gate.scales)[0] == SCALES);
+    assert_true(((const float *)w.up.scales)[0] == SCALES + SCALES / 2); /* behind gate's rows of blocks */
+    assert_ptr_equal(w.up.data, data + WIDE * WIDE);
+    assert_true(w.gate.factor == 1 / 41.0f && w.up.factor == 1 / 41.0f);
+    expert_residents_free(&r);
+    expert_table_clear(&x);
+    drop_numbers(&f);
+}
+
+static void rows_of_gate_and_of_up_that_share_scales_are_refused(void **state)
+{
+    const compute c = compute_cpu(compute_kernels_find("ref"), 1);
+    static const struct {
+        int64_t ffn;
+        bool interleaved;
+    } cases[] = {{WIDE - 8, false}, {WIDE, true}};
+    for (int i = 0; i < 2; i++) {
+        const expert_tensor tensors[] = {
+            {.matrix = ODMOE_GATE_UP,
+             .type = DTYPE_F8_E4M3,
+             .interleaved = cases[i].interleaved,
+             .rows = 2 * cases[i].ffn,
+             .cols = WIDE},
+            {.matrix = ODMOE_DOWN, .type = DTYPE_F8_E4M3, .rows = WIDE, .cols = cases[i].ffn}};
+        const expert_extent extents[] = {{.tag = 0}, {.tag = 1}};
+        experts_shape s = {.hidden = WIDE, .ffn = cases[i].ffn, .experts = 1, .top_k = 1};
+        odmoe_error err;
+        assert_int_equal(expert_tensors_check(tensors, extents, 2, &c, &s, &err), ODMOE_ERR_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "share scales"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +281,9 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(biases_are_split_and_kept_in_memory),
         cmocka_unit_test(small_tensors_that_do_not_fit_are_refused),
+        cmocka_unit_test(many_scales_are_an_extent_of_the_expert),
+        cmocka_unit_test(few_scales_stay_in_memory),
+        cmocka_unit_test(rows_of_gate_and_of_up_that_share_scales_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

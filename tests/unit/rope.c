@@ -21,7 +21,7 @@ static rope made(const rope_set *c, float *room)
     odmoe_error err = {0};
     arena a = {.base = (uint8_t *)room};
     rope_layout(&a, c, &r);
-    if (rope_fill(&r, c, NULL, &err))
+    if (rope_fill(&r, c, NULL, 0, &err))
         fail_msg("%s", err.message);
     return r;
 }
@@ -37,6 +37,20 @@ static void assert_near(double got, double want, double tolerance)
         fail_msg("%.9g, expected %.9g", got, want);
 }
 
+/* The scaling that a line of the file names. */
+static rope_scaling scaling_of(const char *kind)
+{
+    static const char *const names[] = {
+        [ROPE_NONE] = "none",     [ROPE_LINEAR] = "linear", [ROPE_YARN] = "yarn", [ROPE_PROPORTIONAL] = "proportional",
+        [ROPE_LLAMA3] = "llama3", [ROPE_LONG] = "long",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(kind, names[i]))
+            return (rope_scaling)i;
+    assert_string_equal(kind, "step");
+    return ROPE_YARN;
+}
+
 static void frequencies_are_those_of_the_papers(void **state)
 {
     FILE *f = fopen(test_path("rope/expected.txt"), "r");
@@ -46,14 +60,22 @@ static void frequencies_are_those_of_the_papers(void **state)
     rope_config rc;
     while (fscanf(f, "%15s %lf %d %lf %ld %lf %lf %d %lf", kind, &rc.theta, &dims, &rc.factor, &rc.original_context,
                   &rc.beta_fast, &rc.beta_slow, &truncate, &rc.attention_factor) == 9) {
-        float room[HALF_MOST];
+        float room[HALF_MOST], factors[HALF_MOST];
         double want;
+        odmoe_error err;
+        rope r;
+        arena a = {.base = (uint8_t *)room};
         rc.step_ramp = !strcmp(kind, "step");
-        rc.scaling =
-            rc.step_ramp || !strcmp(kind, "yarn") ? ROPE_YARN : (!strcmp(kind, "linear") ? ROPE_LINEAR : ROPE_NONE);
+        rc.scaling = scaling_of(kind);
         rc.truncate = truncate;
+        rc.part = rc.beta_fast;
+        rc.long_attention = rc.attention_factor;
         rope_set c = {.dim = dims, .positions = rc};
-        rope r = made(&c, room);
+        for (int i = 0; i < dims / 2; i++)
+            factors[i] = 1 + (float)i / 2;
+        rope_layout(&a, &c, &r);
+        assert_int_equal(rope_fill(&r, &c, rc.scaling == ROPE_LONG ? factors : NULL, 2 * rc.original_context, &err),
+                         ODMOE_OK);
         assert_int_equal(r.half, dims / 2);
         assert_int_equal(fscanf(f, "%lf", &want), 1);
         assert_near(r.scale, want, 1e-6);
@@ -64,7 +86,31 @@ static void frequencies_are_those_of_the_papers(void **state)
         cases++;
     }
     fclose(f);
-    assert_int_equal(cases, 12);
+    assert_int_equal(cases, 18);
+}
+
+static void contexts_beyond_the_original_one_have_factors_of_their_own(void **state)
+{
+    rope_set c = {.dim = 8,
+                  .positions = {.theta = 1e4,
+                                .factor = 4,
+                                .scaling = ROPE_LONG,
+                                .original_context = 1024,
+                                .attention_factor = 1.5,
+                                .long_attention = 2.5}};
+    assert_false(rope_is_long(&c, 1024));
+    assert_true(rope_is_long(&c, 1025));
+    float room[4];
+    odmoe_error err;
+    rope r;
+    arena a = {.base = (uint8_t *)room};
+    rope_layout(&a, &c, &r);
+    assert_int_equal(rope_fill(&r, &c, NULL, 1024, &err), ODMOE_OK);
+    assert_near(r.scale, 1.5, 1e-7);
+    assert_int_equal(rope_fill(&r, &c, NULL, 1025, &err), ODMOE_OK);
+    assert_near(r.scale, 2.5, 1e-7);
+    c.positions.scaling = ROPE_YARN;
+    assert_false(rope_is_long(&c, 4096));
 }
 
 /* ---- turning ---- */
@@ -159,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frequencies_are_those_of_the_papers),
+        cmocka_unit_test(contexts_beyond_the_original_one_have_factors_of_their_own),
         cmocka_unit_test(position_zero_changes_nothing),
         cmocka_unit_test(the_pairs_are_halves_or_neighbours),
         cmocka_unit_test(a_dot_product_depends_on_the_distance_alone),

@@ -113,6 +113,15 @@ static void ties_go_to_the_lower_index(void **state)
     ASSERT_CHOSEN(got, 0, 1, 2, 3, 4);
 }
 
+static void sigmoids_that_collide_are_chosen_by_their_logits(void **state)
+{
+    const float logits[] = {20, 40, 30, -200, -150, -300}; /* 1 and 0 in single precision */
+    router_config c = config(6, 4);
+    c.score = ODMOE_SCORE_SIGMOID;
+    choice got = choose(&c, logits, NULL);
+    ASSERT_CHOSEN(got, 1, 2, 0, 4);
+}
+
 static void a_nan_logit_counts_as_the_smallest(void **state)
 {
     const float logits[] = {NAN, -5, NAN, -6};
@@ -351,6 +360,40 @@ static void the_scale_of_an_expert_multiplies_its_weight_last(void **state)
     assert_near(got.topw[1], 0.5);
 }
 
+/* Phi-3.5-MoE's rule, worked out by hand: bands are relative to the larger of the choice and the other's size. */
+static void a_sparse_mixer_weighs_a_choice_among_those_near_it(void **state)
+{
+    router_config c = config(5, 2);
+    c.score = ODMOE_SCORE_SPARSE_MIXER;
+    c.band = 0.02f;
+    /* 9.85 is 1.5% below 10; 9.79 is 2.1% below 10, and 0.6% below 9.85; 9.5 is far from either */
+    const float logits[] = {9.79f, 10, -3, 9.5f, 9.85f};
+    choice got = choose(&c, logits, NULL);
+    ASSERT_CHOSEN(got, 1, 4);
+    assert_near(got.topw[0], 1 / (1 + exp(-0.15)));
+    assert_near(got.topw[1], 1 / (1 + exp(-0.06)));
+    assert_near(got.probs[1], 1 / (1 + exp(-0.21) + exp(-13) + exp(-0.5) + exp(-0.15))); /* scores: of all */
+
+    /* below zero the other's size counts: (-1.00 + 1.02) / 1.02 is less than 2%, (-1.00 + 1.03) / 1.03 is more */
+    const float negative[] = {-1.03f, -5, -1.02f, -1, -7};
+    got = choose(&c, negative, NULL);
+    ASSERT_CHOSEN(got, 3, 2);
+    assert_near(got.topw[0], 1 / (1 + exp(-0.02)));
+    assert_near(got.topw[1], 1 / (1 + exp(-0.01)));
+
+    const float alone[] = {1, 2, 3, 4, 5};
+    got = choose(&c, alone, NULL);
+    ASSERT_CHOSEN(got, 4, 3);
+    assert_near(got.topw[0], 1);
+    assert_near(got.topw[1], 1);
+
+    const float equal[5] = {0}; /* 0 / 0: near */
+    got = choose(&c, equal, NULL);
+    ASSERT_CHOSEN(got, 0, 1);
+    assert_near(got.topw[0], 0.2);
+    assert_near(got.topw[1], 0.25);
+}
+
 static void a_logit_that_is_no_finite_number_is_told(void **state)
 {
     const float wrong[] = {NAN, INFINITY, -INFINITY};
@@ -402,6 +445,12 @@ static void numbers_that_make_no_sense_are_refused(void **state)
         c.scale = scales[i];
         assert_refused(c, "scale");
     }
+    const float bands[] = {-0.01f, NAN, INFINITY};
+    for (int i = 0; i < 3; i++) {
+        c = config(8, 2);
+        c.band = bands[i];
+        assert_refused(c, "band");
+    }
     c = config(8, 2);
     c.score = (odmoe_score)7;
     assert_refused(c, "score 7");
@@ -438,6 +487,7 @@ int main(void)
         cmocka_unit_test(large_logits_do_not_overflow),
         cmocka_unit_test(logits_decide_where_probabilities_underflow),
         cmocka_unit_test(ties_go_to_the_lower_index),
+        cmocka_unit_test(sigmoids_that_collide_are_chosen_by_their_logits),
         cmocka_unit_test(a_nan_logit_counts_as_the_smallest),
         cmocka_unit_test(without_a_single_number_the_first_experts_share),
         cmocka_unit_test(infinite_logits_share_all_the_weight),
@@ -458,6 +508,7 @@ int main(void)
         cmocka_unit_test(sqrt_softplus_scores_stand_each_for_itself),
         cmocka_unit_test(what_is_added_to_the_sum_and_its_floor_make_weights_smaller),
         cmocka_unit_test(the_scale_of_an_expert_multiplies_its_weight_last),
+        cmocka_unit_test(a_sparse_mixer_weighs_a_choice_among_those_near_it),
         cmocka_unit_test(a_logit_that_is_no_finite_number_is_told),
         cmocka_unit_test(numbers_that_make_no_sense_are_refused),
         cmocka_unit_test(the_largest_router_works),

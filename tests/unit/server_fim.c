@@ -48,8 +48,9 @@ static void expect(const char *const *more, size_t n, const char *expected)
 
 static void a_gap_is_written_in_the_models_own_order(void **state)
 {
-    static const char *const qwen[] = {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},
-                            *const mistral[] = {"[PREFIX]", "[SUFFIX]"};
+    static const char *const qwen[] = {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"}, *const mistral[] = {
+                                                                                                  "[PREFIX]",
+                                                                                                  "[SUFFIX]"};
     expect(qwen, 3, "<|fim_prefix|>BEFORE<|fim_suffix|>BEHIND<|fim_middle|>");
     expect(mistral, 2, "[SUFFIX]BEHIND[PREFIX]BEFORE");
 }

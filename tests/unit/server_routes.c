@@ -96,7 +96,8 @@ static void fields_are_checked_by_their_paths(void **state)
         {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{\"not\":{}}}}",
          "\"param\":\"response_format.json_schema.schema.not\""},
         {"\"grammar\":\"root ::= [\"", "\"invalid_grammar\""},
-        {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,\"parameters\":{\"properties\":{"
+        {"\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,\"parameters\":{"
+         "\"properties\":{"
          "\"a\":{\"multipleOf\":7}}}}}]",
          "\"param\":\"tools[0].function.parameters.properties.a.multipleOf\""},
         {"\"tool_choice\":\"required\"", "\"param\":\"tool_choice\""},
@@ -106,15 +107,17 @@ static void fields_are_checked_by_their_paths(void **state)
         snprintf(body, sizeof body, "{" SEA ",\"max_tokens\":1,%s}", wrong[i][0]);
         expect("POST", "/v1/chat/completions", body, 400, wrong[i][1]);
     }
-    expect("POST", "/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
-           400, "messages[0].content[0].type");
+    expect("POST", "/v1/chat/completions",
+           "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", 400,
+           "messages[0].content[0].type");
     expect("POST", "/v1/chat/completions",
            "{" SEA ",\"max_tokens\":2.0,\"temperature\":null,\"seed\":null,\"unknown\":{\"x\":1}}", 200, "\"usage\"");
 }
 
 static void what_is_no_object_is_refused(void **state)
 {
-    static const char *const bodies[] = {"", "[]", "{\"a\":1} x", "{\"a\":\"\xff\"}", "{\"a\":\"\\ud800\"}", "{\"a\":\"\\u0000\"}", "{'a':1}"};
+    static const char *const bodies[] = {
+        "", "[]", "{\"a\":1} x", "{\"a\":\"\xff\"}", "{\"a\":\"\\ud800\"}", "{\"a\":\"\\u0000\"}", "{'a':1}"};
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++)
         expect("POST", "/v1/chat/completions", bodies[i], 400, "invalid_json");
     char deep[2 * 300 + 1];
@@ -174,8 +177,8 @@ static void pages_of_other_origins_stay_outside(void **state)
                      200);
     assert_int_equal(status_with("POST", "/tokenize", HEADERS("Host", "evil.example")), 403);
     assert_int_equal(status_with("POST", "/tokenize", HEADERS("Host", "[::1]:8080")), 200);
-    ask_with("OPTIONS", "/tokenize", HEADERS("Origin", "http://localhost", "Access-Control-Request-Headers", "x-stainless-os"), "",
-             &reply);
+    ask_with("OPTIONS", "/tokenize",
+             HEADERS("Origin", "http://localhost", "Access-Control-Request-Headers", "x-stainless-os"), "", &reply);
     assert_int_equal(reply.status, 204);
     assert_string_equal(header_of(&reply, "Access-Control-Allow-Origin"), "http://localhost");
     assert_non_null(strstr(header_of(&reply, "Access-Control-Allow-Headers"), "x-stainless-os"));

@@ -230,8 +230,11 @@ static void calls_and_results_are_made_fit_for_the_template(void **state)
          "messages[0].tool_calls[0].function: an object with a name is needed"},
         {"{{ messages[0].content.split('\n')[0] }}|{{ messages[1].content }}", "[" USER("A") "]",
          "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]", "# Tools|A"},
-        {TURNS, "[" CALL("\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}") "," RESULT("") "]", NULL,
-         "<assistant><tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call><tool>18<bot>"},
+        {"{% for m in messages %}<{{ m.role }}>{{ m.content.split('\n')[0] if m.role == 'system' else m.content }}"
+         "{% endfor %}",
+         "[" CALL("\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}") "," RESULT("") "]",
+         "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]",
+         "<system># Tools<assistant><tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call><tool>18"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_told(&cases[i]);

@@ -285,6 +285,12 @@ static void end_tokens_come_from_all_files(void **state)
     t = open_folder();
     assert_int_equal(tokenizer_bos(t), 0); /* config.json's */
     tokenizer_free(t);
+    put_file("generation_config.json", NULL);
+    put_file("config.json", "{\"text_config\":{\"eos_token_id\":[1,2],\"bos_token_id\":0}}");
+    t = open_folder();
+    assert_true(tokenizer_is_end(t, 1) && tokenizer_is_end(t, 2));
+    assert_int_equal(tokenizer_bos(t), 0);
+    tokenizer_free(t);
 }
 
 static void start_tokens_are_those_of_the_post_processor_unless_the_config_says_otherwise(void **state)

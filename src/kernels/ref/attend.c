@@ -63,6 +63,19 @@ void ref_key_store(kv_type type, const float *x, void *page, int64_t place, int6
     }
 }
 
+void kernel_key_copy(kv_type type, const void *from, int64_t from_place, void *to, int64_t to_place, int64_t head_dim)
+{
+    const char *a = key_group(type, from, from_place, head_dim);
+    char *b = key_group(type, to, to_place, head_dim);
+    for (int64_t i = 0; type == KV_Q8_0 && i < head_dim; i += 32)
+        memcpy(b + key_scale_at(to_place, i), a + key_scale_at(from_place, i), sizeof(uint16_t));
+    size_t bytes = number_bytes[type], step = KEY_INTERLEAVE * bytes;
+    a += key_number_at(type, from_place, 0, head_dim);
+    b += key_number_at(type, to_place, 0, head_dim);
+    for (int64_t i = 0; i < head_dim; i++, a += step, b += step)
+        memcpy(b, a, bytes);
+}
+
 static const dtype as_weights[KV_COUNT] = {[KV_F32] = DTYPE_F32, [KV_F16] = DTYPE_F16, [KV_Q8_0] = DTYPE_Q8_0};
 
 /* Elements [start, start + n) of a stored value as floats; start is a multiple of PIECE, n at most PIECE. */

@@ -62,6 +62,11 @@ static inline void load_columns(dtype t, const scaled_weights *w, int64_t row, i
     }
 }
 
+void kernel_scaled_numbers(dtype t, const scaled_weights *w, int64_t row, int64_t c, int64_t n, float *out)
+{
+    load_columns(t, w, row, c, n, out);
+}
+
 static inline void matmul(dtype t, const scaled_weights *w, int64_t first, int64_t rows, int64_t cols, const void *act,
                           int64_t act_row, int64_t n, float *y, int64_t ldy)
 {

@@ -5,12 +5,6 @@
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 
-static void turn_sliding_layers(model_config *c)
-{
-    for (int l = 0; l < c->layers; l++)
-        c->layer[l].rope = c->layer[l].window ? 0 : ROPE_OFF;
-}
-
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     if (!c->layer[0].window)
@@ -19,7 +13,7 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
             "%s: %s.attention.sliding_window is 0 or missing: models without sliding layers are not supported", f->path,
             prefix);
     odmoe_status status = arch_gguf_windows(f, prefix, 4, c, err);
-    turn_sliding_layers(c);
+    arch_turn_sliding_layers(c);
     c->embedding_scale = sqrtf((float)c->hidden);
     return status ? status : arch_gguf_deepseek(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
 }
@@ -27,16 +21,15 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 /* Where no list says it, every n-th layer sees all positions. */
 static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t window, every;
+    int window;
+    int64_t every;
     bool given;
-    odmoe_status status = config_int(json, "sliding_window", false, 1, MODEL_CONTEXT_MAX, 1024, &window, err);
+    odmoe_status status = arch_hf_sliding(json, 1024, c, &window, &given, err);
     if (!status)
         status = config_int(json, "global_attn_every_n_layers", false, 1, MODEL_LAYERS_MAX, 4, &every, err);
-    if (!status)
-        status = arch_hf_layer_types(json, (int)window, c, &given, err);
     for (int l = 0; l < c->layers && !status && !given; l++)
-        c->layer[l].window = (l + 1) % every ? (int)window : 0;
-    turn_sliding_layers(c);
+        c->layer[l].window = (l + 1) % every ? window : 0;
+    arch_turn_sliding_layers(c);
     return status;
 }
 
@@ -68,10 +61,6 @@ static const field_rule fields[] = {
 };
 
 static const weight_rule frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
-    {W_ROPE_FACTORS, IN_MODEL, "rope_freqs.weight", NULL, DIM_VECTOR, DIM_HALF_ROPE, true},
     {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
      DIM_HIDDEN, false},
     {W_MIXER_POST_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight",
@@ -84,16 +73,12 @@ static const weight_rule frame[] = {
      DIM_HIDDEN, false},
     {W_SELECTION_BIAS, IN_MOE_LAYERS, "blk.%d.exp_probs_b.bias|blk.%d.exp_probs_b", "model.layers.%d.mlp.expert_bias",
      DIM_VECTOR, DIM_EXPERTS, false},
-    {W_DENSE_GATE, IN_DENSE_LAYERS, "blk.%d.ffn_gate.weight", "model.layers.%d.mlp.gate_proj.weight", DIM_DENSE_FFN,
-     DIM_HIDDEN, false},
-    {W_DENSE_UP, IN_DENSE_LAYERS, "blk.%d.ffn_up.weight", "model.layers.%d.mlp.up_proj.weight", DIM_DENSE_FFN,
-     DIM_HIDDEN, false},
-    {W_DENSE_DOWN, IN_DENSE_LAYERS, "blk.%d.ffn_down.weight", "model.layers.%d.mlp.down_proj.weight", DIM_HIDDEN,
-     DIM_DENSE_FFN, false},
     WEIGHTS_END,
 };
 
-static const weight_table weights[] = {{NULL, frame},
+static const weight_table weights[] = {{NULL, arch_weights_model},
+                                       {NULL, frame},
+                                       {NULL, arch_weights_dense},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qkv_biases},
                                        {&mixer_attention, attention_out_bias},

@@ -3,24 +3,73 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const arch arch_afmoe, arch_bailing_moe, arch_dots1, arch_ernie4_5_moe, arch_exaone_moe, arch_flex_olmo,
-    arch_glm4_moe, arch_gpt_oss, arch_granitemoe, arch_hunyuan_v1_moe, arch_minimax_m2, arch_mixtral, arch_olmoe,
-    arch_qwen2_moe, arch_qwen3_moe;
+#include "model/quantisation.h"
 
-static const arch *const families[] = {&arch_mixtral,    &arch_olmoe,       &arch_qwen2_moe,    &arch_qwen3_moe,
-                                       &arch_granitemoe, &arch_gpt_oss,     &arch_glm4_moe,     &arch_minimax_m2,
-                                       &arch_dots1,      &arch_bailing_moe, &arch_ernie4_5_moe, &arch_hunyuan_v1_moe,
-                                       &arch_exaone_moe, &arch_afmoe,       &arch_flex_olmo};
+/* All families, one a line, so that branches that add one merge by themselves. */
+/* clang-format off */
+#define FAMILIES(X) \
+    X(mixtral) \
+    X(olmoe) \
+    X(qwen2_moe) \
+    X(qwen3_moe) \
+    X(qwen3_next) \
+    X(qwen3_5_moe) \
+    X(gpt_oss) \
+    X(deepseek_v2) \
+    X(deepseek_v3) \
+    X(kimi_k2) \
+    X(kimi_k25) \
+    X(kimi_linear) \
+    X(mistral4) \
+    X(glm4_moe_lite) \
+    X(glm_moe_dsa) \
+    X(glm4_moe) \
+    X(minimax_m2) \
+    X(granitemoe) \
+    X(dots1) \
+    X(bailing_moe) \
+    X(ernie4_5_moe) \
+    X(gemma4) \
+    X(llama4) \
+    X(phimoe) \
+    X(hunyuan_v1_moe) \
+    X(exaone_moe) \
+    X(afmoe) \
+    X(flex_olmo) \
+    X(lfm2_moe) \
+    X(granitemoehybrid) \
+    X(nemotron_h)
+/* clang-format on */
+
+#define DECLARE(name) extern const arch arch_##name;
+FAMILIES(DECLARE)
+#define ADDRESS(name) &arch_##name,
+static const arch *const families[] = {FAMILIES(ADDRESS)};
 
 const arch *arch_at(int i)
 {
     return i >= 0 && i < (int)(sizeof families / sizeof *families) ? families[i] : NULL;
 }
 
+odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err)
+{
+    return err_set(
+        err, ODMOE_ERR_UNSUPPORTED,
+        "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
+        "another program for this one",
+        where, name);
+}
+
 void arch_dense_first(model_config *c)
 {
     for (int l = 0; l < c->layers; l++)
         c->layer[l].ffn = l < c->dense_layers ? FFN_DENSE : FFN_EXPERTS;
+}
+
+void arch_turn_sliding_layers(model_config *c)
+{
+    for (int l = 0; l < c->layers; l++)
+        c->layer[l].rope = c->layer[l].window ? 0 : ROPE_OFF;
 }
 
 odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err)
@@ -78,49 +127,82 @@ static odmoe_status read_gguf(const model_files *f, const arch **out, model_conf
     return unknown(f, name.at, (int)(name.length > 64 ? 64 : name.length), err);
 }
 
-/* Weights that are quantised in a way of their own are told apart by quantization_config; no tensor is looked for. */
-static odmoe_status check_quantisation(const model_files *f, config_object json, odmoe_error *err)
+/* What config.json says of the language model: all of it, or, of models that see or hear as well, its text_config. */
+typedef struct language_config {
+    config_object whole, text; /* text: the same as `whole` where there is no such part */
+    const char *outer, *name;  /* model_type of either */
+} language_config;
+
+static odmoe_status language_part(const model_files *f, language_config *out, odmoe_error *err)
 {
+    out->whole = out->text = (config_object){f->config, "config.json"};
     config_object part;
-    const char *method;
-    odmoe_status status = config_part(json, "quantization_config", &part, err);
+    odmoe_status status = config_text(out->whole, "model_type", true, NULL, &out->outer, err);
     if (!status)
-        status = config_text(part, "quant_method", false, "unnamed", &method, err);
-    if (status || !part.object)
-        return status;
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: its weights are quantised (quantization_config: quant_method %.32s), which is not read from "
-                   "safetensors; use a GGUF file, or the folder before it was quantised",
-                   f->path, method);
+        status = config_part(out->whole, "text_config", &part, err);
+    if (!status && part.object)
+        out->text = (config_object){part.object, "config.json: text_config"};
+    return status ? status : config_text(out->text, "model_type", false, out->outer, &out->name, err);
+}
+
+static bool named(const arch *a, const char *name)
+{
+    return !strcmp(a->family, name) || (a->hf_text && !strcmp(a->hf_text, name));
+}
+
+/* By the name of the whole, or by the language model's own. */
+static const arch *find_hf(const language_config *c)
+{
+    const char *const names[] = {c->outer, c->name};
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        for (int i = 0; arch_at(i); i++)
+            if (named(arch_at(i), names[k]))
+                return arch_at(i);
+    return NULL;
+}
+
+static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"};
+
+static odmoe_status unknown_hf(const model_files *f, const language_config *c, odmoe_error *err)
+{
+    for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
+        if (json_object_get(c->text.object, expert_keys[i]))
+            return unknown(f, c->name, (int)strlen(c->name), err);
+    return arch_is_dense(f->path, c->name, err);
+}
+
+/* Some families have models without experts, which say so by a 0. */
+static bool has_no_experts(const language_config *c)
+{
+    for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++) {
+        const json_t *experts = json_object_get(c->text.object, expert_keys[i]);
+        if (json_is_integer(experts) && json_integer_value(experts) == 0)
+            return true;
+    }
+    return false;
 }
 
 static odmoe_status read_hf(const model_files *f, const arch **out, model_config *config, odmoe_error *err)
 {
-    config_object json = {f->config, "config.json"};
-    const char *name;
-    odmoe_status status = config_text(json, "model_type", true, NULL, &name, err);
+    language_config c;
+    odmoe_status status = language_part(f, &c, err);
+    const arch *a = status ? NULL : find_hf(&c);
     if (status)
         return status;
-    for (int i = 0; arch_at(i); i++) {
-        const arch *a = arch_at(i);
-        if (strcmp(a->family, name))
-            continue;
-        *out = a;
-        config->family = a->family;
-        status = check_quantisation(f, json, err);
-        if (!status)
-            status = arch_hf_common(json, a, config, err);
-        return status || !a->from_hf ? status : a->from_hf(json, config, err);
-    }
-    static const char *const expert_keys[] = {"num_experts", "num_local_experts", "n_routed_experts",
-                                              "moe_num_experts"};
-    for (size_t i = 0; i < sizeof expert_keys / sizeof *expert_keys; i++)
-        if (json_object_get(f->config, expert_keys[i]))
-            return unknown(f, name, (int)strlen(name), err);
-    return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                   "%s: '%.64s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use another "
-                   "program for this one",
-                   f->path, name);
+    if (!a)
+        return unknown_hf(f, &c, err);
+    if (has_no_experts(&c))
+        return arch_is_dense(f->path, c.name, err);
+    *out = a;
+    config->family = a->family;
+    status = quantisation_check(f->path, c.whole, err);
+    if (!status)
+        status = quantisation_check(f->path, c.text, err);
+    if (!status)
+        status = arch_hf_common(c.text, a, config, err);
+    if (!status && !json_object_get(c.text.object, "tie_word_embeddings")) /* some files say it of the whole */
+        status = config_bool(c.whole, "tie_word_embeddings", false, config->tied, &config->tied, err);
+    return status || !a->from_hf ? status : a->from_hf(c.text, config, err);
 }
 
 odmoe_status arch_read(const model_files *f, const arch **out, model_config *config, odmoe_error *err)

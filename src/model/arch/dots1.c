@@ -10,15 +10,14 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 /* Where no list says it, layers slide from max_window_layers on. */
 static odmoe_status windows(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t window, first;
+    int window;
+    int64_t first;
     bool given;
-    odmoe_status status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 0, &window, err);
+    odmoe_status status = arch_hf_sliding(json, 0, c, &window, &given, err);
     if (!status)
         status = config_int(json, "max_window_layers", false, 0, MODEL_LAYERS_MAX, 62, &first, err);
-    if (!status)
-        status = arch_hf_layer_types(json, (int)window, c, &given, err);
     for (int l = 0; l < c->layers && !status && !given; l++)
-        c->layer[l].window = l >= first ? (int)window : 0;
+        c->layer[l].window = l >= first ? window : 0;
     return status;
 }
 

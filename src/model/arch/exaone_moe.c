@@ -3,31 +3,24 @@
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 
-/* In a model with sliding layers the others have no positions. */
-static void turn_sliding_layers(model_config *c, bool slides)
-{
-    for (int l = 0; l < c->layers; l++)
-        c->layer[l].rope = slides && !c->layer[l].window ? ROPE_OFF : 0;
-}
-
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     bool slides = c->layer[0].window > 0;
     odmoe_status status = arch_gguf_windows(f, prefix, 4, c, err);
-    turn_sliding_layers(c, slides);
+    if (slides) /* then the others have no positions; in models without sliding layers all turn */
+        arch_turn_sliding_layers(c);
     return status ? status : arch_gguf_deepseek(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
 }
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t window;
+    int window;
     bool given;
-    odmoe_status status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 0, &window, err);
-    if (!status)
-        status = arch_hf_layer_types(json, (int)window, c, &given, err);
+    odmoe_status status = arch_hf_sliding(json, 0, c, &window, &given, err);
     if (!status && !given && window)
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: layer_types is missing: which layers slide?", json.file);
-    turn_sliding_layers(c, window > 0);
+    if (window)
+        arch_turn_sliding_layers(c);
     return status ? status : arch_hf_deepseek(json, c, err);
 }
 
@@ -36,8 +29,6 @@ static const field_rule fields[] = {
     {FIELD_norm_heads, NULL, NULL, 1},
     FIELDS_END,
 };
-
-static const char *const ignored[] = {"mtp.*", NULL};
 
 static const weight_table weights[] = {{NULL, arch_weights_frame},
                                        {&mixer_attention, attention_weights},
@@ -54,7 +45,6 @@ const arch arch_exaone_moe = {
     .rope_theta = 1e6,
     .weights = weights,
     .experts = arch_experts_mlp,
-    .ignored = ignored,
     .from_gguf = from_gguf,
     .from_hf = from_hf,
 };

@@ -12,9 +12,6 @@ static const field_rule fields[] = {
 };
 
 static const weight_rule frame[] = {
-    {W_EMBED, IN_MODEL, NULL, "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, NULL, "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, NULL, "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
     {W_MIXER_POST_NORM, IN_ALL_LAYERS, NULL, "model.layers.%d.post_attention_layernorm.weight", DIM_VECTOR, DIM_HIDDEN,
      false},
     {W_FFN_POST_NORM, IN_ALL_LAYERS, NULL, "model.layers.%d.post_feedforward_layernorm.weight", DIM_VECTOR, DIM_HIDDEN,
@@ -22,7 +19,8 @@ static const weight_rule frame[] = {
     WEIGHTS_END,
 };
 
-static const weight_table weights[] = {{NULL, frame},
+static const weight_table weights[] = {{NULL, arch_weights_model},
+                                       {NULL, frame},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qkv_biases},
                                        {&mixer_attention, attention_out_bias},

@@ -50,6 +50,18 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
         return status;
     if (r->factor == 0) /* how some writers say that there is none */
         r->factor = 1;
+    const tensor_info *long_factors = tensor_index_find(f->tensors, "rope_factors_long.weight");
+    const tensor_info *short_factors = tensor_index_find(f->tensors, "rope_factors_short.weight");
+    if (gguf_text_is(kind, "longrope") || long_factors || short_factors) { /* not all files name it */
+        r->scaling = ROPE_LONG;
+        r->attention_factor = r->long_attention = attention;
+        if (!long_factors || !short_factors)
+            return err_set(err, ODMOE_ERR_FORMAT,
+                           "%s: position scaling 'longrope' needs the tensors rope_factors_long.weight and "
+                           "rope_factors_short.weight",
+                           f->path);
+        return ODMOE_OK;
+    }
     if (gguf_text_is(kind, "yarn")) {
         r->scaling = ROPE_YARN;
         r->attention_factor = attention * (r->factor > 1 ? 0.1 * log(r->factor) + 1 : 1);
@@ -66,8 +78,8 @@ static odmoe_status gguf_rope_scaling(const model_files *f, const char *prefix, 
         r->factor = 1;
     } else {
         return err_set(err, ODMOE_ERR_UNSUPPORTED,
-                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn", f->path, key,
-                       kind.length > 32 ? 32 : (int)kind.length, kind.at);
+                       "%s: %s: position scaling '%.*s' is not known; known are none, linear, yarn, longrope", f->path,
+                       key, kind.length > 32 ? 32 : (int)kind.length, kind.at);
     }
     return ODMOE_OK;
 }
@@ -150,22 +162,23 @@ odmoe_status arch_gguf_deepseek(const model_files *f, const char *prefix, odmoe_
     return arch_gguf_router(f, prefix, score, c, err);
 }
 
-/* Does a block exist that is no prediction layer? */
-static bool block_of_model(const model_files *f, int block)
+static bool block_has(const model_files *f, int block, const char *tensor)
 {
     char name[64];
-    snprintf(name, sizeof name, "blk.%d.nextn.eh_proj.weight", block);
-    if (tensor_index_find(f->tensors, name))
-        return false;
-    snprintf(name, sizeof name, "blk.%d.attn_norm.weight", block);
+    snprintf(name, sizeof name, "blk.%d.%s", block, tensor);
     return tensor_index_find(f->tensors, name) != NULL;
 }
 
-/* block_count includes the prediction layers in most files; their tensors may have been left out. */
+/* block_count includes the prediction layers in most files, whatever nextn_predict_layers says: the last blocks that have
+ * tensors of such layers. Or their tensors have been left out, and block_count has not been changed. */
 static void drop_predictions(const model_files *f, model_config *c)
 {
-    for (int i = 0; i < c->nextn && c->layers > 1 && !block_of_model(f, c->layers - 1); i++)
+    int dropped = 0;
+    for (; c->layers > 1 && block_has(f, c->layers - 1, "nextn.eh_proj.weight"); dropped++)
         c->layers--;
+    for (; dropped < c->nextn && c->layers > 1 && !block_has(f, c->layers - 1, "attn_norm.weight"); dropped++)
+        c->layers--;
+    c->nextn = dropped > c->nextn ? dropped : c->nextn;
 }
 
 /* The FFN size of experts in files made before its key existed: what the tensors say. */
@@ -214,6 +227,50 @@ odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int per
     return status;
 }
 
+odmoe_status arch_gguf_recurrent(const model_files *f, const char *prefix, int period, const struct mixer *linear,
+                                 model_config *c, odmoe_error *err)
+{
+    char key[128];
+    gguf_type type;
+    uint64_t n = 0;
+    key_of(key, prefix, "attention.recurrent_layers");
+    bool list = gguf_has(f->gguf, key);
+    odmoe_status status =
+        list ? gguf_get_array(f->gguf, key, &type, &n, err)
+             : arch_gguf_int(f, prefix, "full_attention_interval", MODEL_LAYERS_MAX, period, &period, err);
+    if (!status && list && n != (uint64_t)c->layers && n != (uint64_t)c->layers + (uint64_t)c->nextn)
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
+                         (unsigned long long)n, c->layers);
+    if (!status && period < 1)
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s.full_attention_interval is %d, expected 1 to %d", f->path,
+                         prefix, period, MODEL_LAYERS_MAX);
+    for (int l = 0; l < c->layers && !status; l++) {
+        bool recurrent = (l + 1) % period != 0;
+        if (list)
+            status = gguf_array_bool(f->gguf, key, (uint64_t)l, &recurrent, err);
+        if (recurrent)
+            c->layer[l].mixer = linear;
+    }
+    return status;
+}
+
+void arch_gguf_other_mixers(model_config *c, const mixer *other)
+{
+    for (int l = 0; l < c->layers; l++)
+        if (c->layer[l].kv_heads == 0) {
+            c->layer[l].mixer = other;
+            c->layer[l].kv_heads = c->layer[l].heads; /* says nothing there; 0 is out of range */
+        }
+}
+
+odmoe_status arch_gguf_granite(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
+{
+    c->embedding_scale = c->embedding_scale ? c->embedding_scale : 1;
+    c->residual_scale = c->residual_scale ? c->residual_scale : 1;
+    c->logit_scale = c->logit_scale ? c->logit_scale : 1;
+    return ODMOE_OK;
+}
+
 static odmoe_status gguf_vocab(const model_files *f, model_config *c, odmoe_error *err)
 {
     const tensor_info *embed = tensor_index_find(f->tensors, "token_embd.weight");
@@ -240,13 +297,7 @@ static odmoe_status gguf_dense(const model_files *f, const char *prefix, odmoe_e
 {
     int experts;
     odmoe_status status = arch_gguf_int(f, prefix, "expert_count", ROUTER_EXPERTS_MAX, 0, &experts, err);
-    if (!status && !experts)
-        return err_set(
-            err, ODMOE_ERR_UNSUPPORTED,
-            "%s: '%s' is a dense model (no experts); odmoe is for Mixture-of-Experts models: use llama.cpp or "
-            "another program for this one",
-            f->path, prefix);
-    return status;
+    return status || experts ? status : arch_is_dense(f->path, prefix, err);
 }
 
 odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config *c, odmoe_error *err)

@@ -1,5 +1,6 @@
 /* from_hf.c - what families share in reading config.json. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "model/arch/arch.h"
@@ -67,6 +68,38 @@ static odmoe_status grow_base(config_object json, const arch *a, int head, rope_
     return ODMOE_OK;
 }
 
+/* One rope set; LongRoPE brings a factor for each pair, in two lists. */
+static odmoe_status read_rope_set(config_object json, const arch *a, const char *layers, int context, rope_set *out,
+                                  odmoe_error *err)
+{
+    config_object rope;
+    out->pairing = a->hf_pairing;
+    odmoe_status status = config_rope_of(json, layers, a->rope_theta, context, &out->positions, err);
+    if (status || out->positions.scaling != ROPE_LONG)
+        return status;
+    status = config_rope_object(json, layers, &rope, err);
+    if (!status)
+        status = config_numbers(rope, "short_factor", 1e-6, 1e6, &out->short_factors, &out->n_short, err);
+    if (!status)
+        status = config_numbers(rope, "long_factor", 1e-6, 1e6, &out->long_factors, &out->n_long, err);
+    if (!status && (!out->short_factors || !out->long_factors))
+        status = err_set(err, ODMOE_ERR_FORMAT, "%s: position scaling 'longrope' needs short_factor and long_factor",
+                         json.file);
+    return status;
+}
+
+static odmoe_status read_ropes(config_object json, const arch *a, model_config *c, odmoe_error *err)
+{
+    int sets = 0;
+    while (a->rope_layers && a->rope_layers[sets])
+        sets++;
+    c->rope_sets = sets ? sets : 1;
+    odmoe_status status = ODMOE_OK;
+    for (int i = 0; i < c->rope_sets && !status; i++)
+        status = read_rope_set(json, a, sets ? a->rope_layers[i] : NULL, c->context, &c->ropes[i], err);
+    return status;
+}
+
 odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, odmoe_error *err)
 {
     const char *act;
@@ -74,7 +107,7 @@ odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, 
     if (!status)
         status = config_text(json, "hidden_act", false, "silu", &act, err);
     if (!status)
-        status = config_rope(json, a->rope_theta, c->context, &c->ropes[0].positions, err);
+        status = read_ropes(json, a, c, err);
     if (status)
         return status;
     if (strcmp(act, "silu"))
@@ -87,10 +120,10 @@ odmoe_status arch_hf_common(config_object json, const arch *a, model_config *c, 
         status = grow_base(json, a, c->layer[0].key_dim, &c->ropes[0].positions, err);
     if (status)
         return status;
-    c->rope_sets = 1;
-    c->ropes[0].pairing = a->hf_pairing;
     if (c->router.groups <= 1)
         c->router.groups = c->router.groups_used = 0;
+    if (a->rope_layers)
+        return ODMOE_OK;
     return read_rotary(json, a, c->layer[0].key_dim, &c->ropes[0].dim, err);
 }
 
@@ -106,15 +139,13 @@ odmoe_status arch_hf_only(config_object json, const char *key, double value, odm
                    json.file, key, value);
 }
 
-odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
+odmoe_status arch_hf_score(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
 {
-    static const char *const keys[] = {"scoring_func", "score_function", "score_func"};
-    const char *word = NULL, *method;
+    static const char *const keys[] = {"scoring_func", "score_function", "score_func", "moe_router_activation_func"};
+    const char *word = NULL;
     odmoe_status status = ODMOE_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !status && !word; i++)
         status = config_text(json, keys[i], false, NULL, &word, err);
-    if (!status)
-        status = config_text(json, "topk_method", false, "noaux_tc", &method, err);
     if (status)
         return status;
     c->router.score = score;
@@ -125,6 +156,17 @@ odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config 
     else if (word)
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: router score '%.32s' is not supported (sigmoid, softmax are)",
                        json.file, word);
+    return ODMOE_OK;
+}
+
+odmoe_status arch_hf_router(config_object json, odmoe_score score, model_config *c, odmoe_error *err)
+{
+    const char *method;
+    odmoe_status status = arch_hf_score(json, score, c, err);
+    if (!status)
+        status = config_text(json, "topk_method", false, "noaux_tc", &method, err);
+    if (status)
+        return status;
     if (strcmp(method, "noaux_tc"))
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: topk_method '%.32s' is not supported (noaux_tc is)", json.file,
                        method);
@@ -232,4 +274,75 @@ odmoe_status arch_hf_layer_types(config_object json, int window, model_config *c
         c->layer[l].window = slides ? window : 0;
     }
     return ODMOE_OK;
+}
+
+/* The word of layer l, which the configuration holds for as long as it lives; or its letter, in `letter`. */
+static const char *word_of(const json_t *list, int l, char letter[2])
+{
+    if (!json_is_string(list))
+        return json_string_value(json_array_get(list, (size_t)l));
+    letter[0] = json_string_value(list)[l];
+    return letter;
+}
+
+static odmoe_status unknown_word(config_object json, const char *key, const layer_word *words, int l, const char *word,
+                                 odmoe_error *err)
+{
+    char known[120] = "";
+    size_t used = 0;
+    for (; words->word && used < sizeof known; words++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", words->word);
+    return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: %s: '%.32s' of layer %d is not known; known are %s", json.file, key,
+                   word ? word : "(no text)", l, known);
+}
+
+odmoe_status arch_hf_layer_words(config_object json, const char *key, const layer_word *words, model_config *c,
+                                 odmoe_error *err)
+{
+    const json_t *list = json_object_get(json.object, key);
+    size_t n = json_is_string(list) ? json_string_length(list) : json_array_size(list);
+    if (n != (size_t)c->layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s must say for each of %d layers what it is, and has %zu entries",
+                       json.file, key, c->layers, n);
+    for (int l = 0; l < c->layers; l++) {
+        char letter[2] = "";
+        const char *word = word_of(list, l, letter);
+        const layer_word *at = words;
+        while (at->word && (!word || strcmp(at->word, word)))
+            at++;
+        if (!at->word)
+            return unknown_word(json, key, words, l, word, err);
+        c->layer[l].mixer = at->mixer;
+        c->layer[l].ffn = at->ffn;
+    }
+    return ODMOE_OK;
+}
+
+/* The reader of config.json makes an empty text of the word Infinity; transformers 5 writes {"__float__": "Infinity"}. */
+static bool is_infinite(const json_t *value)
+{
+    const char *word = json_string_value(json_is_object(value) ? json_object_get(value, "__float__") : value);
+    return word && (!*word || !strcmp(word, "Infinity"));
+}
+
+odmoe_status arch_hf_time_step(config_object json, odmoe_error *err)
+{
+    const json_t *limit = json_object_get(json.object, "time_step_limit");
+    const json_t *least = json_array_get(limit, 0), *most = json_array_get(limit, 1);
+    if (!limit || json_is_null(limit))
+        return ODMOE_OK;
+    if (json_array_size(limit) == 2 && json_is_number(least) && json_number_value(least) == 0 && is_infinite(most))
+        return ODMOE_OK;
+    return err_set(err, ODMOE_ERR_UNSUPPORTED,
+                   "%s: time_step_limit clamps time steps, which is not supported (0 to Infinity is)", json.file);
+}
+
+odmoe_status arch_hf_sliding(config_object json, int fallback, model_config *c, int *window, bool *given,
+                             odmoe_error *err)
+{
+    int64_t size = 0;
+    odmoe_status status =
+        config_int(json, "sliding_window", false, fallback ? 1 : 0, MODEL_CONTEXT_MAX, fallback, &size, err);
+    *window = (int)size;
+    return status ? status : arch_hf_layer_types(json, *window, c, given, err);
 }

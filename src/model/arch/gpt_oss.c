@@ -32,14 +32,12 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
-    int64_t window;
+    int window;
     bool given;
     set_activation(c);
-    odmoe_status status = config_int(json, "sliding_window", false, 0, MODEL_CONTEXT_MAX, 128, &window, err);
-    if (!status)
-        status = arch_hf_layer_types(json, (int)window, c, &given, err);
+    odmoe_status status = arch_hf_sliding(json, 128, c, &window, &given, err);
     if (!status && !given)
-        slide_in_turn(c, (int)window);
+        slide_in_turn(c, window);
     return status;
 }
 
@@ -51,14 +49,7 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const weight_rule frame[] = {
-    {W_EMBED, IN_MODEL, "token_embd.weight", "model.embed_tokens.weight", DIM_VOCAB, DIM_HIDDEN, false},
-    {W_OUTPUT_NORM, IN_MODEL, "output_norm.weight", "model.norm.weight", DIM_VECTOR, DIM_HIDDEN, false},
-    {W_OUTPUT, IN_MODEL, "output.weight", "lm_head.weight", DIM_VOCAB, DIM_HIDDEN, true},
-    {W_MIXER_NORM, IN_ALL_LAYERS, "blk.%d.attn_norm.weight", "model.layers.%d.input_layernorm.weight", DIM_VECTOR,
-     DIM_HIDDEN, false},
-    {W_FFN_NORM, IN_ALL_LAYERS, "blk.%d.post_attention_norm.weight", "model.layers.%d.post_attention_layernorm.weight",
-     DIM_VECTOR, DIM_HIDDEN, false},
+static const weight_rule router[] = {
     {W_ROUTER, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.weight", "model.layers.%d.mlp.router.weight", DIM_EXPERTS,
      DIM_HIDDEN, false},
     {W_ROUTER_BIAS, IN_ALL_LAYERS, "blk.%d.ffn_gate_inp.bias", "model.layers.%d.mlp.router.bias", DIM_VECTOR,
@@ -71,8 +62,11 @@ static const expert_rule experts[] = {
     {ODMOE_UP, "blk.%d.ffn_up_exps.weight", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_HIDDEN},
     {ODMOE_GATE_UP, NULL, NULL, "model.layers.%d.mlp.experts.gate_up_proj", NULL, DIM_HIDDEN, DIM_EXPERT_FFN_2,
      .in_out = true, .interleaved = true},
+    {ODMOE_GATE_UP, NULL, NULL, "model.layers.%d.mlp.experts.gate_up_proj_blocks", NULL, DIM_EXPERT_FFN_2, DIM_HIDDEN,
+     .interleaved = true}, /* MXFP4: the same rows, the other way round */
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", NULL, NULL, NULL, DIM_HIDDEN, DIM_EXPERT_FFN},
     {ODMOE_DOWN, NULL, NULL, "model.layers.%d.mlp.experts.down_proj", NULL, DIM_EXPERT_FFN, DIM_HIDDEN, .in_out = true},
+    {ODMOE_DOWN, NULL, NULL, "model.layers.%d.mlp.experts.down_proj_blocks", NULL, DIM_HIDDEN, DIM_EXPERT_FFN},
     {ODMOE_GATE, "blk.%d.ffn_gate_exps.bias", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_ONE, .part = PART_BIAS},
     {ODMOE_UP, "blk.%d.ffn_up_exps.bias", NULL, NULL, NULL, DIM_EXPERT_FFN, DIM_ONE, .part = PART_BIAS},
     {ODMOE_GATE_UP, NULL, NULL, "model.layers.%d.mlp.experts.gate_up_proj_bias", NULL, DIM_EXPERT_FFN_2, DIM_ONE,
@@ -82,7 +76,8 @@ static const expert_rule experts[] = {
     {.role = EXPERT_MATRIX_COUNT},
 };
 
-static const weight_table weights[] = {{NULL, frame},
+static const weight_table weights[] = {{NULL, arch_weights_frame_post},
+                                       {NULL, router},
                                        {&mixer_attention, attention_weights},
                                        {&mixer_attention, attention_qkv_biases},
                                        {&mixer_attention, attention_out_bias},

@@ -1,6 +1,5 @@
 /* OLMoE: q/k norm over all heads at once, weights of the chosen are not renormalised. */
 #include "model/arch/arch.h"
-#include "model/mixers/attention.h"
 
 static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *err)
 {
@@ -23,20 +22,12 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const weight_table weights[] = {{NULL, arch_weights_frame},
-                                       {&mixer_attention, attention_weights},
-                                       {&mixer_attention, attention_qkv_biases},
-                                       {&mixer_attention, attention_out_bias},
-                                       {&mixer_attention, attention_qk_norm},
-                                       {NULL, arch_weights_mlp},
-                                       {0}};
-
 const arch arch_olmoe = {
     .family = "olmoe",
     .gguf = "olmoe",
     .fields = fields,
     .rope_theta = 1e4,
-    .weights = weights,
+    .weights = arch_tables_qk_norm,
     .experts = arch_experts_mlp,
     .from_hf = from_hf,
 };

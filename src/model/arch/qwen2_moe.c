@@ -43,25 +43,10 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const weight_rule shared[] = {
-    {W_SHARED_GATE, IN_MOE_LAYERS, "blk.%d.ffn_gate_shexp.weight", "model.layers.%d.mlp.shared_expert.gate_proj.weight",
-     DIM_SHARED_FFN, DIM_HIDDEN, false},
-    {W_SHARED_UP, IN_MOE_LAYERS, "blk.%d.ffn_up_shexp.weight", "model.layers.%d.mlp.shared_expert.up_proj.weight",
-     DIM_SHARED_FFN, DIM_HIDDEN, false},
-    {W_SHARED_DOWN, IN_MOE_LAYERS, "blk.%d.ffn_down_shexp.weight", "model.layers.%d.mlp.shared_expert.down_proj.weight",
-     DIM_HIDDEN, DIM_SHARED_FFN, false},
-    {W_SHARED_WEIGHT, IN_MOE_LAYERS, "blk.%d.ffn_gate_inp_shexp.weight",
-     "model.layers.%d.mlp.shared_expert_gate.weight", DIM_ONE, DIM_HIDDEN, false},
-    WEIGHTS_END,
-};
-
 /* The output has no bias, in either format. */
-static const weight_table weights[] = {{NULL, arch_weights_frame},
-                                       {&mixer_attention, attention_weights},
-                                       {&mixer_attention, attention_qkv_biases},
-                                       {NULL, arch_weights_mlp},
-                                       {NULL, shared},
-                                       {0}};
+static const weight_table weights[] = {
+    {NULL, arch_weights_frame}, {&mixer_attention, attention_weights}, {&mixer_attention, attention_qkv_biases},
+    {NULL, arch_weights_mlp},   {NULL, arch_weights_shared_weighed},   {0}};
 
 const arch arch_qwen2_moe = {
     .family = "qwen2_moe",

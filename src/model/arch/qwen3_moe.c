@@ -1,6 +1,5 @@
 /* Qwen3-MoE: q/k norm per head, head_dim of its own, weights of the chosen sum to 1, no shared expert. */
 #include "model/arch/arch.h"
-#include "model/mixers/attention.h"
 
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
@@ -55,20 +54,12 @@ static const field_rule fields[] = {
     FIELDS_END,
 };
 
-static const weight_table weights[] = {{NULL, arch_weights_frame},
-                                       {&mixer_attention, attention_weights},
-                                       {&mixer_attention, attention_qkv_biases},
-                                       {&mixer_attention, attention_out_bias},
-                                       {&mixer_attention, attention_qk_norm},
-                                       {NULL, arch_weights_mlp},
-                                       {0}};
-
 const arch arch_qwen3_moe = {
     .family = "qwen3_moe",
     .gguf = "qwen3moe",
     .fields = fields,
     .rope_theta = 1e4,
-    .weights = weights,
+    .weights = arch_tables_qk_norm,
     .experts = arch_experts_mlp,
     .from_gguf = from_gguf,
     .from_hf = from_hf,

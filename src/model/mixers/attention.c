@@ -1,5 +1,5 @@
 /* attention.c - grouped-query attention (Ainslie et al. 2023) with sliding windows, q/k norm, biases, partial or no
- * rotation. Keys and values of a layer lie in pages (compute.h). */
+ * rotation, values that are the keys. Keys and values of a layer lie in pages (compute.h). */
 #include "model/mixers/attention.h"
 
 #include <math.h>
@@ -7,6 +7,7 @@
 typedef struct attention_work {
     buffer q, k, v; /* [max_tokens, heads * dim] of the layer under way */
     buffer gate;    /* of `out`, where the layer has one */
+    buffer both;    /* queries and gates, where they come in one tensor */
     buffer out;     /* what the output projection takes */
     compute_work attend;
 } attention_work;
@@ -19,7 +20,7 @@ const weight_rule attention_weights[] = {
     {ATTENTION_K, IN_ALL_LAYERS, "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight", DIM_K, DIM_HIDDEN,
      false, "blk.%d.attn_qkv.weight"},
     {ATTENTION_V, IN_ALL_LAYERS, "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight", DIM_V, DIM_HIDDEN,
-     false, "blk.%d.attn_qkv.weight"},
+     false, "blk.%d.attn_qkv.weight", .only_if = FIELD_own_values},
     {ATTENTION_O, IN_ALL_LAYERS, "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight", DIM_HIDDEN,
      DIM_ATTENTION_OUT, false},
     WEIGHTS_END,
@@ -61,6 +62,18 @@ const weight_rule attention_sinks[] = {
     WEIGHTS_END,
 };
 
+const weight_rule attention_gated_weights[] = {
+    {ATTENTION_Q_AND_GATE, IN_ALL_LAYERS, "blk.%d.attn_q.weight", "model.layers.%d.self_attn.q_proj.weight",
+     DIM_Q_AND_GATE, DIM_HIDDEN, false},
+    {ATTENTION_K, IN_ALL_LAYERS, "blk.%d.attn_k.weight", "model.layers.%d.self_attn.k_proj.weight", DIM_K, DIM_HIDDEN,
+     false},
+    {ATTENTION_V, IN_ALL_LAYERS, "blk.%d.attn_v.weight", "model.layers.%d.self_attn.v_proj.weight", DIM_V, DIM_HIDDEN,
+     false},
+    {ATTENTION_O, IN_ALL_LAYERS, "blk.%d.attn_output.weight", "model.layers.%d.self_attn.o_proj.weight", DIM_HIDDEN,
+     DIM_ATTENTION_OUT, false},
+    WEIGHTS_END,
+};
+
 static int64_t q_dim(const layer_config *l)
 {
     return (int64_t)l->heads * l->key_dim;
@@ -99,14 +112,16 @@ static int64_t dim(const model_config *c, int layer, int which)
         return c->norm_heads ? l->key_dim : k_dim(l);
     case DIM_HEADS:
         return l->heads;
+    case DIM_Q_AND_GATE:
+        return q_dim(l) + out_dim(l);
     }
     return 0;
 }
 
 static dtype_set in_types(const resident *w)
 {
-    static const int roles[] = {ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_GATE};
-    return weight_types(w, roles, 4);
+    static const int roles[] = {ATTENTION_Q, ATTENTION_K, ATTENTION_V, ATTENTION_GATE, ATTENTION_Q_AND_GATE};
+    return weight_types(w, roles, sizeof roles / sizeof *roles);
 }
 
 /* ---- checks ---- */
@@ -116,6 +131,12 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     const layer_config *l = &c->layer[layer];
     if (l->heads % l->kv_heads)
         return err_set(err, ODMOE_ERR_FORMAT, "%d heads cannot share %d key/value heads evenly", l->heads, l->kv_heads);
+    if (!l->own_values && l->key_dim != l->value_dim)
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d: keys of %d numbers cannot be values of %d", layer, l->key_dim,
+                       l->value_dim);
+    if (l->tempered && c->temper_every < 1)
+        return err_set(err, ODMOE_ERR_FORMAT, "layer %d: queries cannot grow every %d positions", layer,
+                       c->temper_every);
     if (l->rope == ROPE_OFF)
         return ODMOE_OK;
     int turning = c->ropes[l->rope].dim;
@@ -148,7 +169,9 @@ static kv_shape shape_of(const layer_config *l, kv_type kv)
 static mixer_state state(const model_config *c, int layer, kv_type kv)
 {
     kv_shape shape = shape_of(&c->layer[layer], kv);
-    return (mixer_state){.page_bytes = kv_page_bytes(&shape), .reach = c->layer[layer].window};
+    int window = c->layer[layer].window, chunk = c->layer[layer].chunk;
+    return (mixer_state){.page_bytes = kv_page_bytes(&shape),
+                         .reach = window && chunk ? (window < chunk ? window : chunk) : window + chunk};
 }
 
 static int64_t larger(int64_t a, int64_t b)
@@ -160,7 +183,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
                     int64_t max_tokens)
 {
     static const int out_roles[] = {ATTENTION_O};
-    int64_t q = 0, k = 0, v = 0, out = 0, gate = 0, group = 1, key_dim = 0, value_dim = 0;
+    int64_t q = 0, k = 0, v = 0, out = 0, gate = 0, both = 0, group = 1, key_dim = 0, value_dim = 0;
     dtype_set types = 0;
     for (int i = 0; i < config->layers; i++) {
         const layer_config *l = &config->layer[i];
@@ -170,6 +193,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
         k = larger(k, k_dim(l));
         v = larger(v, v_dim(l));
         out = larger(out, out_dim(l));
+        both = larger(both, layers[i].mixer[ATTENTION_Q_AND_GATE].info ? q_dim(l) + out_dim(l) : 0);
         gate = larger(gate, layers[i].mixer[ATTENTION_GATE].info ? out_dim(l) : 0);
         group = larger(group, l->heads / l->kv_heads);
         key_dim = larger(key_dim, l->key_dim);
@@ -183,6 +207,8 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
     c->op->buffer_layout(c, a, &w.v, max_tokens, v, 0, true);
     if (gate)
         c->op->buffer_layout(c, a, &w.gate, max_tokens, gate, 0, true);
+    if (both)
+        c->op->buffer_layout(c, a, &w.both, max_tokens, both, 0, true);
     c->op->buffer_layout(c, a, &w.out, max_tokens, out, types, true);
     c->op->attention_layout(c, a, &most, max_tokens, &w.attend);
     if (at)
@@ -192,7 +218,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
 
 /* ---- arithmetic ---- */
 
-#define SHAPE_OPS 5 /* of shape_heads, at most */
+#define SHAPE_OPS 5 /* of shape_heads, and of shape_values, at most */
 
 /* q or k, biased already: norm over all heads or clip, norm of each head, rotation, or these two the other way. Returns how many operations. */
 static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t dim, attention_role norm,
@@ -201,13 +227,14 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
     const model_config *c = call->config;
     const float *weight = call->weights[norm].w.data;
     spans each = {.dim = dim, .count = heads, .stride = dim};
+    bool norm_heads = (weight && c->norm_heads) || c->layer[call->layer].plain_qk_norm;
     int n = 0;
     if (weight && !c->norm_heads)
         ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = x, .x = x, .weight = weight, .eps = c->rms_eps};
     if (c->clip_qkv > 0)
         ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = x, .factor = c->clip_qkv};
     token_op norm_each = {.kind = TOKEN_RMS_NORM, .y = x, .x = x, .at = each, .weight = weight, .eps = c->rms_eps};
-    if (weight && c->norm_heads && !c->norm_after_rope)
+    if (norm_heads && !c->norm_after_rope)
         ops[n++] = norm_each;
     if (call->rope.set)
         ops[n++] = (token_op){.kind = TOKEN_ROPE,
@@ -216,7 +243,7 @@ static int shape_heads(const mixer_call *call, buffer *x, int64_t heads, int64_t
                               .z = call->rope.sines,
                               .at = each,
                               .pairing = call->rope.set->pairing};
-    if (weight && c->norm_heads && c->norm_after_rope)
+    if (norm_heads && c->norm_after_rope)
         ops[n++] = norm_each;
     return n;
 }
@@ -226,6 +253,30 @@ static const float *bias(const mixer_call *call, attention_role role)
     return call->weights[role].w.data;
 }
 
+/* Where queries and gates come in one tensor: the queries side by side. */
+static token_op take_queries(const layer_config *l, attention_work *w)
+{
+    return (token_op){.kind = TOKEN_COPY,
+                      .y = &w->q,
+                      .x = &w->both,
+                      .at = {0, l->key_dim, l->heads, l->key_dim},
+                      .from = {0, l->key_dim, l->heads, l->key_dim + l->value_dim}};
+}
+
+static void apply_gate(const mixer_call *call, attention_work *w)
+{
+    const layer_config *l = &call->config->layer[call->layer];
+    token_op gate = {.kind = TOKEN_GATE, .y = &w->out, .x = &w->gate};
+    if (call->weights[ATTENTION_Q_AND_GATE].info) {
+        gate.x = &w->both;
+        gate.at = (spans){0, l->value_dim, l->heads, l->value_dim};
+        gate.from = (spans){l->key_dim, l->value_dim, l->heads, l->key_dim + l->value_dim};
+    } else if (!call->weights[ATTENTION_GATE].info) {
+        return;
+    }
+    call->c->op->tokens(call->c, &gate, 1, call->n);
+}
+
 static void project(const mixer_call *call, attention_work *w)
 {
     const layer_config *l = &call->config->layer[call->layer];
@@ -233,24 +284,62 @@ static void project(const mixer_call *call, attention_work *w)
     w->k.cols = k_dim(l);
     w->v.cols = v_dim(l);
     w->gate.cols = w->out.cols = out_dim(l);
-    linear_call products[] = {
+    int n = 2;
+    w->both.cols = q_dim(l) + out_dim(l);
+    linear_call products[4] = {
         {&call->weights[ATTENTION_Q].w, call->in, &w->q, .bias = bias(call, ATTENTION_Q_BIAS)},
         {&call->weights[ATTENTION_K].w, call->in, &w->k, .bias = bias(call, ATTENTION_K_BIAS)},
-        {&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)},
-        {&call->weights[ATTENTION_GATE].w, call->in, &w->gate},
     };
-    call->c->op->linear(call->c, products, call->weights[ATTENTION_GATE].info ? 4 : 3);
+    if (call->weights[ATTENTION_Q_AND_GATE].info)
+        products[0] = (linear_call){&call->weights[ATTENTION_Q_AND_GATE].w, call->in, &w->both};
+    if (l->own_values)
+        products[n++] =
+            (linear_call){&call->weights[ATTENTION_V].w, call->in, &w->v, .bias = bias(call, ATTENTION_V_BIAS)};
+    if (call->weights[ATTENTION_GATE].info)
+        products[n++] = (linear_call){&call->weights[ATTENTION_GATE].w, call->in, &w->gate};
+    call->c->op->linear(call->c, products, n);
+}
+
+/* Queries grow with their positions. */
+static token_op temper_op(const mixer_call *call, buffer *q)
+{
+    const model_config *c = call->config;
+    return (token_op){.kind = TOKEN_TEMPER,
+                      .y = q,
+                      .factor = c->temper,
+                      .every = c->temper_every,
+                      .shift = c->temper_shift,
+                      .kv_tokens = call->tokens};
+}
+
+/* v: its own product or k's, as it is before k's norm and rotation; clip, norm of each head without weights. */
+static int shape_values(const mixer_call *call, attention_work *w, token_op *ops)
+{
+    const model_config *c = call->config;
+    const layer_config *l = &c->layer[call->layer];
+    spans each = {.dim = l->value_dim, .count = l->kv_heads, .stride = l->value_dim};
+    int n = 0;
+    if (!l->own_values)
+        ops[n++] = (token_op){.kind = TOKEN_COPY, .y = &w->v, .x = &w->k};
+    if (c->clip_qkv > 0)
+        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = c->clip_qkv};
+    if (c->v_norm)
+        ops[n++] = (token_op){.kind = TOKEN_RMS_NORM, .y = &w->v, .x = &w->v, .at = each, .eps = c->rms_eps};
+    return n;
 }
 
 /* Finish q, k and v of each token, and append k and v to its sequence. */
 static void append(const mixer_call *call, attention_work *w)
 {
     const layer_config *l = &call->config->layer[call->layer];
-    token_op ops[2 * SHAPE_OPS + 2];
-    int n = shape_heads(call, &w->q, l->heads, l->key_dim, ATTENTION_Q_NORM, ops);
+    token_op ops[3 * SHAPE_OPS + 3];
+    int n = shape_values(call, w, ops); /* before k changes */
+    if (call->weights[ATTENTION_Q_AND_GATE].info)
+        ops[n++] = take_queries(l, w);
+    n += shape_heads(call, &w->q, l->heads, l->key_dim, ATTENTION_Q_NORM, ops + n);
+    if (l->tempered)
+        ops[n++] = temper_op(call, &w->q);
     n += shape_heads(call, &w->k, l->kv_heads, l->key_dim, ATTENTION_K_NORM, ops + n);
-    if (call->config->clip_qkv > 0)
-        ops[n++] = (token_op){.kind = TOKEN_CLIP, .y = &w->v, .factor = call->config->clip_qkv};
     ops[n++] = (token_op){
         .kind = TOKEN_KV_STORE, .x = &w->k, .z = &w->v, .kv = shape_of(l, call->kv), .kv_tokens = call->tokens};
     call->c->op->tokens(call->c, ops, n, call->n);
@@ -268,13 +357,12 @@ static void forward(const mixer_call *call)
                              .out = &w->out,
                              .tokens = call->tokens,
                              .window = l->window,
+                             .chunk = l->chunk,
                              .scale = scale > 0 ? scale : 1.0f / sqrtf((float)l->key_dim),
                              .sinks = call->weights[ATTENTION_SINKS].w.data,
                              .work = &w->attend};
     call->c->op->attention(call->c, &attend, call->n);
-    token_op gate = {.kind = TOKEN_GATE, .y = &w->out, .x = &w->gate};
-    if (call->weights[ATTENTION_GATE].info)
-        call->c->op->tokens(call->c, &gate, 1, call->n);
+    apply_gate(call, w);
     linear_call output = {&call->weights[ATTENTION_O].w, &w->out, call->out, .bias = bias(call, ATTENTION_O_BIAS)};
     call->c->op->linear(call->c, &output, 1);
 }

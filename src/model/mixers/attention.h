@@ -16,8 +16,9 @@ typedef enum attention_role {
     ATTENTION_O_BIAS,
     ATTENTION_Q_NORM,
     ATTENTION_K_NORM,
-    ATTENTION_GATE,  /* its product's sigmoid multiplies what goes into the output projection */
-    ATTENTION_SINKS, /* a logit for each head, with no value */
+    ATTENTION_GATE,       /* its product's sigmoid multiplies what goes into the output projection */
+    ATTENTION_SINKS,      /* a logit for each head, with no value */
+    ATTENTION_Q_AND_GATE, /* both in one tensor, head by head: its query, its gate */
     ATTENTION_ROLES
 } attention_role;
 
@@ -28,7 +29,8 @@ typedef enum attention_dim {
     DIM_ATTENTION_OUT, /* all heads' values side by side */
     DIM_Q_NORM,        /* one head, or all of them: norm_heads */
     DIM_K_NORM,
-    DIM_HEADS
+    DIM_HEADS,
+    DIM_Q_AND_GATE
 } attention_dim;
 
 extern const weight_rule attention_weights[];    /* q, k, v, o; or q, k and v in one */
@@ -37,6 +39,7 @@ extern const weight_rule attention_out_bias[];   /* the same for o */
 extern const weight_rule attention_qk_norm[];    /* the same */
 extern const weight_rule attention_gate[];
 extern const weight_rule attention_sinks[];
+extern const weight_rule attention_gated_weights[]; /* instead of attention_weights: q with the gate, k, v, o */
 
 extern const mixer mixer_attention;
 

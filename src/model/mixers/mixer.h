@@ -12,13 +12,6 @@
 #include "model/session_state.h"
 #include "model/weights.h"
 
-/* The tokens of one sequence in a call: side by side, in ascending positions. */
-typedef struct mixer_sequence {
-    int64_t first, n; /* tokens of the call */
-    int32_t position; /* of its first token */
-    void *recurrent;  /* its state in this layer up to that position, to be brought to the last; NULL: it has none */
-} mixer_sequence;
-
 /* Rotations of the call's tokens: [n, dim / 2] each. */
 typedef struct mixer_rope {
     const rope_set *set; /* NULL: queries and keys of this layer do not turn */
@@ -32,8 +25,8 @@ typedef struct mixer_call {
     const resident *weights; /* of this layer's mixer, by its roles */
     mixer_rope rope;
     kv_type kv;
-    const kv_token *tokens;          /* [n] */
-    const mixer_sequence *sequences; /* [n_sequences] */
+    const kv_token *tokens;        /* [n] */
+    const sequence_run *sequences; /* [n_sequences] `recurrent` is to be brought to the last token */
     int n_sequences;
     int64_t n;
     buffer *in;  /* [n, hidden], normalised */

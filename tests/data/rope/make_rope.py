@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Expected frequencies of rotary position embedding: plain, linear, and YaRN (Peng et al. 2023, section 3.2) in double precision.
+"""Expected frequencies of rotary position embedding in double precision: plain, linear, YaRN (Peng et al. 2023, section 3.2), proportional
+(Gemma 4), Llama 3's, LongRoPE (Ding et al. 2024).
 
-Ends of the ramp that come out in the wrong order: "yarn" as transformers has it, "step" as llama.cpp.
+Ends of YaRN's ramp that come out in the wrong order: "yarn" as transformers has it, "step" as llama.cpp. "proportional" has the part that
+turns where others have beta_fast, "llama3" high_freq_factor and low_freq_factor as beta_fast and beta_slow. "long" has every pair's factor
+1 + its number / 2, and a context of twice the original one.
 
 usage: make_rope.py > expected.txt
 A line: scaling theta dimensions factor original_context beta_fast beta_slow truncate attention_factor, then what must come out: the
@@ -22,6 +25,12 @@ CASES = [  # scaling, theta, dimensions, factor, original context, beta_fast, be
     ("yarn", 8.0, 16, 4.0, 4000000, 32.0, 1.0, 1, 0.0),  # both behind the last
     ("step", 10000.0, 16, 4.0, 4, 32.0, 8.0, 1, 0.0),  # the same in llama.cpp
     ("step", 8.0, 16, 4.0, 4000000, 32.0, 1.0, 1, 0.0),
+    ("proportional", 1e6, 32, 1.0, 4096, 0.25, 1.0, 1, 0.0),
+    ("proportional", 1e6, 16, 4.0, 4096, 0.4, 1.0, 1, 0.0),  # 3 of 8 pairs
+    ("llama3", 500000.0, 128, 8.0, 8192, 4.0, 1.0, 1, 0.0),
+    ("llama3", 500000.0, 128, 16.0, 8192, 1.0, 1.0, 1, 0.0),  # Llama 4 Scout: nothing between
+    ("long", 10000.0, 16, 32.0, 4096, 32.0, 1.0, 1, 0.0),
+    ("long", 10000.0, 16, 1.0, 4096, 32.0, 1.0, 1, 1.2431631),
 ]
 
 
@@ -44,6 +53,21 @@ for scaling, theta, dims, factor, context, fast, slow, truncate, attention in CA
         kept = [1 - min(max((i - low) / width, 0), 1) for i in range(dims // 2)]  # 1: as trained, 0: stretched
         out = [f * k + f / factor * (1 - k) for f, k in zip(plain, kept)]
         scale = attention or 0.1 * math.log(factor) + 1
+    elif scaling == "proportional":
+        out = [f / factor if i < dims * fast // 2 else 0.0 for i, f in enumerate(plain)]
+    elif scaling == "llama3":
+        out = []
+        for f in plain:
+            wave = 2 * math.pi / f
+            if wave > context / slow:
+                f /= factor
+            elif wave >= context / fast:
+                kept = (context / wave - slow) / (fast - slow)
+                f = (1 - kept) * f / factor + kept * f
+            out.append(f)
+    elif scaling == "long":
+        out = [f / (1 + i / 2) for i, f in enumerate(plain)]
+        scale = attention or (math.sqrt(1 + math.log(factor) / math.log(context)) if factor > 1 else 1.0)
     else:
         out = plain
     print(scaling, theta, dims, factor, context, fast, slow, truncate, attention, repr(scale), *(repr(f) for f in out))
