@@ -254,7 +254,7 @@ bool conversation_read(ask *a, const json_t *messages, const char *where, proble
 
 enum {
     RENDER_LEAST = 256 << 10, /* memory of a template at work */
-    RENDER_FACTOR = 16,       /* and what it may take for a byte of the conversation */
+    RENDER_FACTOR = 32,       /* and what it may take for a byte of the conversation */
     TAIL_TOKENS = 64,         /* whose text is the end of a prompt */
     CHECKPOINTS_MOST = 3
 };
@@ -272,6 +272,7 @@ typedef struct rendering {
     buffer messages, tools, keywords;
     odmoe_chat chat;
     uint64_t taken;
+    bool all; /* it got all the memory that a conversation of its size gets */
 } rendering;
 
 static void rendering_free(rendering *r)
@@ -300,7 +301,10 @@ static bool rendering_begin(const server *s, const ask *a, const json_t *message
     if (r->messages.failed || r->tools.failed || r->keywords.failed)
         return problem_memory(p);
     size_t bytes = r->messages.length + r->tools.length + r->keywords.length;
-    r->taken = memory_take_up_to(RENDER_LEAST, RENDER_LEAST + bytes * RENDER_FACTOR);
+    uint64_t wanted = RENDER_LEAST + (uint64_t)bytes * RENDER_FACTOR, most = memory_limit() / 2;
+    wanted = wanted > most && most > RENDER_LEAST ? most : wanted;
+    r->taken = memory_take_up_to(RENDER_LEAST, wanted);
+    r->all = r->taken == wanted;
     if (!r->taken)
         return problem_memory(p);
     const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
@@ -315,10 +319,12 @@ static bool rendering_begin(const server *s, const ask *a, const json_t *message
     return true;
 }
 
-static bool render_problem(const ask *a, const odmoe_error *err, problem *p)
+static bool render_problem(const ask *a, const rendering *r, const odmoe_error *err, problem *p)
 {
-    if (err->code == ODMOE_ERR_MEMORY || err->code == ODMOE_ERR_RANGE)
+    if (err->code == ODMOE_ERR_MEMORY || (err->code == ODMOE_ERR_RANGE && !r->all))
         return problem_memory(p);
+    if (err->code == ODMOE_ERR_RANGE)
+        return problem_value(p, a->prompt_param, NULL, "they are too large to be rendered in this server's budget");
     return problem_set(p, 400, "invalid_value", a->prompt_param, "%s: the model's template does not take them: %s",
                        a->prompt_param, err->message);
 }
@@ -330,7 +336,7 @@ bool conversation_text(const struct server *s, const ask *a, bool answer, buffer
     odmoe_template_text text = {.size = sizeof text};
     bool done = rendering_begin(s, a, a->messages, answer, &r, p);
     if (done && odmoe_chat_render(s->template, s->tokenizer, &r.chat, &text, &err))
-        done = render_problem(a, &err, p);
+        done = render_problem(a, &r, &err, p);
     else if (done) {
         buffer_add(out, text.text, text.length);
         odmoe_template_text_free(&text);
@@ -427,7 +433,7 @@ bool conversation_tokens(const struct server *s, const ask *a, prompt *out, prob
     bool done = rendering_begin(s, a, a->messages, true, &r, p);
     out->goes_on = done && r.chat.go_on;
     if (done && odmoe_chat_tokenize(s->template, s->tokenizer, &r.chat, out->tokens, capacity, &n, &err))
-        done = render_problem(a, &err, p);
+        done = render_problem(a, &r, &err, p);
     rendering_free(&r);
     if (!done)
         return false;
