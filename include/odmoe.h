@@ -420,6 +420,8 @@ typedef struct odmoe_chat {
     int32_t go_on;         /* 1: a last message of the assistant (without calls) is to be continued: end inside it */
     int64_t now;           /* as for odmoe_template_run */
     uint64_t memory_bytes; /* most that rendering may take, and most that it may write; 0: 64 MiB each */
+    int32_t tell_calls;    /* 1: earlier calls that the template would leave out are told in their messages' content, as
+                              tools are; 0: what the template makes of them */
 } odmoe_chat;
 ODMOE_API void odmoe_chat_init(odmoe_chat *chat);
 

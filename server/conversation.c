@@ -314,6 +314,7 @@ static bool rendering_begin(const server *s, const ask *a, const json_t *message
     r->chat.keywords = a->keywords ? r->keywords.data : NULL;
     r->chat.answer = answer;
     r->chat.go_on = answer && !strcmp(role_of(last), "assistant");
+    r->chat.tell_calls = 1;
     r->chat.now = (int64_t)time(NULL);
     r->chat.memory_bytes = r->taken / 2;
     return true;

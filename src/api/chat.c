@@ -199,7 +199,7 @@ static odmoe_status render(const odmoe_template *t, const odmoe_tokenizer *handl
         limits.memory_bytes = limits.output_bytes = (size_t)c.memory_bytes;
     template_fault f = {0};
     char *bos = piece_text(handle, tokenizer_bos, err), *eos = piece_text(handle, tokenizer_eos, err);
-    conversation all = {c.messages, c.tools, c.keywords, bos, eos, c.answer, c.go_on, c.now};
+    conversation all = {c.messages, c.tools, c.keywords, bos, eos, c.answer, c.go_on, c.now, c.tell_calls};
     if (!bos || !eos)
         status = ODMOE_ERR_MEMORY;
     else if (conversation_render(t->program, &t->caps, &all, &limits, out, &f))

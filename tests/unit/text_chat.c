@@ -140,7 +140,7 @@ typedef struct told {
     bool go_on;
 } told;
 
-static void check_told(const told *c)
+static void check_told_so(const told *c, bool tell_calls)
 {
     template_fault fault = {0};
     template_text out = {0};
@@ -148,8 +148,12 @@ static void check_told(const told *c)
     if (!t)
         fail_msg("%s: %s", c->source, fault.message);
     template_caps caps = template_probe(t);
-    conversation all = {
-        .messages = c->messages, .tools = c->tools, .prompt = true, .go_on = c->go_on, .keywords = "{\"k\": \"K\"}"};
+    conversation all = {.messages = c->messages,
+                        .tools = c->tools,
+                        .prompt = true,
+                        .go_on = c->go_on,
+                        .keywords = "{\"k\": \"K\"}",
+                        .tell_calls = tell_calls};
     template_error e = conversation_render(t, &caps, &all, NULL, &out, &fault);
     const char *got = e ? fault.message : out.text;
     if (strcmp(got, c->expected) != 0)
@@ -157,6 +161,11 @@ static void check_told(const told *c)
     template_text_free(&out);
     template_fault_free(&fault);
     template_free(t);
+}
+
+static void check_told(const told *c)
+{
+    check_told_so(c, false);
 }
 
 #define TURNS \
@@ -230,14 +239,26 @@ static void calls_and_results_are_made_fit_for_the_template(void **state)
          "messages[0].tool_calls[0].function: an object with a name is needed"},
         {"{{ messages[0].content.split('\n')[0] }}|{{ messages[1].content }}", "[" USER("A") "]",
          "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]", "# Tools|A"},
-        {"{% for m in messages %}<{{ m.role }}>{{ m.content.split('\n')[0] if m.role == 'system' else m.content }}"
-         "{% endfor %}",
-         "[" CALL("\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}") "," RESULT("") "]",
-         "[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]",
-         "<system># Tools<assistant><tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call><tool>18"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         check_told(&cases[i]);
+}
+
+static void calls_that_a_template_leaves_out_are_told_where_asked_for(void **state)
+{
+    static const char hides[] =
+        "[" CALL("\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 1}\"}") "," RESULT("") "]";
+    const told left_out = {TURNS, hides, NULL, "<assistant><tool>18<bot>"};
+    const told told_so = {
+        TURNS, hides, NULL,
+        "<assistant><tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call><tool>18<bot>"};
+    check_told_so(&left_out, false);
+    check_told_so(&told_so, true);
+    const told own = {
+        "{% for m in messages %}{% for k, v in m.items() %}{% if k == 'tool_' ~ 'calls' %}[{{ v[0].function.name }} "
+        "{{ v[0].function.arguments.a or v[0].function.arguments.city }}]{% endif %}{% endfor %}{% endfor %}",
+        hides, NULL, "[f 1]"};
+    check_told_so(&own, true);
 }
 
 static void a_last_answer_is_gone_on_with(void **state)
@@ -264,6 +285,7 @@ int main(void)
         cmocka_unit_test(a_message_cannot_hold_the_templates_tokens),
         cmocka_unit_test(conversations_are_made_fit_for_the_template),
         cmocka_unit_test(calls_and_results_are_made_fit_for_the_template),
+        cmocka_unit_test(calls_that_a_template_leaves_out_are_told_where_asked_for),
         cmocka_unit_test(a_last_answer_is_gone_on_with),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

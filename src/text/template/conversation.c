@@ -11,8 +11,7 @@
 typedef struct preparing {
     const conversation *c;
     const template_caps *caps;
-    bool tells_tools; /* the template knows none: they stand in the system message */
-    char *content;    /* owned, [length]: the last message's, when that is continued */
+    char *content; /* owned, [length]: the last message's, when that is continued */
     size_t length;
 } preparing;
 
@@ -204,7 +203,7 @@ static void fit_calls(tpl_state *s, const preparing *p, value message, size_t i)
     value thinking = member(s, message, "thinking");
     if (calls.l->n && p->caps->thinking_or_content && thinking.kind == VAL_STR && thinking.s->length)
         set_member(s, message, "content", val_text(s, ""));
-    if (calls.l->n && p->tells_tools && p->caps->hidden_calls)
+    if (calls.l->n && p->c->tell_calls && p->caps->hidden_calls)
         tell_calls(s, message, calls);
 }
 
@@ -403,13 +402,12 @@ static void prepare(tpl_state *s, void *user)
     value messages = read_part(s, "messages", c->messages, VAL_LIST);
     if (messages.kind != VAL_LIST || !messages.l->n)
         tpl_fail(s, TEMPLATE_DATA, "messages: there are none");
-    if (tools.kind == VAL_LIST && !tools.l->n)
-        tools = val_none();
-    p->tells_tools = tools.kind == VAL_LIST && !p->caps->tools;
     for (size_t i = 0; i < messages.l->n; i++)
         fit_message(s, p, messages.l->at[i], i);
     fit_results(s, p, messages.l);
-    if (p->tells_tools)
+    if (tools.kind == VAL_LIST && !tools.l->n)
+        tools = val_none();
+    if (tools.kind == VAL_LIST && !p->caps->tools)
         tell_tools(s, messages.l, tools);
     value last = messages.l->at[messages.l->n - 1];
     bool go_on =

@@ -30,6 +30,7 @@ typedef struct conversation {
     bool prompt;           /* end where the assistant's answer begins */
     bool go_on;            /* a last assistant message without calls is to be continued: end inside it */
     int64_t now;
+    bool tell_calls; /* calls that the template does not show are written into their messages' content */
 } conversation;
 
 /* conversation_render - template_render for a conversation. Everything that comes from the JSON texts is foreign. DATA

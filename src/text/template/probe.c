@@ -85,10 +85,10 @@ template_caps template_probe(const chat_program *t)
               "null", WORDS("ANSWER", "SYSTEM_TEXT", "SECOND"));
     c.tools = template_reads(t, "tools") &&
               shows(t, "[{\"role\":\"user\",\"content\":\"QUESTION\"}]", WEATHER, WORDS("TOOL_NAME"));
-    c.hidden_calls = !template_reads(t, "tool_calls");
+    const char *const *call = WORDS("TOOL_NAME", "PARIS");
+    c.hidden_calls = !template_reads(t, "tool_calls") && !takes_call(t, object, "abcd01234", empty, call);
     if (c.hidden_calls)
         return c;
-    const char *const *call = WORDS("TOOL_NAME", "PARIS");
     bool as_object = takes_call(t, object, "abcd01234", empty, call);
     c.text_arguments = !as_object && takes_call(t, text, "abcd01234", empty, call);
     const char *arguments = c.text_arguments ? text : object;
