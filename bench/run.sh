@@ -8,6 +8,7 @@ usage() {
 usage: bench/run.sh [OPTION...]
   --case NAME...   only these cases (names: see --list)
   --big            the 16 GiB model too         --long   long prompts and contexts too, odmoe alone
+  --families       models with the layers of gpt-oss, Qwen3.5 and DeepSeek-V2-Lite too (13 GiB)
   --runs N         rounds; medians are shown (3)
   --quick          one round, few tokens: does it work?, not how fast is it
   --dir DIR        where the synthetic models are, or are made (/var/tmp/odmoe-bench; 4 GiB, with --big 20)
@@ -36,6 +37,12 @@ big              qwen3moe30b-text max  18GiB    256    32     peer
 big-8G           qwen3moe30b-text 8G   7600MiB  0      24     peer
 big-4G           qwen3moe30b-text 4G   3700MiB  0      24     peer
 big-4G-prompt    qwen3moe30b-text 4G   3700MiB  256    0      peer
+gpt-oss          gpt-oss-4gib-uniform           max  8GiB     512    64     peer
+gpt-oss-1G       gpt-oss-4gib-uniform           1200M 1000MiB 0     24     peer
+qwen3.5          qwen3.5-4gib-uniform           max  8GiB     512    64     peer
+qwen3.5-1G       qwen3.5-4gib-uniform           1G   800MiB   0      24     peer
+deepseek-lite    deepseek-v2-lite-4gib-uniform  max  8GiB     512    64     peer
+deepseek-lite-1G deepseek-v2-lite-4gib-uniform  1100M 900MiB  0      24     peer
 mid-1G-4k        mid-text         1G   800MiB   4096   0      alone
 mid-8k           mid-text         max  6GiB     8192   64     alone
 mid-8k-q8        mid-text         max  6GiB     8192   64     alone --kv q8_0
@@ -49,7 +56,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 build=$(realpath -m "${BUILD:-$root/build}")
 python=${PYTHON:-python3}
-dir=/var/tmp/odmoe-bench runs=3 limit=900 quick= big= long= record= chosen= kernels=auto disk= threads=$(nproc)
+dir=/var/tmp/odmoe-bench runs=3 limit=900 quick= big= families= long= record= chosen= kernels=auto disk= threads=$(nproc)
 while [ $# -gt 0 ]; do
     case $1 in
     --case)
@@ -89,7 +96,10 @@ wanted() {
     elif [ "$2" = alone ]; then
         [ -n "$long" ]
     else
-        [[ $1 != big* ]] || [ -n "$big" ]
+        case $1 in
+        big*) [ -n "$big" ] ;;
+        gpt-oss* | qwen3.5* | deepseek*) [ -n "$families" ] ;;
+        esac
     fi
 }
 
@@ -165,7 +175,7 @@ touch_memory() {
     "$python" - "$1" "$dir/$2.gguf" <<'PY'
 import os, sys
 available = next(int(l.split()[1]) << 10 for l in open("/proc/meminfo") if l.startswith("MemAvailable"))
-cap = 1 << 50 if sys.argv[1] == "max" else int(sys.argv[1][:-1]) << 30
+cap = 1 << 50 if sys.argv[1] == "max" else int(sys.argv[1][:-1]) << {"M": 20, "G": 30}[sys.argv[1][-1]]
 wanted = min(cap, 2 * os.path.getsize(sys.argv[2])) + (1 << 30)
 bytes(b"\1") * min(wanted, available * 3 // 4)
 PY
