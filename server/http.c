@@ -11,8 +11,8 @@
 #include "serve.h"
 
 /* Every table of routes, in the order in which paths are looked for. */
-static const route *const tables[] = {chat_routes,  completion_routes, model_routes, text_routes,
-                                      stats_routes, metrics_routes,    page_routes,  unsupported_routes};
+static const route *const tables[] = {chat_routes,  completion_routes, messages_routes, model_routes,      text_routes,
+                                      stats_routes, metrics_routes,    page_routes,     unsupported_routes};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 #define METHODS_OF_CORS "GET, HEAD, POST, OPTIONS"
@@ -157,9 +157,13 @@ const char *problem_type(int status, error_shape shape)
 json_t *problem_json(const problem *p, error_shape shape, const char *id)
 {
     const char *type = problem_type(p->status, shape);
-    if (shape == ERRORS_ANTHROPIC)
-        return json_pack("{s:s, s:{s:s, s:s}, s:s}", "type", "error", "error", "type", type, "message", p->message,
-                         "request_id", id);
+    if (shape == ERRORS_ANTHROPIC) {
+        char too_long[96];
+        snprintf(too_long, sizeof too_long, "prompt is too long: %lld tokens > %lld maximum",
+                 (long long)p->n_prompt_tokens, (long long)p->n_context);
+        return json_pack("{s:s, s:{s:s, s:s}, s:s}", "type", "error", "error", "type", type, "message",
+                         p->n_context ? too_long : p->message, "request_id", id);
+    }
     json_t *error = json_pack("{s:s, s:s, s:s?, s:s}", "message", p->message, "type", type, "param",
                               *p->param ? p->param : NULL, "code", p->code);
     if (error && p->n_context) {
