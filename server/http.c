@@ -11,8 +11,9 @@
 #include "serve.h"
 
 /* Every table of routes, in the order in which paths are looked for. */
-static const route *const tables[] = {chat_routes,  completion_routes, messages_routes, model_routes,      text_routes,
-                                      stats_routes, metrics_routes,    page_routes,     unsupported_routes};
+static const route *const tables[] = {chat_routes,  completion_routes, messages_routes, responses_routes,
+                                      model_routes, text_routes,       stats_routes,    metrics_routes,
+                                      page_routes,  unsupported_routes};
 enum { TABLES = sizeof tables / sizeof tables[0] };
 
 #define METHODS_OF_CORS "GET, HEAD, POST, OPTIONS"

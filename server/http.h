@@ -137,8 +137,8 @@ typedef struct route {
 } route;
 
 /* The tables of the protocols, each ending with {0}; serve.c has the list of them. */
-extern const route chat_routes[], completion_routes[], messages_routes[], model_routes[], text_routes[], stats_routes[],
-    metrics_routes[], page_routes[], unsupported_routes[];
+extern const route chat_routes[], completion_routes[], messages_routes[], responses_routes[], model_routes[],
+    text_routes[], stats_routes[], metrics_routes[], page_routes[], unsupported_routes[];
 
 /* http_access - may this Host, this Origin come in? false: reply is filled (403; 204 of a preflight). Adds the headers of
  * CORS. Comes first.

@@ -31,8 +31,7 @@ static bool flush(turn *t)
         json_decref(t->calls);
     t->calls = NULL;
     if (made && t->reasoning.length)
-        json_object_set_new(made, "reasoning_content",
-                            json_bytes_text(t->reasoning.data, t->reasoning.length));
+        json_object_set_new(made, "reasoning_content", json_bytes_text(t->reasoning.data, t->reasoning.length));
     bool done = !t->reasoning.failed && !json_array_append_new(t->out, made);
     buffer_free(&t->reasoning);
     return done;
@@ -82,9 +81,8 @@ static bool add_result(turn *t, const json_t *block, const char *where, problem 
         buffer_free(&text);
         return false;
     }
-    bool done = flush(t) && !json_array_append_new(
-                                t->out, json_pack("{s:s, s:s?, s:s}", "role", "tool", "tool_call_id", id, "content",
-                                                  text.data ? text.data : ""));
+    bool done = flush(t) && !json_array_append_new(t->out, json_pack("{s:s, s:s?, s:s}", "role", "tool", "tool_call_id",
+                                                                     id, "content", text.data ? text.data : ""));
     buffer_free(&text);
     return done || problem_memory(p);
 }
@@ -192,8 +190,7 @@ static bool read_conversation(ask *a, const json_t *body, problem *p)
     bool done = field_array(body, "", "messages", &messages, p) && add_system(out, body, p);
     if (done && !json_array_size(messages))
         done = problem_set(p, 400, "missing_required_parameter", "messages", "messages: there are none");
-    json_array_foreach(messages, i, one) if (done) done =
-        add_message(out, one, field_index("messages", i).text, p);
+    json_array_foreach(messages, i, one) if (done) done = add_message(out, one, field_index("messages", i).text, p);
     done = done && conversation_read(a, out, "messages", p);
     json_decref(out);
     return done;
@@ -380,9 +377,10 @@ static json_t *content_json(const message *m)
     for (size_t i = 0; i < m->call_count; i++) {
         const buffer *arguments = &m->calls[i].arguments;
         json_t *input = json_loadb(arguments->data ? arguments->data : "", arguments->length, 0, NULL);
-        json_array_append_new(content, json_pack("{s:s, s:s, s:o, s:o}", "type", "tool_use", "id", m->calls[i].id, "name",
-                                                 json_bytes_text(m->calls[i].name.data, m->calls[i].name.length),
-                                                 "input", input ? input : json_object() /* it was cut */));
+        json_array_append_new(content,
+                              json_pack("{s:s, s:s, s:o, s:o}", "type", "tool_use", "id", m->calls[i].id, "name",
+                                        json_bytes_text(m->calls[i].name.data, m->calls[i].name.length), "input",
+                                        input ? input : json_object() /* it was cut */));
     }
     return content;
 }
