@@ -158,7 +158,7 @@ bool answer_start(struct server *s, http_request *request, const ask *a, const p
 {
     odmoe_error err;
     buffer tools = {0};
-    *out = (answer){.server = s, .request = request, .written = answer_now()};
+    *out = (answer){.server = s, .request = request, .written = answer_now(), .usage = {.prompt_tokens = r->n}};
     bool looks = looks_for_calls(a);
     /* A text, and an answer that is gone on with, are content from the first byte. */
     const char *format = a->messages && (!r->goes_on || looks) ? s->format : NULL;

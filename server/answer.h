@@ -22,7 +22,7 @@ typedef struct answer {
     job_finish finish;
     int stop_index;
     odmoe_error error;
-    job_usage usage; /* from JOB_ADMITTED on prompt_tokens and cached_tokens, at the end all */
+    job_usage usage; /* prompt_tokens; from JOB_ADMITTED on cached_tokens too, at the end all */
 } answer;
 
 /* answer_start - compile the grammar, create the job and queue it. prompt: as conversation.h makes it; it is not needed any more

@@ -411,9 +411,17 @@ static void event_json(buffer *out, const char *type, json_t *value)
     sse_json(out, type, value);
 }
 
+static void start(exchange *x, buffer *out)
+{
+    if (!x->started)
+        event_json(out, "message_start", json_pack("{s:o}", "message", head(x, json_array(), NULL, NULL)));
+    x->started = true;
+}
+
+/* While the message waits, too: it has begun then. */
 static void ping(void *user, buffer *out)
 {
-    (void)user;
+    start(user, out);
     event_json(out, "ping", json_object());
 }
 
@@ -485,8 +493,6 @@ static void write_event(void *user, const job_event *event, buffer *out)
 {
     exchange *x = user;
     if (!x->started && (event->kind == JOB_ADMITTED || event->kind == JOB_DELTA)) {
-        x->started = true;
-        event_json(out, "message_start", json_pack("{s:o}", "message", head(x, json_array(), NULL, NULL)));
         ping(x, out);
     }
     if (event->kind == JOB_DELTA)

@@ -59,7 +59,8 @@ static bool add_message(reader *r, const json_t *item, const char *where, proble
     buffer text = {0};
     if (!field_text(item, where, "role", &role, p))
         return false;
-    if (!role || (strcmp(role, "user") && strcmp(role, "assistant") && strcmp(role, "system") && strcmp(role, "developer")))
+    if (!role ||
+        (strcmp(role, "user") && strcmp(role, "assistant") && strcmp(role, "system") && strcmp(role, "developer")))
         return problem_value(p, where, "role", "user, assistant, system or developer is wanted");
     field_path at = field_at(where, "content");
     bool done = part_texts(json_object_get(item, "content"), at.text, texts, &text, p) &&
@@ -86,8 +87,9 @@ static bool add_call(reader *r, const json_t *item, const char *where, problem *
     calls = json_object_get(last, "tool_calls");
     if (!calls && json_object_set_new(last, "tool_calls", calls = json_array()))
         return problem_memory(p);
-    return !json_array_append_new(calls, json_pack("{s:s?, s:s, s:{s:s, s:s}}", "id", id, "type", "function", "function",
-                                                   "name", name, "arguments", arguments ? arguments : "{}")) ||
+    return !json_array_append_new(calls,
+                                  json_pack("{s:s?, s:s, s:{s:s, s:s}}", "id", id, "type", "function", "function",
+                                            "name", name, "arguments", arguments ? arguments : "{}")) ||
            problem_memory(p);
 }
 
@@ -97,9 +99,12 @@ static bool add_output(reader *r, const json_t *item, const char *where, problem
     const char *id = NULL;
     buffer text = {0};
     field_path at = field_at(where, "output");
-    bool done = field_text(item, where, "call_id", &id, p) &&
-                part_texts(json_object_get(item, "output"), at.text, texts, &text, p) &&
-                append(r, json_pack("{s:s, s:s?, s:s}", "role", "tool", "tool_call_id", id, "content", text.data ? text.data : ""), p);
+    bool done =
+        field_text(item, where, "call_id", &id, p) &&
+        part_texts(json_object_get(item, "output"), at.text, texts, &text, p) &&
+        append(r,
+               json_pack("{s:s, s:s?, s:s}", "role", "tool", "tool_call_id", id, "content", text.data ? text.data : ""),
+               p);
     buffer_free(&text);
     return done;
 }
@@ -359,10 +364,10 @@ static json_t *usage(const job_usage *u)
 static json_t *response_json(const exchange *x, const char *status, const problem *why)
 {
     const ask *a = &x->ask;
-    json_t *r = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:{}}", "id", x->id, "object",
-                          "response", "created_at", x->created, "model", x->server->name, "status", status, "background",
-                          0, "store", 0, "parallel_tool_calls", !a->one_call, "previous_response_id", "error",
-                          "incomplete_details", "instructions", "usage", "metadata");
+    json_t *r = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:{}}", "id", x->id,
+                          "object", "response", "created_at", x->created, "model", x->server->name, "status", status,
+                          "background", 0, "store", 0, "parallel_tool_calls", !a->one_call, "previous_response_id",
+                          "error", "incomplete_details", "instructions", "usage", "metadata");
     if (!r)
         return NULL;
     json_object_set_new(r, "temperature", json_real((double)a->sampling.temperature));
@@ -453,8 +458,8 @@ static void event_json(exchange *x, buffer *out, const char *type, json_t *value
 /* An event of the open item: its id and number, `key` with `value`. */
 static void item_event(exchange *x, buffer *out, const char *type, const char *key, json_t *value)
 {
-    json_t *event = json_pack("{s:s, s:i, s:o}", "item_id", x->item.id, "output_index",
-                              (int)json_array_size(x->output), key, value);
+    json_t *event = json_pack("{s:s, s:i, s:o}", "item_id", x->item.id, "output_index", (int)json_array_size(x->output),
+                              key, value);
     if (event && x->item.kind != ODMOE_DELTA_CALL)
         json_object_set_new(event, "content_index", json_integer(0));
     if (event && x->item.kind == ODMOE_DELTA_CONTENT && strcmp(key, "part"))
@@ -475,10 +480,9 @@ static void open_item(exchange *x, int kind, size_t call, const char *name, buff
 
 static void close_item(exchange *x, const char *status, buffer *out)
 {
-    static const char *const done[][2] = {
-        [ODMOE_DELTA_CONTENT] = {"response.output_text.done", "text"},
-        [ODMOE_DELTA_REASONING] = {"response.reasoning_text.done", "text"},
-        [ODMOE_DELTA_CALL] = {"response.function_call_arguments.done", "arguments"}};
+    static const char *const done[][2] = {[ODMOE_DELTA_CONTENT] = {"response.output_text.done", "text"},
+                                          [ODMOE_DELTA_REASONING] = {"response.reasoning_text.done", "text"},
+                                          [ODMOE_DELTA_CALL] = {"response.function_call_arguments.done", "arguments"}};
     if (!x->open)
         return;
     x->open = false;
@@ -498,7 +502,8 @@ static void write_delta(exchange *x, const odmoe_delta *delta, buffer *out)
     static const char *const types[] = {[ODMOE_DELTA_CONTENT] = "response.output_text.delta",
                                         [ODMOE_DELTA_REASONING] = "response.reasoning_text.delta",
                                         [ODMOE_DELTA_CALL] = "response.function_call_arguments.delta"};
-    bool same = x->open && x->item.kind == delta->kind && (delta->kind != ODMOE_DELTA_CALL || x->item.call == delta->call);
+    bool same =
+        x->open && x->item.kind == delta->kind && (delta->kind != ODMOE_DELTA_CALL || x->item.call == delta->call);
     if (!same) {
         close_item(x, "completed", out);
         open_item(x, delta->kind, delta->call, delta->name, out);
@@ -516,7 +521,7 @@ static void write_end(exchange *x, buffer *out)
     if (status && !x->open && !json_array_size(x->output))
         open_item(x, ODMOE_DELTA_CONTENT, 0, NULL, out);
     close_item(x, status ? status : "incomplete", out);
-    const char *type = !status                       ? "response.failed"
+    const char *type = !status                        ? "response.failed"
                        : !strcmp(status, "completed") ? "response.completed"
                                                       : "response.incomplete";
     event_json(x, out, type,
@@ -529,7 +534,8 @@ static void write_event(void *user, const job_event *event, buffer *out)
     if (!x->started) {
         x->started = true;
         event_json(x, out, "response.created", json_pack("{s:o}", "response", response_json(x, "in_progress", NULL)));
-        event_json(x, out, "response.in_progress", json_pack("{s:o}", "response", response_json(x, "in_progress", NULL)));
+        event_json(x, out, "response.in_progress",
+                   json_pack("{s:o}", "response", response_json(x, "in_progress", NULL)));
     }
     if (event->kind == JOB_DELTA)
         write_delta(x, &event->delta, out);
