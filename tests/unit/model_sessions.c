@@ -61,16 +61,33 @@ static float *fresh(odmoe_model *m, int n)
     return logits;
 }
 
+/* fresh, computed once for each model: chunks make no difference, which a_long_text_gives_the_same_in_any_chunks shows. */
+static const float *wanted(odmoe_model *m, int n)
+{
+    static struct {
+        uint64_t model;
+        float *logits[LONG + 2];
+    } known[KINDS];
+    int i = 0;
+    while (i < KINDS && known[i].model && known[i].model != odmoe_model_fingerprint(m))
+        i++;
+    assert_true(i < KINDS && n < LONG + 2);
+    known[i].model = odmoe_model_fingerprint(m);
+    if (!known[i].logits[n])
+        known[i].logits[n] = fresh(m, n);
+    return known[i].logits[n];
+}
+
 /* The session holds n tokens of the text: after one more it gives what a fresh one gives. */
 static void assert_is_at(odmoe_model *m, odmoe_session *session, int n)
 {
     size_t size = (size_t)m->m.config.vocab * sizeof(float);
-    float *got = malloc(size), *want = fresh(m, n + 1);
+    float *got = malloc(size);
+    const float *want = wanted(m, n + 1);
     assert_int_equal(odmoe_session_length(session), n);
     feed(session, n, n + 1, got);
     assert_memory_equal(got, want, size);
     free(got);
-    free(want);
 }
 
 static void for_all(void (*test)(const kind *k, int chunk))
@@ -307,10 +324,10 @@ static void fork_at(const kind *k, int chunk)
             feed(session, 0, lengths[i], NULL);
         assert_int_equal(odmoe_session_fork(session, 0, &fork, &err), ODMOE_OK);
         assert_int_equal(odmoe_session_length(fork), lengths[i]);
-        for (int t = 0; t < 70; t++) { /* another text in the fork alone */
-            int32_t other = token(399 - t);
-            assert_int_equal(odmoe_eval(fork, &other, 1, NULL, &err), ODMOE_OK);
-        }
+        int32_t others[70]; /* another text, in the fork alone */
+        for (int t = 0; t < 70; t++)
+            others[t] = token(399 - t);
+        assert_int_equal(odmoe_eval(fork, others, 70, NULL, &err), ODMOE_OK);
         assert_is_at(m, session, lengths[i]);
         odmoe_session_free(session);
         int32_t at;
