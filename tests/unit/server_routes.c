@@ -143,6 +143,15 @@ static void a_stream_ends_with_done(void **state)
     http_reply_free(&reply);
 }
 
+/* What is quoted of a request may be cut within a character: the error is JSON all the same. */
+static void errors_quote_whole_characters(void **state)
+{
+#define LONG_TYPE "aääääääääääääääääääääääääääääää"
+    expect("POST", "/v1/messages", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"" LONG_TYPE "\"}]}]}",
+           400, "messages[0].content[0].type");
+    expect("POST", "/v1/responses", "{\"input\":[{\"type\":\"" LONG_TYPE "\"}]}", 400, "\"param\":\"input[0].type\"");
+}
+
 static void states_are_told(void **state)
 {
     atomic_store(&the_server.state, SERVER_LOADING);
@@ -258,6 +267,7 @@ int main(void)
         TEST(fields_are_checked_by_their_paths),
         TEST(what_is_no_object_is_refused),
         TEST(a_stream_ends_with_done),
+        TEST(errors_quote_whole_characters),
         TEST(states_are_told),
         TEST(pages_of_other_origins_stay_outside),
         TEST(keys_are_asked_for),
