@@ -302,6 +302,34 @@ static bool check_tool(const json_t *tool, const char *where, problem *p)
     return true;
 }
 
+bool ask_add_tool(ask *a, const json_t *tool, const char *schema_key, const char *where, problem *p)
+{
+    const char *name = NULL, *description = NULL;
+    json_t *schema = NULL, *function = json_object();
+    bool strict = false;
+    bool done = field_text(tool, where, "name", &name, p) && field_text(tool, where, "description", &description, p) &&
+                field_object(tool, where, schema_key, &schema, p) && field_bool(tool, where, "strict", &strict, p);
+    if (done && (!name || !*name || strlen(name) > TOOL_NAME_MOST))
+        done = problem_value(p, where, "name", "a function needs a name of at most %d bytes", TOOL_NAME_MOST);
+    if (done && json_array_size(a->tools) >= TOOLS_MOST)
+        done = problem_value(p, "", "tools", "at most %d tools", TOOLS_MOST);
+    if (!done) {
+        json_decref(function);
+        return false;
+    }
+    json_object_set_new(function, "name", json_string(name));
+    if (description)
+        json_object_set_new(function, "description", json_string(description));
+    if (schema)
+        json_object_set(function, "parameters", schema);
+    if (strict)
+        json_object_set_new(function, "strict", json_true());
+    if (!a->tools)
+        a->tools = json_array();
+    return !json_array_append_new(a->tools, json_pack("{s:s, s:o}", "type", "function", "function", function)) ||
+           problem_memory(p);
+}
+
 static bool read_choice(ask *a, const json_t *body, problem *p)
 {
     static const char *const names[] = {[TOOLS_AUTO] = "auto", [TOOLS_NONE] = "none", [TOOLS_REQUIRED] = "required"};

@@ -74,6 +74,9 @@ bool ask_set_effort(const struct server *s, ask *a, const char *effort, const ch
 
 /* ask_read_tools - tools, tool_choice and parallel_tool_calls of chat. */
 bool ask_read_tools(ask *a, const json_t *body, problem *p);
+/* ask_add_tool - one more function, from an object that holds name, description, strict, and its parameters under `schema_key`: the
+ * form of tools in messages and responses. where: its path. */
+bool ask_add_tool(ask *a, const json_t *tool, const char *schema_key, const char *where, problem *p);
 /* ask_check_tools - what has to hold whatever protocol they came by: a named tool is there, one constraint only. where: the
  * field of the choice. */
 bool ask_check_tools(const ask *a, const char *where, problem *p);

@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <sys/random.h>
 
+#include "answer.h"
 #include "serve.h"
 
 /* Every table of routes, in the order in which paths are looked for. */
@@ -155,6 +156,12 @@ const char *problem_type(int status, error_shape shape)
     }
 }
 
+/* A message or a path may quote a request, and be cut within a character of it. */
+static json_t *whole_text(const char *text)
+{
+    return json_bytes_text(text, strlen(text));
+}
+
 json_t *problem_json(const problem *p, error_shape shape, const char *id)
 {
     const char *type = problem_type(p->status, shape);
@@ -162,11 +169,11 @@ json_t *problem_json(const problem *p, error_shape shape, const char *id)
         char too_long[96];
         snprintf(too_long, sizeof too_long, "prompt is too long: %lld tokens > %lld maximum",
                  (long long)p->n_prompt_tokens, (long long)p->n_context);
-        return json_pack("{s:s, s:{s:s, s:s}, s:s}", "type", "error", "error", "type", type, "message",
-                         p->n_context ? too_long : p->message, "request_id", id);
+        return json_pack("{s:s, s:{s:s, s:o}, s:s}", "type", "error", "error", "type", type, "message",
+                         whole_text(p->n_context ? too_long : p->message), "request_id", id);
     }
-    json_t *error = json_pack("{s:s, s:s, s:s?, s:s}", "message", p->message, "type", type, "param",
-                              *p->param ? p->param : NULL, "code", p->code);
+    json_t *error = json_pack("{s:o, s:s, s:o, s:s}", "message", whole_text(p->message), "type", type, "param",
+                              *p->param ? whole_text(p->param) : json_null(), "code", p->code);
     if (error && p->n_context) {
         json_object_set_new(error, "n_prompt_tokens", json_integer(p->n_prompt_tokens));
         json_object_set_new(error, "n_ctx", json_integer(p->n_context));

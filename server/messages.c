@@ -200,8 +200,7 @@ static bool read_conversation(ask *a, const json_t *body, problem *p)
 
 static bool add_tool(ask *a, const json_t *tool, const char *where, problem *p)
 {
-    const char *type = NULL, *name = NULL, *what = NULL;
-    json_t *schema = NULL;
+    const char *type = NULL;
     if (!json_is_object(tool))
         return problem_value(p, where, NULL, "a tool is an object");
     if (!field_text(tool, where, "type", &type, p))
@@ -210,20 +209,7 @@ static bool add_tool(ask *a, const json_t *tool, const char *where, problem *p)
         log_line("a tool of type %.40s is left out: the server runs none of its own", type);
         return true;
     }
-    if (!field_text(tool, where, "name", &name, p) || !field_text(tool, where, "description", &what, p) ||
-        !field_object(tool, where, "input_schema", &schema, p))
-        return false;
-    if (!name || !*name || strlen(name) > 128)
-        return problem_value(p, where, "name", "a tool needs a name of at most 128 bytes");
-    if (!a->tools)
-        a->tools = json_array();
-    json_t *function = json_pack("{s:s, s:s?, s:O?}", "name", name, "description", what, "parameters", schema);
-    if (function && !what)
-        json_object_del(function, "description");
-    if (function && !schema)
-        json_object_del(function, "parameters");
-    return !json_array_append_new(a->tools, json_pack("{s:s, s:o}", "type", "function", "function", function)) ||
-           problem_memory(p);
+    return ask_add_tool(a, tool, "input_schema", where, p);
 }
 
 static bool read_tools(ask *a, const json_t *body, problem *p)
@@ -234,8 +220,6 @@ static bool read_tools(ask *a, const json_t *body, problem *p)
     size_t i;
     if (!field_array(body, "", "tools", &tools, p) || !field_object(body, "", "tool_choice", &choice, p))
         return false;
-    if (json_array_size(tools) > 256)
-        return problem_value(p, "", "tools", "at most 256 tools");
     json_array_foreach(tools, i, tool) if (!add_tool(a, tool, field_index("tools", i).text, p)) return false;
     if (!choice)
         return true;
@@ -477,7 +461,7 @@ static void write_end(exchange *x, buffer *out)
     problem p;
     const char *sequence, *reason = stop_reason(x, &sequence, &p);
     if (!reason) {
-        sse_json(out, "error", problem_json(&p, ERRORS_ANTHROPIC, x->id));
+        sse_json(out, "error", problem_json(&p, ERRORS_ANTHROPIC, x->answer.request->id));
         return;
     }
     if (!x->blocks)
@@ -492,9 +476,8 @@ static void write_end(exchange *x, buffer *out)
 static void write_event(void *user, const job_event *event, buffer *out)
 {
     exchange *x = user;
-    if (!x->started && (event->kind == JOB_ADMITTED || event->kind == JOB_DELTA)) {
+    if (!x->started && (event->kind == JOB_ADMITTED || event->kind == JOB_DELTA))
         ping(x, out);
-    }
     if (event->kind == JOB_DELTA)
         write_delta(x, &event->delta, out);
     else if (event->kind == JOB_END)

@@ -69,7 +69,7 @@ static bool add_message(reader *r, const json_t *item, const char *where, proble
     return done;
 }
 
-/* Calls that follow an answer, or each other, belong to one message. */
+/* Calls that follow an answer, or each other, belong to one message; reasoning between them begins the next. */
 static bool add_call(reader *r, const json_t *item, const char *where, problem *p)
 {
     const char *id = NULL, *name = NULL, *arguments = NULL;
@@ -79,7 +79,8 @@ static bool add_call(reader *r, const json_t *item, const char *where, problem *
     if (!name)
         return problem_value(p, where, "name", "a call needs the name of its function");
     json_t *last = json_array_get(r->out, json_array_size(r->out) - 1), *calls;
-    if (!last || strcmp(json_string_value(json_object_get(last, "role")), "assistant")) {
+    bool joins = last && !r->reasoning.length && !strcmp(json_string_value(json_object_get(last, "role")), "assistant");
+    if (!joins) {
         if (!append(r, json_pack("{s:s, s:n}", "role", "assistant", "content"), p))
             return false;
         last = json_array_get(r->out, json_array_size(r->out) - 1);
@@ -157,9 +158,7 @@ static bool read_input(ask *a, const json_t *body, problem *p)
 
 static bool add_tool(ask *a, const json_t *tool, const char *where, problem *p)
 {
-    static const char *const kept[] = {"name", "description", "parameters", "strict"};
-    const char *type = NULL, *name = NULL;
-    json_t *schema = NULL, *value;
+    const char *type = NULL;
     if (!json_is_object(tool))
         return problem_value(p, where, NULL, "a tool is an object");
     if (!field_text(tool, where, "type", &type, p))
@@ -170,37 +169,24 @@ static bool add_tool(ask *a, const json_t *tool, const char *where, problem *p)
         log_line("a tool of type %.40s is left out: the server runs none of its own", type);
         return true;
     }
-    if (!field_text(tool, where, "name", &name, p) || !field_object(tool, where, "parameters", &schema, p))
-        return false;
-    if (!name || !*name || strlen(name) > 128)
-        return problem_value(p, where, "name", "a function needs a name of at most 128 bytes");
-    json_t *function = json_object();
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
-        if ((value = field_get(tool, kept[i])))
-            json_object_set(function, kept[i], value);
-    if (!a->tools)
-        a->tools = json_array();
-    return !json_array_append_new(a->tools, json_pack("{s:s, s:o}", "type", "function", "function", function)) ||
-           problem_memory(p);
+    return ask_add_tool(a, tool, "parameters", where, p);
 }
 
 static bool read_choice(ask *a, const json_t *body, problem *p)
 {
     json_t *choice = field_get(body, "tool_choice");
     const char *text = json_string_value(choice), *type = NULL;
-    if (json_is_object(choice)) {
-        if (!field_text(choice, "tool_choice", "type", &type, p) ||
-            !field_text(choice, "tool_choice", "name", &a->tool_name, p))
-            return false;
-        if (type && !strcmp(type, "function") && a->tool_name)
-            a->choice = TOOLS_NAMED;
-    } else if (text && !strcmp(text, "none")) {
+    if (json_is_object(choice) && (!field_text(choice, "tool_choice", "type", &type, p) ||
+                                   !field_text(choice, "tool_choice", "name", &a->tool_name, p)))
+        return false;
+    if (type && !strcmp(type, "function") && a->tool_name)
+        a->choice = TOOLS_NAMED;
+    else if (text && !strcmp(text, "none"))
         a->choice = TOOLS_NONE;
-    } else if (text && !strcmp(text, "required")) {
+    else if (text && !strcmp(text, "required"))
         a->choice = TOOLS_REQUIRED;
-    } else if (choice && (!text || strcmp(text, "auto"))) {
+    else if (choice && (!text || strcmp(text, "auto")))
         return problem_value(p, "", "tool_choice", "none, auto, required, or a function by its name is wanted");
-    }
     return ask_check_tools(a, "tool_choice", p);
 }
 
@@ -211,8 +197,6 @@ static bool read_tools(ask *a, const json_t *body, problem *p)
     bool many = true;
     if (!field_array(body, "", "tools", &tools, p) || !field_bool(body, "", "parallel_tool_calls", &many, p))
         return false;
-    if (json_array_size(tools) > 256)
-        return problem_value(p, "", "tools", "at most 256 tools");
     json_array_foreach(tools, i, tool) if (!add_tool(a, tool, field_index("tools", i).text, p)) return false;
     a->one_call = !many;
     return read_choice(a, body, p);

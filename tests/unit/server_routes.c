@@ -143,6 +143,77 @@ static void a_stream_ends_with_done(void **state)
     http_reply_free(&reply);
 }
 
+/* The last event of a stream, and how often `event` is in it. */
+static void expect_events(const char *path, const char *body, const char *event, int count, const char *last)
+{
+    http_reply reply;
+    int seen = 0;
+    ask_with("POST", path, NULL, body, &reply);
+    assert_int_equal(reply.status, 200);
+    const char *at = reply.body.data, *name = "";
+    while ((at = strstr(at, "event: "))) {
+        name = at += strlen("event: ");
+        seen += !strncmp(name, event, strlen(event)) && name[strlen(event)] == '\n';
+    }
+    assert_int_equal(seen, count);
+    assert_int_equal(strncmp(name, last, strlen(last)), 0);
+    http_reply_free(&reply);
+}
+
+static void messages_are_anthropic_s(void **state)
+{
+    expect("POST", "/v1/messages", "{" SEA ",\"max_tokens\":2}", 200, "\"stop_reason\":\"max_tokens\"");
+    expect("POST", "/messages", "{\"messages\":[]}", 400, "\"request_id\":\"req_test\"");
+    expect("POST", "/v1/messages", "{" SEA ",\"container\":\"x\"}", 400, "container");
+    expect("POST", "/v1/messages", "{" SEA ",\"tool_choice\":{\"type\":\"any\"}}", 400, "tool_choice");
+    expect("POST", "/v1/messages",
+           "{" SEA ",\"tools\":[{\"name\":\"f\",\"strict\":true,\"input_schema\":{\"properties\":{\"a\":{"
+           "\"multipleOf\":7}}}}]}",
+           400, "multipleOf");
+    expect_events("/v1/messages", "{" SEA ",\"max_tokens\":3,\"stream\":true}", "message_start", 1, "message_stop\n");
+}
+
+/* The block that changes with every request is no part of the prompt. */
+static void the_billing_block_is_left_out(void **state)
+{
+    http_reply with, without;
+    ask_with("POST", "/v1/messages/count_tokens", NULL,
+             "{" SEA ",\"system\":[{\"type\":\"text\",\"text\":\"x-anthropic-billing-header: cch=1;\"},"
+             "{\"type\":\"text\",\"text\":\"Be brief.\"}]}",
+             &with);
+    ask_with("POST", "/v1/messages/count_tokens", NULL, "{" SEA ",\"system\":\"Be brief.\"}", &without);
+    assert_int_equal(with.status, 200);
+    assert_int_equal(with.body.length, without.body.length);
+    assert_memory_equal(with.body.data, without.body.data, with.body.length);
+    http_reply_free(&with);
+    http_reply_free(&without);
+}
+
+static void responses_keep_nothing(void **state)
+{
+    expect("POST", "/v1/responses", "{\"input\":\"The sea\",\"max_output_tokens\":2}", 200,
+           "\"status\":\"incomplete\"");
+    expect("POST", "/v1/responses", "{\"input\":\"x\",\"previous_response_id\":\"resp_1\"}", 400,
+           "\"param\":\"previous_response_id\"");
+    expect("POST", "/v1/responses", "{\"input\":[{\"type\":\"item_reference\",\"id\":\"x\"}]}", 400,
+           "\"param\":\"input[0].type\"");
+    expect("POST", "/v1/responses", "{\"input\":\"x\",\"tool_choice\":{\"type\":\"web_search\"}}", 400,
+           "\"param\":\"tool_choice\"");
+    expect("POST", "/v1/responses", "{\"input\":\"x\",\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"strict\":1}]}",
+           400, "\"param\":\"tools[0].strict\"");
+    expect_events("/v1/responses", "{\"input\":\"The sea\",\"max_output_tokens\":3,\"stream\":true}",
+                  "response.output_item.done", 1, "response.incomplete\n");
+}
+
+/* What is quoted of a request may be cut within a character: the error is JSON all the same. */
+static void errors_quote_whole_characters(void **state)
+{
+#define LONG_TYPE "aääääääääääääääääääääääääääääää"
+    expect("POST", "/v1/messages", "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"" LONG_TYPE "\"}]}]}",
+           400, "messages[0].content[0].type");
+    expect("POST", "/v1/responses", "{\"input\":[{\"type\":\"" LONG_TYPE "\"}]}", 400, "\"param\":\"input[0].type\"");
+}
+
 static void states_are_told(void **state)
 {
     atomic_store(&the_server.state, SERVER_LOADING);
@@ -258,6 +329,10 @@ int main(void)
         TEST(fields_are_checked_by_their_paths),
         TEST(what_is_no_object_is_refused),
         TEST(a_stream_ends_with_done),
+        TEST(messages_are_anthropic_s),
+        TEST(the_billing_block_is_left_out),
+        TEST(responses_keep_nothing),
+        TEST(errors_quote_whole_characters),
         TEST(states_are_told),
         TEST(pages_of_other_origins_stay_outside),
         TEST(keys_are_asked_for),
