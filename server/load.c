@@ -1,10 +1,8 @@
 /* From a model's file to a server that can answer. */
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "log.h"
 #include "serve.h"
@@ -33,40 +31,12 @@ static void name_model(server *s)
     free(whole);
 }
 
-static uint64_t hash_bytes(uint64_t hash, const void *data, size_t length)
-{
-    const unsigned char *bytes = data;
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3); /* FNV-1a */
-    return hash;
-}
-
-static void hash_number(void *user, const char *name, int32_t layer, double value)
-{
-    uint64_t *hash = user;
-    *hash = hash_bytes(hash_bytes(hash_bytes(*hash, name, strlen(name)), &layer, sizeof layer), &value, sizeof value);
-}
-
-/* Version, kernels, and a hash of the model's numbers, sizes and of the begin of its file. */
 static void make_fingerprint(server *s)
 {
-    static _Thread_local char head[64 << 10];
-    odmoe_info info = {.size = sizeof info};
     odmoe_stats stats = {.size = sizeof stats};
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    odmoe_model_info(s->model, &info);
     odmoe_stats_get(s->model, &stats);
-    odmoe_inspect_numbers(s->options->model, hash_number, &hash, NULL);
-    hash = hash_bytes(hash, &info.resident_bytes, sizeof info.resident_bytes);
-    hash = hash_bytes(hash, &info.experts_bytes, sizeof info.experts_bytes);
-    int fd = open(s->options->model, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head); /* of a folder there is nothing to read */
-    if (n > 0)
-        hash = hash_bytes(hash, head, (size_t)n);
-    if (fd >= 0)
-        close(fd);
     snprintf(s->fingerprint, sizeof s->fingerprint, "odmoe-%s-%s-%016llx", odmoe_version(), stats.kernels,
-             (unsigned long long)hash);
+             (unsigned long long)odmoe_model_fingerprint(s->model));
 }
 
 static void engine_log(void *user, const char *line)
