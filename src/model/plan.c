@@ -87,7 +87,7 @@ static odmoe_status check_settings(const model *m, const model_settings *s, odmo
                        s->context, m->config.context);
     for (int l = 0; l < m->config.layers; l++) {
         const mixer *kind = m->config.layer[l].mixer;
-        odmoe_status status = kind ? kind->check_kv(&m->config, l, s->kv, err) : ODMOE_OK;
+        odmoe_status status = kind && kind->check_kv ? kind->check_kv(&m->config, l, s->kv, err) : ODMOE_OK;
         if (status)
             return status;
     }

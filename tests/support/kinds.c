@@ -27,11 +27,6 @@ static odmoe_status sum_check(const model_config *c, int layer, odmoe_error *e)
     return ODMOE_OK;
 }
 
-static odmoe_status sum_check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *e)
-{
-    return ODMOE_OK;
-}
-
 static dtype_set sum_types(const resident *weights)
 {
     return 0;
@@ -60,7 +55,6 @@ static void sum_forward(const mixer_call *call)
 
 static const mixer running_sum = {.name = "running sum",
                                   .check = sum_check,
-                                  .check_kv = sum_check_kv,
                                   .state = sum_state,
                                   .in_types = sum_types,
                                   .layout = sum_layout,

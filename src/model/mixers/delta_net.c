@@ -94,11 +94,6 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     return status;
 }
 
-static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *err)
-{
-    return ODMOE_OK;
-}
-
 /* ---- state and workspace ---- */
 
 static mixer_state state(const model_config *c, int layer, kv_type kv)
@@ -246,7 +241,6 @@ const mixer mixer_delta_net = {
     .name = "gated delta net",
     .dim = dim,
     .check = check,
-    .check_kv = check_kv,
     .state = state,
     .in_types = in_types,
     .layout = layout,

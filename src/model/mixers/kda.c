@@ -85,11 +85,6 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     return status;
 }
 
-static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *err)
-{
-    return ODMOE_OK;
-}
-
 /* ---- state and workspace ---- */
 
 /* Three convolutions' states, then the heads'. */
@@ -218,7 +213,6 @@ const mixer mixer_kda = {
     .name = "kimi delta attention",
     .dim = dim,
     .check = check,
-    .check_kv = check_kv,
     .state = state,
     .in_types = in_types,
     .layout = layout,

@@ -82,11 +82,6 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     return ODMOE_OK;
 }
 
-static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *err)
-{
-    return ODMOE_OK;
-}
-
 /* Where the heads' states lie behind the convolution's. */
 static uint64_t heads_offset(const model_config *c)
 {
@@ -206,7 +201,6 @@ const mixer mixer_mamba2 = {
     .name = "mamba2",
     .dim = dim,
     .check = check,
-    .check_kv = check_kv,
     .state = state,
     .in_types = in_types,
     .layout = layout,

@@ -40,7 +40,7 @@ typedef struct mixer {
     int64_t (*dim)(const model_config *c, int layer, int dim);
     /* ERR_FORMAT or ERR_UNSUPPORTED: numbers of this layer that do not fit together */
     odmoe_status (*check)(const model_config *c, int layer, odmoe_error *err);
-    /* ERR_UNSUPPORTED: keys and values of the layer cannot be kept as this type */
+    /* ERR_UNSUPPORTED: keys and values of the layer cannot be kept as this type; NULL: it keeps none */
     odmoe_status (*check_kv)(const model_config *c, int layer, kv_type kv, odmoe_error *err);
     /* what it keeps of a sequence in this layer */
     mixer_state (*state)(const model_config *c, int layer, kv_type kv);

@@ -32,11 +32,6 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
     return ODMOE_OK;
 }
 
-static odmoe_status check_kv(const model_config *c, int layer, kv_type kv, odmoe_error *err)
-{
-    return ODMOE_OK;
-}
-
 static mixer_state state(const model_config *c, int layer, kv_type kv)
 {
     return (mixer_state){.recurrent_bytes = conv_state_bytes(c->conv_width, c->hidden)};
@@ -94,7 +89,6 @@ const mixer mixer_short_conv = {
     .name = "short_conv",
     .dim = dim,
     .check = check,
-    .check_kv = check_kv,
     .state = state,
     .in_types = in_types,
     .layout = layout,
