@@ -86,10 +86,10 @@ template_caps template_probe(const chat_program *t)
     c.tools = template_reads(t, "tools") &&
               shows(t, "[{\"role\":\"user\",\"content\":\"QUESTION\"}]", WEATHER, WORDS("TOOL_NAME"));
     const char *const *call = WORDS("TOOL_NAME", "PARIS");
-    c.hidden_calls = !template_reads(t, "tool_calls") && !takes_call(t, object, "abcd01234", empty, call);
+    bool as_object = takes_call(t, object, "abcd01234", empty, call);
+    c.hidden_calls = !as_object && !template_reads(t, "tool_calls");
     if (c.hidden_calls)
         return c;
-    bool as_object = takes_call(t, object, "abcd01234", empty, call);
     c.text_arguments = !as_object && takes_call(t, text, "abcd01234", empty, call);
     const char *arguments = c.text_arguments ? text : object;
     if (!as_object && !c.text_arguments)
