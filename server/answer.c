@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "serve.h"
 
 enum {
@@ -13,13 +14,6 @@ enum {
     JOB_BYTES = 64 << 10, /* of a job beside its prompt: events, sampler, parser */
     TOKEN_BYTES_MOST = 512
 };
-
-double answer_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---- grammars ---- */
 
@@ -158,7 +152,7 @@ bool answer_start(struct server *s, http_request *request, const ask *a, const p
 {
     odmoe_error err;
     buffer tools = {0};
-    *out = (answer){.server = s, .request = request, .written = answer_now(), .usage = {.prompt_tokens = r->n}};
+    *out = (answer){.server = s, .request = request, .written = clock_seconds(), .usage = {.prompt_tokens = r->n}};
     bool looks = looks_for_calls(a);
     /* A text, and an answer that is gone on with, are content from the first byte. */
     const char *format = a->messages && (!r->goes_on || looks) ? s->format : NULL;
@@ -244,7 +238,7 @@ static void account_for(answer *a)
 
 answer_step answer_next(answer *a, job_event *event)
 {
-    double left = a->written + a->server->options->keepalive - answer_now();
+    double left = a->written + a->server->options->keepalive - clock_seconds();
     int wait = left <= 0 ? 0 : left > 3600 ? 3600000 : (int)(left * 1000) + 1;
     switch (job_next(a->job, a->request->socket, wait, event)) {
     case JOB_TIMEOUT:
@@ -348,7 +342,7 @@ answer_step answer_collect(answer *a, message *m, const char *call_prefix, probl
 {
     job_event event;
     while (!a->ended) {
-        a->written = answer_now();
+        a->written = clock_seconds();
         answer_step step = answer_next(a, &event);
         if (step == ANSWER_GONE)
             return step;
@@ -388,7 +382,7 @@ static stream_step flow_next(void *user, buffer *out)
             f->writer->event(f->user, &event, out);
         }
     }
-    f->answer->written = answer_now();
+    f->answer->written = clock_seconds();
     return out->failed ? STREAM_BROKEN : f->answer->ended ? STREAM_END : STREAM_MORE;
 }
 

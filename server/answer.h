@@ -16,7 +16,7 @@ typedef struct answer {
     http_request *request;
     job *job;
     uint64_t taken; /* of the account */
-    double written; /* when something was last sent, for the keepalive */
+    double written; /* when something was last sent, by clock_seconds: for the keepalive */
     size_t calls;   /* begun: deltas of so many calls came */
     bool ended;     /* JOB_END has come; the rest is its */
     job_finish finish;
@@ -40,9 +40,6 @@ typedef enum answer_step {
 } answer_step;
 /* answer_next - the next event. After JOB_END there is none. */
 answer_step answer_next(answer *a, job_event *event);
-
-/* answer_now - the clock of answer.written. */
-double answer_now(void);
 
 /* answer_finish - OpenAI's finish_reason of an answer that has ended: "stop", "length" or "tool_calls"; NULL: it failed, and `p`
  * says why. */

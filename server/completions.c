@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "clock.h"
 #include "fim.h"
 #include "serve.h"
 
@@ -216,7 +217,7 @@ static json_t *collect(completion *c, answer *a, int index, bool *gone, problem 
     if (wants)
         old_logprobs_begin(&l);
     while (!a->ended && !*gone && !text.failed) {
-        a->written = answer_now();
+        a->written = clock_seconds();
         answer_step step = answer_next(a, &event);
         *gone = step == ANSWER_GONE;
         if (step != ANSWER_EVENT || event.kind != JOB_DELTA)
@@ -331,7 +332,7 @@ static stream_step next(void *user, buffer *out)
         }
     }
     if (c->at < c->count)
-        c->answers[c->at].written = answer_now();
+        c->answers[c->at].written = clock_seconds();
     return out->failed ? STREAM_BROKEN : c->at == c->count ? STREAM_END : STREAM_MORE;
 }
 

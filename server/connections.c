@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "http.h"
 #include "log.h"
 #include "serve.h"
@@ -74,19 +75,12 @@ typedef struct exchange {
     double begun;
 } exchange;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* ---- states ---- */
 
 static void enter(connection *c, int state)
 {
     int was = atomic_load(&c->state);
-    atomic_store(&c->since, now());
+    atomic_store(&c->since, clock_seconds());
     while (was != CUT && !atomic_compare_exchange_weak(&c->state, &was, state))
         ;
 }
@@ -123,7 +117,7 @@ void http_watch(http *h)
     pthread_mutex_lock(&h->lock);
     for (connection *c = h->connections; c; c = c->next) {
         int state = atomic_load(&c->state);
-        if (state != WORKING && state != CUT && now() - atomic_load(&c->since) > limit)
+        if (state != WORKING && state != CUT && clock_seconds() - atomic_load(&c->since) > limit)
             cut_off(c, short_reply(text, sizeof text, "408 Request Timeout", "timeout",
                                    "the request took longer than --client-timeout"));
     }
@@ -152,7 +146,7 @@ static void on_connection(void *user, struct MHD_Connection *mhd, void **context
         if (!c)
             return;
         c->fd = info ? dup(info->connect_fd) : -1;
-        atomic_store(&c->since, now());
+        atomic_store(&c->since, clock_seconds());
         peer_name(mhd, c->peer, sizeof c->peer);
         pthread_mutex_lock(&h->lock);
         c->next = h->connections;
@@ -337,7 +331,7 @@ static exchange *exchange_create(http *h, struct MHD_Connection *mhd, const char
     }
     x->http = h;
     x->connection = c;
-    x->begun = now();
+    x->begun = clock_seconds();
     x->request = (http_request){.method = method, .path = x->path, .socket = c->fd, .header = header_of, .user = mhd};
     random_id(x->request.id, sizeof x->request.id, "req_");
     return x;
@@ -437,7 +431,7 @@ static void on_completed(void *user, struct MHD_Connection *mhd, void **context,
     if (x->reply.stream.free)
         x->reply.stream.free(x->reply.stream.user);
     x->reply.stream.free = NULL;
-    log_request(request, x->connection->peer, endpoint, status, now() - x->begun);
+    log_request(request, x->connection->peer, endpoint, status, clock_seconds() - x->begun);
     count(h, x->route ? x->route->path : "none", status);
     http_reply_free(&x->reply);
     buffer_free(&x->body);
@@ -492,9 +486,9 @@ void http_refuse(http *h)
 
 void http_settle(http *h, double seconds)
 {
-    double end = now() + seconds;
+    double end = clock_seconds() + seconds;
     bool busy = true;
-    while (busy && now() < end) {
+    while (busy && clock_seconds() < end) {
         busy = false;
         pthread_mutex_lock(&h->lock);
         for (connection *c = h->connections; c; c = c->next)

@@ -11,15 +11,6 @@
 #include "engine_inside.h"
 #include "generation.h"
 
-#define NANOSECOND 1e-9
-
-double clock_seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * NANOSECOND;
-}
-
 /* ---- creating ---- */
 
 static odmoe_status no_memory(odmoe_error *err)

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "clock.h"
 #include "job.h"
 
 struct engine;
@@ -59,8 +60,5 @@ void job_end(job *j, job_finish finish, int stop_index, const odmoe_error *error
 
 /* job_full - its reader is so far behind that no more may be computed for it. */
 bool job_full(job *j);
-
-/* clock_seconds - a clock that only goes forward. */
-double clock_seconds(void);
 
 #endif

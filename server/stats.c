@@ -1,21 +1,13 @@
 /* stats.c - GET /stats and /stats/experts (SERVER.md, section 1). */
 #include "stats.h"
 
-#include <time.h>
-
+#include "clock.h"
 #include "http.h"
 #include "serve.h"
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 void rates_tick(rates *r, odmoe_model *model)
 {
-    double now = seconds_now();
+    double now = clock_seconds();
     pthread_mutex_lock(&r->lock);
     bool due = !r->count || now - r->sample[(r->count - 1) % RATE_SAMPLES].time >= 1;
     pthread_mutex_unlock(&r->lock);
