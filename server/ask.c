@@ -176,6 +176,14 @@ bool ask_set_schema(ask *a, json_t *schema, const char *where, problem *p)
     return true;
 }
 
+bool ask_set_object(ask *a, const char *where, problem *p)
+{
+    json_t *schema = json_pack("{s:s}", "type", "object");
+    bool done = schema ? ask_set_schema(a, schema, where, p) : problem_memory(p);
+    json_decref(schema);
+    return done;
+}
+
 bool ask_read_format(ask *a, const json_t *body, problem *p)
 {
     json_t *format = NULL, *inner = NULL, *schema;
@@ -192,10 +200,7 @@ bool ask_read_format(ask *a, const json_t *body, problem *p)
         schema = field_get(format, "schema");
         if (schema)
             return ask_set_schema(a, schema, "response_format.schema", p);
-        schema = json_pack("{s:s}", "type", "object");
-        bool done = schema ? ask_set_schema(a, schema, "response_format", p) : problem_memory(p);
-        json_decref(schema);
-        return done;
+        return ask_set_object(a, "response_format", p);
     }
     if (!type || strcmp(type, "json_schema"))
         return problem_value(p, "response_format", "type", "text, json_object or json_schema is wanted");

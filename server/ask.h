@@ -65,8 +65,9 @@ bool ask_read_stop(ask *a, const json_t *body, const char *key, problem *p);
 bool ask_read_stream(ask *a, const json_t *body, problem *p);
 /* ask_read_format - response_format of chat and completions. */
 bool ask_read_format(ask *a, const json_t *body, problem *p);
-/* ask_set_schema - hold the content to a schema, which is at `where`. One constraint only. */
+/* ask_set_schema - hold the content to a schema, which is at `where`. One constraint only. ask_set_object - to any object. */
 bool ask_set_schema(ask *a, json_t *schema, const char *where, problem *p);
+bool ask_set_object(ask *a, const char *where, problem *p);
 /* ask_set_thinking - switch the model's thinking on or off, where its template can. */
 void ask_set_thinking(const struct server *s, ask *a, bool on);
 /* ask_set_effort - "none" switches thinking off; minimal, low, medium, high, xhigh, max go to the template. */

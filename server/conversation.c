@@ -70,6 +70,36 @@ static json_t *content_text(const json_t *message, const char *where, problem *p
     return joined;
 }
 
+bool content_texts(const json_t *value, const char *where, const char *const *types, buffer *out, problem *p)
+{
+    const json_t *part;
+    size_t i;
+    if (json_is_string(value)) {
+        buffer_text(out, json_string_value(value));
+    } else if (json_is_array(value)) {
+        json_array_foreach(value, i, part)
+        {
+            const char *type = NULL, *text = NULL;
+            field_path at = field_index(where, i);
+            if (!field_text(part, at.text, "type", &type, p) || !field_text(part, at.text, "text", &text, p))
+                return false;
+            const char *const *t = types;
+            while (type && *t && strcmp(*t, type))
+                t++;
+            if (!type || !*t)
+                return problem_unsupported(p, at.text, "type", "only text is taken here");
+            if (!strcmp(type, "refusal") && !field_text(part, at.text, "refusal", &text, p))
+                return false;
+            if (out->length)
+                buffer_text(out, "\n");
+            buffer_text(out, text ? text : "");
+        }
+    } else if (value && !json_is_null(value)) {
+        return problem_value(p, where, NULL, "a text or a list of parts is wanted");
+    }
+    return !out->failed || problem_memory(p);
+}
+
 /* Calls of the messages so far, for results and calls that come without an id. */
 typedef struct call_ids {
     json_t *waiting; /* ids of calls without a result, in their order */

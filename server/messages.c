@@ -11,11 +11,10 @@
 /* What the blocks of one message add up to. */
 typedef struct turn {
     const char *role;
-    json_t *out;       /* the list that messages go to; borrowed */
-    json_t *parts;     /* text parts so far, or NULL */
-    json_t *calls;     /* of an assistant, or NULL */
-    buffer reasoning;  /* the same */
-    const char *where; /* path of the message */
+    json_t *out;      /* the list that messages go to; borrowed */
+    json_t *parts;    /* text parts so far, or NULL */
+    json_t *calls;    /* of an assistant, or NULL */
+    buffer reasoning; /* the same */
 } turn;
 
 /* Text that came so far becomes a message of its own: results of tools follow it. */
@@ -44,31 +43,7 @@ static bool add_text(turn *t, const char *text)
     return !json_array_append_new(t->parts, json_pack("{s:s, s:s}", "type", "text", "text", text));
 }
 
-/* A text, or a list of text blocks, as one text. */
-static bool plain_text(const json_t *value, const char *where, buffer *out, problem *p)
-{
-    const json_t *block;
-    size_t i;
-    if (json_is_string(value)) {
-        buffer_text(out, json_string_value(value));
-    } else if (json_is_array(value)) {
-        json_array_foreach(value, i, block)
-        {
-            const char *type = NULL, *text = NULL;
-            field_path at = field_index(where, i);
-            if (!field_text(block, at.text, "type", &type, p) || !field_text(block, at.text, "text", &text, p))
-                return false;
-            if (!type || strcmp(type, "text"))
-                return problem_unsupported(p, at.text, "type", "only blocks of text are taken here");
-            if (out->length)
-                buffer_text(out, "\n");
-            buffer_text(out, text ? text : "");
-        }
-    } else if (value && !json_is_null(value)) {
-        return problem_value(p, where, NULL, "a text or a list of blocks is wanted");
-    }
-    return !out->failed || problem_memory(p);
-}
+static const char *const text_blocks[] = {"text", NULL};
 
 static bool add_result(turn *t, const json_t *block, const char *where, problem *p)
 {
@@ -77,7 +52,7 @@ static bool add_result(turn *t, const json_t *block, const char *where, problem 
     buffer text = {0};
     field_path at = field_at(where, "content");
     if (!field_text(block, where, "tool_use_id", &id, p) || !field_bool(block, where, "is_error", &wrong, p) ||
-        !plain_text(json_object_get(block, "content"), at.text, &text, p)) {
+        !content_texts(json_object_get(block, "content"), at.text, text_blocks, &text, p)) {
         buffer_free(&text);
         return false;
     }
@@ -145,7 +120,7 @@ static bool add_message(json_t *out, const json_t *given, const char *where, pro
         const char *text = json_is_string(content) ? json_string_value(content) : "";
         return !json_array_append_new(out, json_pack("{s:s, s:s}", "role", role, "content", text)) || problem_memory(p);
     }
-    turn t = {.role = role, .out = out, .where = where};
+    turn t = {.role = role, .out = out};
     field_path list = field_at(where, "content");
     bool done = true;
     json_array_foreach(content, i, block) if (done) done = add_block(&t, block, field_index(list.text, i).text, p);
@@ -174,7 +149,7 @@ static bool add_system(json_t *out, const json_t *body, problem *p)
         kept = json_array();
         json_array_foreach(system, i, block) if (!is_billing(block)) json_array_append(kept, block);
     }
-    bool done = plain_text(kept ? kept : system, "system", &text, p);
+    bool done = content_texts(kept ? kept : system, "system", text_blocks, &text, p);
     if (done && text.length)
         done = !json_array_append_new(out, json_pack("{s:s, s:s}", "role", "system", "content", text.data)) ||
                problem_memory(p);

@@ -21,37 +21,6 @@ static bool append(reader *r, json_t *made, problem *p)
     return !json_array_append_new(r->out, made) || problem_memory(p);
 }
 
-/* A text, or the texts of a list of parts, a line each. types: the parts that count as text, ended by NULL. */
-static bool part_texts(const json_t *value, const char *where, const char *const *types, buffer *out, problem *p)
-{
-    const json_t *part;
-    size_t i;
-    if (json_is_string(value)) {
-        buffer_text(out, json_string_value(value));
-    } else if (json_is_array(value)) {
-        json_array_foreach(value, i, part)
-        {
-            const char *type = NULL, *text = NULL;
-            field_path at = field_index(where, i);
-            if (!field_text(part, at.text, "type", &type, p) || !field_text(part, at.text, "text", &text, p))
-                return false;
-            const char *const *t = types;
-            while (type && *t && strcmp(*t, type))
-                t++;
-            if (!type || !*t)
-                return problem_unsupported(p, at.text, "type", "only text is taken here");
-            if (!strcmp(type, "refusal") && !field_text(part, at.text, "refusal", &text, p))
-                return false;
-            if (out->length)
-                buffer_text(out, "\n");
-            buffer_text(out, text ? text : "");
-        }
-    } else if (value && !json_is_null(value)) {
-        return problem_value(p, where, NULL, "a text or a list of parts is wanted");
-    }
-    return !out->failed || problem_memory(p);
-}
-
 static bool add_message(reader *r, const json_t *item, const char *where, problem *p)
 {
     static const char *const texts[] = {"input_text", "output_text", "text", "refusal", NULL};
@@ -63,7 +32,7 @@ static bool add_message(reader *r, const json_t *item, const char *where, proble
         (strcmp(role, "user") && strcmp(role, "assistant") && strcmp(role, "system") && strcmp(role, "developer")))
         return problem_value(p, where, "role", "user, assistant, system or developer is wanted");
     field_path at = field_at(where, "content");
-    bool done = part_texts(json_object_get(item, "content"), at.text, texts, &text, p) &&
+    bool done = content_texts(json_object_get(item, "content"), at.text, texts, &text, p) &&
                 append(r, json_pack("{s:s, s:s}", "role", role, "content", text.data ? text.data : ""), p);
     buffer_free(&text);
     return done;
@@ -102,7 +71,7 @@ static bool add_output(reader *r, const json_t *item, const char *where, problem
     field_path at = field_at(where, "output");
     bool done =
         field_text(item, where, "call_id", &id, p) &&
-        part_texts(json_object_get(item, "output"), at.text, texts, &text, p) &&
+        content_texts(json_object_get(item, "output"), at.text, texts, &text, p) &&
         append(r,
                json_pack("{s:s, s:s?, s:s}", "role", "tool", "tool_call_id", id, "content", text.data ? text.data : ""),
                p);
@@ -127,7 +96,7 @@ static bool add_item(reader *r, const json_t *item, const char *where, problem *
     if (!strcmp(type, "reasoning")) {
         field_path at = field_at(where, "content");
         buffer_free(&r->reasoning);
-        return part_texts(json_object_get(item, "content"), at.text, texts, &r->reasoning, p);
+        return content_texts(json_object_get(item, "content"), at.text, texts, &r->reasoning, p);
     }
     return problem_unsupported(p, where, "type", "items of type '%.40s' are not kept here, and not taken", type);
 }
@@ -218,12 +187,8 @@ static bool read_format(ask *a, const json_t *body, problem *p)
         return false;
     if (!type || !strcmp(type, "text"))
         return true;
-    if (!strcmp(type, "json_object")) {
-        schema = json_pack("{s:s}", "type", "object");
-        bool done = schema ? ask_set_schema(a, schema, "text.format", p) : problem_memory(p);
-        json_decref(schema);
-        return done;
-    }
+    if (!strcmp(type, "json_object"))
+        return ask_set_object(a, "text.format", p);
     schema = field_get(format, "schema");
     if (strcmp(type, "json_schema") || !schema)
         return problem_value(p, "text.format", NULL, "text, json_object, or json_schema with a schema is wanted");
