@@ -76,7 +76,7 @@ typedef struct conversation {
     chat_template template;
     size_t system; /* messages that every conversation begins with: 0 or 1 */
     size_t turn;   /* messages before the last question of the user */
-    size_t calls;  /* of the answer: so many results are wanted, of which `results` have come */
+    size_t calls;  /* in the answer; `results` of their results have been typed */
     size_t results;
     const answer_options *options;
     grammar_file grammar; /* of the calls; without tools there is none */

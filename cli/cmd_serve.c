@@ -182,7 +182,7 @@ static const struct argp serve_argp = {
             {"cache-disk", KEY_CACHE_DISK, "SIZE", 0, "most that these files may take; default 8GiB", 2},
             {"cache-ram", KEY_CACHE_RAM, "SIZE", 0,
              "memory for computed prompts beside the running ones; default one context, 0 with --cache-dir", 2},
-            {"api-key", KEY_API_KEY, "KEY", 0, "let in whoever knows KEY; may be given several times", 3},
+            {"api-key", KEY_API_KEY, "KEY", 0, "answer requests that bring KEY; may be given several times", 3},
             {"api-key-file", KEY_API_KEY_FILE, "FILE", 0, "keys from FILE, one a line (not to be seen in ps)", 3},
             {"cors", KEY_CORS, "ORIGIN", 0, "let web pages of ORIGIN in, as https://chat.example; * for all", 3},
             {"allow-host", KEY_ALLOW_HOST, "NAME", 0, "a name by which clients may call this machine", 3},

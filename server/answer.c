@@ -24,7 +24,7 @@ static bool looks_for_calls(const ask *a)
 }
 
 /* Objects of a tool's parameters that name their members have no others, unless they say so: clients leave
- * additionalProperties out and mean it, and what no member is named for serves nobody. */
+ * additionalProperties out and mean it, and a function cannot use members that it does not name. */
 static void close_objects(json_t *schema)
 {
     json_t *members = json_object_get(schema, "properties"), *items = json_object_get(schema, "items"), *one;

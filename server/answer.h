@@ -17,7 +17,7 @@ typedef struct answer {
     job *job;
     uint64_t taken; /* of the account */
     double written; /* when something was last sent, by clock_seconds: for the keepalive */
-    size_t calls;   /* begun: deltas of so many calls came */
+    size_t calls;   /* how many calls have begun to come */
     bool ended;     /* JOB_END has come; the rest is its */
     job_finish finish;
     int stop_index;

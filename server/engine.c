@@ -213,7 +213,7 @@ static bool is_loading(slot *s)
     return atomic_load(&s->load.state) != LOAD_NONE;
 }
 
-/* The first job of the queue that nobody has cancelled. NULL: none. */
+/* The first job of the queue that is not cancelled. NULL: none. */
 static job *next_queued(engine *e)
 {
     job *j;
@@ -253,7 +253,7 @@ static void add(engine *e, slot *s, const int32_t *tokens, int32_t n, odmoe_phas
                                                  .want_logits = logits ? ODMOE_LOGITS_LAST : ODMOE_LOGITS_NONE};
 }
 
-/* Rows that prompts may bring, beside so many rows that are decoded. */
+/* How many rows of prompts fit into a pass that decodes `decoded` rows. */
 static int32_t prompt_rows(const engine *e, int32_t decoded)
 {
     int32_t rows = e->chunk > decoded ? e->chunk - decoded : 1;

@@ -15,7 +15,7 @@ odmoe_status generation_create(const odmoe_model *model, const job_request *requ
                                odmoe_error *err);
 void generation_free(generation *g); /* NULL is fine */
 
-/* generation_limit - tokens that may be sampled, in a context of so many. */
+/* generation_limit - how many tokens may be sampled in a context of `context` tokens. */
 int32_t generation_limit(const generation *g, int32_t context);
 
 /* generation_next - pick a token from the raw logits behind the text so far, and hand on the text that it makes certain.

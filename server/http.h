@@ -168,7 +168,7 @@ odmoe_status http_open(struct server *s, const http_options *options, http **out
 void http_watch(http *h);
 /* http_refuse - accept no more connections: the listener is closed; connections that do nothing are closed too. */
 void http_refuse(http *h);
-/* http_settle - wait, for at most so many seconds, until no reply is under way. */
+/* http_settle - wait until no reply is under way, for `seconds` at most. */
 void http_settle(http *h, double seconds);
 /* http_close - end all connections and wait for their threads. NULL is fine. */
 void http_close(http *h);

@@ -1,9 +1,9 @@
 /* job.h - one generation: what protocols ask for, and what the engine gives back.
  *
  * A connection's thread fills a job_request, creates a job, submits it (engine.h), and takes its events one by one
- * until JOB_END. The engine's thread computes: it never calls code of a protocol, and never waits for a reader. Events
- * that nobody has taken are kept in the job, at most JOB_EVENTS_BYTES_MAX of them; the engine leaves a job that has
- * more out of its passes, until its reader has caught up.
+ * until JOB_END. The engine's thread computes: it never calls code of a protocol, and never waits for a reader. The job
+ * keeps events until its reader takes them; the engine leaves a job with JOB_EVENTS_BYTES_MAX of them out of its passes
+ * until then.
  *
  * Threads: job_next, job_free by the thread that created it; job_cancel by any. */
 #ifndef ODMOE_SERVER_JOB_H
