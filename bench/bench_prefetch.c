@@ -137,10 +137,10 @@ static int ascending(const void *a, const void *b)
 
 static void print_accuracy(const model_prefetch *p)
 {
-    for (int d = 1; d <= PREFETCH_DISTANCES; d++) {
+    for (int d = 0; d < PREFETCH_LOOKS; d++) {
         printf("  distance %d:", d);
         for (int rank = 0; rank < ACCURACY_RANKS; rank++) {
-            const rank_tally *t = &p->engine.pooled[d - 1].rank[rank];
+            const rank_tally *t = &p->engine.pooled[d].rank[rank];
             printf(" %.0f%%", 100 * t->right / t->seen);
         }
         printf("\n");

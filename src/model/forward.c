@@ -374,6 +374,8 @@ static void run_layer(chunk_run *r)
     if (r->call->on_tap && routed)
         tap(r, false, NULL, true);
     add_ffn(r);
+    if (routed && model_prefetch_wanted(&r->w->prefetch, r->n))
+        model_prefetch_again(m, m->config.layer[r->layer].moe_index, &r->w->x, r->n);
 }
 
 /* ---- logits ---- */

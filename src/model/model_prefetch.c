@@ -60,6 +60,12 @@ void model_prefetch_next(model *m, int moe_layer, const buffer *x, int64_t n)
     lookahead_run(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k, n);
 }
 
+void model_prefetch_again(model *m, int moe_layer, const buffer *x, int64_t n)
+{
+    model_prefetch *p = &m->work.prefetch;
+    lookahead_again(&p->engine, &p->look, p->route, p->route_ctx, moe_layer, m->config.router.top_k, n);
+}
+
 void model_prefetch_begins(model *m, int moe_layer, const int32_t *topk, int64_t n)
 {
     model_prefetch *p = &m->work.prefetch;

@@ -5,6 +5,7 @@
  *   model_prefetch_begins   a layer's router has chosen and its reads have begun
  *   model_prefetch_wanted   then, in decoding: are candidates wanted for n tokens?
  *   model_prefetch_next     if so: look at later layers' routers; also once before the first layer, on the embedding
+ *   model_prefetch_again    its experts have been added: look at the next layer's router again
  *   model_prefetch_settle   the chunk is over: does prefetching pay?
  */
 #ifndef ODMOE_MODEL_MODEL_PREFETCH_H
@@ -46,6 +47,9 @@ bool model_prefetch_wanted(const model_prefetch *p, int64_t n);
 /* model_prefetch_next - MoE layer `moe_layer` has begun to fetch its experts (-1: the first layer has not begun): have
  * likely experts of later layers read, for the n tokens of the residual stream x. */
 void model_prefetch_next(struct model *m, int moe_layer, const buffer *x, int64_t n);
+
+/* model_prefetch_again - MoE layer `moe_layer`'s experts have been added to x: look at the next layer's router once more. */
+void model_prefetch_again(struct model *m, int moe_layer, const buffer *x, int64_t n);
 
 /* model_prefetch_begins - MoE layer `moe_layer` has chosen topk [n, top_k] and has begun to fetch: judge its candidates,
  * and cancel what has not been read of the wrong ones. */

@@ -7,8 +7,11 @@
 
 /* Tokens of a call that a program's predictor is shown: the last ones. */
 #define OBSERVED_TOKENS_MAX 64
-/* Layers ahead for which candidates may be named. */
+/* Layers ahead for which candidates may be named. Looks at a layer that are told apart by how right they are: one from
+ * each of these distances, while an earlier layer's reads are in flight, and look 0, when the layer before it has been
+ * computed. */
 #define PREFETCH_DISTANCES 3
+#define PREFETCH_LOOKS (PREFETCH_DISTANCES + 1)
 /* Experts of one layer that are held as candidates, per distance. */
 #define PREFETCH_CANDIDATES 64
 

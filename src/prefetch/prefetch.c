@@ -6,8 +6,8 @@ void prefetch_layout(arena *a, int layers, int experts, prefetch_engine *p)
 {
     p->target = arena_take(a, PREFETCH_DISTANCES, sizeof *p->target);
     p->asked = arena_take(a, PREFETCH_DISTANCES, (size_t)experts);
-    p->pooled = arena_take(a, PREFETCH_DISTANCES, sizeof *p->pooled);
-    p->accuracy = arena_take(a, (size_t)layers * PREFETCH_DISTANCES, sizeof *p->accuracy);
+    p->pooled = arena_take(a, PREFETCH_LOOKS, sizeof *p->pooled);
+    p->accuracy = arena_take(a, (size_t)layers * PREFETCH_LOOKS, sizeof *p->accuracy);
     p->chosen = arena_take(a, (size_t)experts, sizeof *p->chosen);
     p->ids = arena_take(a, PREFETCH_CANDIDATES, sizeof *p->ids);
     p->scores = arena_take(a, PREFETCH_CANDIDATES, sizeof *p->scores);
@@ -17,7 +17,7 @@ static void target_clear(prefetch_engine *p, int at)
 {
     p->target[at].layer = -1;
     p->target[at].asked_any = false;
-    for (int d = 0; d < PREFETCH_DISTANCES; d++)
+    for (int d = 0; d < PREFETCH_LOOKS; d++)
         p->target[at].named[d].n = 0;
     memset(p->asked + (size_t)at * (size_t)p->experts, 0, (size_t)p->experts);
 }
@@ -28,9 +28,9 @@ void prefetch_init(prefetch_engine *p, const expert_source *source, int layers, 
     p->layers = layers;
     p->experts = experts;
     p->distances = PREFETCH_DISTANCES;
-    for (int d = 0; d < PREFETCH_DISTANCES; d++)
+    for (int d = 0; d < PREFETCH_LOOKS; d++)
         rank_accuracy_init(&p->pooled[d], first, last);
-    for (int i = 0; i < layers * PREFETCH_DISTANCES; i++)
+    for (int i = 0; i < layers * PREFETCH_LOOKS; i++)
         rank_accuracy_clear(&p->accuracy[i]);
     memset(p->chosen, 0, (size_t)experts);
     prefetch_forget(p);
@@ -44,12 +44,12 @@ void prefetch_forget(prefetch_engine *p)
 
 static rank_accuracy *accuracy_of(const prefetch_engine *p, int layer, int distance)
 {
-    return &p->accuracy[layer * PREFETCH_DISTANCES + distance - 1];
+    return &p->accuracy[layer * PREFETCH_LOOKS + distance];
 }
 
 float prefetch_share(const prefetch_engine *p, int layer, int distance, int rank)
 {
-    return rank_accuracy_share(accuracy_of(p, layer, distance), &p->pooled[distance - 1], rank);
+    return rank_accuracy_share(accuracy_of(p, layer, distance), &p->pooled[distance], rank);
 }
 
 /* Of n candidates the ones that would have to be read if no candidate was. */
@@ -92,7 +92,7 @@ void prefetch_offer(prefetch_engine *p, int layer, int distance, const int32_t *
     if (t->layer != layer)
         target_clear(p, at);
     t->layer = layer;
-    candidates *c = &t->named[distance - 1];
+    candidates *c = &t->named[distance];
     keep_missing(p, at, c, expert, rank, n);
     int likely = choose(p, layer, distance, c);
     if (likely)
@@ -109,7 +109,7 @@ static void judge(prefetch_engine *p, int layer, int distance, const candidates 
 {
     for (int i = 0; i < c->n; i++) {
         bool right = p->chosen[c->expert[i]];
-        rank_accuracy_add(&p->pooled[distance - 1], c->rank[i], right);
+        rank_accuracy_add(&p->pooled[distance], c->rank[i], right);
         rank_accuracy_add(accuracy_of(p, layer, distance), c->rank[i], right);
     }
 }
@@ -118,8 +118,8 @@ static void judge_target(prefetch_engine *p, const prefetch_target *t, const int
 {
     for (int64_t i = 0; i < n; i++)
         p->chosen[topk[i]] = 1;
-    for (int d = 1; d <= PREFETCH_DISTANCES; d++)
-        judge(p, t->layer, d, &t->named[d - 1]);
+    for (int d = 0; d < PREFETCH_LOOKS; d++)
+        judge(p, t->layer, d, &t->named[d]);
     for (int64_t i = 0; i < n; i++)
         p->chosen[topk[i]] = 0;
 }

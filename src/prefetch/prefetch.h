@@ -25,9 +25,9 @@ typedef struct candidates {
 
 /* A layer that has not begun yet. */
 typedef struct prefetch_target {
-    int layer;                            /* MoE layer; -1: none */
-    bool asked_any;                       /* the source has been asked to read for it */
-    candidates named[PREFETCH_DISTANCES]; /* by distance - 1 */
+    int layer;                        /* MoE layer; -1: none */
+    bool asked_any;                   /* the source has been asked to read for it */
+    candidates named[PREFETCH_LOOKS]; /* by distance */
 } prefetch_target;
 
 typedef struct prefetch_engine {
@@ -36,8 +36,8 @@ typedef struct prefetch_engine {
     int distances;           /* layers ahead that are looked at now */
     prefetch_target *target; /* [PREFETCH_DISTANCES] of layer l at l % PREFETCH_DISTANCES */
     uint8_t *asked;          /* [PREFETCH_DISTANCES, experts] of each target: the source has been asked to read it */
-    rank_accuracy *pooled;   /* [PREFETCH_DISTANCES] over all layers */
-    rank_accuracy *accuracy; /* [layers, PREFETCH_DISTANCES] */
+    rank_accuracy *pooled;   /* [PREFETCH_LOOKS] over all layers */
+    rank_accuracy *accuracy; /* [layers, PREFETCH_LOOKS] */
     uint8_t *chosen;         /* [experts] scratch, all zero between calls */
     int32_t *ids;            /* [PREFETCH_CANDIDATES] scratch: what to read */
     float *scores;           /* [PREFETCH_CANDIDATES] how likely each is right */
@@ -49,7 +49,8 @@ typedef struct prefetch_engine {
 void prefetch_layout(arena *a, int layers, int experts, prefetch_engine *p);
 void prefetch_init(prefetch_engine *p, const expert_source *source, int layers, int experts, float first, float last);
 
-/* prefetch_offer - n candidates for `layer`, named 1 <= distance <= PREFETCH_DISTANCES layers before it; rank[i]: how
+/* prefetch_offer - n candidates for `layer`, named 1 <= distance <= PREFETCH_DISTANCES layers before it, or 0: when the
+ * layer before it had been computed; rank[i]: how
  * good expert[i] was to its source (0: the best). Each expert once and within range; further candidates than
  * PREFETCH_CANDIDATES are ignored. Has the likely ones read, the likeliest first, in place of what was named for the
  * layer before. */

@@ -74,12 +74,24 @@ static int list_choices(lookahead_work *w, const lookahead_choice *c, int64_t n,
     return count;
 }
 
+static void look_at(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int distance,
+                    int top_k, int64_t n)
+{
+    lookahead_choice choice = route(ctx, layer, n);
+    int count = list_choices(w, &choice, n, top_k, p->experts);
+    prefetch_offer(p, layer, distance, w->expert, w->rank, count);
+}
+
 void lookahead_run(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int top_k,
                    int64_t n)
 {
-    for (int d = 1; d <= p->distances && layer + d < p->layers; d++) {
-        lookahead_choice choice = route(ctx, layer + d, n);
-        int count = list_choices(w, &choice, n, top_k, p->experts);
-        prefetch_offer(p, layer + d, d, w->expert, w->rank, count);
-    }
+    for (int d = 1; d <= p->distances && layer + d < p->layers; d++)
+        look_at(p, w, route, ctx, layer + d, d, top_k, n);
+}
+
+void lookahead_again(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int top_k,
+                     int64_t n)
+{
+    if (layer + 1 < p->layers)
+        look_at(p, w, route, ctx, layer + 1, 0, top_k, n);
 }

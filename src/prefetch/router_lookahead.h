@@ -1,7 +1,8 @@
 /* router_lookahead.h - candidates from the next layer's router, applied early to the residual stream as it is now: what
  * the layers in between add changes it little.
  *
- *   layer l's reads are in flight -> lookahead_run: the router of l + 1 on the stream before l's experts are added
+ *   layer l's reads are in flight    -> lookahead_run: the routers of l + 1 ... on the stream before l's experts are added
+ *   layer l's experts have been added -> lookahead_again: the router of l + 1 once more; its mixer alone is missing
  *
  * Runs on the caller's thread. Knows no model: how a layer's router is applied is the caller's function. */
 #ifndef ODMOE_PREFETCH_ROUTER_LOOKAHEAD_H
@@ -33,5 +34,10 @@ void lookahead_clear(lookahead_work *w, int experts);
  * tokens to the engine. After the last layer nothing is offered. */
 void lookahead_run(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int top_k,
                    int64_t n);
+
+/* lookahead_again - MoE layer `layer`'s experts have been added to the stream: offer the choices of the next layer's router as they
+ * look now, in place of what was named for it before. */
+void lookahead_again(prefetch_engine *p, lookahead_work *w, lookahead_route route, void *ctx, int layer, int top_k,
+                     int64_t n);
 
 #endif

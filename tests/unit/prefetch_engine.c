@@ -218,6 +218,32 @@ static void a_wide_margin_comes_first_and_no_layer_past_the_last_is_asked(void *
     free(w.memory);
 }
 
+/* By their place alone. */
+static lookahead_choice say_places(void *ctx, int layer, int64_t n)
+{
+    lookahead_choice choice = say(ctx, layer, n);
+    choice.logits = NULL;
+    return choice;
+}
+
+static void the_next_layer_is_looked_at_again_and_judged_apart(void **state)
+{
+    world w;
+    said s = {.topk = {{4, 7}}};
+    make(&w, 0.9f, 0.9f);
+    prefetch_offer(&w.p, 2, 1, (int32_t[]){1, 5}, ranks, 2);
+    lookahead_again(&w.p, &w.look, say_places, &s, 1, 2, 1);
+    assert_int_equal(s.last, 2);
+    assert_int_equal(seen.n, 2); /* in place of 1 and 5 */
+    assert_int_equal(seen.list[0] + seen.list[1], 4 + 7);
+    prefetch_layer_begins(&w.p, 2, (int32_t[]){4, 7}, 2);
+    assert_true(prefetch_share(&w.p, 2, 0, 0) > 0.9f);
+    assert_true(prefetch_share(&w.p, 2, 1, 0) < 0.9f);
+    lookahead_again(&w.p, &w.look, say_places, &s, LAYERS - 1, 2, 1);
+    assert_int_equal(s.last, 2); /* nothing comes after the last layer */
+    free(w.memory);
+}
+
 static void logits_that_are_no_numbers_or_all_alike_are_survived(void **state)
 {
     world w;
@@ -244,6 +270,7 @@ int main(void)
         cmocka_unit_test(from_farther_candidates_must_be_surer),
         cmocka_unit_test(candidates_of_a_failed_pass_are_forgotten),
         cmocka_unit_test(a_wide_margin_comes_first_and_no_layer_past_the_last_is_asked),
+        cmocka_unit_test(the_next_layer_is_looked_at_again_and_judged_apart),
         cmocka_unit_test(logits_that_are_no_numbers_or_all_alike_are_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
