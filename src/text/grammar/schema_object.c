@@ -262,27 +262,11 @@ static expr_id counted_chain(schema_reader *s, const member *members, size_t n, 
     return e;
 }
 
-/* The highest of all parts' minProperties, the lowest of their maxProperties. false: none has any. */
-static bool member_counts(const schema_part *parts, size_t n, uint32_t *lo, uint32_t *hi)
-{
-    *lo = 0;
-    *hi = REPEAT_UNBOUNDED;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *least = json_object_get(parts[i].schema, "minProperties"),
-                     *most = json_object_get(parts[i].schema, "maxProperties");
-        if (least && json_number_value(least) > *lo)
-            *lo = (uint32_t)json_number_value(least);
-        if (most && json_number_value(most) < *hi)
-            *hi = (uint32_t)json_number_value(most);
-    }
-    return *lo || *hi != REPEAT_UNBOUNDED;
-}
-
 expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
 {
     grammar_rules *g = s->g;
     uint32_t lo, hi;
-    bool counted = member_counts(parts, n, &lo, &hi), any = !counted, needed = lo > 0;
+    bool counted = schema_counts(parts, n, "minProperties", "maxProperties", &lo, &hi), any = !counted, needed = lo > 0;
     for (size_t i = 0; i < n; i++)
         any &= !json_object_get(parts[i].schema, "properties") && !json_object_get(parts[i].schema, "required") &&
                !additional(parts[i].schema);

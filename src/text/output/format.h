@@ -54,6 +54,7 @@ void call_free(call *c);
 
 /* How reading went. READ_MORE: it may become a call. READ_NOT: it can't. */
 typedef enum reading { READ_DONE, READ_MORE, READ_NOT, READ_NO_MEMORY } reading;
+reading reading_of(scanned r);
 
 /* call_read - the call at text[0, n). inside: the opening marker has been read already. *used: its bytes. *array is set
  * when it begins an array. */
