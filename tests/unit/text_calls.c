@@ -202,6 +202,9 @@ static const char tools_text[] =
     "{\"type\":\"function\",\"function\":{\"name\":\"loose\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":"
     "{\"type\":"
     "\"integer\",\"multipleOf\":2}},\"required\":[\"x\"]}}},"
+    "{\"type\":\"function\",\"function\":{\"name\":\"nest\",\"parameters\":{\"type\":\"object\",\"properties\":{"
+    "\"a key\":{\"type\":\"boolean\"},\"counts\":{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"null\"}},"
+    "\"additionalProperties\":{\"type\":\"integer\"}}},\"required\":[\"counts\"],\"additionalProperties\":false}}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"all\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{"
     "\"type\":"
     "\"string\",\"minLength\":1}},\"allOf\":[{\"properties\":{\"y\":{\"type\":\"string\"}},\"required\":[\"y\"]}]}}}]";

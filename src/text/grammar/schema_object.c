@@ -25,18 +25,24 @@ static int by_bytes(const void *a, const void *b)
     return order ? order : x->length < y->length ? -1 : x->length > y->length;
 }
 
+/* How names stand that the schema does not name, where that is without quotes; NULL: as in JSON. */
+static json_text *bare_names(const schema_reader *s)
+{
+    return s->form == FORM_TAGS || s->t->notation->bare_keys ? s->writing->keys : NULL;
+}
+
 /* What may follow the first `at` bytes, which keys[0, n) have in common, so that the name is none of them. At most
  * KEY_BYTES_MAX deep. */
 static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at)
 {
     grammar_rules *g = s->g;
-    json_text *t = s->writing->keys ? s->writing->keys : s->t;
+    json_text *bare = bare_names(s), *t = bare ? bare : s->t;
     expr_list choices = {0};
     charset next = {0};
     size_t i = 0;
     if (n && keys[0].length == at)
-        i = 1;                        /* the name itself: it has to go on */
-    else if (at || !s->writing->keys) /* without quotes there is no empty name */
+        i = 1;            /* the name itself: it has to go on */
+    else if (at || !bare) /* without quotes there is no empty name */
         expr_list_add(g, &choices, EXPR_EMPTY);
     while (i < n && !g->status) {
         int length = utf8_char(keys[i].text + at, keys[i].length - at);
@@ -57,7 +63,7 @@ static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at
         g->status = charset_normalise(&next, g->err);
     if (!g->status)
         g->status = charset_negate(&next, g->err);
-    uint32_t most = s->writing->keys ? BARE_KEY_MAX : REPEAT_UNBOUNDED;
+    uint32_t most = bare ? BARE_KEY_MAX : REPEAT_UNBOUNDED;
     expr_list_add(g, &choices, SEQ(g, text_character_of(t, &next), expr_repeat(g, text_character(t), 0, most)));
     expr_id e = g->status ? EXPR_NEVER : expr_alt(g, choices.items, choices.count);
     free(choices.items);
@@ -162,7 +168,7 @@ static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n
                         "a name of more than %d bytes; with additionalProperties: false it is possible", KEY_BYTES_MAX);
     }
     qsort(keys, count, sizeof *keys, by_bytes);
-    expr_id quote = s->writing->keys ? EXPR_EMPTY : text_quote(s->t), e = EXPR_NEVER;
+    expr_id quote = bare_names(s) ? EXPR_EMPTY : text_quote(s->t), e = EXPR_NEVER;
     if (possible && !g->status)
         e = write_member(s, SEQ(g, quote, other_rest(s, keys, count, 0), quote), &all, NULL);
     free(keys);
