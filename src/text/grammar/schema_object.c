@@ -95,7 +95,7 @@ static bool is_text(const schema_reader *s, const part_list *list, const char *n
 static expr_id tagged(schema_reader *s, expr_id written, const part_list *list, const char *name)
 {
     const schema_writing *w = s->writing;
-    if (!is_text(s, list, name))
+    if (!w->bare || !is_text(s, list, name))
         return w->tag(w->user, written, schema_value(s, list, FORM_VALUE), false);
     expr_id text = w->tag(w->user, written, schema_value(s, list, w->null_apart ? FORM_STRING : FORM_TEXT), true);
     if (!w->null_apart || !list->count)
@@ -177,6 +177,21 @@ static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n
 
 /* ---- the object ------------------------------------------------------------------------------------------------------------------ */
 
+/* A member's name as it is written. */
+static expr_id member_name(schema_reader *s, const char *name)
+{
+    if (s->form != FORM_TAGS)
+        return text_key(s->t, name);
+    return s->writing->names ? text_key(s->writing->names, name) : expr_text(s->g, name, strlen(name));
+}
+
+/* What stands between two members. */
+static expr_id comma_of(schema_reader *s)
+{
+    const char *between = s->writing->between ? s->writing->between : "";
+    return s->form == FORM_TAGS ? expr_text(s->g, between, strlen(between)) : text_comma(s->t);
+}
+
 typedef struct member {
     expr_id e; /* name, colon, value */
     bool required;
@@ -192,8 +207,7 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
     {
         part_list all;
         if (member_parts(s, parts, n, name, &all)) {
-            expr_id written = s->form == FORM_TAGS ? expr_text(g, name, strlen(name)) : text_key(s->t, name);
-            out[(*count)++] = (member){write_member(s, written, &all, name), json_is_true(required)};
+            out[(*count)++] = (member){write_member(s, member_name(s, name), &all, name), json_is_true(required)};
         } else if (g->status) {
             return false;
         } else if (json_is_true(required)) {
@@ -210,7 +224,7 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
 static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id other)
 {
     grammar_rules *g = s->g;
-    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t), first = n;
+    expr_id comma = comma_of(s), first = n;
     /* tail: what may follow when something stands before; head: what may stand first */
     expr_id tail = expr_repeat(g, SEQ(g, comma, other), 0, REPEAT_UNBOUNDED);
     expr_id head = SEQ(g, other, tail);
@@ -235,7 +249,7 @@ static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id 
 static expr_id counted_others(schema_reader *s, expr_id other, uint32_t c, uint32_t lo, uint32_t hi)
 {
     grammar_rules *g = s->g;
-    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t);
+    expr_id comma = comma_of(s);
     uint32_t least = c < lo, most = hi == REPEAT_UNBOUNDED ? hi : hi - c;
     if (c > hi || c + 1 < lo || least > most)
         return EXPR_NEVER;
@@ -249,7 +263,7 @@ static expr_id counted_others(schema_reader *s, expr_id other, uint32_t c, uint3
 static expr_id counted_chain(schema_reader *s, const member *members, size_t n, expr_id other, uint32_t lo, uint32_t hi)
 {
     grammar_rules *g = s->g;
-    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t);
+    expr_id comma = comma_of(s);
     expr_id *at = mem_calloc(n + 1, sizeof *at, "a schema's members", g->err);
     if (!at) {
         g->status = ODMOE_ERR_MEMORY;

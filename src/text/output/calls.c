@@ -266,15 +266,19 @@ reading call_read(const output_format *f, const json_t *tools, const char *text,
             return reading_of(open);
     }
     at += scan_blanks(text + at, n - at);
-    if (f->style == CALLS_JSON && !inside && at < n && text[at] == '[') {
+    if ((f->style == CALLS_JSON || f->style == CALLS_PYTHON) && !inside && at < n && text[at] == '[') {
         *array = true;
         at++;
         at += scan_blanks(text + at, n - at);
     }
+    call_style style = f->style == CALLS_PYTHON && at < n && text[at] == '{' ? CALLS_JSON : f->style;
     reading r;
-    switch (f->style) {
+    switch (style) {
     case CALLS_JSON:
         r = call_read_json(text + at, n - at, out, &length);
+        break;
+    case CALLS_PYTHON:
+        r = call_read_python(text + at, n - at, out, &length);
         break;
     case CALLS_HEADER:
         r = call_read_header(f, text + at, n - at, out, &length);
