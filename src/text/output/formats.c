@@ -219,6 +219,11 @@ const char *output_format_name(const output_format *f)
     return f->name;
 }
 
+bool output_format_in_python(const output_format *f)
+{
+    return f->style == CALLS_PYTHON;
+}
+
 static bool holds(const char *source, size_t length, const char *sign)
 {
     return scan_find(source, length, sign) != SIZE_MAX;
