@@ -8,7 +8,7 @@
 #include <strings.h>
 #include <sys/random.h>
 
-#include "answer.h"
+#include "characters.h"
 #include "serve.h"
 
 /* Every table of routes, in the order in which paths are looked for. */
@@ -69,6 +69,17 @@ void buffer_json(buffer *out, const json_t *value)
 {
     if (!value || json_dump_callback(value, add_json, out, JSON_COMPACT | JSON_ENCODE_ANY))
         out->failed = true;
+}
+
+json_t *json_bytes_text(const char *bytes, size_t length)
+{
+    json_t *whole = json_stringn(bytes ? bytes : "", length);
+    buffer text = {0};
+    if (whole || !buffer_reserve(&text, characters_room(length)))
+        return whole;
+    whole = json_stringn(text.data, characters_clean(bytes, length, text.data));
+    buffer_free(&text);
+    return whole;
 }
 
 /* What is said where there is no memory for more. */

@@ -104,6 +104,9 @@ void buffer_json(buffer *out, const json_t *value);
 /* random_id - `prefix` and RANDOM_LETTERS random letters and digits. */
 enum { RANDOM_LETTERS = 24 };
 void random_id(char *text, size_t room, const char *prefix);
+/* json_bytes_text - a JSON string of bytes[0, length), which may be cut within a character: U+FFFD stands for what is none. A new
+ * reference; NULL: no memory. bytes may be NULL where length is 0. */
+json_t *json_bytes_text(const char *bytes, size_t length);
 
 /* ---- routes ---- */
 
