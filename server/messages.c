@@ -51,8 +51,10 @@ static bool add_result(turn *t, const json_t *block, const char *where, problem 
     bool wrong = false;
     buffer text = {0};
     field_path at = field_at(where, "content");
-    if (!field_text(block, where, "tool_use_id", &id, p) || !field_bool(block, where, "is_error", &wrong, p) ||
-        !content_texts(json_object_get(block, "content"), at.text, text_blocks, &text, p)) {
+    bool read = field_text(block, where, "tool_use_id", &id, p) && field_bool(block, where, "is_error", &wrong, p);
+    if (read && wrong) /* templates know no such mark: the text has to say it */
+        buffer_text(&text, "Error: ");
+    if (!read || !content_texts(json_object_get(block, "content"), at.text, text_blocks, &text, p)) {
         buffer_free(&text);
         return false;
     }
@@ -100,7 +102,11 @@ static bool add_block(turn *t, const json_t *block, const char *where, problem *
         buffer_text(&t->reasoning, text ? text : "");
         return true;
     }
-    return problem_unsupported(p, where, "type", "'%.40s' is not taken in a message of this role", type ? type : "");
+    return problem_unsupported(
+        p, where, "type",
+        "'%.40s' is not taken in a message of this role: text is, thinking and calls of tools of the "
+        "assistant, and results of tools of the user",
+        type ? type : "");
 }
 
 static bool add_message(json_t *out, const json_t *given, const char *where, problem *p)
