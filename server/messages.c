@@ -220,25 +220,6 @@ static bool read_tools(ask *a, const json_t *body, problem *p)
     return ask_check_tools(a, "tool_choice", p);
 }
 
-static bool read_thinking(const struct server *s, ask *a, const json_t *body, problem *p)
-{
-    json_t *thinking = NULL;
-    const char *type = NULL;
-    int64_t budget = a->thinking_budget;
-    if (!field_object(body, "", "thinking", &thinking, p))
-        return false;
-    if (!thinking)
-        return true;
-    if (!field_text(thinking, "thinking", "type", &type, p) ||
-        !field_int(thinking, "thinking", "budget_tokens", 0, INT32_MAX, &budget, p))
-        return false;
-    if (!type || (strcmp(type, "enabled") && strcmp(type, "disabled") && strcmp(type, "adaptive")))
-        return problem_value(p, "thinking", "type", "enabled, adaptive or disabled is wanted");
-    ask_set_thinking(s, a, strcmp(type, "disabled"));
-    a->thinking_budget = (int32_t)budget;
-    return true;
-}
-
 static bool read_output(const struct server *s, ask *a, const json_t *body, problem *p)
 {
     json_t *config = NULL, *format = NULL, *schema;
@@ -268,8 +249,8 @@ static bool read_request(const struct server *s, ask *a, const json_t *body, pro
         return problem_unsupported(p, "", field_get(body, "container") ? "container" : "mcp_servers",
                                    "the server runs no tools: list them in tools, and answer their calls");
     return ask_read_common(s, a, body, p) && ask_read_limit(a, body, "max_tokens", p) &&
-           ask_read_stop(a, body, "stop_sequences", p) && read_thinking(s, a, body, p) && read_output(s, a, body, p) &&
-           read_tools(a, body, p) && read_conversation(a, body, p);
+           ask_read_stop(a, body, "stop_sequences", p) && read_output(s, a, body, p) && read_tools(a, body, p) &&
+           read_conversation(a, body, p);
 }
 
 /* ---- one request ---- */
