@@ -66,6 +66,8 @@ static bool read_bias(const struct server *s, ask *a, const json_t *body, proble
     int32_t vocab = s->tokenizer ? odmoe_vocab_size(s->tokenizer) : 0;
     json_object_foreach(map, key, value)
     {
+        if (json_is_null(value))
+            continue;
         char *end;
         errno = 0;
         long id = strtol(key, &end, 10);
@@ -134,8 +136,6 @@ bool ask_set_effort(const struct server *s, ask *a, const char *text, const char
     return problem_value(p, where, NULL, "none, minimal, low, medium, high, xhigh or max is wanted");
 }
 
-static bool read_thinking(const struct server *s, ask *a, const json_t *body, problem *p)
-{
 /* Anthropic's switch, which clients of chat send too. */
 static bool read_thinking_object(const struct server *s, ask *a, const json_t *body, int64_t *budget, problem *p)
 {
@@ -154,14 +154,16 @@ static bool read_thinking_object(const struct server *s, ask *a, const json_t *b
     return true;
 }
 
+static bool read_thinking(const struct server *s, ask *a, const json_t *body, problem *p)
+{
     const char *level = NULL;
     bool on = true;
     int64_t budget = a->thinking_budget;
     json_t *keywords = NULL;
     if (!field_text(body, "", "reasoning_effort", &level, p) || !field_bool(body, "", "enable_thinking", &on, p) ||
+        !read_thinking_object(s, a, body, &budget, p) ||
         !field_int(body, "", "thinking_budget_tokens", -1, INT32_MAX, &budget, p) ||
         !field_object(body, "", "chat_template_kwargs", &keywords, p))
-        !read_thinking_object(s, a, body, &budget, p) ||
         return false;
     a->thinking_budget = (int32_t)budget;
     if (level && !ask_set_effort(s, a, level, "reasoning_effort", p))
