@@ -196,6 +196,24 @@ static int depth_of(const char *body, size_t length)
     return deepest;
 }
 
+/* What is left of a text that jansson reads. */
+typedef struct rest {
+    const char *text;
+    size_t length;
+} rest;
+
+/* The next piece; none once memory is short. */
+static size_t next_piece(void *to, size_t room, void *user)
+{
+    rest *r = user;
+    size_t n = memory_json_short(false) ? 0 : r->length < room ? r->length : room;
+    if (n)
+        memcpy(to, r->text, n);
+    r->text += n;
+    r->length -= n;
+    return n;
+}
+
 json_t *field_parse(const char *body, size_t length, problem *p)
 {
     json_error_t fault;
@@ -203,9 +221,11 @@ json_t *field_parse(const char *body, size_t length, problem *p)
         problem_set(p, 400, "invalid_json", NULL, "the body is nested more than %d levels deep", DEPTH_MOST);
         return NULL;
     }
-    json_t *value = json_loadb(body ? body : "", length, 0, &fault);
+    rest r = {body ? body : "", body ? length : 0};
+    memory_json_short(true);
+    json_t *value = json_load_callback(next_piece, &r, 0, &fault);
     if (!value) {
-        if (json_error_code(&fault) == json_error_out_of_memory)
+        if (memory_json_short(true) || json_error_code(&fault) == json_error_out_of_memory)
             problem_memory(p);
         else if (json_error_code(&fault) == json_error_numeric_overflow)
             problem_set(p, 400, "invalid_value", NULL, "a number in line %d, column %d is too large", fault.line,
