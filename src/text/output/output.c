@@ -69,17 +69,21 @@ void output_drop(output *o, size_t n)
     o->n -= n;
 }
 
+size_t output_held(const output *o, const char *const *markers)
+{
+    size_t held = 0;
+    for (size_t i = 0; markers[i]; i++) {
+        size_t part = scan_partial(o->text, o->n, markers[i]);
+        held = part > held ? part : held;
+    }
+    return held;
+}
+
 void output_give_held(output *o, delta_kind kind, const char *const *markers)
 {
     size_t n = o->n;
-    if (!o->ended) {
-        size_t held = 0;
-        for (size_t i = 0; markers[i]; i++) {
-            size_t part = scan_partial(o->text, o->n, markers[i]);
-            held = part > held ? part : held;
-        }
-        n = scan_trim(o->text, scan_whole(o->text, n - held));
-    }
+    if (!o->ended)
+        n = scan_trim(o->text, scan_whole(o->text, n - output_held(o, markers)));
     output_give(o, kind, o->text, n);
     output_drop(o, n);
 }
@@ -298,8 +302,8 @@ static bool step_calls(output *o)
             o->stage = STAGE_CONTENT;
         return true;
     }
-    const char *next = f->style == CALLS_JSON ? "{" : f->style == CALLS_GEMMA ? "call:" : f->call_open;
-    bool again = next && (f->close || o->array) && f->style != CALLS_GEMMA;
+    const char *next = f->style == CALLS_JSON ? "{" : f->style == CALLS_PYTHON ? "" : f->call_open;
+    bool again = f->style == CALLS_PYTHON ? o->array && at < o->n : next && (f->close || o->array);
     scanned r = again ? scan_marker(o->text + at, o->n - at, next) : SCAN_BAD;
     if (r == SCAN_DONE)
         return try_call(o, at, 0);
