@@ -26,11 +26,13 @@
 /* ---- few tokens ---- */
 
 /* Prefetch the next rows while these are multiplied block by block, in the order of addresses: one sequential stream for
- * the memory controller. Call i fetches the i-th block_bytes behind `next`, each cache line once. */
+ * the memory controller. Call i fetches the i-th block_bytes behind `next`, each cache line once. As an instruction that
+ * compilers leave in its place: between the rows' products. All of a block's together fill the line buffers, and what is
+ * needed next waits for them. */
 ALWAYS_INLINE void prefetch_rows(const uint8_t *next, int i, int64_t block_bytes)
 {
     for (int64_t line = (i * block_bytes + 63) / 64 * 64; line < (i + 1) * block_bytes; line += 64)
-        _mm_prefetch((const char *)next + line, _MM_HINT_T0);
+        __asm__ volatile("prefetcht0 %0" : : "m"(next[line]));
 }
 
 /* out[k][i] = row i times token k, for `rows` = 8 rows or 1 and `tokens` <= ROW_TOKENS, constants. A block is unpacked
