@@ -52,8 +52,32 @@ ALWAYS_INLINE __m256i hsum8(const row_sums v[8])
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-/* Lanes that add up to the sum of scale * weight * activation over the block. */
-ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+/* Do four products of a kind's bytes with activations, added, fit 16 bits? */
+ALWAYS_INLINE bool fits_16(quant_kind kind)
+{
+    return !kind.is_signed && 4 * 127 * kind.largest <= INT16_MAX;
+}
+
+/* Lanes that add up to the sum of scale * byte * activation over the block, for kinds that fit 16 bits: sums are packed and
+ * multiplied with their scales in pairs. */
+ALWAYS_INLINE __m256i packed_sums(quant_kind kind, const unpacked *u, const act_q8k *a)
+{
+    __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m256i x = _mm256_dpbusd_epi32(_mm256_setzero_si256(), u->q[2 * j], load32((const uint8_t *)a->q + 64 * j));
+        __m256i y =
+            _mm256_dpbusd_epi32(_mm256_setzero_si256(), u->q[2 * j + 1], load32((const uint8_t *)a->q + 64 * j + 32));
+        short p = (short)(kind.sub == 16 ? 4 * j : 2 * j), q = (short)(kind.sub == 16 ? p + 2 : p + 1);
+        short r = (short)(kind.sub == 16 ? p + 1 : p), s = (short)(kind.sub == 16 ? p + 3 : p + 1);
+        __m256i lanes = _mm256_setr_epi16(p, p, p, p, q, q, q, q, r, r, r, r, s, s, s, s);
+        sum = _mm256_dpwssd_epi32(sum, _mm256_packs_epi32(x, y), _mm256_permutexvar_epi16(lanes, u->scale));
+    }
+    return sum;
+}
+
+/* The same for other kinds. */
+ALWAYS_INLINE __m256i wide_sums(quant_kind kind, const unpacked *u, const act_q8k *a)
 {
     __m512i sum = _mm512_setzero_si512(), lanes = _mm512_setzero_si512(), each;
     __m512i scale = kind.sub == 16 ? _mm512_cvtepi16_epi32(u->scale)
@@ -71,11 +95,17 @@ ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8
                                     2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1);
         sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(each, _mm512_permutexvar_epi32(lanes, scale)));
     }
-    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    return _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+}
+
+/* Lanes that add up to the sum of scale * weight * activation over the block. */
+ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+{
+    __m256i sum = fits_16(kind) ? packed_sums(kind, u, a) : wide_sums(kind, u, a);
     if (!panel_offset(kind))
-        return half;
+        return sum;
     __m256i sums = times_sums(kind, u->scale, a);
-    return _mm256_sub_epi32(half, _mm256_slli_epi32(sums, __builtin_ctz((unsigned)panel_offset(kind))));
+    return _mm256_sub_epi32(sum, _mm256_slli_epi32(sums, __builtin_ctz((unsigned)panel_offset(kind))));
 }
 
 /* Row i's sums over a block, for each token. */
