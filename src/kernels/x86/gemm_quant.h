@@ -18,7 +18,7 @@
  * A bias multiplies the sum of a sub-block's activations: the minimum, or what the weights' offset makes of the scale.
  *
  * The arithmetic that differs between the two instruction sets is in dot_i8_avx2.h and dot_i8_avx512.h, included first:
- * ROW_TOKENS, ROW_UNROLL, row_sums, row_sums_256, sum_32, hsum8 (few tokens), panel_tokens (from how many on),
+ * ROW_TOKENS, ROW_UNROLL, row_sums, row_sums_256, hsum8, eight_sums_32 (few tokens), panel_tokens (from how many on),
  * panel_bytes, panel_scales, panel_offset (how packed rows are written), tiles_256, tiles_32 (many tokens). */
 #ifndef ODMOE_KERNELS_X86_GEMM_QUANT_H
 #define ODMOE_KERNELS_X86_GEMM_QUANT_H
@@ -89,24 +89,20 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, int tokens, const uint8_t *weights
         sum[k] = _mm256_setzero_ps();
     for (int64_t c = 0; c < cols; c += 32, act += sizeof(act_q8), weights += block_bytes, next += rows * block_bytes) {
         const uint8_t *b[8];
-        row_sums s[ROW_TOKENS][8];
+        __m256i total[ROW_TOKENS];
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) {
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
             if (i < rows)
                 prefetch_rows(next, i, block_bytes);
-            __m256i q = unpack_32(t, b[i]);
-#pragma GCC unroll 4
-            for (int k = 0; k < tokens; k++)
-                s[k][i] = i < rows ? sum_32(kind, q, (const act_q8 *)(act + k * act_row)) : row_sums_zero();
         }
+        eight_sums_32(t, b, tokens, act, act_row, total);
         __m256 d = eight_scales_32(t, b), added = kind.has_min ? eight_added_32(b) : d;
 #pragma GCC unroll 4
         for (int k = 0; k < tokens; k++) {
             const act_q8 *a = (const act_q8 *)(act + k * act_row);
             __m256 scale = _mm256_set1_ps(a->d);
-            __m256i total = _mm256_sub_epi32(hsum8(s[k]), _mm256_set1_epi32(panel_offset(kind) * a->sum));
-            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(total), sum[k]);
+            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(total[k]), sum[k]);
             if (kind.has_min)
                 sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(added, scale), _mm256_set1_ps((float)a->sum), sum[k]);
         }
