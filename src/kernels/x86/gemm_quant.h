@@ -25,14 +25,24 @@
 
 /* ---- few tokens ---- */
 
+enum { FIRST_CACHE = 32768 }; /* bytes, of most processors */
+
 /* Prefetch the next rows while these are multiplied block by block, in the order of addresses: one sequential stream for
- * the memory controller. Call i fetches the i-th block_bytes behind `next`, each cache line once. As an instruction that
- * compilers leave in its place: between the rows' products. All of a block's together fill the line buffers, and what is
- * needed next waits for them. */
-ALWAYS_INLINE void prefetch_rows(const uint8_t *next, int i, int64_t block_bytes)
+ * the memory controller. Each cache line from byte `from` behind `next` on, once: into the first cache, or, when that would
+ * not hold these rows and the next ones together, into the second. As instructions that compilers leave in their place,
+ * between the rows' products: all of a block's together fill the line buffers, and what is needed next waits for them. */
+ALWAYS_INLINE bool rows_are_long(int rows, int64_t row_bytes)
 {
-    for (int64_t line = (i * block_bytes + 63) / 64 * 64; line < (i + 1) * block_bytes; line += 64)
-        __asm__ volatile("prefetcht0 %0" : : "m"(next[line]));
+    return rows * row_bytes > FIRST_CACHE / 2;
+}
+ALWAYS_INLINE void prefetch_rows(bool are_long, const uint8_t *next, int64_t from, int64_t bytes)
+{
+    if (are_long)
+        for (int64_t line = (from + 63) / 64 * 64; line < from + bytes; line += 64)
+            __asm__ volatile("prefetcht1 %0" : : "m"(next[line]));
+    else
+        for (int64_t line = (from + 63) / 64 * 64; line < from + bytes; line += 64)
+            __asm__ volatile("prefetcht0 %0" : : "m"(next[line]));
 }
 
 /* out[k][i] = row i times token k, for `rows` = 8 rows or 1 and `tokens` <= ROW_TOKENS, constants. A block is unpacked
@@ -43,6 +53,7 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weight
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
     const uint8_t *next = weights + rows * row_bytes;
+    const bool are_long = rows_are_long(rows, row_bytes);
     __m256 sum[ROW_TOKENS];
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
@@ -59,7 +70,7 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weight
                 s[k][i] = m[k][i] = row_sums_zero();
             if (i >= rows)
                 continue;
-            prefetch_rows(next, i, block_bytes);
+            prefetch_rows(are_long, next, i * block_bytes, block_bytes);
             row_sums_256(t, b[i], tokens, act, act_row, i, s, m);
         }
         __m256 d = eight_scales_256(t, b), mins = kind.has_min ? eight_halves(b, m_at(t)) : d;
@@ -83,6 +94,7 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, int tokens, const uint8_t *weights
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
     const uint8_t *next = weights + rows * row_bytes;
+    const bool are_long = rows_are_long(rows, row_bytes);
     __m256 sum[ROW_TOKENS];
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
@@ -91,11 +103,9 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, int tokens, const uint8_t *weights
         const uint8_t *b[8];
         __m256i total[ROW_TOKENS];
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 8; i++)
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
-            if (i < rows)
-                prefetch_rows(next, i, block_bytes);
-        }
+        prefetch_rows(are_long, next, 0, rows * block_bytes);
         eight_sums_32(t, b, tokens, act, act_row, total);
         __m256 d = eight_scales_32(t, b), added = kind.has_min ? eight_added_32(b) : d;
 #pragma GCC unroll 4
