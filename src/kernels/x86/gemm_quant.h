@@ -136,6 +136,58 @@ ALWAYS_INLINE void rows_any(dtype t, int rows, int tokens, const uint8_t *weight
         memcpy(y + k * ldy, out[k], (size_t)rows * sizeof(float));
 }
 
+/* ---- weights as floats ---- */
+
+/* out[i] = scale * q[i] - min, sixteen of them; byte = q + offset */
+ALWAYS_INLINE void sixteen_floats(__m128i bytes, int offset, float scale, float min, float *out)
+{
+    __m128i q = _mm_sub_epi8(bytes, _mm_set1_epi8((char)offset));
+#pragma GCC unroll 2
+    for (int i = 0; i < 16; i += 8, q = _mm_unpackhi_epi64(q, q)) {
+        __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)), _mm256_set1_ps(scale));
+        _mm256_storeu_ps(out + i, _mm256_sub_ps(v, _mm256_set1_ps(min)));
+    }
+}
+ALWAYS_INLINE void thirty_two_floats(__m256i bytes, int offset, const float scale[2], const float min[2], float *out)
+{
+    sixteen_floats(_mm256_castsi256_si128(bytes), offset, scale[0], min[0], out);
+    sixteen_floats(_mm256_extracti128_si256(bytes, 1), offset, scale[1], min[1], out + 16);
+}
+
+ALWAYS_INLINE void floats_256(dtype t, const uint8_t *block, float *out)
+{
+    quant_kind kind = kind_of(t);
+    unpacked u;
+    int16_t scale[16], min[16] = {0};
+    float d = block_d(t, block), m = kind.has_min ? _cvtsh_ss(block_u16(block + m_at(t))) : 0;
+    unpack_256(t, block, &u);
+    _mm256_storeu_si256((__m256i *)scale, u.scale);
+    if (kind.has_min)
+        _mm256_storeu_si256((__m256i *)min, u.min);
+    for (int j = 0; j < 8; j++) {
+        int first = kind.sub == 16 ? 2 * j : j, second = kind.sub == 16 ? first + 1 : first;
+        float scales[2] = {d * scale[first], d * scale[second]}, mins[2] = {m * min[first], m * min[second]};
+        thirty_two_floats(u.q[j], kind.offset, scales, mins, out + 32 * j);
+    }
+}
+
+ALWAYS_INLINE void floats_32(dtype t, const uint8_t *block, float *out)
+{
+    float d = t == DTYPE_MXFP4 ? block_e8m0_half(block[0]) : _cvtsh_ss(block_u16(block));
+    float m = kind_of(t).has_min ? -_cvtsh_ss(block_u16(block + 2)) : 0, scales[2] = {d, d}, mins[2] = {m, m};
+    thirty_two_floats(unpack_32(t, block), kind_of(t).offset, scales, mins, out);
+}
+
+/* The same numbers as `plain`, the type's function of the table `ref`. */
+ALWAYS_INLINE void quant_dequantise(dtype t, dequantise_function *plain, const uint8_t *weights, float *out, int64_t n)
+{
+    for (; n > 0; n -= block_size[t].length, weights += block_size[t].bytes, out += block_size[t].length)
+        if (block_size[t].length == 32)
+            floats_32(t, weights, out);
+        else
+            floats_256(t, weights, out);
+}
+
 /* ---- many tokens ---- */
 
 enum { PACKED_ROW = 96, PACKED_ROW_D32 = 64, PACKED_ROW_M32 = 72, PACKED_ROW_SCALES = 64 }; /* words; see above */
