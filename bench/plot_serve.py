@@ -37,16 +37,16 @@ def cell(value, factor=1, digits=1):
 
 
 def table(cases):
-    print("| case | streams | tok/s | times one | between tokens, ms: median | p95 | MB read a token | hit rate | misses a pass |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| case | streams | tok/s | times one | between tokens, ms: median | p95 | MB read a token | GB/s | sequences a pass | "
+          "experts a pass: needed | not in memory |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for case, by_streams in cases.items():
         one = by_streams.get(1, {}).get("tokens_per_second")
         for n, r in by_streams.items():
             times = r["tokens_per_second"] / one if one and r["tokens_per_second"] else None
-            hits = None if r["hit_rate"] is None else 100 * r["hit_rate"]
             print(f"| {case} | {n} | {cell(r['tokens_per_second'], digits=2)} | {cell(times, digits=2)} | {cell(r['gap_median_ms'])} | "
-                  f"{cell(r['gap_p95_ms'])} | {cell(r['bytes_per_token'], 1e-6)} | {cell(hits)}{'' if hits is None else '%'} | "
-                  f"{cell(r['misses_per_pass'])} |")
+                  f"{cell(r['gap_p95_ms'])} | {cell(r['bytes_per_token'], 1e-6)} | {cell(r['disk_gb_per_second'], digits=2)} | "
+                  f"{cell(r['rows_per_pass'], digits=2)} | {cell(r['experts_per_pass'])} | {cell(r['misses_per_pass'])} |")
 
 
 def draw(cases, path):
