@@ -57,6 +57,7 @@ static const struct argp grammar_argp = {
     .args_doc = "(--gbnf FILE | --schema FILE) [--check FILE]",
     .doc = "Print a compiled grammar as GBNF, or check a text against it.\v"
            "Example: echo '{\"type\": \"integer\", \"maximum\": 12}' > s.json && odmoe grammar --schema s.json",
+    .children = (const struct argp_child[]){{&help_argp, 0, NULL, 0}, {0}},
 };
 
 /* Does the grammar accept all of text? *at: the first byte that it does not, or the text's length where more is wanted.

@@ -423,40 +423,6 @@ json_t *timings_json(const job_usage *u)
                      "expert_bytes_read", (json_int_t)u->expert_bytes_read, "stall_ms", u->stall_seconds * 1e3);
 }
 
-/* The length of the character at text[0, length); 0: it is none that UTF-8 knows. */
-static size_t character(const unsigned char *text, size_t length)
-{
-    unsigned char c = text[0];
-    size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-    if (!n || n > length)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    bool bad = (c == 0xe0 && text[1] < 0xa0) || (c == 0xed && text[1] >= 0xa0) || (c == 0xf0 && text[1] < 0x90) ||
-               (c == 0xf4 && text[1] >= 0x90);
-    return bad ? 0 : n;
-}
-
-json_t *json_bytes_text(const char *bytes, size_t length)
-{
-    json_t *whole = json_stringn(bytes ? bytes : "", length);
-    if (whole)
-        return whole;
-    buffer text = {0};
-    for (size_t i = 0; i < length;) {
-        size_t n = character((const unsigned char *)bytes + i, length - i);
-        if (n)
-            buffer_add(&text, bytes + i, n);
-        else
-            buffer_text(&text, "\xef\xbf\xbd");
-        i += n ? n : 1;
-    }
-    json_t *value = text.failed ? NULL : json_stringn(text.data ? text.data : "", text.length);
-    buffer_free(&text);
-    return value;
-}
-
 size_t token_bytes(const struct server *s, int32_t token, char *bytes, size_t room)
 {
     size_t length = 0;

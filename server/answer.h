@@ -86,8 +86,7 @@ json_t *usage_json(const job_usage *u);
 json_t *timings_json(const job_usage *u);
 /* logprob_json - chat's form of a token: token, logprob, bytes, top_logprobs. */
 json_t *logprob_json(const struct server *s, const job_logprob *l, int best);
-/* json_token_text - a token's bytes as a string of whole characters. token_bytes - its bytes: [length] into bytes [room]. */
-json_t *json_bytes_text(const char *bytes, size_t length);
+/* token_bytes - a token's bytes, [length] into bytes [room]; returns their length. */
 size_t token_bytes(const struct server *s, int32_t token, char *bytes, size_t room);
 
 #endif

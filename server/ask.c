@@ -66,6 +66,8 @@ static bool read_bias(const struct server *s, ask *a, const json_t *body, proble
     int32_t vocab = s->tokenizer ? odmoe_vocab_size(s->tokenizer) : 0;
     json_object_foreach(map, key, value)
     {
+        if (json_is_null(value))
+            continue;
         char *end;
         errno = 0;
         long id = strtol(key, &end, 10);
@@ -127,10 +129,29 @@ bool ask_set_effort(const struct server *s, ask *a, const char *text, const char
     }
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strcmp(text, known[i].name)) {
-            set_effort(s, a, s->efforts[known[i].effort] ? known[i].effort : EFFORT_ON);
+            if (!a->no_thinking) /* an effort does not switch on what was switched off */
+                set_effort(s, a, s->efforts[known[i].effort] ? known[i].effort : EFFORT_ON);
             return true;
         }
     return problem_value(p, where, NULL, "none, minimal, low, medium, high, xhigh or max is wanted");
+}
+
+/* Anthropic's switch, which clients of chat send too. */
+static bool read_thinking_object(const struct server *s, ask *a, const json_t *body, int64_t *budget, problem *p)
+{
+    json_t *thinking = NULL;
+    const char *type = NULL;
+    if (!field_object(body, "", "thinking", &thinking, p))
+        return false;
+    if (!thinking)
+        return true;
+    if (!field_text(thinking, "thinking", "type", &type, p) ||
+        !field_int(thinking, "thinking", "budget_tokens", 0, INT32_MAX, budget, p))
+        return false;
+    if (!type || (strcmp(type, "enabled") && strcmp(type, "disabled") && strcmp(type, "adaptive")))
+        return problem_value(p, "thinking", "type", "enabled, adaptive or disabled is wanted");
+    ask_set_thinking(s, a, strcmp(type, "disabled"));
+    return true;
 }
 
 static bool read_thinking(const struct server *s, ask *a, const json_t *body, problem *p)
@@ -140,6 +161,7 @@ static bool read_thinking(const struct server *s, ask *a, const json_t *body, pr
     int64_t budget = a->thinking_budget;
     json_t *keywords = NULL;
     if (!field_text(body, "", "reasoning_effort", &level, p) || !field_bool(body, "", "enable_thinking", &on, p) ||
+        !read_thinking_object(s, a, body, &budget, p) ||
         !field_int(body, "", "thinking_budget_tokens", -1, INT32_MAX, &budget, p) ||
         !field_object(body, "", "chat_template_kwargs", &keywords, p))
         return false;

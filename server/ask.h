@@ -55,7 +55,7 @@ void ask_free(ask *a);
 void ask_forget(ask *a);
 
 /* ask_read_common - temperature, top_p, min_p, top_k, penalties, logit_bias, seed, grammar, json_schema, cache_prompt, ignore_eos,
- * thinking_budget_tokens, enable_thinking, reasoning_effort, chat_template_kwargs, stream: the fields that all protocols take. */
+ * thinking, thinking_budget_tokens, enable_thinking, reasoning_effort, chat_template_kwargs, stream: the fields that all protocols take. */
 bool ask_read_common(const struct server *s, ask *a, const json_t *body, problem *p);
 /* ask_read_limit - one field that limits the tokens of the answer; of several the smallest counts. */
 bool ask_read_limit(ask *a, const json_t *body, const char *key, problem *p);

@@ -20,17 +20,19 @@ static bool check_refused(const json_t *body, problem *p)
         {"web_search_options", "the model sees no web"},
         {"functions", "write them as tools"},
         {"function_call", "write it as tool_choice, with tools"},
-        {"guided_json", "write it as response_format, or json_schema"},
-        {"guided_regex", "write it as grammar"},
-        {"guided_choice", "write it as response_format with an enum, or as grammar"},
-        {"guided_grammar", "write it as grammar (GBNF)"},
         {"structured_outputs", "write it as response_format, or grammar"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
         if (field_get(body, refused[i].key))
             return problem_unsupported(p, "", refused[i].key, "%s", refused[i].why);
     json_t *n = field_get(body, "n"), *modalities = NULL, *one;
+    const char *key;
     size_t i;
+    json_object_foreach((json_t *)body, key, one)
+    {
+        if (!strncmp(key, "guided_", 7) && !json_is_null(one))
+            return problem_unsupported(p, "", key, "write it as response_format, json_schema or grammar (GBNF)");
+    }
     if (n && !is_number(n, 1))
         return problem_unsupported(p, "", "n", "one choice a request: 1");
     if (!field_array(body, "", "modalities", &modalities, p))

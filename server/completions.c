@@ -69,9 +69,8 @@ static bool prompt_of_ids(const struct server *s, const json_t *list, const char
     int32_t *ids = malloc((n + 1) * sizeof *ids);
     bool done = ids || problem_memory(p);
     for (size_t i = 0; done && i < n; i++) {
-        const json_t *one = json_array_get(list, i);
-        json_int_t id = json_is_integer(one) ? json_integer_value(one) : -1;
-        if (id < 0 || id >= info.vocab)
+        int64_t id = -1;
+        if (!field_whole(json_array_get(list, i), &id) || id < 0 || id >= info.vocab)
             done = problem_value(p, field_index(where, i).text, NULL, "an id of a token, from 0 to %d, is wanted",
                                  info.vocab - 1);
         ids[i] = (int32_t)id;
@@ -301,8 +300,10 @@ static void write_end(completion *c, buffer *out)
     chunk(c, out, json_string(""), NULL, finish, last);
     c->characters = 0;
     c->at++;
-    if (!last)
+    if (!last) {
+        c->answers[c->at].written = clock_seconds();
         return;
+    }
     if (c->ask.include_usage) {
         json_t *value = head(c);
         json_object_set_new(value, "choices", json_array());

@@ -85,41 +85,47 @@ static void enter(connection *c, int state)
         ;
 }
 
-/* Say `text`, which is a whole reply, to a client that is still sending, and end the connection. */
-static void cut_off(connection *c, const char *text)
+/* Send an error past libmicrohttpd, which answers no request that is still coming. */
+static void say(int fd, const http_request *request, const problem *p)
+{
+    http_reply reply = {0};
+    buffer text = {0};
+    reply_refusal(&reply, request, p);
+    const char *body = reply.fixed ? reply.fixed : reply.body.data;
+    buffer_print(&text, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nConnection: close\r\n", reply.status,
+                 MHD_get_reason_phrase_for((unsigned)reply.status), reply.type);
+    for (int i = 0; i < reply.header_count; i++)
+        buffer_print(&text, "%s: %s\r\n", reply.headers[i].name, reply.headers[i].value);
+    buffer_print(&text, "Content-Length: %zu\r\n\r\n%s", strlen(body), body);
+    if (!text.failed)
+        send(fd, text.data, text.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    buffer_free(&text);
+    http_reply_free(&reply);
+}
+
+/* End the connection; a client that is still sending is told why. p: NULL, nothing is said. */
+static void cut_off(connection *c, const http_request *request, const problem *p)
 {
     int was = atomic_load(&c->state);
     if (was == CUT || !atomic_compare_exchange_strong(&c->state, &was, CUT))
         return;
-    if (was == READING && text)
-        send(c->fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (was == READING && p)
+        say(c->fd, request, p);
     shutdown(c->fd, SHUT_RDWR);
-}
-
-/* The whole text of a reply that bypasses libmicrohttpd. */
-static const char *short_reply(char *text, size_t room, const char *line, const char *code, const char *message)
-{
-    char body[256];
-    int length = snprintf(body, sizeof body,
-                          "{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":"
-                          "\"%s\"}}",
-                          message, code);
-    snprintf(text, room,
-             "HTTP/1.1 %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", line,
-             length, body);
-    return text;
 }
 
 void http_watch(http *h)
 {
-    char text[512];
+    problem p;
+    http_request unknown = {.path = ""}; /* how much of it has come, only its own thread knows */
     double limit = h->options.client_timeout;
+    problem_set(&p, 408, "timeout", NULL, "the request took longer than --client-timeout");
+    random_id(unknown.id, sizeof unknown.id, "req_");
     pthread_mutex_lock(&h->lock);
     for (connection *c = h->connections; c; c = c->next) {
         int state = atomic_load(&c->state);
         if (state != WORKING && state != CUT && clock_seconds() - atomic_load(&c->since) > limit)
-            cut_off(c, short_reply(text, sizeof text, "408 Request Timeout", "timeout",
-                                   "the request took longer than --client-timeout"));
+            cut_off(c, &unknown, &p);
     }
     pthread_mutex_unlock(&h->lock);
 }
@@ -360,10 +366,9 @@ static enum MHD_Result take_body(exchange *x, const char *data, size_t length)
     problem p;
     x->body_bytes += length;
     if (x->body_bytes > most) {
-        char text[512];
         buffer_free(&x->body);
-        cut_off(x->connection, short_reply(text, sizeof text, "413 Content Too Large", "body_too_large",
-                                           "the body is larger than --max-body"));
+        problem_set(&p, 413, "body_too_large", NULL, "the body is larger than --max-body");
+        cut_off(x->connection, &x->request, &p);
         x->reply.status = 413;
         return MHD_NO;
     }
@@ -480,7 +485,7 @@ void http_refuse(http *h)
     pthread_mutex_lock(&h->lock);
     for (connection *c = h->connections; c; c = c->next)
         if (atomic_load(&c->state) == IDLE || atomic_load(&c->state) == READING)
-            cut_off(c, NULL);
+            cut_off(c, NULL, NULL);
     pthread_mutex_unlock(&h->lock);
 }
 

@@ -14,60 +14,22 @@ static const struct {
 } roles[] = {{"system", "system"},       {"developer", "system"}, {"user", "user"},
              {"assistant", "assistant"}, {"tool", "tool"},        {"function", "tool"}};
 
-/* The text of one part of a content; NULL: p is filled. */
-static const char *part_text(const json_t *part, const char *where, problem *p)
+/* The text of one part. */
+static bool add_part(const json_t *part, const char *where, const char *const *types, buffer *out, problem *p)
 {
-    static const char *const types[][2] = {
-        {"text", "text"}, {"input_text", "text"}, {"output_text", "text"}, {"refusal", "refusal"}};
     const char *type = NULL, *text = NULL;
-    if (!json_is_object(part)) {
-        problem_value(p, where, NULL, "a part of a content is an object");
-        return NULL;
-    }
+    if (!json_is_object(part))
+        return problem_value(p, where, NULL, "a part of a content is an object");
     if (!field_text(part, where, "type", &type, p))
-        return NULL;
-    for (size_t i = 0; type && i < sizeof types / sizeof types[0]; i++) {
-        if (strcmp(type, types[i][0]))
-            continue;
-        if (!field_text(part, where, types[i][1], &text, p))
-            return NULL;
-        return text ? text : "";
-    }
-    problem_unsupported(p, where, "type", "parts of a content are text here: no images, sound or files");
-    return NULL;
-}
-
-/* A new string of a content: a string, or parts joined by a line end. NULL with p->status 0: there is none. */
-static json_t *content_text(const json_t *message, const char *where, problem *p)
-{
-    json_t *content = field_get(message, "content"), *part;
-    buffer text = {0};
-    size_t i;
-    p->status = 0;
-    if (!content)
-        return NULL;
-    if (json_is_string(content))
-        return json_incref(content);
-    if (!json_is_array(content)) {
-        problem_value(p, where, "content", "a string or a list of parts is wanted");
-        return NULL;
-    }
-    json_array_foreach(content, i, part)
-    {
-        const char *piece = part_text(part, field_index(field_at(where, "content").text, i).text, p);
-        if (!piece) {
-            buffer_free(&text);
-            return NULL;
-        }
-        if (i)
-            buffer_text(&text, "\n");
-        buffer_text(&text, piece);
-    }
-    json_t *joined = text.failed ? NULL : json_stringn(text.data ? text.data : "", text.length);
-    buffer_free(&text);
-    if (!joined)
-        problem_memory(p);
-    return joined;
+        return false;
+    while (*types && !(type && !strcmp(*types, type)))
+        types++;
+    if (!*types)
+        return problem_unsupported(p, where, "type", "parts of a content are text here: no images, sound or files");
+    if (!field_text(part, where, strcmp(*types, "refusal") ? "text" : "refusal", &text, p))
+        return false;
+    buffer_text(out, text ? text : "");
+    return true;
 }
 
 bool content_texts(const json_t *value, const char *where, const char *const *types, buffer *out, problem *p)
@@ -79,25 +41,33 @@ bool content_texts(const json_t *value, const char *where, const char *const *ty
     } else if (json_is_array(value)) {
         json_array_foreach(value, i, part)
         {
-            const char *type = NULL, *text = NULL;
-            field_path at = field_index(where, i);
-            if (!field_text(part, at.text, "type", &type, p) || !field_text(part, at.text, "text", &text, p))
-                return false;
-            const char *const *t = types;
-            while (type && *t && strcmp(*t, type))
-                t++;
-            if (!type || !*t)
-                return problem_unsupported(p, at.text, "type", "only text is taken here");
-            if (!strcmp(type, "refusal") && !field_text(part, at.text, "refusal", &text, p))
-                return false;
-            if (out->length)
+            if (i)
                 buffer_text(out, "\n");
-            buffer_text(out, text ? text : "");
+            if (!add_part(part, field_index(where, i).text, types, out, p))
+                return false;
         }
     } else if (value && !json_is_null(value)) {
         return problem_value(p, where, NULL, "a text or a list of parts is wanted");
     }
     return !out->failed || problem_memory(p);
+}
+
+/* A new string of a message's content. NULL with p->status 0: there is none. */
+static json_t *content_text(const json_t *message, const char *where, problem *p)
+{
+    static const char *const types[] = {"text", "input_text", "output_text", "refusal", NULL};
+    json_t *content = field_get(message, "content"), *joined = NULL;
+    buffer text = {0};
+    p->status = 0;
+    if (!content || json_is_string(content))
+        return json_incref(content);
+    if (content_texts(content, field_at(where, "content").text, types, &text, p)) {
+        joined = json_stringn(text.data ? text.data : "", text.length);
+        if (!joined)
+            problem_memory(p);
+    }
+    buffer_free(&text);
+    return joined;
 }
 
 /* Calls of the messages so far, for results and calls that come without an id. */

@@ -12,8 +12,8 @@
  * they lack. Other protocols write their messages in this shape first; `where` is then the field that they came by. */
 bool conversation_read(ask *a, const json_t *messages, const char *where, problem *p);
 
-/* content_texts - of other protocols: a text, or the texts of a list of parts, a line each, behind what is in `out`. types: the parts
- * that count as text, ended by NULL; others are 400 unsupported_parameter. null and absent: nothing. */
+/* content_texts - a text, or the texts of a list of parts joined by line ends, behind what is in `out`. types: the parts that count as
+ * text, ended by NULL; others are 400 unsupported_parameter. null and absent: nothing. */
 bool content_texts(const json_t *value, const char *where, const char *const *types, buffer *out, problem *p);
 
 /* A rendered prompt. Zero it before use; prompt_free. */

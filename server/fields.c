@@ -100,6 +100,18 @@ bool field_bool(const json_t *object, const char *where, const char *key, bool *
     return true;
 }
 
+bool field_whole(const json_t *value, int64_t *out)
+{
+    double real = json_number_value(value);
+    if (json_is_integer(value))
+        *out = json_integer_value(value);
+    else if (json_is_real(value) && fabs(real) < 9.2e18 && real == floor(real))
+        *out = (int64_t)real;
+    else
+        return false;
+    return true;
+}
+
 bool field_int(const json_t *object, const char *where, const char *key, int64_t low, int64_t high, int64_t *out,
                problem *p)
 {
@@ -107,15 +119,7 @@ bool field_int(const json_t *object, const char *where, const char *key, int64_t
     if (!value)
         return true;
     int64_t number = 0;
-    bool whole = json_is_integer(value);
-    if (whole) {
-        number = json_integer_value(value);
-    } else if (json_is_real(value)) {
-        double real = json_real_value(value);
-        whole = fabs(real) < 9.2e18 && real == floor(real); /* in the range of int64_t */
-        number = whole ? (int64_t)real : 0;
-    }
-    if (!whole || number < low || number > high)
+    if (!field_whole(value, &number) || number < low || number > high)
         return problem_value(p, where, key, "a whole number from %lld to %lld is wanted", (long long)low,
                              (long long)high);
     *out = number;
@@ -192,6 +196,24 @@ static int depth_of(const char *body, size_t length)
     return deepest;
 }
 
+/* What is left of a text that jansson reads. */
+typedef struct rest {
+    const char *text;
+    size_t length;
+} rest;
+
+/* The next piece; none once memory is short. */
+static size_t next_piece(void *to, size_t room, void *user)
+{
+    rest *r = user;
+    size_t n = memory_json_short(false) ? 0 : r->length < room ? r->length : room;
+    if (n)
+        memcpy(to, r->text, n);
+    r->text += n;
+    r->length -= n;
+    return n;
+}
+
 json_t *field_parse(const char *body, size_t length, problem *p)
 {
     json_error_t fault;
@@ -199,10 +221,15 @@ json_t *field_parse(const char *body, size_t length, problem *p)
         problem_set(p, 400, "invalid_json", NULL, "the body is nested more than %d levels deep", DEPTH_MOST);
         return NULL;
     }
-    json_t *value = json_loadb(body ? body : "", length, 0, &fault);
+    rest r = {body ? body : "", body ? length : 0};
+    memory_json_short(true);
+    json_t *value = json_load_callback(next_piece, &r, 0, &fault);
     if (!value) {
-        if (json_error_code(&fault) == json_error_out_of_memory)
+        if (memory_json_short(true) || json_error_code(&fault) == json_error_out_of_memory)
             problem_memory(p);
+        else if (json_error_code(&fault) == json_error_numeric_overflow)
+            problem_set(p, 400, "invalid_value", NULL, "a number in line %d, column %d is too large", fault.line,
+                        fault.column);
         else
             problem_set(p, 400, "invalid_json", NULL, "the body is no JSON: line %d, column %d: %s", fault.line,
                         fault.column, fault.text);

@@ -46,7 +46,8 @@ field_path field_index(const char *where, size_t i);     /* "where[i]" */
 json_t *field_get(const json_t *object, const char *key);
 
 bool field_bool(const json_t *object, const char *where, const char *key, bool *out, problem *p);
-/* field_int - whole numbers, also written 8.0. */
+/* field_whole - a whole number, also written 8.0. false: it is none that int64_t holds. field_int - such a field. */
+bool field_whole(const json_t *value, int64_t *out);
 bool field_int(const json_t *object, const char *where, const char *key, int64_t low, int64_t high, int64_t *out,
                problem *p);
 bool field_real(const json_t *object, const char *where, const char *key, double low, double high, double *out,
@@ -57,7 +58,7 @@ bool field_object(const json_t *object, const char *where, const char *key, json
 bool field_array(const json_t *object, const char *where, const char *key, json_t **out, problem *p);
 
 /* field_parse - one JSON object from body[0, length): nothing behind it, valid UTF-8, no \u0000, at most 200 levels deep. A new reference;
- * NULL: 400 invalid_json, or 503 when it is too large for the account (memory.h). */
+ * NULL: 400 invalid_json; invalid_value for a number that 64 bits do not hold; 503 when it is too large for the account (memory.h). */
 json_t *field_parse(const char *body, size_t length, problem *p);
 
 #endif

@@ -8,7 +8,7 @@
 #include <strings.h>
 #include <sys/random.h>
 
-#include "answer.h"
+#include "characters.h"
 #include "serve.h"
 
 /* Every table of routes, in the order in which paths are looked for. */
@@ -71,10 +71,23 @@ void buffer_json(buffer *out, const json_t *value)
         out->failed = true;
 }
 
+json_t *json_bytes_text(const char *bytes, size_t length)
+{
+    json_t *whole = json_stringn(bytes ? bytes : "", length);
+    buffer text = {0};
+    if (whole || !buffer_reserve(&text, characters_room(length)))
+        return whole;
+    whole = json_stringn(text.data, characters_clean(bytes, length, text.data));
+    buffer_free(&text);
+    return whole;
+}
+
 /* What is said where there is no memory for more. */
-#define NO_MEMORY                                                                                              \
-    "{\"error\":{\"message\":\"the memory for requests is used up\",\"type\":\"server_error\",\"param\":null," \
-    "\"code\":\"no_memory\"}}"
+static const char *const no_memory[] = {
+    [ERRORS_OPENAI] = "{\"error\":{\"message\":\"the memory for requests is used up\",\"type\":\"server_error\","
+                      "\"param\":null,\"code\":\"no_memory\"}}",
+    [ERRORS_ANTHROPIC] = "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"the memory for "
+                         "requests is used up\"}}"};
 
 /* A body that needs no memory of the account. */
 static void reply_no_memory(http_reply *reply)
@@ -82,7 +95,7 @@ static void reply_no_memory(http_reply *reply)
     buffer_free(&reply->body);
     reply->status = 503;
     reply->type = "application/json";
-    reply->fixed = NO_MEMORY;
+    reply->fixed = no_memory[reply->errors];
     reply_header(reply, "Retry-After", "1");
 }
 
@@ -194,6 +207,7 @@ void problem_of_library(problem *p, const odmoe_error *err)
 
 static void reply_problem(http_reply *reply, const problem *p, error_shape shape, const char *id)
 {
+    reply->errors = shape;
     reply_json(reply, p->status, problem_json(p, shape, id));
     if (p->retry_after)
         reply_header(reply, "Retry-After", "%d", p->retry_after);
@@ -321,6 +335,7 @@ bool http_access(const struct server *s, const http_request *request, http_reply
         const char *asked = request->header(request, "access-control-request-headers");
         bool repeat = asked && *asked && is_field_name_list(asked);
         reply->status = 204;
+        reply_header(reply, "Cache-Control", "no-store");
         reply_header(reply, "Access-Control-Allow-Methods", METHODS_OF_CORS);
         reply_header(reply, "Access-Control-Allow-Headers", "%s%s%s", HEADERS_OF_CORS, repeat ? ", " : "",
                      repeat ? asked : "");
@@ -346,16 +361,15 @@ static bool key_is_right(const server *s, const http_request *request)
 {
     if (!s->has_keys)
         return true;
-    const char *given = request->header(request, "authorization");
-    if (given && !strncasecmp(given, "Bearer ", 7)) {
-        given += 7;
-        given += strspn(given, " ");
-    } else {
-        given = request->header(request, "x-api-key");
+    /* Some clients send both, one of them a dummy: either opens. */
+    const char *bearer = request->header(request, "authorization"), *key = request->header(request, "x-api-key");
+    bool is_bearer = bearer && !strncasecmp(bearer, "Bearer ", 7), right = false;
+    if (is_bearer)
+        bearer += 7 + strspn(bearer + 7, " ");
+    for (size_t i = 0; i < s->options->key_count; i++) {
+        right |= is_bearer && same_key(bearer, s->options->keys[i]);
+        right |= key && same_key(key, s->options->keys[i]);
     }
-    bool right = false;
-    for (size_t i = 0; given && *given && i < s->options->key_count; i++)
-        right |= same_key(given, s->options->keys[i]);
     return right;
 }
 
@@ -452,6 +466,7 @@ void http_finish(struct server *s, const route *r, http_request *request, buffer
     if (!strcmp(request->method, "POST") && !(r->flags & ROUTE_NO_BODY))
         done = (request->json = field_parse(body->data, body->length, &p));
     buffer_free(body);
+    reply->errors = r->errors;
     if (done)
         done = r->handle(s, request, reply, &p);
     if (!done) {

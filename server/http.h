@@ -66,6 +66,9 @@ typedef struct http_stream {
 
 enum { HTTP_HEADERS_MOST = 12 };
 
+/* How errors are written. */
+typedef enum error_shape { ERRORS_OPENAI, ERRORS_ANTHROPIC } error_shape;
+
 /* http_route gives it zeroed to the handler, and frees it with http_reply_free. */
 typedef struct http_reply {
     int status;
@@ -75,6 +78,7 @@ typedef struct http_reply {
     http_stream stream; /* instead of body, where .next is not NULL */
     bool gone;          /* the client has left: nothing is sent, the log says 499 */
     bool cacheable;     /* no Cache-Control: no-store */
+    error_shape errors; /* of the error that there was no memory for the reply */
     struct {
         const char *name; /* static */
         char value[512];
@@ -100,15 +104,15 @@ void sse_json(buffer *out, const char *event, json_t *value);
 void sse_comment(buffer *out, const char *text);
 /* buffer_json - a value as compact JSON text behind the buffer's; its reference is kept. */
 void buffer_json(buffer *out, const json_t *value);
+/* json_bytes_text - a JSON string of bytes[0, length), which may be cut within a character: U+FFFD stands for what is none. A new
+ * reference; NULL: no memory. bytes may be NULL where length is 0. */
+json_t *json_bytes_text(const char *bytes, size_t length);
 
 /* random_id - `prefix` and RANDOM_LETTERS random letters and digits. */
 enum { RANDOM_LETTERS = 24 };
 void random_id(char *text, size_t room, const char *prefix);
 
 /* ---- routes ---- */
-
-/* How errors are written. */
-typedef enum error_shape { ERRORS_OPENAI, ERRORS_ANTHROPIC } error_shape;
 
 /* problem_type - "invalid_request_error" ... of a status. problem_json - the object of an error; id: the request's. */
 const char *problem_type(int status, error_shape shape);

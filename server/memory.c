@@ -21,15 +21,36 @@ static uint64_t size_of(void *p)
     return malloc_usable_size(p) + sizeof(size_t);
 }
 
+static _Thread_local bool json_short;
+
+/* jansson's reader does not notice that its buffer for a token could not grow, and then reads and writes beyond what it has. That buffer
+ * doubles from 16 bytes on: such sizes are never refused. They count, so that the account may be overdrawn until the reader is stopped
+ * (memory_json_short). */
+static bool may_be_token(size_t size)
+{
+    return size > 16 && !(size & (size - 1));
+}
+
 static void *json_allocate(size_t size)
 {
-    if (!memory_take(size + sizeof(size_t)))
+    bool taken = memory_take(size + sizeof(size_t));
+    json_short |= !taken;
+    if (!taken && !may_be_token(size))
         return NULL;
     void *p = malloc(size);
-    memory_give(size + sizeof(size_t));
+    if (taken)
+        memory_give(size + sizeof(size_t));
     if (p)
         atomic_fetch_add(&account.used, size_of(p));
     return p;
+}
+
+bool memory_json_short(bool forget)
+{
+    bool was = json_short;
+    if (forget)
+        json_short = false;
+    return was;
 }
 
 static void json_release(void *p)

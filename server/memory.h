@@ -20,6 +20,10 @@ uint64_t memory_limit(void);
 /* memory_used - taken now. */
 uint64_t memory_used(void);
 
+/* memory_json_short - did jansson ask for more than there is, in this thread, since it was last forgotten? Whoever reads JSON then stops:
+ * few of its allocations can be refused for sure. */
+bool memory_json_short(bool forget);
+
 /* memory_take - note that `bytes` are about to be allocated; false: they do not fit, nothing is noted. memory_give - they are free again.
  * memory_take_up_to - as much as fits between `least` and `most`; 0: not even the least. */
 bool memory_take(uint64_t bytes);

@@ -51,8 +51,10 @@ static bool add_result(turn *t, const json_t *block, const char *where, problem 
     bool wrong = false;
     buffer text = {0};
     field_path at = field_at(where, "content");
-    if (!field_text(block, where, "tool_use_id", &id, p) || !field_bool(block, where, "is_error", &wrong, p) ||
-        !content_texts(json_object_get(block, "content"), at.text, text_blocks, &text, p)) {
+    bool read = field_text(block, where, "tool_use_id", &id, p) && field_bool(block, where, "is_error", &wrong, p);
+    if (read && wrong) /* templates know no such mark: the text has to say it */
+        buffer_text(&text, "Error: ");
+    if (!read || !content_texts(json_object_get(block, "content"), at.text, text_blocks, &text, p)) {
         buffer_free(&text);
         return false;
     }
@@ -100,7 +102,11 @@ static bool add_block(turn *t, const json_t *block, const char *where, problem *
         buffer_text(&t->reasoning, text ? text : "");
         return true;
     }
-    return problem_unsupported(p, where, "type", "'%.40s' is not taken in a message of this role", type ? type : "");
+    return problem_unsupported(
+        p, where, "type",
+        "'%.40s' is not taken in a message of this role: text is, thinking and calls of tools of the "
+        "assistant, and results of tools of the user",
+        type ? type : "");
 }
 
 static bool add_message(json_t *out, const json_t *given, const char *where, problem *p)
@@ -214,25 +220,6 @@ static bool read_tools(ask *a, const json_t *body, problem *p)
     return ask_check_tools(a, "tool_choice", p);
 }
 
-static bool read_thinking(const struct server *s, ask *a, const json_t *body, problem *p)
-{
-    json_t *thinking = NULL;
-    const char *type = NULL;
-    int64_t budget = a->thinking_budget;
-    if (!field_object(body, "", "thinking", &thinking, p))
-        return false;
-    if (!thinking)
-        return true;
-    if (!field_text(thinking, "thinking", "type", &type, p) ||
-        !field_int(thinking, "thinking", "budget_tokens", 0, INT32_MAX, &budget, p))
-        return false;
-    if (!type || (strcmp(type, "enabled") && strcmp(type, "disabled") && strcmp(type, "adaptive")))
-        return problem_value(p, "thinking", "type", "enabled, adaptive or disabled is wanted");
-    ask_set_thinking(s, a, strcmp(type, "disabled"));
-    a->thinking_budget = (int32_t)budget;
-    return true;
-}
-
 static bool read_output(const struct server *s, ask *a, const json_t *body, problem *p)
 {
     json_t *config = NULL, *format = NULL, *schema;
@@ -262,8 +249,8 @@ static bool read_request(const struct server *s, ask *a, const json_t *body, pro
         return problem_unsupported(p, "", field_get(body, "container") ? "container" : "mcp_servers",
                                    "the server runs no tools: list them in tools, and answer their calls");
     return ask_read_common(s, a, body, p) && ask_read_limit(a, body, "max_tokens", p) &&
-           ask_read_stop(a, body, "stop_sequences", p) && read_thinking(s, a, body, p) && read_output(s, a, body, p) &&
-           read_tools(a, body, p) && read_conversation(a, body, p);
+           ask_read_stop(a, body, "stop_sequences", p) && read_output(s, a, body, p) && read_tools(a, body, p) &&
+           read_conversation(a, body, p);
 }
 
 /* ---- one request ---- */

@@ -145,6 +145,11 @@ static void write_experts(buffer *out, const server *s)
     gauge(out, "expert_cache_used_bytes", "bytes of experts in memory", t.cache_used_bytes);
     counter(out, "ahead_read_bytes_total", "bytes read before the router had chosen", t.prefetch_bytes_read);
     counter(out, "ahead_used_bytes_total", "of these, bytes of experts that it then chose", t.prefetch_bytes_used);
+    counter(out, "embedding_hits_total", "rows of a token embedding on the disk that were in memory", t.embedding_hits);
+    counter(out, "embedding_misses_total", "rows of a token embedding on the disk that had to be read",
+            t.embedding_misses);
+    counter(out, "embedding_read_bytes_total", "bytes of these rows; not in expert_read_bytes_total",
+            t.embedding_bytes_read);
 }
 
 /* Ends of the ranges of odmoe_moe_layer_stats.stalls. */

@@ -9,9 +9,10 @@ static json_t *model_json(const struct server *s)
     struct tm t;
     gmtime_r(&s->started, &t);
     strftime(created_at, sizeof created_at, "%Y-%m-%dT%H:%M:%SZ", &t);
-    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:i, s:i}", "id", s->name, "object", "model", "created",
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "id", s->name, "object", "model", "created",
                      (json_int_t)s->started, "owned_by", "odmoe", "type", "model", "display_name", s->name,
-                     "created_at", created_at, "context_length", s->context, "max_model_len", s->context);
+                     "created_at", created_at, "lifecycle", "active", "context_length", s->context, "max_model_len",
+                     s->context);
 }
 
 static bool list(struct server *s, http_request *request, http_reply *reply, problem *p)

@@ -236,6 +236,8 @@ typedef struct exchange {
     answer answer;
     char id[48];
     json_int_t created;
+    buffer
+        repeated;   /* an object: what the reply repeats of the request. As text, which takes less memory than a tree */
     json_t *output; /* items that are done */
     /* of a stream */
     item item; /* the open one */
@@ -254,6 +256,7 @@ static void exchange_free(void *user)
     exchange *x = user;
     answer_free(&x->answer);
     ask_free(&x->ask);
+    buffer_free(&x->repeated);
     json_decref(x->output);
     item_free(&x->item);
     free(x);
@@ -309,32 +312,70 @@ static json_t *usage(const job_usage *u)
                      u->prompt_tokens + u->sampled_tokens);
 }
 
+/* A field of the request as it came; `otherwise`, which is taken, where it is absent or of another type. */
+static json_t *as_given(const json_t *body, const char *key, json_type type, json_t *otherwise)
+{
+    json_t *value = json_object_get(body, key);
+    if (!value || json_typeof(value) != type)
+        return otherwise;
+    json_decref(otherwise);
+    return json_incref(value);
+}
+
+/* What the reply repeats of a request that was read without a fault: also what is ignored and what clients only look for. Of the
+ * tools those that the model was shown. */
+static void repeat(const json_t *body, buffer *out)
+{
+    json_t *choice = field_get(body, "tool_choice"), *tools = json_array(), *tool;
+    json_t *text = json_copy(field_get(body, "text")), *r;
+    size_t i;
+    json_array_foreach(json_object_get(body, "tools"), i,
+                       tool) if (!strcmp(json_string_value(json_object_get(tool, "type")), "function"))
+        json_array_append(tools, tool);
+    if (!text)
+        text = json_object();
+    if (!field_get(text, "format"))
+        json_object_set_new(text, "format", json_pack("{s:s}", "type", "text"));
+    r = json_pack("{s:o, s:o, s:o, s:o, s:o, s:{s:o, s:n}, s:o, s:o, s:o, s:n, s:i, s:s, s:s}", "instructions",
+                  as_given(body, "instructions", JSON_STRING, json_null()), "metadata",
+                  as_given(body, "metadata", JSON_OBJECT, json_object()), "tools", tools, "tool_choice",
+                  choice ? json_incref(choice) : json_string("auto"), "text", text, "reasoning", "effort",
+                  as_given(json_object_get(body, "reasoning"), "effort", JSON_STRING, json_null()), "summary", "user",
+                  as_given(body, "user", JSON_STRING, json_null()), "safety_identifier",
+                  as_given(body, "safety_identifier", JSON_STRING, json_null()), "prompt_cache_key",
+                  as_given(body, "prompt_cache_key", JSON_STRING, json_null()), "max_tool_calls", "top_logprobs", 0,
+                  "service_tier", "default", "truncation", "disabled");
+    buffer_json(out, r);
+    json_decref(r);
+}
+
 /* The whole object. why: of a failure, or NULL. */
-static json_t *response_json(const exchange *x, const char *status, const problem *why)
+static void write_response(const exchange *x, const char *status, const problem *why, buffer *out)
 {
     const ask *a = &x->ask;
-    json_t *r = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:{}}", "id", x->id,
-                          "object", "response", "created_at", x->created, "model", x->server->name, "status", status,
-                          "background", 0, "store", 0, "parallel_tool_calls", !a->one_call, "previous_response_id",
-                          "error", "incomplete_details", "instructions", "usage", "metadata");
-    if (!r)
-        return NULL;
+    json_t *r = json_pack("{s:s, s:s, s:I, s:n, s:s, s:s, s:b, s:b, s:b, s:n, s:n, s:n, s:n, s:n}", "id", x->id,
+                          "object", "response", "created_at", x->created, "completed_at", "model", x->server->name,
+                          "status", status, "background", 0, "store", 0, "parallel_tool_calls", !a->one_call,
+                          "previous_response_id", "error", "incomplete_details", "usage", "max_output_tokens");
     json_object_set_new(r, "temperature", json_real((double)a->sampling.temperature));
     json_object_set_new(r, "top_p", json_real((double)a->sampling.top_p));
-    json_object_set_new(r, "tools", json_array());
-    json_object_set_new(r, "tool_choice", json_string("auto"));
-    json_object_set_new(r, "truncation", json_string("disabled"));
-    json_object_set_new(r, "text", json_pack("{s:{s:s}}", "format", "type", "text"));
     json_object_set_new(r, "output", json_copy(x->output));
     if (a->max_tokens >= 0)
         json_object_set_new(r, "max_output_tokens", json_integer(a->max_tokens));
     if (strcmp(status, "in_progress"))
         json_object_set_new(r, "usage", usage(&x->answer.usage));
+    if (!strcmp(status, "completed"))
+        json_object_set_new(r, "completed_at", json_integer((json_int_t)time(NULL)));
     if (!strcmp(status, "incomplete"))
         json_object_set_new(r, "incomplete_details", json_pack("{s:s}", "reason", "max_output_tokens"));
-    if (why)
-        json_object_set_new(r, "error", json_pack("{s:s, s:s}", "code", why->code, "message", why->message));
-    return r;
+    if (why) /* of the codes that clients know of a response, this one stands for all that fails here */
+        json_object_set_new(r, "error", json_pack("{s:s, s:s}", "code", "server_error", "message", why->message));
+    buffer_json(out, r);
+    json_decref(r);
+    if (out->failed)
+        return;
+    out->data[out->length - 1] = ','; /* the members of `repeated` follow within the same braces */
+    buffer_add(out, x->repeated.data + 1, x->repeated.length - 1);
 }
 
 /* "completed" or "incomplete"; NULL: it failed, p says why. */
@@ -386,7 +427,10 @@ static bool reply_whole(exchange *x, http_reply *reply, problem *p)
         done = status;
         if (done) {
             keep_message(x, &m, status);
-            reply_json(reply, 200, response_json(x, status, NULL));
+            reply->status = 200;
+            reply->type = "application/json";
+            write_response(x, status, NULL, &reply->body);
+            done = !reply->body.failed || problem_memory(p);
         }
     }
     message_free(&m);
@@ -402,6 +446,15 @@ static void event_json(exchange *x, buffer *out, const char *type, json_t *value
         json_object_set_new(value, "sequence_number", json_integer(x->sequence++));
     }
     sse_json(out, type, value);
+}
+
+/* An event with the whole object. */
+static void response_event(exchange *x, buffer *out, const char *type, const char *status, const problem *why)
+{
+    buffer_print(out, "event: %s\ndata: {\"type\":\"%s\",\"sequence_number\":%d,\"response\":", type, type,
+                 x->sequence++);
+    write_response(x, status, why, out);
+    buffer_text(out, "}\n\n");
 }
 
 /* An event of the open item: its id and number, `key` with `value`. */
@@ -473,8 +526,7 @@ static void write_end(exchange *x, buffer *out)
     const char *type = !status                        ? "response.failed"
                        : !strcmp(status, "completed") ? "response.completed"
                                                       : "response.incomplete";
-    event_json(x, out, type,
-               json_pack("{s:o}", "response", response_json(x, status ? status : "failed", status ? NULL : &p)));
+    response_event(x, out, type, status ? status : "failed", status ? NULL : &p);
 }
 
 static void write_event(void *user, const job_event *event, buffer *out)
@@ -482,9 +534,8 @@ static void write_event(void *user, const job_event *event, buffer *out)
     exchange *x = user;
     if (!x->started) {
         x->started = true;
-        event_json(x, out, "response.created", json_pack("{s:o}", "response", response_json(x, "in_progress", NULL)));
-        event_json(x, out, "response.in_progress",
-                   json_pack("{s:o}", "response", response_json(x, "in_progress", NULL)));
+        response_event(x, out, "response.created", "in_progress", NULL);
+        response_event(x, out, "response.in_progress", "in_progress", NULL);
     }
     if (event->kind == JOB_DELTA)
         write_delta(x, &event->delta, out);
@@ -504,7 +555,12 @@ static bool responses(struct server *s, http_request *request, http_reply *reply
     x->output = json_array();
     random_id(x->id, sizeof x->id, "resp_");
     ask_init(s, &x->ask);
-    if (!read_request(s, &x->ask, request->json, p) || !answer_ask(s, request, &x->ask, &x->answer, p)) {
+    bool done = read_request(s, &x->ask, request->json, p);
+    if (done)
+        repeat(request->json, &x->repeated);
+    if (x->repeated.failed)
+        done = problem_memory(p);
+    if (!done || !answer_ask(s, request, &x->ask, &x->answer, p)) {
         exchange_free(x);
         return false;
     }
@@ -512,7 +568,7 @@ static bool responses(struct server *s, http_request *request, http_reply *reply
     http_request_done(request);
     if (x->ask.stream)
         return answer_stream(reply, &x->answer, &writer, x, p);
-    bool done = reply_whole(x, reply, p);
+    done = reply_whole(x, reply, p);
     exchange_free(x);
     return done;
 }

@@ -63,13 +63,15 @@ static json_t *plan_json(const server *s)
 
 static json_t *stats_json(const odmoe_stats *t)
 {
-    return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s,s:s,s:s,s:i}", "tokens",
+    return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s,s:s,s:s,s:i}", "tokens",
                      (json_int_t)t->tokens, "bytes_read", (json_int_t)t->bytes_read, "reads", (json_int_t)t->reads,
                      "read_seconds", t->read_seconds, "stall_seconds", t->stall_seconds, "compute_seconds",
                      t->compute_seconds, "expert_uses", (json_int_t)t->expert_uses, "cache_hits",
                      (json_int_t)t->cache_hits, "cache_misses", (json_int_t)t->cache_misses, "evictions",
                      (json_int_t)t->evictions, "cache_used_bytes", (json_int_t)t->cache_used_bytes, "ahead_bytes_read",
-                     (json_int_t)t->prefetch_bytes_read, "ahead_bytes_used", (json_int_t)t->prefetch_bytes_used, "io",
+                     (json_int_t)t->prefetch_bytes_read, "ahead_bytes_used", (json_int_t)t->prefetch_bytes_used,
+                     "embedding_hits", (json_int_t)t->embedding_hits, "embedding_misses",
+                     (json_int_t)t->embedding_misses, "embedding_bytes_read", (json_int_t)t->embedding_bytes_read, "io",
                      t->io, "kernels", t->kernels, "kv", t->kv, "policy", t->policy, "threads", t->threads);
 }
 

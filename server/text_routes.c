@@ -105,8 +105,8 @@ static bool detokenize(struct server *s, http_request *request, http_reply *repl
     bool done = true;
     json_array_foreach(list, i, one)
     {
-        json_int_t id = json_is_integer(one) ? json_integer_value(one) : -1;
-        if (id < 0 || id >= odmoe_vocab_size(s->tokenizer)) {
+        int64_t id = -1;
+        if (!field_whole(one, &id) || id < 0 || id >= odmoe_vocab_size(s->tokenizer)) {
             done = problem_value(p, field_index("tokens", i).text, NULL, "an id from 0 to %d is wanted",
                                  odmoe_vocab_size(s->tokenizer) - 1);
             break;

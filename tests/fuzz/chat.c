@@ -56,8 +56,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                 .later_system = data[0] & 8,
                                 .tools = true,
                                 .text_arguments = data[0] & 16,
-                                .short_ids = data[0] & 32};
-    const conversation c = {json, NULL, NULL, "", "", true, data[0] & 64, 0};
+                                .short_ids = data[0] & 32,
+                                .hidden_calls = data[0] & 128,
+                                .python_calls = data[0] & 4};
+    const conversation c = {json, NULL, NULL, "", "", true, data[0] & 64, 0, true};
     if (!strstr(json, "007e") && !strstr(json, "007E") && !conversation_render(t, &caps, &c, &limits, &out, &fault))
         check(&out);
     template_text_free(&out);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "../../server/serve.h"
 
@@ -17,10 +18,22 @@ static serve_options options;
 static server the_server;
 static uint64_t idle_bytes;
 
+/* The server counts its connections: it has a socket, to which nobody connects, of a name that the kernel finds. */
+static bool listen_to_nobody(odmoe_error *err)
+{
+    const struct sockaddr nobody = {.sa_family = AF_UNIX};
+    http_options o = {.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                      .connections = 1,
+                      .body_bytes_most = 1 << 20,
+                      .client_timeout = 30};
+    return o.listener >= 0 && !bind(o.listener, &nobody, sizeof nobody.sa_family) && !listen(o.listener, 1) &&
+           !http_open(&the_server, &o, &the_server.http, err);
+}
+
 static void start(void)
 {
     static char path[4096];
-    odmoe_error err;
+    odmoe_error err = {0};
     snprintf(path, sizeof path, "%s/models/demo.gguf", getenv("ODMOE_SOURCE") ? getenv("ODMOE_SOURCE") : ".");
     serve_options_init(&options);
     options.model = path;
@@ -30,7 +43,7 @@ static void start(void)
     options.lib.threads = 1;
     memory_start();
     the_server = (server){.options = &options, .loopback = true};
-    if (serve_sizes(&options, &err) || server_load(&the_server, &err)) {
+    if (serve_sizes(&options, &err) || server_load(&the_server, &err) || !listen_to_nobody(&err)) {
         fprintf(stderr, "%s\n", err.message);
         abort();
     }

@@ -205,7 +205,7 @@ static void each_output_means_its_message_in_whatever_pieces_it_comes(void **sta
     char *tools = json_dumps(json_object_get(all, "tools"), JSON_COMPACT);
     size_t i;
     int wrong = 0;
-    assert_int_equal(json_array_size(json_object_get(all, "rows")), 391);
+    assert_int_equal(json_array_size(json_object_get(all, "rows")), 424);
     json_array_foreach(json_object_get(all, "rows"), i, row) for (uint64_t split = 0; split < 4;
                                                                   split++) for (int stream = 0; stream < 2; stream++)
         check_row(row, tools, split, stream, &wrong);
@@ -272,6 +272,10 @@ static const struct {
     {"qwen3-coder", "<tool_call>\n<function=store>\n", NULL, NULL, "<tool_call>\n<function=store>"},
     {"glm-4.6", "<tool_call>add\n<arg_key>a</arg_key>\n<arg_value>1</arg_value> but", "add", "{\"a\": 1", "but"},
     {"gemma-4", "<|tool_call>call:run{code:<|\"|>a \"b", "run", "{\"code\": \"a \\\"b", NULL},
+    {"lfm2", "<|tool_call_start|>[add(a=1, b=0.", "add", "{\"a\": 1, \"b\": 0.", NULL},
+    {"lfm2", "<|tool_call_start|>[run(code='a", "run", "{", NULL},
+    {"lfm2", "<|tool_call_start|>[add(a=1, b=two) so", "add", "{\"a\": 1", "b=two) so"},
+    {"lfm2", "<|tool_call_start|>[ru", NULL, NULL, "<|tool_call_start|>[ru"},
 };
 
 static void a_call_that_is_cut_keeps_the_arguments_that_have_come(void **state)
@@ -339,6 +343,9 @@ static void the_format_is_found_from_the_template(void **state)
             assert_string_equal(output_format_name(output_format_of(source, strlen(source))), name);
         free(source);
     }
+    static const char lfm2[] =
+        "{{- 'List of tools: <|tool_list_start|>[' -}}{{- '<|im_start|>assistant' -}}"; /* what its templates share */
+    assert_string_equal(output_format_name(output_format_of(lfm2, sizeof lfm2 - 1)), "lfm2");
     assert_string_equal(output_format_name(output_format_of("no template", 11)), "hermes");
     json_decref(all);
 }

@@ -65,8 +65,9 @@ static void expect(const char *method, const char *path, const char *body, int s
 {
     http_reply reply;
     ask_with(method, path, NULL, body, &reply);
-    if (reply.status != status || !strstr(reply.body.data ? reply.body.data : "", in_body))
-        fail_msg("%s %s %s: %d %s", method, path, body, reply.status, reply.body.data ? reply.body.data : "");
+    const char *text = reply.fixed ? reply.fixed : reply.body.data ? reply.body.data : "";
+    if (reply.status != status || !strstr(text, in_body))
+        fail_msg("%s %s %s: %d %s", method, path, body, reply.status, text);
     http_reply_free(&reply);
 }
 
@@ -89,6 +90,9 @@ static void fields_are_checked_by_their_paths(void **state)
     static const char *const wrong[][2] = {
         {"\"temperature\":\"hot\"", "\"param\":\"temperature\""},
         {"\"top_k\":1.5", "\"param\":\"top_k\""},
+        {"\"seed\":99999999999999999999", "\"code\":\"invalid_value\""},
+        {"\"guided_regex\":\"a\"", "\"param\":\"guided_regex\""},
+        {"\"guided_decoding_backend\":\"x\"", "\"param\":\"guided_decoding_backend\""},
         {"\"stop\":[\"a\",5]", "\"param\":\"stop\""},
         {"\"n\":2", "\"param\":\"n\""},
         {"\"logit_bias\":{\"99999999\":1}", "\"param\":\"logit_bias\""},
@@ -253,6 +257,7 @@ static void pages_of_other_origins_stay_outside(void **state)
     assert_int_equal(reply.status, 204);
     assert_string_equal(header_of(&reply, "Access-Control-Allow-Origin"), "http://localhost");
     assert_non_null(strstr(header_of(&reply, "Access-Control-Allow-Headers"), "x-stainless-os"));
+    assert_string_equal(header_of(&reply, "Cache-Control"), "no-store");
     http_reply_free(&reply);
 }
 
@@ -269,6 +274,11 @@ static void keys_are_asked_for(void **state)
     assert_int_equal(status_with("POST", "/tokenize", HEADERS("Authorization", "Bearer onee")), 401);
     assert_int_equal(status_with("POST", "/tokenize", HEADERS("Authorization", "Bearer ")), 401);
     assert_int_equal(status_with("POST", "/tokenize", HEADERS("x-api-key", "")), 401);
+    assert_int_equal(status_with("POST", "/tokenize", HEADERS("Authorization", "Bearer none", "x-api-key", "one")),
+                     200);
+    assert_int_equal(status_with("POST", "/tokenize", HEADERS("Authorization", "Bearer one", "x-api-key", "none")),
+                     200);
+    assert_int_equal(status_with("POST", "/tokenize", HEADERS("Authorization", "one")), 401);
     assert_int_equal(status_with("GET", "/health", NULL), 200);
     the_server.has_keys = false;
     options.key_count = 0;
@@ -288,7 +298,9 @@ static void a_full_account_refuses(void **state)
     uint64_t taken = memory_take_up_to(1, memory_limit());
     while (memory_take(1024))
         taken += 1024;
-    expect("POST", "/v1/chat/completions", "{" SEA ",\"max_tokens\":1}", 503, "");
+    expect("POST", "/v1/chat/completions", "{" SEA ",\"max_tokens\":1}", 503, "\"code\":\"no_memory\"");
+    expect("POST", "/v1/messages", "{" SEA ",\"max_tokens\":1}", 503,
+           "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"");
     memory_give(taken);
     expect("POST", "/v1/chat/completions", "{" SEA ",\"max_tokens\":1}", 200, "usage");
 }

@@ -70,6 +70,7 @@ static const char *const markers[] = {"Here are my reasoning steps:",
                                       "<|tool_call_begin|>",
                                       "<|tool_call_argument_begin|>",
                                       "<|tool_call_end|>",
+                                      "<|tool_call_start|>",
                                       "<|channel|>",
                                       "<|message|>",
                                       "<|start|>",
@@ -202,6 +203,9 @@ static const char tools_text[] =
     "{\"type\":\"function\",\"function\":{\"name\":\"loose\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":"
     "{\"type\":"
     "\"integer\",\"multipleOf\":2}},\"required\":[\"x\"]}}},"
+    "{\"type\":\"function\",\"function\":{\"name\":\"nest\",\"parameters\":{\"type\":\"object\",\"properties\":{"
+    "\"a key\":{\"type\":\"boolean\"},\"counts\":{\"type\":\"object\",\"properties\":{\"n\":{\"type\":\"null\"}},"
+    "\"additionalProperties\":{\"type\":\"integer\"}}},\"required\":[\"counts\"],\"additionalProperties\":false}}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"all\",\"parameters\":{\"type\":\"object\",\"properties\":{\"x\":{"
     "\"type\":"
     "\"string\",\"minLength\":1}},\"allOf\":[{\"properties\":{\"y\":{\"type\":\"string\"}},\"required\":[\"y\"]}]}}}]";
@@ -336,7 +340,7 @@ static uint32_t next_random(uint32_t *seed)
 /* Tokens that end something. */
 static bool closes(const char *text)
 {
-    static const char *const ends[] = {"", "\n", "\"", "}", "]", "<|\"|>", NULL};
+    static const char *const ends[] = {"", "\n", "\"", "}", "]", ")", "<|\"|>", NULL};
     for (int i = 0; ends[i]; i++)
         if (!strcmp(text, ends[i]))
             return true;
@@ -585,6 +589,8 @@ static const struct {
     {"hermes", NULL, true, false, CALL, NULL, WHOLE},
     {"hermes", NULL, true, false, CALL "\n" CALL, NULL, WHOLE},
     {"hermes", NULL, true, true, CALL, "\n", WHOLE},
+    /* behind a call further ones or the end: in all templates the content stands in front */
+    {"hermes", NULL, false, false, "Hm. " CALL "\n" CALL, " ", WHOLE},
     {"hermes", NULL, false, true, CALL, CALL, WHOLE},
     {"hermes", NULL, true, false, "", "Hello", MORE},
     {"hermes", NULL, false, false, "Hello <tool_cal>l", NULL, WHOLE},
@@ -612,6 +618,10 @@ static const struct {
      NULL, WHOLE},
     {"gemma-4", NULL, true, false,
      "<|tool_call>call:get_weather{city:<|\"|>Z, {\"}<|\"|>,unit:<|\"|>celsius<|\"|>}<tool_call|>", NULL, WHOLE},
+    {"lfm2", NULL, true, false, "<|tool_call_start|>[ping(), add-2(a=7, b=0.5)]<|tool_call_end|>", NULL, WHOLE},
+    {"lfm2", NULL, true, false, "<|tool_call_start|>[get_weather(city=\"Z, (\\\"=\", unit=\"c", "\"", MORE},
+    {"lfm2", NULL, true, false, "<|tool_call_start|>[nest(counts={\"n\": null, ", "x", MORE},
+    {"lfm2", NULL, true, true, "<|tool_call_start|>[nest(\"a key\"=true, counts={})", ",", MORE},
     {"mistral-call-id", NULL, true, false, "[TOOL_CALLS]ping[CALL_ID]abcdefgh9[ARGS]{}", NULL, WHOLE},
     /* the answer as a whole */
     {"llama3", NULL, false, false, " {\"name\": \"", "x", MORE},

@@ -254,6 +254,14 @@ static void calls_that_a_template_leaves_out_are_told_where_asked_for(void **sta
         "<assistant><tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call><tool>18<bot>"};
     check_told_so(&left_out, false);
     check_told_so(&told_so, true);
+    /* in the notation of a template that shows tools, and asks for calls as LFM2's do */
+    static const char two[] =
+        "[{\"role\":\"assistant\",\"content\":\"B\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":"
+        "{\"a\":\"x\",\"b\":[true]}}},{\"function\":{\"name\":\"g\"}}]}]";
+    const told lfm2 = {"{% if tools %}List of tools: {{ tools }}{% endif %}{% for m in messages %}<|im_start|>{{ "
+                       "m.content }}{% endfor %}",
+                       two, NULL, "<|im_start|>B<|tool_call_start|>[f(a=\"x\", b=[true]), g()]<|tool_call_end|>"};
+    check_told_so(&lfm2, true);
     const told own = {
         "{% for m in messages %}{% for k, v in m.items() %}{% if k == 'tool_' ~ 'calls' %}[{{ v[0].function.name }} "
         "{{ v[0].function.arguments.a or v[0].function.arguments.city }}]{% endif %}{% endfor %}{% endfor %}",

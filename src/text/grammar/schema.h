@@ -23,8 +23,10 @@ typedef struct schema_writing {
      * not JSON. */
     expr_id (*tag)(void *user, expr_id key, expr_id value, bool text);
     void *user;
-    bool null_apart; /* a tag that holds a text cannot hold null */
-    json_text *bare; /* texts in tags */
+    const char *between; /* two tags; or NULL */
+    json_text *names;    /* of members in tags; NULL: they stand as they are */
+    bool null_apart;     /* a tag that holds a text cannot hold null */
+    json_text *bare;     /* texts in tags; NULL: they are written as all values are */
 } schema_writing;
 
 /* schema_read_arguments - the objects that meet the schema of a tool's parameters, which outlives the call; as schema_read

@@ -25,18 +25,24 @@ static int by_bytes(const void *a, const void *b)
     return order ? order : x->length < y->length ? -1 : x->length > y->length;
 }
 
+/* How names stand that the schema does not name, where that is without quotes; NULL: as in JSON. */
+static json_text *bare_names(const schema_reader *s)
+{
+    return s->form == FORM_TAGS || s->t->notation->bare_keys ? s->writing->keys : NULL;
+}
+
 /* What may follow the first `at` bytes, which keys[0, n) have in common, so that the name is none of them. At most
  * KEY_BYTES_MAX deep. */
 static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at)
 {
     grammar_rules *g = s->g;
-    json_text *t = s->writing->keys ? s->writing->keys : s->t;
+    json_text *bare = bare_names(s), *t = bare ? bare : s->t;
     expr_list choices = {0};
     charset next = {0};
     size_t i = 0;
     if (n && keys[0].length == at)
-        i = 1;                        /* the name itself: it has to go on */
-    else if (at || !s->writing->keys) /* without quotes there is no empty name */
+        i = 1;            /* the name itself: it has to go on */
+    else if (at || !bare) /* without quotes there is no empty name */
         expr_list_add(g, &choices, EXPR_EMPTY);
     while (i < n && !g->status) {
         int length = utf8_char(keys[i].text + at, keys[i].length - at);
@@ -57,7 +63,7 @@ static expr_id other_rest(schema_reader *s, const key *keys, size_t n, size_t at
         g->status = charset_normalise(&next, g->err);
     if (!g->status)
         g->status = charset_negate(&next, g->err);
-    uint32_t most = s->writing->keys ? BARE_KEY_MAX : REPEAT_UNBOUNDED;
+    uint32_t most = bare ? BARE_KEY_MAX : REPEAT_UNBOUNDED;
     expr_list_add(g, &choices, SEQ(g, text_character_of(t, &next), expr_repeat(g, text_character(t), 0, most)));
     expr_id e = g->status ? EXPR_NEVER : expr_alt(g, choices.items, choices.count);
     free(choices.items);
@@ -89,7 +95,7 @@ static bool is_text(const schema_reader *s, const part_list *list, const char *n
 static expr_id tagged(schema_reader *s, expr_id written, const part_list *list, const char *name)
 {
     const schema_writing *w = s->writing;
-    if (!is_text(s, list, name))
+    if (!w->bare || !is_text(s, list, name))
         return w->tag(w->user, written, schema_value(s, list, FORM_VALUE), false);
     expr_id text = w->tag(w->user, written, schema_value(s, list, w->null_apart ? FORM_STRING : FORM_TEXT), true);
     if (!w->null_apart || !list->count)
@@ -162,7 +168,7 @@ static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n
                         "a name of more than %d bytes; with additionalProperties: false it is possible", KEY_BYTES_MAX);
     }
     qsort(keys, count, sizeof *keys, by_bytes);
-    expr_id quote = s->writing->keys ? EXPR_EMPTY : text_quote(s->t), e = EXPR_NEVER;
+    expr_id quote = bare_names(s) ? EXPR_EMPTY : text_quote(s->t), e = EXPR_NEVER;
     if (possible && !g->status)
         e = write_member(s, SEQ(g, quote, other_rest(s, keys, count, 0), quote), &all, NULL);
     free(keys);
@@ -170,6 +176,21 @@ static expr_id other_member(schema_reader *s, const schema_part *parts, size_t n
 }
 
 /* ---- the object ------------------------------------------------------------------------------------------------------------------ */
+
+/* A member's name as it is written. */
+static expr_id member_name(schema_reader *s, const char *name)
+{
+    if (s->form != FORM_TAGS)
+        return text_key(s->t, name);
+    return s->writing->names ? text_key(s->writing->names, name) : expr_text(s->g, name, strlen(name));
+}
+
+/* What stands between two members. */
+static expr_id comma_of(schema_reader *s)
+{
+    const char *between = s->writing->between ? s->writing->between : "";
+    return s->form == FORM_TAGS ? expr_text(s->g, between, strlen(between)) : text_comma(s->t);
+}
 
 typedef struct member {
     expr_id e; /* name, colon, value */
@@ -186,8 +207,7 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
     {
         part_list all;
         if (member_parts(s, parts, n, name, &all)) {
-            expr_id written = s->form == FORM_TAGS ? expr_text(g, name, strlen(name)) : text_key(s->t, name);
-            out[(*count)++] = (member){write_member(s, written, &all, name), json_is_true(required)};
+            out[(*count)++] = (member){write_member(s, member_name(s, name), &all, name), json_is_true(required)};
         } else if (g->status) {
             return false;
         } else if (json_is_true(required)) {
@@ -204,7 +224,7 @@ static bool collect(schema_reader *s, const schema_part *parts, size_t n, json_t
 static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id other)
 {
     grammar_rules *g = s->g;
-    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t), first = n;
+    expr_id comma = comma_of(s), first = n;
     /* tail: what may follow when something stands before; head: what may stand first */
     expr_id tail = expr_repeat(g, SEQ(g, comma, other), 0, REPEAT_UNBOUNDED);
     expr_id head = SEQ(g, other, tail);
@@ -229,7 +249,7 @@ static expr_id chain(schema_reader *s, const member *members, size_t n, expr_id 
 static expr_id counted_others(schema_reader *s, expr_id other, uint32_t c, uint32_t lo, uint32_t hi)
 {
     grammar_rules *g = s->g;
-    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t);
+    expr_id comma = comma_of(s);
     uint32_t least = c < lo, most = hi == REPEAT_UNBOUNDED ? hi : hi - c;
     if (c > hi || c + 1 < lo || least > most)
         return EXPR_NEVER;
@@ -243,7 +263,7 @@ static expr_id counted_others(schema_reader *s, expr_id other, uint32_t c, uint3
 static expr_id counted_chain(schema_reader *s, const member *members, size_t n, expr_id other, uint32_t lo, uint32_t hi)
 {
     grammar_rules *g = s->g;
-    expr_id comma = s->form == FORM_TAGS ? EXPR_EMPTY : text_comma(s->t);
+    expr_id comma = comma_of(s);
     expr_id *at = mem_calloc(n + 1, sizeof *at, "a schema's members", g->err);
     if (!at) {
         g->status = ODMOE_ERR_MEMORY;
@@ -262,27 +282,11 @@ static expr_id counted_chain(schema_reader *s, const member *members, size_t n, 
     return e;
 }
 
-/* The highest of all parts' minProperties, the lowest of their maxProperties. false: none has any. */
-static bool member_counts(const schema_part *parts, size_t n, uint32_t *lo, uint32_t *hi)
-{
-    *lo = 0;
-    *hi = REPEAT_UNBOUNDED;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *least = json_object_get(parts[i].schema, "minProperties"),
-                     *most = json_object_get(parts[i].schema, "maxProperties");
-        if (least && json_number_value(least) > *lo)
-            *lo = (uint32_t)json_number_value(least);
-        if (most && json_number_value(most) < *hi)
-            *hi = (uint32_t)json_number_value(most);
-    }
-    return *lo || *hi != REPEAT_UNBOUNDED;
-}
-
 expr_id schema_object(schema_reader *s, const schema_part *parts, size_t n)
 {
     grammar_rules *g = s->g;
     uint32_t lo, hi;
-    bool counted = member_counts(parts, n, &lo, &hi), any = !counted, needed = lo > 0;
+    bool counted = schema_counts(parts, n, "minProperties", "maxProperties", &lo, &hi), any = !counted, needed = lo > 0;
     for (size_t i = 0; i < n; i++)
         any &= !json_object_get(parts[i].schema, "properties") && !json_object_get(parts[i].schema, "required") &&
                !additional(parts[i].schema);

@@ -104,6 +104,9 @@ unsigned schema_types(const json_t *schema); /* what its `type` allows */
 unsigned schema_type_of(const json_t *value);
 bool schema_same(const json_t *a, const json_t *b); /* equal values, 1 and 1.0 too */
 
+/* schema_counts - the highest of all parts' word `least`, the lowest of their word `most`. false: none has any. */
+bool schema_counts(const schema_part *parts, size_t n, const char *least, const char *most, uint32_t *lo, uint32_t *hi);
+
 /* The expressions of one type (schema_values.c, schema_object.c). */
 expr_id schema_enum(schema_reader *s, const schema_part *parts, size_t n, bool *found);
 expr_id schema_string(schema_reader *s, const schema_part *parts, size_t n);

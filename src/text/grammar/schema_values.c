@@ -38,8 +38,7 @@ static void number_bounds(const schema_part *parts, size_t n, number_bound *low,
     }
 }
 
-/* The highest of all parts' `least`, the lowest of their `most`. */
-static void counts(const schema_part *parts, size_t n, const char *least, const char *most, uint32_t *lo, uint32_t *hi)
+bool schema_counts(const schema_part *parts, size_t n, const char *least, const char *most, uint32_t *lo, uint32_t *hi)
 {
     *lo = 0;
     *hi = REPEAT_UNBOUNDED;
@@ -50,6 +49,7 @@ static void counts(const schema_part *parts, size_t n, const char *least, const 
         if (b && json_number_value(b) < *hi)
             *hi = (uint32_t)json_number_value(b);
     }
+    return *lo || *hi != REPEAT_UNBOUNDED;
 }
 
 expr_id schema_number(schema_reader *s, const schema_part *parts, size_t n, bool integer)
@@ -127,7 +127,7 @@ static bool allows(schema_reader *s, const schema_part *part, const json_t *valu
         return in_bounds(part, value);
     if (!json_is_string(value))
         return true;
-    counts(part, 1, "minLength", "maxLength", &lo, &hi);
+    schema_counts(part, 1, "minLength", "maxLength", &lo, &hi);
     return characters(value) >= lo && characters(value) <= hi;
 }
 
@@ -236,7 +236,7 @@ expr_id schema_string(schema_reader *s, const schema_part *parts, size_t n)
 {
     uint32_t lo, hi, path = 0;
     const char *word = NULL, *pattern = only_pattern(s, parts, n, &word, &path);
-    counts(parts, n, "minLength", "maxLength", &lo, &hi);
+    schema_counts(parts, n, "minLength", "maxLength", &lo, &hi);
     if (lo > hi)
         return schema_unmet(s, parts[0].path, "minLength", "more than maxLength");
     return pattern ? patterned(s, pattern, word, path, lo, hi) : text_string(s->t, lo, hi);
@@ -296,7 +296,7 @@ expr_id schema_array(schema_reader *s, const schema_part *parts, size_t n)
 {
     grammar_rules *g = s->g;
     uint32_t lo, hi, prefix = 0;
-    counts(parts, n, "minItems", "maxItems", &lo, &hi);
+    schema_counts(parts, n, "minItems", "maxItems", &lo, &hi);
     bool any = lo == 0 && hi == REPEAT_UNBOUNDED;
     for (size_t i = 0; i < n; i++) {
         size_t own = json_array_size(json_object_get(parts[i].schema, "prefixItems"));

@@ -54,7 +54,7 @@ static expr_id gap(const writer *w)
 
 /* ---- arguments ------------------------------------------------------------------------------------------------------ */
 
-enum { NOTATION_VALUE, NOTATION_BARE, NOTATION_KEYS, NOTATIONS };
+enum { NOTATION_VALUE, NOTATION_BARE, NOTATION_KEYS, NOTATION_NAMES, NOTATIONS };
 
 /* How a format writes arguments. */
 typedef struct argument_notation {
@@ -80,7 +80,7 @@ static void init_notation(const writer *w, argument_notation *a)
 {
     static const char_range json[] = {TEXT_JSON_PLAIN}, words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
     static const char *const harmony_ends[] = {"<|end|>", "<|call|>", "<|return|>", "<|start|>"};
-    bool tags = w->f->style == CALLS_TAGS, gemma = w->f->style == CALLS_GEMMA;
+    bool tags = w->f->style == CALLS_TAGS, gemma = w->f->style == CALLS_GEMMA, python = w->f->style == CALLS_PYTHON;
     text_notation *value = &a->notations[NOTATION_VALUE], *bare = &a->notations[NOTATION_BARE];
     *value = text_json;
     value->plain = json;
@@ -98,14 +98,19 @@ static void init_notation(const writer *w, argument_notation *a)
     *bare = (text_notation){
         .name = "bare", .quote = "", .plain = every, .plain_count = 2, .never = {tags ? w->f->value_close : NULL}};
     a->notations[NOTATION_KEYS] = (text_notation){.name = "key", .quote = "", .plain = words, .plain_count = 4};
+    a->notations[NOTATION_NAMES] = *value;
+    a->notations[NOTATION_NAMES].name = "name";
+    a->notations[NOTATION_NAMES].bare_keys = true;
     for (int i = 0; i < NOTATIONS; i++)
         text_init(&a->texts[i], w->g, &a->notations[i], w->names);
     a->writing = (schema_writing){.value = &a->texts[NOTATION_VALUE],
-                                  .keys = tags || gemma ? &a->texts[NOTATION_KEYS] : NULL,
-                                  .tag = tags ? tag : NULL,
+                                  .keys = tags || gemma || python ? &a->texts[NOTATION_KEYS] : NULL,
+                                  .tag = tags || python ? tag : NULL,
                                   .user = (void *)w,
+                                  .between = python ? ", " : NULL,
+                                  .names = python ? &a->texts[NOTATION_NAMES] : NULL,
                                   .null_apart = w->f->marked,
-                                  .bare = &a->texts[NOTATION_BARE]};
+                                  .bare = python ? NULL : &a->texts[NOTATION_BARE]};
 }
 
 /* Can the schema of a tool's parameters be enforced? Tried in rules of its own. *fault: where not. */

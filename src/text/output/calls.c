@@ -6,6 +6,11 @@
 #include "base/utf8.h"
 #include "text/output/format.h"
 
+reading reading_of(scanned r)
+{
+    return r == SCAN_DONE ? READ_DONE : r == SCAN_MORE ? READ_MORE : READ_NOT;
+}
+
 void call_free(call *c)
 {
     free(c->name);
@@ -14,17 +19,12 @@ void call_free(call *c)
     *c = (call){0};
 }
 
-static reading of_scan(scanned r)
-{
-    return r == SCAN_DONE ? READ_DONE : r == SCAN_MORE ? READ_MORE : READ_NOT;
-}
-
 /* A JSON object, which must be UTF-8: its text goes to the caller as it is. */
 static reading read_object(const char *text, size_t n, size_t *used)
 {
     if (!n || *text != '{')
         return n ? READ_NOT : READ_MORE;
-    reading r = of_scan(scan_json(text, n, false, used));
+    reading r = reading_of(scan_json(text, n, false, used));
     return r == READ_DONE && utf8_run(text, *used) != *used ? READ_NOT : r;
 }
 
@@ -204,7 +204,7 @@ static reading take_fence(const char *text, size_t n, call *out, size_t *at)
     scanned r = scan_marker(text + *at, n - *at, "```json");
     if (r == SCAN_DONE)
         *at += strlen("```json");
-    return of_scan(r);
+    return reading_of(r);
 }
 
 reading call_read_header(const output_format *f, const char *text, size_t n, call *out, size_t *used)
@@ -212,7 +212,7 @@ reading call_read_header(const output_format *f, const char *text, size_t n, cal
     size_t at = scan_blanks(text, n);
     scanned begins = scan_marker(text + at, n - at, f->call_open);
     if (begins != SCAN_DONE)
-        return of_scan(begins);
+        return reading_of(begins);
     at += strlen(f->call_open);
     size_t separator = scan_find(text + at, n - at, f->separator);
     if (separator > HEADER_MAX)
@@ -263,18 +263,22 @@ reading call_read(const output_format *f, const json_t *tools, const char *text,
     if (!inside) {
         scanned open = skip_open(f, text, n, &at);
         if (open != SCAN_DONE)
-            return of_scan(open);
+            return reading_of(open);
     }
     at += scan_blanks(text + at, n - at);
-    if (f->style == CALLS_JSON && !inside && at < n && text[at] == '[') {
+    if ((f->style == CALLS_JSON || f->style == CALLS_PYTHON) && !inside && at < n && text[at] == '[') {
         *array = true;
         at++;
         at += scan_blanks(text + at, n - at);
     }
+    call_style style = f->style == CALLS_PYTHON && at < n && text[at] == '{' ? CALLS_JSON : f->style;
     reading r;
-    switch (f->style) {
+    switch (style) {
     case CALLS_JSON:
         r = call_read_json(text + at, n - at, out, &length);
+        break;
+    case CALLS_PYTHON:
+        r = call_read_python(text + at, n - at, out, &length);
         break;
     case CALLS_HEADER:
         r = call_read_header(f, text + at, n - at, out, &length);

@@ -13,6 +13,7 @@ typedef enum call_style {
     CALLS_HEADER, /* a name in a header, then arguments as JSON */
     CALLS_TAGS,   /* a tag for the function, tags for each parameter */
     CALLS_GEMMA,  /* a notation of its own */
+    CALLS_PYTHON, /* NAME(key=value, ...), alone or in a list; or as CALLS_JSON */
     CALLS_WHOLE,  /* the whole answer is one object */
     CALLS_HARMONY /* messages with channels: harmony.c */
 } call_style;
@@ -36,7 +37,7 @@ struct output_format {
     /* How a grammar writes calls, as templates do: before them, a call, between two, behind them. %n is the name, %a the
      * arguments, %d the number of the call, %w nine letters or digits. NULL: an empty text. */
     const char *written[4];
-    const char *parameter[3]; /* TAGS, in %a: before a key, between key and value, behind it */
+    const char *parameter[3]; /* TAGS and PYTHON, in %a: before a key, between key and value, behind it */
     /* What a template of this format holds: all of these, and none of `without`. */
     const char *signs[2], *without;
 };
@@ -54,6 +55,7 @@ void call_free(call *c);
 
 /* How reading went. READ_MORE: it may become a call. READ_NOT: it can't. */
 typedef enum reading { READ_DONE, READ_MORE, READ_NOT, READ_NO_MEMORY } reading;
+reading reading_of(scanned r);
 
 /* call_read - the call at text[0, n). inside: the opening marker has been read already. *used: its bytes. *array is set
  * when it begins an array. */
@@ -63,6 +65,7 @@ reading call_read(const output_format *f, const json_t *tools, const char *text,
 void call_take_front(const char *text, size_t n, size_t at, call *out);
 reading call_read_json(const char *text, size_t n, call *out, size_t *used);
 reading call_read_gemma(const char *text, size_t n, call *out, size_t *used);
+reading call_read_python(const char *text, size_t n, call *out, size_t *used);
 reading call_read_tags(const output_format *f, const json_t *tools, const char *text, size_t n, call *out,
                        size_t *used);
 reading call_read_header(const output_format *f, const char *text, size_t n, call *out, size_t *used);

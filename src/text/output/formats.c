@@ -151,6 +151,14 @@ const output_format output_formats[] = {
      .written = {NULL, "<tool_call>%n%a</tool_call>"},
      .parameter = {"<arg_key>", "</arg_key><arg_value>", "</arg_value>"},
      .signs = {"<arg_key>"}},
+    {.name = "lfm2",
+     THINK,
+     .style = CALLS_PYTHON,
+     .open = {"<|tool_call_start|>"},
+     .close = "<|tool_call_end|>",
+     .written = {"<|tool_call_start|>[", "%n(%a)", ", ", "]<|tool_call_end|>"},
+     .parameter = {"", "=", ""},
+     .signs = {"List of tools: ", "<|im_start|>"}},
     {.name = "qwen3.5", THINK, QWEN_TAGS, .lines = true, .signs = {"<function=", "</think>"}},
     {.name = "qwen3-coder", THINK, QWEN_TAGS, .lines = true, .signs = {"<function="}},
     {.name = "granite-3.3",
@@ -209,6 +217,11 @@ const char *output_format_at(size_t i)
 const char *output_format_name(const output_format *f)
 {
     return f->name;
+}
+
+bool output_format_in_python(const output_format *f)
+{
+    return f->style == CALLS_PYTHON;
 }
 
 static bool holds(const char *source, size_t length, const char *sign)

@@ -133,7 +133,7 @@ reading call_read_gemma(const char *text, size_t n, call *out, size_t *used)
     gemma g = {text, n, 0, &out->arguments, 0, out->cut};
     scanned begins = scan_marker(text, n, "call:");
     if (begins != SCAN_DONE)
-        return begins == SCAN_MORE ? READ_MORE : READ_NOT;
+        return reading_of(begins);
     g.at = strlen("call:");
     size_t name = 0;
     while (name < left(&g) && (unsigned char)g.text[g.at + name] > ' ' && !strchr("{}<>[]\"", g.text[g.at + name]))

@@ -298,8 +298,8 @@ static bool step_calls(output *o)
             o->stage = STAGE_CONTENT;
         return true;
     }
-    const char *next = f->style == CALLS_JSON ? "{" : f->style == CALLS_GEMMA ? "call:" : f->call_open;
-    bool again = next && (f->close || o->array) && f->style != CALLS_GEMMA;
+    const char *next = f->style == CALLS_JSON ? "{" : f->style == CALLS_PYTHON ? "" : f->call_open;
+    bool again = f->style == CALLS_PYTHON ? o->array && at < o->n : next && (f->close || o->array);
     scanned r = again ? scan_marker(o->text + at, o->n - at, next) : SCAN_BAD;
     if (r == SCAN_DONE)
         return try_call(o, at, 0);

@@ -32,6 +32,7 @@ const output_format *output_format_find(const char *name);
 const char *output_format_at(size_t i);
 const char *output_format_name(const output_format *f);
 const output_format *output_format_of(const char *source, size_t length);
+bool output_format_in_python(const output_format *f); /* its calls are in Python's notation */
 
 /* Where a prompt leaves off. */
 typedef enum output_place {

@@ -18,11 +18,6 @@ typedef struct tag_reader {
     call *out;
 } tag_reader;
 
-static reading of_scan(scanned r)
-{
-    return r == SCAN_DONE ? READ_DONE : r == SCAN_MORE ? READ_MORE : READ_NOT;
-}
-
 static size_t left(const tag_reader *t)
 {
     return t->n - t->at;
@@ -48,7 +43,7 @@ static reading expect(tag_reader *t, const char *marker)
     scanned r = scan_marker(t->text + t->at, left(t), marker);
     if (r == SCAN_DONE)
         t->at += strlen(marker);
-    return of_scan(r);
+    return reading_of(r);
 }
 
 static bool is_name_byte(char c)

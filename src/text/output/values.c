@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "text/grammar/parameter.h"
 #include "text/output/format.h"
 
@@ -20,6 +21,42 @@ static void skip(loose *l)
     l->at += scan_blanks(l->at, (size_t)(l->end - l->at));
 }
 
+/* The number in n hexadecimal digits at l->at + from; -1: they are not there. */
+static int32_t hex(const loose *l, size_t from, size_t n)
+{
+    static const char digits[] = "0123456789abcdefABCDEF";
+    int32_t c = 0;
+    if ((size_t)(l->end - l->at) < from + n)
+        return -1;
+    for (size_t i = from; i < from + n; i++) {
+        const char *digit = l->at[i] ? strchr(digits, l->at[i]) : NULL;
+        if (!digit)
+            return -1;
+        c = c << 4 | (int32_t)(digit - digits < 16 ? digit - digits : digit - digits - 6);
+    }
+    return c;
+}
+
+/* \xHH, \uHHHH or two of the latter for one character, behind the backslash. false: it is none of these. */
+static bool loose_code(loose *l, text_out *plain)
+{
+    size_t used = *l->at == 'x' ? 3 : 5;
+    int32_t c = *l->at == 'x' || *l->at == 'u' ? hex(l, 1, used - 1) : -1;
+    if (c < 0)
+        return false;
+    if (c >= 0xD800 && c < 0xE000) { /* half of a character */
+        bool pair = (size_t)(l->end - l->at) > 6 && l->at[5] == '\\' && l->at[6] == 'u';
+        int32_t low = pair ? hex(l, 7, 4) : -1;
+        pair = c < 0xDC00 && low >= 0xDC00 && low < 0xE000;
+        used += pair ? 6 : 0;
+        c = pair ? 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00) : 0xFFFD;
+    }
+    char text[4];
+    out_put(plain, text, utf8_encode((uint32_t)c, text));
+    l->at += used;
+    return true;
+}
+
 /* A text in single or double quotes. */
 static bool loose_text(loose *l)
 {
@@ -30,8 +67,10 @@ static bool loose_text(loose *l)
         char c = *l->at++;
         done = c == quote;
         if (!done && c == '\\' && l->at < l->end) {
-            static const char from[] = "nrt\\'\"", to[] = "\n\r\t\\'\"";
+            static const char from[] = "nrtbf\\'\"", to[] = "\n\r\t\b\f\\'\"";
             const char *known = *l->at ? strchr(from, *l->at) : NULL;
+            if (loose_code(l, &plain))
+                continue;
             if (known)
                 out_put(&plain, &to[known - from], 1);
             else
@@ -102,6 +141,8 @@ static bool loose_value(loose *l)
         if (done) {
             out_put(l->out, l->at, used);
             l->at += used;
+        } else if (*l->at == '"') { /* with escapes that JSON does not know */
+            done = loose_text(l);
         }
     }
     l->depth--;

@@ -169,23 +169,58 @@ static void fit_call(tpl_state *s, const preparing *p, value call, size_t i, siz
     fit_arguments(s, p, function);
 }
 
-/* Hermes' form of calls, behind the content: what tools_text asks for. */
-static void tell_calls(tpl_state *s, value message, value calls)
+/* Hermes' form of calls: what tools_text asks for. */
+static void tell_hermes(tpl_state *s, builder *b, const list *calls)
 {
     const json_style style = {0};
+    for (size_t k = 0; k < calls->n; k++) {
+        value function = member(s, calls->at[k], "function");
+        build_text(s, b, k ? "\n<tool_call>\n{\"name\": " : "<tool_call>\n{\"name\": ");
+        build_str(s, b, tpl_print_json(s, member(s, function, "name"), &style));
+        build_text(s, b, ", \"arguments\": ");
+        build_str(s, b, tpl_print_json(s, member(s, function, "arguments"), &style));
+        build_text(s, b, "}\n</tool_call>");
+    }
+}
+
+/* [NAME(key=value, ...), ...] with JSON for values, as the grammar of calls writes it. */
+static void tell_python(tpl_state *s, builder *b, const list *calls)
+{
+    const json_style style = {0};
+    build_text(s, b, "<|tool_call_start|>[");
+    for (size_t k = 0; k < calls->n; k++) {
+        value function = member(s, calls->at[k], "function"), arguments = member(s, function, "arguments");
+        build_text(s, b, k ? ", " : "");
+        build_str(s, b, member(s, function, "name").s);
+        build_text(s, b, "(");
+        bool first = true;
+        for (size_t i = 0; arguments.kind == VAL_DICT && i < arguments.d->n; i++) {
+            if (arguments.d->at[i].gone)
+                continue;
+            build_text(s, b, first ? "" : ", ");
+            build_str(s, b, arguments.d->at[i].key.s);
+            build_text(s, b, "=");
+            build_str(s, b, tpl_print_json(s, arguments.d->at[i].v, &style));
+            first = false;
+        }
+        build_text(s, b, ")");
+    }
+    build_text(s, b, "]<|tool_call_end|>");
+}
+
+/* Calls behind their message's content. */
+static void tell_calls(tpl_state *s, const preparing *p, value message, const list *calls)
+{
     builder b = {0};
     value content = member(s, message, "content");
-    if (content.kind == VAL_STR)
+    if (content.kind == VAL_STR && content.s->length) {
         build_str(s, &b, content.s);
-    for (size_t k = 0; k < calls.l->n; k++) {
-        value function = member(s, calls.l->at[k], "function");
-        build_text(s, &b, k || (content.kind == VAL_STR && content.s->length) ? "\n<tool_call>\n" : "<tool_call>\n");
-        build_text(s, &b, "{\"name\": ");
-        build_str(s, &b, tpl_print_json(s, member(s, function, "name"), &style));
-        build_text(s, &b, ", \"arguments\": ");
-        build_str(s, &b, tpl_print_json(s, member(s, function, "arguments"), &style));
-        build_text(s, &b, "}\n</tool_call>");
+        build_text(s, &b, p->caps->python_calls ? "" : "\n");
     }
+    if (p->caps->python_calls)
+        tell_python(s, &b, calls);
+    else
+        tell_hermes(s, &b, calls);
     set_member(s, message, "content", val_str(str_built(s, &b)));
 }
 
@@ -204,7 +239,7 @@ static void fit_calls(tpl_state *s, const preparing *p, value message, size_t i)
     if (calls.l->n && p->caps->thinking_or_content && thinking.kind == VAL_STR && thinking.s->length)
         set_member(s, message, "content", val_text(s, ""));
     if (calls.l->n && p->c->tell_calls && p->caps->hidden_calls)
-        tell_calls(s, message, calls);
+        tell_calls(s, p, message, calls.l);
 }
 
 /* A result belongs to the call with its id, or without one to the next call in order. calls: those of the last

@@ -17,6 +17,7 @@ typedef struct template_caps {
     bool text_arguments;      /* a call's arguments must be text; else an object */
     bool short_ids;           /* ids of calls must have nine letters or digits (Mistral) */
     bool hidden_calls;        /* calls are not shown: they are told in their message's content */
+    bool python_calls;        /* ... in the notation that LFM2's template asks for without showing it */
     bool thinking_or_content; /* a call's message must not have both (gpt-oss) */
 } template_caps;
 

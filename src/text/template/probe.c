@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "text/output/output.h"
 #include "text/template/conversation.h"
 
 /* What a template takes, found out by rendering: facts about it that no reading of its source would tell. */
@@ -87,7 +88,10 @@ template_caps template_probe(const chat_program *t)
               shows(t, "[{\"role\":\"user\",\"content\":\"QUESTION\"}]", WEATHER, WORDS("TOOL_NAME"));
     const char *const *call = WORDS("TOOL_NAME", "PARIS");
     bool as_object = takes_call(t, object, "abcd01234", empty, call);
+    size_t length;
+    const char *source = template_source(t, &length);
     c.hidden_calls = !as_object && !template_reads(t, "tool_calls");
+    c.python_calls = c.hidden_calls && c.tools && output_format_in_python(output_format_of(source, length));
     if (c.hidden_calls)
         return c;
     c.text_arguments = !as_object && takes_call(t, text, "abcd01234", empty, call);
