@@ -104,6 +104,7 @@ def measure(address, n, options):
     hits, misses = change["expert_hits"], change["expert_misses"]
     return {"case": options.case, "streams": n, "tokens": tokens, "passes": passes,
             "tokens_per_second": round(tokens / (last - first), 3),
+            "gap_mean_ms": round(1000 * statistics.mean(gaps), 2) if gaps else None,
             "gap_median_ms": round(1000 * statistics.median(gaps), 2) if gaps else None,
             "gap_p95_ms": round(1000 * quantile(gaps, 0.95), 2) if gaps else None,
             "rows_per_pass": round(tokens / passes, 2) if passes else None,
