@@ -203,7 +203,11 @@ static void sizes_of_kimi_delta_attention_are_checked(void **state)
         edit_set_int(e, key, GG_U32, wrong[i].value);
         file_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
-    gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
+    gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf")); /* too large together */
+    edit_set_int(e, "kimi-linear.attention.head_count", GG_U32, 4096);
+    edit_set_int(e, "kimi-linear.kda.head_dim", GG_U32, 4096);
+    file_refused(e, ODMOE_ERR_FORMAT, "16777216", "1048576");
+    e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
     edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 1); /* all layers have latent attention, then */
     file_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
     for (int n = 2; n <= 4; n += 2) {
