@@ -198,10 +198,15 @@ static const struct argp serve_argp = {
             {0}},
     .parser = parse,
     .args_doc = "-m MODEL",
-    .doc = "Serve a model to programs that speak OpenAI's or Anthropic's interface. When it is ready it prints one "
-           "line; SIGINT "
-           "or SIGTERM ends it.\v"
-           "Example: odmoe serve -m models/demo.gguf --ram 48MiB --port 8080",
+    .doc = "Serve a model to programs that speak OpenAI's or Anthropic's interface, and a page at /. When it is ready "
+           "it prints one line; SIGINT or SIGTERM ends it.\v"
+           "Without -c and --parallel: 1 to 4 sequences of at most 32768 tokens, as the budget allows ('odmoe plan "
+           "--serve' shows it).\n\n"
+           "Example:\n"
+           "  odmoe serve -m models/demo.gguf --ram 48MiB --port 8080 &\n"
+           "  curl localhost:8080/v1/completions -d '{\"prompt\": \"The sea\"}'\n"
+           "\n"
+           "Endpoints, fields, clients' configuration and a systemd unit: docs/server.md",
     .children = (const struct argp_child[]){{&sampler_argp, 0, "Sampling, where a request does not say:", 5},
                                             {&chat_model_argp, 0, "Model:", 6},
                                             {0}},

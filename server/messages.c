@@ -248,6 +248,8 @@ static bool read_request(const struct server *s, ask *a, const json_t *body, pro
     if (field_get(body, "mcp_servers") || field_get(body, "container"))
         return problem_unsupported(p, "", field_get(body, "container") ? "container" : "mcp_servers",
                                    "the server runs no tools: list them in tools, and answer their calls");
+    if (field_get(body, "output_format"))
+        return problem_unsupported(p, "", "output_format", "write it as output_config.format");
     return ask_read_common(s, a, body, p) && ask_read_limit(a, body, "max_tokens", p) &&
            ask_read_stop(a, body, "stop_sequences", p) && read_output(s, a, body, p) && read_tools(a, body, p) &&
            read_conversation(a, body, p);

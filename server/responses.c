@@ -1,4 +1,5 @@
 /* POST /v1/responses: the stateless part of OpenAI's Responses. Items become chat's messages, then all is shared. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -349,6 +350,14 @@ static void repeat(const json_t *body, buffer *out)
     json_decref(r);
 }
 
+/* A float as it was given: 0.7, not the nearest that 32 bits hold. */
+static json_t *short_real(float x)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", (double)x);
+    return json_real(strtod(text, NULL));
+}
+
 /* The whole object. why: of a failure, or NULL. */
 static void write_response(const exchange *x, const char *status, const problem *why, buffer *out)
 {
@@ -357,8 +366,8 @@ static void write_response(const exchange *x, const char *status, const problem 
                           "object", "response", "created_at", x->created, "completed_at", "model", x->server->name,
                           "status", status, "background", 0, "store", 0, "parallel_tool_calls", !a->one_call,
                           "previous_response_id", "error", "incomplete_details", "usage", "max_output_tokens");
-    json_object_set_new(r, "temperature", json_real((double)a->sampling.temperature));
-    json_object_set_new(r, "top_p", json_real((double)a->sampling.top_p));
+    json_object_set_new(r, "temperature", short_real(a->sampling.temperature));
+    json_object_set_new(r, "top_p", short_real(a->sampling.top_p));
     json_object_set_new(r, "output", json_copy(x->output));
     if (a->max_tokens >= 0)
         json_object_set_new(r, "max_output_tokens", json_integer(a->max_tokens));

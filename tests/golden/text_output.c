@@ -261,6 +261,8 @@ static const struct {
     {"harmony", "<|channel|>commentary to=functions.add <|constrain|>json<|message|>{\"a\": 2", "add", "{\"a\": 2",
      NULL},
     {"harmony", "<|channel|>commentary to=functions.add<|message|>{\"a\": 2 and<|end|>", "add", "{\"a\": 2 ", "and"},
+    {"harmony", "<|channel|>commentary to=functions.run<|message|>{\"code\": \"a <| b<|end|>", "run",
+     "{\"code\": \"a <| b", NULL},
     {"llama3", "{\"name\": \"add\", \"parameters\": {\"a\": 2", "add", "{\"a\": 2", NULL},
     {"llama3", "{\"name\": \"Bob\", \"parameters\": {\"a\": 2", NULL, NULL,
      "{\"name\": \"Bob\", \"parameters\": {\"a\": 2"},

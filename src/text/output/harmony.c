@@ -182,7 +182,8 @@ static bool step_body(output *o)
     }
     bool over = end != SIZE_MAX || o->ended;
     if (o->stream && o->channel == CHANNEL_CALL && o->tools)
-        return stream_call(o, end != SIZE_MAX ? end : o->n, over, end != SIZE_MAX ? end + skip : o->n);
+        return stream_call(o, end != SIZE_MAX ? end : o->n - (over ? 0 : output_held(o, ends)), over,
+                           end != SIZE_MAX ? end + skip : o->n);
     if (!over && o->channel == CHANNEL_CALL)
         return false;
     if (!over) {

@@ -69,17 +69,21 @@ void output_drop(output *o, size_t n)
     o->n -= n;
 }
 
+size_t output_held(const output *o, const char *const *markers)
+{
+    size_t held = 0;
+    for (size_t i = 0; markers[i]; i++) {
+        size_t part = scan_partial(o->text, o->n, markers[i]);
+        held = part > held ? part : held;
+    }
+    return held;
+}
+
 void output_give_held(output *o, delta_kind kind, const char *const *markers)
 {
     size_t n = o->n;
-    if (!o->ended) {
-        size_t held = 0;
-        for (size_t i = 0; markers[i]; i++) {
-            size_t part = scan_partial(o->text, o->n, markers[i]);
-            held = part > held ? part : held;
-        }
-        n = scan_trim(o->text, scan_whole(o->text, n - held));
-    }
+    if (!o->ended)
+        n = scan_trim(o->text, scan_whole(o->text, n - output_held(o, markers)));
     output_give(o, kind, o->text, n);
     output_drop(o, n);
 }

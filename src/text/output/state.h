@@ -47,6 +47,8 @@ void output_give_front(output *o, const call *c, size_t passed);
 void output_leave_call(output *o);
 /* output_drop - the first n bytes of o->text are done with. */
 void output_drop(output *o, size_t n);
+/* output_held - the length of the longest end of o->text that may begin one of the markers (NULL ends them). */
+size_t output_held(const output *o, const char *const *markers);
 /* output_give_held - all of text[0, n) but blanks at its end, an unfinished character, and what may begin one of the markers
  * (NULL ends them); nothing is held at the end of the text. The bytes given are dropped. */
 void output_give_held(output *o, delta_kind kind, const char *const *markers);
