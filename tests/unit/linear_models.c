@@ -455,19 +455,26 @@ static void lists_of_layer_numbers_name_each_layer_once(void **state)
 static void states_are_counted_to_the_last_byte(void **state)
 {
     accepted("qwen3_5_moe", "{}");
-    uint64_t conv = 3 * 256 * 4, heads = 4 * 32 * 32 * 4;
-    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv + heads);
+    uint64_t heads = 4, key_heads = 2, dim = 32;
+    /* the convolution's inputs; matrices, 16 tokens' rows, keys and decays */
+    uint64_t conv = 3 * 256 * 4, chunk = 4 * (heads * dim * dim + 16 * (heads * dim + key_heads * dim + heads));
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv);
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).chunk_bytes, chunk);
     accepted("qwen3_5_moe", "{\"linear_num_value_heads\": 256, \"linear_num_key_heads\": 256, \"linear_key_head_dim\":"
                             " 4096, \"linear_value_head_dim\": 4096, \"linear_conv_kernel_dim\": 8,"
                             " \"num_hidden_layers\": 1024, \"layer_types\": null,"
                             " \"full_attention_interval\": 4}");
-    conv = 7ull * 3 * 256 * 4096 * 4;
-    heads = 256ull * 4096 * 4096 * 4;
-    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv + heads);
+    heads = key_heads = 256;
+    dim = 4096;
+    conv = 7 * 3 * heads * dim * 4;
+    chunk = 4 * (heads * dim * dim + 16 * (heads * dim + key_heads * dim + heads));
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv);
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).chunk_bytes, chunk);
     session_layout layout;
     assert_int_equal(session_layout_make(&config, KV_F16, 64, &layout, &err), ODMOE_OK);
-    assert_true(layout.recurrent_bytes == 768 * (conv + heads));
-    assert_true(session_total_bytes(&layout, 4096) > layout.recurrent_bytes);
+    assert_true(layout.kept_bytes[KEPT_RECURRENT] == 768 * conv);
+    assert_true(layout.kept_bytes[KEPT_CHUNK] == 768 * chunk);
+    assert_true(session_total_bytes(&layout, 4096) > 2 * 768 * (conv + chunk));
     session_layout_free(&layout);
 }
 

@@ -160,5 +160,6 @@ const kernel_table kernel_table_ref = {
     .key_store = ref_key_store,
     .attend = ref_attend,
     .recurrent = ref_recurrent,
+    .delta = ref_delta,
     .conv = ref_conv,
 };

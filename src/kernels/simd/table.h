@@ -5,6 +5,7 @@
 
 #include "kernels/ref/ref.h"
 #include "kernels/simd/attend.h"
+#include "kernels/simd/delta.h"
 #include "kernels/simd/gemm_float.h"
 #include "kernels/simd/gemm_scaled.h"
 #include "kernels/simd/recurrent.h"
@@ -67,7 +68,7 @@ DTYPE_SCALED_LIST(SCALED_FUNCTIONS)
         .rms_norm = rms_norm, .layer_norm = layer_norm, .l2_norm = l2_norm, .softmax = softmax, .silu_mul = silu_mul, \
         .silu_mul_clamped = silu_mul_clamped, .gelu_mul = gelu_mul, .relu_squared = relu_squared,                     \
         .sigmoid_mul = sigmoid_mul, .soft_cap = soft_cap, .add_scaled = add_scaled, .kv_store = kv_store,             \
-        .key_store = key_store, .attend = attend, .recurrent = recurrent, .conv = conv                                \
+        .key_store = key_store, .attend = attend, .recurrent = recurrent, .delta = delta, .conv = conv                \
     }
 
 #endif
