@@ -1,5 +1,6 @@
 #!/bin/bash
-# What answering several at once is worth: odmoe serve with 1 to 16 streams, everything in memory and under a cap.
+# What answering several at once is worth: odmoe serve with 1 to 16 streams, everything in memory and under a cap, where
+# streams have little in common or go on from one prompt.
 set -euo pipefail
 
 usage() {
@@ -16,10 +17,11 @@ Cases under a cap need root and a memory control group: the page cache counts, a
 TEXT
 }
 
-# name      cap --ram   (less than the cap by what the process needs besides)
+# name       cap --ram   of serve_load.py   (--ram is less than the cap by what the process needs besides)
 cases='
-resident    max 6GiB
-cap-1G      1G  800MiB
+resident     max 6GiB
+cap-1G       1G  800MiB
+cap-1G-alike 1G  800MiB  --alike --prompt 128
 '
 say() { echo "serve.sh: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -62,7 +64,7 @@ stop() { # the server alone, by its own number; then whoever waits for it
 trap stop EXIT
 
 for round in $(seq "$runs"); do
-    while read -r name cap ram <&3; do
+    while read -r name cap ram load <&3; do
         [ -n "$name" ] || continue
         [ -z "$chosen" ] || [[ " $chosen " == *" $name "* ]] || continue
         command=("$odmoe" serve -m "$model" --ram "$ram" -c 512 --parallel "$most" --cache-ram 0 --port 0 -t "$threads" --no-page)
@@ -83,8 +85,8 @@ for round in $(seq "$runs"); do
         # under capped.sh the server is a child of the one that waits
         server=$waiting
         [ "$cap" = max ] || server=$(pgrep -P "$waiting" | tail -1)
-        # shellcheck disable=SC2086  # a list of numbers
-        "$python" "$here/serve_load.py" "$url" --case "$name" --streams $streams --tokens "$tokens" --vocab "$vocab" >>"$out/serve.jsonl"
+        # shellcheck disable=SC2086  # lists
+        "$python" "$here/serve_load.py" "$url" --case "$name" $load --streams $streams --tokens "$tokens" --vocab "$vocab" >>"$out/serve.jsonl"
         stop
     done 3<<<"$cases"
 done

@@ -244,6 +244,7 @@ void model_options_init(model_options *options)
 {
     *options = (model_options){0};
     odmoe_options_init(&options->lib);
+    options->lib.snapshots = 1; /* the fewest: the commands that run one session make none */
     options->lib.progress = progress_step;
 }
 

@@ -227,7 +227,7 @@ static ssize_t read_stream(void *user, uint64_t position, char *out, size_t room
         if (piece->capacity > KEPT_BYTES)
             buffer_free(piece);
         piece->length = x->sent = 0;
-        stream_step step = x->reply.stream.next(x->reply.stream.user, piece);
+        stream_step step = http_stream_next(&x->reply, piece);
         if (step == STREAM_BROKEN || piece->failed) {
             x->reply.gone = step == STREAM_BROKEN;
             return MHD_CONTENT_READER_END_WITH_ERROR;

@@ -14,8 +14,11 @@
 #include "job_inside.h"
 #include "slots.h"
 #include "thread.h"
+#include "turns.h"
 
 #define PASS_SECONDS 2.0  /* that a pass may take beside running streams */
+#define TURN_SECONDS 2.0  /* that a stream's turn takes at most... */
+#define WAIT_SECONDS 4.0  /* ...and that one waits for its next turn */
 #define CHUNK_ROWS_MIN 32 /* of a prompt, all the same */
 #define RATE_WEIGHT 0.3   /* of the latest measurement */
 #define RETRY_MAX 60
@@ -33,6 +36,8 @@ struct engine {
     double row_seconds;     /* of a prompt's row; 0: not measured */
     double request_seconds; /* of a job, from admission */
     int turn;               /* the slot whose prompt comes first */
+    turns turns;            /* of the slots that decode */
+    uint64_t turns_begun;   /* slot.turned of the one whose turn it is */
     /* The pass under way. */
     odmoe_sequence *sequences; /* [options.sequences] */
     slot **owners;             /* [options.sequences] */
@@ -264,24 +269,64 @@ static int32_t prompt_rows(const engine *e, int32_t decoded)
     return fit >= rows ? rows : fit < least ? least : (int32_t)fit;
 }
 
-/* Choose what goes into the next pass; returns the rows of prompts. */
-static int32_t fill_pass(engine *e)
+static bool has_prompt(slot *s)
 {
-    int32_t n = e->slots.n, decoded, rows, used = 0;
-    e->pass_n = 0;
-    for (int i = 0; i < n; i++) {
+    return s->state == SLOT_PROMPT && !s->starved && !is_loading(s);
+}
+
+/* Of the n sequences in e->owners, keep those that go into the pass: all, or the one whose turn it is. */
+static int32_t take_turns(engine *e, int32_t n)
+{
+    bool anew;
+    if (turns_next(&e->turns, n, &anew) == n)
+        return n;
+    slot *next = e->owners[0];
+    for (int32_t i = 0; i < n; i++) {
+        slot *s = e->owners[i];
+        next = s->turned < next->turned ? s : next;
+    }
+    for (int32_t i = 0; i < n && !anew; i++)
+        if (e->owners[i]->turned == e->turns_begun) {
+            e->owners[0] = e->owners[i];
+            return 1;
+        }
+    next->turned = ++e->turns_begun;
+    e->owners[0] = next;
+    return 1;
+}
+
+/* The rows of the sequences that decode: of all beside a prompt, which needs most experts anyway. */
+static void add_decoding(engine *e, bool prompts)
+{
+    int32_t n = 0;
+    for (int i = 0; i < e->slots.n; i++) {
         slot *s = &e->slots.at[i];
-        if (s->state != SLOT_DECODE || s->starved || job_full(s->job))
-            continue;
+        if (s->state == SLOT_DECODE && !s->starved && !job_full(s->job))
+            e->owners[n++] = s;
+    }
+    if (n && !prompts)
+        n = take_turns(e, n);
+    for (int32_t i = 0; i < n; i++) {
+        slot *s = e->owners[i];
         s->input = s->next;
         add(e, s, &s->input, 1, ODMOE_PHASE_DECODE, true);
     }
-    decoded = e->pass_n;
-    rows = prompt_rows(e, decoded);
+}
+
+/* Choose what goes into the next pass; returns the rows of prompts. */
+static int32_t fill_pass(engine *e)
+{
+    int32_t n = e->slots.n, rows, used = 0;
+    bool prompts = false;
+    for (int i = 0; i < n; i++)
+        prompts = prompts || has_prompt(&e->slots.at[i]);
+    e->pass_n = 0;
+    add_decoding(e, prompts);
+    rows = prompt_rows(e, e->pass_n);
     int first = e->turn;
     for (int i = 0; i < n && used < rows; i++) {
         slot *s = &e->slots.at[(first + i) % n];
-        if (s->state != SLOT_PROMPT || s->starved || is_loading(s))
+        if (!has_prompt(s))
             continue;
         int32_t done = odmoe_session_length(s->session), left = slots_prompt_end(&e->slots, s, done) - done;
         int32_t take = left < rows - used ? left : rows - used;
@@ -355,8 +400,9 @@ static void after_pass(engine *e, int32_t i)
         end_with(e, s, JOB_LENGTH, NULL);
 }
 
-/* What has been read, and waited for, since the last pass, divided among the sequences of this one. */
-static void share_costs(engine *e)
+/* What has been read, and waited for, since the last pass, divided among the sequences of this one. If all of them
+ * decode, it tells how many should. */
+static void share_costs(engine *e, bool prompts, double seconds)
 {
     odmoe_stats now = {.size = sizeof now};
     odmoe_stats_get(e->model, &now);
@@ -371,6 +417,8 @@ static void share_costs(engine *e)
         u->stall_seconds += stalled / e->pass_n;
     }
     prefixes_reading(e->slots.prefixes, read > 0);
+    if (!prompts)
+        turns_passed(&e->turns, e->pass_n, (double)read, seconds, stalled);
 }
 
 static void run_pass(engine *e)
@@ -395,11 +443,10 @@ static void run_pass(engine *e)
         e->sequences[i].status = status;
         e->sequences[i].error = why;
     }
-    if (rows && !status) {
-        double seconds = (clock_seconds() - start) / rows;
-        e->row_seconds += e->row_seconds ? RATE_WEIGHT * (seconds - e->row_seconds) : seconds;
-    }
-    share_costs(e);
+    double seconds = clock_seconds() - start;
+    if (rows && !status)
+        e->row_seconds += e->row_seconds ? RATE_WEIGHT * (seconds / rows - e->row_seconds) : seconds / rows;
+    share_costs(e, rows > 0, seconds);
     pthread_mutex_lock(&e->lock);
     e->stats.passes++;
     histogram_add(&e->stats.pass_sequences, e->pass_n);
@@ -541,6 +588,8 @@ odmoe_status engine_open(odmoe_model *model, const engine_options *options, engi
     }
     e->model = model;
     e->options = *options;
+    turns_init(&e->turns, options->turn_seconds > 0 ? options->turn_seconds : TURN_SECONDS,
+               options->wait_seconds > 0 ? options->wait_seconds : WAIT_SECONDS);
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->changed, NULL);
     pthread_condattr_t attributes;

@@ -46,6 +46,14 @@ void http_reply_free(http_reply *reply)
     *reply = (http_reply){0};
 }
 
+stream_step http_stream_next(http_reply *reply, buffer *out)
+{
+    memory_lend(true);
+    stream_step step = reply->stream.next(reply->stream.user, out);
+    memory_lend(false);
+    return step;
+}
+
 void reply_header(http_reply *reply, const char *name, const char *format, ...)
 {
     if (reply->header_count == HTTP_HEADERS_MOST)
@@ -209,7 +217,7 @@ static void reply_problem(http_reply *reply, const problem *p, error_shape shape
 {
     reply->errors = shape;
     reply_json(reply, p->status, problem_json(p, shape, id));
-    if (p->retry_after)
+    if (p->retry_after && !reply->fixed) /* which has its own */
         reply_header(reply, "Retry-After", "%d", p->retry_after);
     if (p->status == 401)
         reply_header(reply, "WWW-Authenticate", "Bearer");
@@ -459,18 +467,35 @@ void http_request_done(http_request *request)
     request->json = NULL;
 }
 
+/* What a handler has put into a reply that has had so many header lines. */
+static void take_back(http_reply *reply, int header_count)
+{
+    buffer_free(&reply->body);
+    if (reply->stream.free)
+        reply->stream.free(reply->stream.user);
+    reply->stream = (http_stream){0};
+    reply->header_count = header_count;
+    reply->cacheable = false;
+    reply->fixed = NULL;
+}
+
 void http_finish(struct server *s, const route *r, http_request *request, buffer *body, http_reply *reply)
 {
     problem p = {0};
     bool done = true;
+    int header_count = reply->header_count;
+    memory_json_short(true);
     if (!strcmp(request->method, "POST") && !(r->flags & ROUTE_NO_BODY))
         done = (request->json = field_parse(body->data, body->length, &p));
     buffer_free(body);
     reply->errors = r->errors;
     if (done)
         done = r->handle(s, request, reply, &p);
+    /* Lists that could not grow lack their ends: neither an answer nor an error can be believed then. */
+    if (memory_json_short(true))
+        done = problem_memory(&p);
     if (!done) {
-        buffer_free(&reply->body);
+        take_back(reply, header_count);
         reply_problem(reply, &p, r->errors, request->id);
     }
     if (!reply->cacheable)

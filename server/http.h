@@ -87,6 +87,9 @@ typedef struct http_reply {
 } http_reply;
 
 void http_reply_free(http_reply *reply);
+
+/* http_stream_next - append the next bytes of a reply's stream. Memory is not refused to it: the status has been said. */
+stream_step http_stream_next(http_reply *reply, buffer *out);
 /* reply_header - one more header; text is copied, cut at its room. */
 void reply_header(http_reply *reply, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* reply_json - status and a JSON value, whose reference is taken; NULL (no memory): 503. */

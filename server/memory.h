@@ -28,6 +28,9 @@ bool memory_json_short(bool forget);
  * memory_take_up_to - as much as fits between `least` and `most`; 0: not even the least. */
 bool memory_take(uint64_t bytes);
 uint64_t memory_take_up_to(uint64_t least, uint64_t most);
+/* memory_lend - from now on this thread gets what it asks for, counted, until it is turned off: for the events of a stream, which are small
+ * and cannot be refused any more. */
+void memory_lend(bool on);
 void memory_give(uint64_t bytes);
 
 /* A growing text of the account. Zero it before use. `failed`: something did not fit; what is appended later is dropped. */

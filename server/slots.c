@@ -212,6 +212,7 @@ odmoe_status slots_place(slots *s, job *j, slot **out, bool *loading, odmoe_erro
     at->kept = j->cache_prompt;
     at->used = ++s->clock;
     at->starved = at->tried = at->unsaved = false;
+    at->turned = 0;
     at->saved = reached;
     j->usage.cached_tokens = reached;
     if (*loading) {

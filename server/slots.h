@@ -25,6 +25,7 @@ typedef struct slot {
     int32_t limit;       /* tokens to be sampled */
     int32_t next, input; /* the token that comes next, and the one that goes into the pass under way */
     bool goes_on;        /* of the pass under way: its answer has not ended */
+    uint64_t turned;     /* number of its latest turn (turns.h), counted through all slots; 0: it had none */
 } slot;
 
 typedef struct slots {

@@ -119,12 +119,21 @@ typedef struct kv_token {
     int32_t position;
 } kv_token;
 
+/* What a layer keeps of a sequence, at multiples of 64; NULL: nothing. Two places, so that a call that fails has destroyed
+ * nothing; or, once a call has written to the second, that one twice. */
+typedef struct kept_state {
+    void *before; /* as of the run's first token */
+    void *after;  /* to be written */
+} kept_state;
+
 /* The tokens of one sequence in a call: side by side, in ascending positions. */
 typedef struct sequence_run {
-    int64_t first, n; /* tokens of the call */
-    int32_t position; /* of its first token */
-    void *recurrent;  /* what a layer keeps of the sequence up to that position, at a multiple of 64; NULL: nothing */
-    int32_t owner;    /* tells the sequences of a chunk apart, whatever others leave it */
+    int64_t first, n;     /* tokens of the call */
+    int32_t position;     /* of its first token */
+    kept_state recurrent; /* what each token overwrites */
+    kept_state
+        chunk;     /* what the end of a chunk (of RECURRENT_CHUNK positions) overwrites, and a chunk's tokens add to */
+    int32_t owner; /* tells the sequences of a chunk apart, whatever others leave it */
 } sequence_run;
 
 /* "s": works on spans (token_op.at of y, token_op.from of x); the others on whole rows. */
@@ -261,9 +270,10 @@ static inline dtype_set select_readers(void)
 /* ---- recurrent layers ---- */
 
 #define CONV_MOST 8
+#define RECURRENT_CHUNK 16 /* positions; chunks begin at multiples of it */
 
-/* Both overwrite what they keep of a sequence: float32 numbers, `state` bytes behind its `recurrent`. The result and
- * what is kept do not depend on how a sequence's tokens are cut into calls. All tokens of the buffers belong to a run.
+/* The result and what is kept of a sequence do not depend on how its tokens are cut into calls. All tokens of the buffers
+ * belong to a run. `conv` and `recurrent` overwrite what they keep: float32 numbers, `state` bytes behind `recurrent`.
  *
  * A causal convolution of each channel over its sequence's tokens, then SiLU if asked for:
  *   y[t][c] = bias[c] + sum over j < width of weight[j][c] * x[t - width + 1 + j][c] */
@@ -304,11 +314,16 @@ typedef struct recurrent_call {
     buffer *out; /* [n, heads * value_dim] */
     const sequence_run *sequences;
     int n_sequences;
-    uint64_t state; /* [heads, key_dim, value_dim]: recurrent_state_bytes */
+    uint64_t state;           /* [heads, key_dim, value_dim]: recurrent_state_bytes */
+    const compute_work *work; /* of `delta` alone: from delta_layout */
 } recurrent_call;
 
-/* conv_state_bytes, recurrent_state_bytes - what an operation keeps of one sequence; multiples of 64. Every factor is at
- * most 2^20, so that nothing overflows. */
+/* `delta` is the same rule with `delta` and without `decay_rows`, in chunks of RECURRENT_CHUNK positions: the sums of
+ * several tokens are products of matrices, and a token does not overwrite S but adds its row to what the chunk knows. It
+ * keeps delta_state_bytes behind `chunk`, nothing behind `recurrent`; `state` is not used.
+ *
+ * conv_state_bytes, recurrent_state_bytes, delta_state_bytes - what an operation keeps of one sequence; multiples of 64.
+ * Heads are at most 2^12, lengths of heads too, other factors at most 2^20, so that nothing overflows. */
 static inline uint64_t conv_state_bytes(int width, int64_t channels)
 {
     return ((uint64_t)(width - 1) * (uint64_t)channels * sizeof(float) + 63) & ~63ull;
@@ -317,6 +332,7 @@ static inline uint64_t recurrent_state_bytes(int heads, int64_t key_dim, int64_t
 {
     return ((uint64_t)heads * (uint64_t)key_dim * (uint64_t)value_dim * sizeof(float) + 63) & ~63ull;
 }
+uint64_t delta_state_bytes(int heads, int key_heads, int64_t key_dim, int64_t value_dim);
 
 /* ---- router ---- */
 
@@ -400,6 +416,7 @@ struct compute_ops {
     void (*attention_layout)(const compute *c, arena *a, const attention_shape *shape, int64_t n, compute_work *out);
     /* select_layout - for tokens at positions below `positions`. */
     void (*select_layout)(const compute *c, arena *a, int heads, int64_t positions, compute_work *out);
+    void (*delta_layout)(const compute *c, arena *a, int64_t key_dim, compute_work *out);
     void (*route_layout)(const compute *c, arena *a, int experts, compute_work *out);
     void (*experts_layout)(const compute *c, arena *a, const experts_layout_info *info, compute_work *out);
 
@@ -422,6 +439,7 @@ struct compute_ops {
     void (*select)(const compute *c, const select_call *call);
     void (*conv)(const compute *c, const conv_call *call);
     void (*recurrent)(const compute *c, const recurrent_call *call);
+    void (*delta)(const compute *c, const recurrent_call *call);
     /* route - choose experts for the logits' tokens and wait for the choice. Returns the first token that has a logit
      * which is not a finite number, or -1; choices are valid indices all the same. */
     int64_t (*route)(const compute *c, const route_call *call);

@@ -81,6 +81,8 @@ void cpu_kv_store(const compute *c, const kv_shape *shape, const kv_token *token
                   const float *values);
 void cpu_conv(const compute *c, const conv_call *call);
 void cpu_recurrent(const compute *c, const recurrent_call *call);
+void cpu_delta_layout(const compute *c, arena *a, int64_t key_dim, compute_work *out);
+void cpu_delta(const compute *c, const recurrent_call *call);
 void cpu_select_layout(const compute *c, arena *a, int heads, int64_t positions, compute_work *out);
 void cpu_select(const compute *c, const select_call *call);
 /* cpu_value_offset - where the values of a head begin in a page. */

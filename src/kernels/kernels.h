@@ -111,7 +111,8 @@ typedef struct attend_args {
  * state_stride the whole. */
 typedef struct recurrent_args {
     int64_t key_dim, value_dim, n;
-    float *state; /* [key_dim, state_stride], value_dim used and written */
+    const float *before; /* [key_dim, state_stride], value_dim used: S before the first token */
+    float *state;        /* the same behind the last one; may be `before` */
     int64_t state_stride;
     const float *q, *k; /* [n, key_dim] */
     const float *v;     /* [n, value_dim] */
@@ -122,9 +123,45 @@ typedef struct recurrent_args {
     bool decay_rows, delta;
 } recurrent_args;
 
+/* The gated delta rule in chunks of DELTA_CHUNK tokens (Yang, Kautz, Hatamizadeh: Gated Delta Networks, arXiv
+ * 2412.06464). What `recurrent` with `delta` does token by token is, for token t of a chunk that begins with the state S,
+ *
+ *   u_t   = beta_t * (v_t - e_t S^T k_t - sum over s < t of d_st (k_s . k_t) u_s)
+ *   out_t =                 e_t S^T q_t + sum over s <= t of d_st (k_s . q_t) u_s
+ *   S     = e_t S + sum over s <= t of d_st k_s u_s^T    with t the chunk's last token: the next chunk's
+ *
+ * where d_st = decay_(s+1) ... decay_t and e_t = decay_0 ... decay_t. So a token reads S and the rows k_s, u_s before it
+ * in its chunk, adds a row, and writes S at the chunk's end only; and the sums of several tokens are products of matrices.
+ *
+ * A call brings n tokens of one chunk, `rows` of which are there from calls before. Results do not depend on that cut:
+ * each sum is one chain of multiply-adds, over the rows of S or the tokens s in ascending order, and products of decays
+ * are made from the chunk's first token on. Matrices lie in panels of DELTA_CHUNK columns, the last one filled up. What
+ * lies there behind the tokens so far is neither used nor changed.
+ *
+ * It is the work of one head, or of some of its columns, from a multiple of DELTA_CHUNK on. */
+#define DELTA_CHUNK 16
+#define DELTA_SCRATCH(key_dim) (3 * DELTA_CHUNK * (key_dim)) /* numbers */
+
+typedef struct delta_args {
+    int64_t key_dim, value_dim;
+    int rows, n;               /* n >= 1, rows + n <= DELTA_CHUNK */
+    const float *q, *k;        /* [n, key_dim] */
+    const float *v;            /* [n, value_dim] */
+    const float *decay, *beta; /* [n] */
+    float *out;                /* [n, value_dim] */
+    int64_t q_stride, k_stride, v_stride, decay_stride, beta_stride, out_stride;
+    const float *keys;   /* [key_dim][DELTA_CHUNK] column s is the key of the chunk's token s < rows */
+    const float *decays; /* [rows] of the same tokens */
+    int64_t decays_stride;
+    float *u;           /* [panels][DELTA_CHUNK tokens][DELTA_CHUNK] the n new rows of each panel are written */
+    const float *state; /* [panels][key_dim][DELTA_CHUNK] S of this chunk */
+    float *next;        /* S of the next chunk, written if rows + n == DELTA_CHUNK; may be `state` */
+    float *scratch;     /* DELTA_SCRATCH(key_dim) */
+} delta_args;
+
 /* One call of `conv`: a causal convolution of each channel over the tokens:
  *   y[t][c] = sum over j < width of weight[j][c] * x[t - width + 1 + j][c], j ascending, from bias[c] on; then silu.
- * What lies before x[0] is in the state; it holds the last width - 1 inputs afterwards. */
+ * What lies before x[0] is in `before`; `state` holds the last width - 1 inputs afterwards. */
 typedef struct conv_args {
     int64_t channels, n;
     int width; /* 2 to 8 */
@@ -132,7 +169,8 @@ typedef struct conv_args {
     const float *weight; /* [width, weight_stride] */
     const float *bias;   /* [channels] or NULL */
     const float *x;      /* [n, x_stride]; not y */
-    float *state;        /* [width - 1, state_stride], the oldest input first */
+    const float *before; /* [width - 1, state_stride], the oldest input first */
+    float *state;        /* the same; may be `before` */
     float *y;            /* [n, y_stride] */
     int64_t weight_stride, x_stride, state_stride, y_stride;
 } conv_args;
@@ -183,8 +221,9 @@ typedef struct kernel_table {
      * normalised. A result depends on its query, its range, the keys and values in it, and its sink alone. */
     void (*attend)(const attend_args *args);
 
-    /* recurrent, conv - results and state do not depend on how the tokens are cut into calls. */
+    /* recurrent, delta, conv - results and state do not depend on how the tokens are cut into calls. */
     void (*recurrent)(const recurrent_args *args);
+    void (*delta)(const delta_args *args);
     void (*conv)(const conv_args *args);
 } kernel_table;
 

@@ -29,6 +29,9 @@
     X(TQ1_0, ACT_Q8K)      \
     X(TQ2_0, ACT_Q8K)
 
+/* kernel_ops.dequantise */
+typedef void dequantise_function(const void *weights, float *out, int64_t n);
+
 /* The length and bytes of a block as constants, for code that is compiled for one type. */
 static const struct {
     uint16_t length, bytes;

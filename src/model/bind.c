@@ -128,11 +128,11 @@ static odmoe_status refuse_unread(binder *b, const char *patterns, int layer, in
     return ODMOE_OK;
 }
 
-/* patterns: of one expert where they have an expert's number. */
+/* patterns: at least one; of one expert where they have an expert's number. */
 static odmoe_status missing(binder *b, const char *patterns, int layer)
 {
     char name[NAME_MAX_LENGTH];
-    make_name(b, name, patterns ? patterns : "(none)", layer, 0);
+    make_name(b, name, patterns, layer, 0);
     odmoe_status status = refuse_unread(b, patterns, layer, 0);
     return status ? status : err_set(b->err, ODMOE_ERR_FORMAT, "%s: tensor %s is missing", b->files->path, name);
 }
@@ -380,6 +380,14 @@ static odmoe_status take_expert(binder *b, const expert_rule *rule, int layer, i
     return status ? status : use(b, t);
 }
 
+/* The names of a rule's tensors in this format; NULL: the format does not have them. */
+static const char *names_of(const binder *b, const expert_rule *rule)
+{
+    if (b->files->gguf)
+        return rule->gguf ? rule->gguf : rule->gguf_one;
+    return rule->hf ? rule->hf : rule->hf_one;
+}
+
 static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int layer, bool *found)
 {
     bool in_gguf = b->files->gguf != NULL;
@@ -388,6 +396,8 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
     *found = t || find(b, one, layer, 0);
     if (t)
         return take_expert(b, rule, layer, -1, t);
+    if (!*found && rule->part != PART_WEIGHT && !rule->optional && names_of(b, rule)) /* weights: check_roles */
+        return missing(b, names_of(b, rule), layer);
     odmoe_status status = ODMOE_OK;
     for (int e = 0; *found && e < b->config->router.experts && !status; e++) {
         t = find(b, one, layer, e);
@@ -400,6 +410,31 @@ static odmoe_status bind_layer_experts(binder *b, const expert_rule *rule, int l
     return status;
 }
 
+/* Bits of the matrices that the format has a name for. */
+static unsigned named_roles(const binder *b, const expert_rule *rules)
+{
+    unsigned named = 0;
+    for (; rules->role != EXPERT_MATRIX_COUNT; rules++)
+        if (rules->part == PART_WEIGHT && names_of(b, rules))
+            named |= 1u << rules->role;
+    return named;
+}
+
+/* A matrix that was not found because its tensor, in any of its layouts, is of a type that is not read. */
+static odmoe_status refuse_unread_experts(binder *b, const expert_rule *rules, int layer, unsigned found)
+{
+    bool in_gguf = b->files->gguf != NULL;
+    odmoe_status status = ODMOE_OK;
+    for (; rules->role != EXPERT_MATRIX_COUNT && !status; rules++) {
+        if (rules->part != PART_WEIGHT || found & 1u << rules->role)
+            continue;
+        status = refuse_unread(b, in_gguf ? rules->gguf : rules->hf, layer, 0);
+        if (!status)
+            status = refuse_unread(b, in_gguf ? rules->gguf_one : rules->hf_one, layer, 0);
+    }
+    return status;
+}
+
 /* gate and up, or both in one, and down; no gate where the activation has none. found: bits of the matrices that the
  * layer has. */
 static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, unsigned found)
@@ -408,16 +443,15 @@ static odmoe_status check_roles(binder *b, const expert_rule *rules, int layer, 
     if (found & fused && found & apart)
         return err_set(b->err, ODMOE_ERR_FORMAT, "%s: layer %d has its experts' gate and up both fused and apart",
                        b->files->path, layer);
-    unsigned wanted = (found & fused ? fused : apart) | 1u << ODMOE_DOWN;
+    bool one = found & fused || (!(found & apart) && !(named_roles(b, rules) & 1u << ODMOE_GATE));
+    unsigned wanted = (one ? fused : apart) | 1u << ODMOE_DOWN;
     if (!glu_has_gate(&b->config->glu))
         wanted = 1u << ODMOE_UP | 1u << ODMOE_DOWN;
-    for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT; rule++)
-        if (rule->part == PART_WEIGHT && wanted & ~found & 1u << rule->role) {
-            odmoe_status status = refuse_unread(b, b->files->gguf ? rule->gguf_one : rule->hf_one, layer, 0);
-            return status ? status
-                          : missing(b, b->files->gguf ? rule->gguf : (rule->hf ? rule->hf : rule->hf_one), layer);
-        }
-    return ODMOE_OK;
+    odmoe_status status = refuse_unread_experts(b, rules, layer, found);
+    for (const expert_rule *rule = rules; rule->role != EXPERT_MATRIX_COUNT && !status; rule++)
+        if (rule->part == PART_WEIGHT && names_of(b, rule) && wanted & ~found & 1u << rule->role)
+            return missing(b, names_of(b, rule), layer);
+    return status;
 }
 
 static odmoe_status bind_experts(binder *b, const expert_rule *rules)

@@ -156,7 +156,7 @@ static token_op add_op(const chunk_run *r)
     return (token_op){.kind = TOKEN_ADD, .y = &r->w->x, .x = &r->w->y, .factor = r->m->config.residual_scale};
 }
 
-/* The tokens' pages and recurrent states in this layer, a run of tokens for each sequence. Returns how many runs. */
+/* The tokens' pages and what is kept of their sequences in this layer, a run of tokens for each sequence. Returns how many runs. */
 static int bring_states(chunk_run *r)
 {
     workspace *w = r->w;
@@ -165,8 +165,12 @@ static int bring_states(chunk_run *r)
         session_state *s = r->call->sequences[w->owner[i]].session;
         w->kv[i] = (kv_token){session_pages_of(s, r->layer), w->positions[i]};
         if (i == 0 || w->owner[i] != w->owner[i - 1])
-            w->sequences[runs++] =
-                (sequence_run){i, 0, w->positions[i], session_recurrent_of(s, r->layer), w->owner[i]};
+            w->sequences[runs++] = (sequence_run){i,
+                                                  0,
+                                                  w->positions[i],
+                                                  session_kept_of(s, r->layer, KEPT_RECURRENT, w->positions[i]),
+                                                  session_kept_of(s, r->layer, KEPT_CHUNK, w->positions[i]),
+                                                  w->owner[i]};
         w->sequences[runs - 1].n++;
     }
     return runs;
@@ -631,7 +635,6 @@ static odmoe_status begin(model *m, forward_call *call, int64_t *tokens, odmoe_e
         s->logits_row = rows;
         rows += s->want == ODMOE_LOGITS_ALL ? s->n : s->want == ODMOE_LOGITS_LAST;
         *tokens += s->n;
-        session_begin_recurrent(s->session);
     }
     return ODMOE_OK;
 }

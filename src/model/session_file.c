@@ -1,9 +1,9 @@
 /* session_file.c - a session on disk, little-endian:
  *
- *   "odmoeseq"  u32 version  u32 length  u64 fingerprint  u64 bytes of recurrent state  u32 layers with pages
+ *   "odmoeseq"  u32 version  u32 length  u64 fingerprint  u64 bytes of what layers keep  u32 layers with pages
  *   u32 snapshots
  *   tokens [length] i32
- *   a state: recurrent bytes; then for each layer with pages: u32 first page, u32 pages, the pages' bytes
+ *   a state: recurrent states, chunks; then for each layer with pages: u32 first page, u32 pages, the pages' bytes
  *   for each snapshot: u32 position, then its state
  *   u64 sum (FNV-1a) of everything before it
  *
@@ -22,19 +22,19 @@
 #include "model/session_parts.h"
 
 #define SAVE_MAGIC "odmoeseq"
-#define SAVE_VERSION 4u
+#define SAVE_VERSION 5u
 
 typedef struct save_header {
     char magic[8];
     uint32_t version, length;
-    uint64_t fingerprint, recurrent_bytes;
+    uint64_t fingerprint, kept_bytes;
     uint32_t tables, snapshots;
 } save_header;
 
 typedef struct transfer {
     FILE *file;
     uint64_t sum;
-    void *page; /* room for the largest page, and for the recurrent state */
+    void *page; /* room for the largest page, and for what layers keep */
 } transfer;
 
 static bool put(transfer *t, const void *data, size_t n)
@@ -51,9 +51,15 @@ static bool get(transfer *t, void *data, size_t n)
     return ok;
 }
 
+static uint64_t kept_bytes(const session_layout *l)
+{
+    return l->kept_bytes[KEPT_RECURRENT] + l->kept_bytes[KEPT_CHUNK];
+}
+
 static void *make_room(const session_layout *l, odmoe_error *err)
 {
-    uint64_t most = l->recurrent_bytes;
+    uint64_t most = l->kept_bytes[KEPT_RECURRENT] > l->kept_bytes[KEPT_CHUNK] ? l->kept_bytes[KEPT_RECURRENT]
+                                                                              : l->kept_bytes[KEPT_CHUNK];
     for (int i = 0; i < l->n_classes; i++)
         most = l->page_bytes[i] > most ? l->page_bytes[i] : most;
     return mem_calloc(1, most ? most : 1, "a page", err);
@@ -75,9 +81,12 @@ static bool put_layer(transfer *t, const session_state *s, void **pages, int lay
     return ok;
 }
 
-static bool put_state(transfer *t, const session_state *s, const void *recurrent, void **pages, int32_t length)
+/* A snapshot's state; -1: the present one. */
+static bool put_state(transfer *t, const session_state *s, int which, void **pages, int32_t length)
 {
-    bool ok = put(t, recurrent, s->layout->recurrent_bytes);
+    bool ok = true;
+    for (int kind = 0; kind < KEPT_KINDS && ok; kind++)
+        ok = put(t, session_kept(s, kind, which), s->layout->kept_bytes[kind]);
     for (int l = 0; l < s->layout->layers && ok; l++)
         if (session_owns(s->layout, l))
             ok = put_layer(t, s, pages, l, pages ? length : 0);
@@ -89,7 +98,7 @@ static save_header make_header(const model *m, const session_state *s)
     save_header h = {.version = SAVE_VERSION,
                      .length = (uint32_t)s->length,
                      .fingerprint = m->fingerprint,
-                     .recurrent_bytes = s->layout->recurrent_bytes,
+                     .kept_bytes = kept_bytes(s->layout),
                      .tables = (uint32_t)s->layout->tables};
     memcpy(h.magic, SAVE_MAGIC, sizeof h.magic);
     for (int i = 0; i < SNAPSHOTS_MAX; i++)
@@ -100,12 +109,11 @@ static save_header make_header(const model *m, const session_state *s)
 static bool put_all(transfer *t, const session_state *s, const save_header *h)
 {
     bool ok = put(t, h, sizeof *h) && put(t, s->tokens, (size_t)s->length * sizeof *s->tokens) &&
-              put_state(t, s, session_recurrent_copy(s, s->committed), s->pages, s->length);
+              put_state(t, s, -1, s->pages, s->length);
     for (int i = 0; i < SNAPSHOTS_MAX && ok; i++) {
         const snapshot *shot = &s->snapshots[i];
         if (shot->position >= 0)
-            ok = put(t, &shot->position, sizeof shot->position) &&
-                 put_state(t, s, session_recurrent_copy(s, 2 + i), shot->pages, shot->position);
+            ok = put(t, &shot->position, sizeof shot->position) && put_state(t, s, i, shot->pages, shot->position);
     }
     uint64_t sum = t->sum;
     return ok && put(t, &sum, sizeof sum);
@@ -147,7 +155,7 @@ static odmoe_status check_header(const model *m, const save_header *h, const cha
     if (h->length > (uint32_t)m->config.context)
         return err_set(err, ODMOE_ERR_RANGE, "%s: %u tokens; this model was made for %d", path, h->length,
                        m->config.context);
-    if (h->recurrent_bytes != m->sessions.recurrent_bytes || h->tables != (uint32_t)m->sessions.tables ||
+    if (h->kept_bytes != kept_bytes(&m->sessions) || h->tables != (uint32_t)m->sessions.tables ||
         h->snapshots > SNAPSHOTS_MAX)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: the size of a layer's state is wrong", path);
     return ODMOE_OK;
@@ -184,11 +192,15 @@ static bool get_layer(transfer *t, session_state *s, void **pages, int layer, ui
     return true;
 }
 
-static bool get_state(transfer *t, session_state *s, char *recurrent, void **pages, uint32_t length)
+/* To a snapshot's place, or, -1, as the present state; kept, or only looked at. */
+static bool get_state(transfer *t, session_state *s, int which, void **pages, uint32_t length, bool keep)
 {
-    bool ok = get(t, t->page, s->layout->recurrent_bytes);
-    if (ok && recurrent)
-        memcpy(recurrent, t->page, s->layout->recurrent_bytes);
+    bool ok = true;
+    for (int kind = 0; kind < KEPT_KINDS && ok; kind++) {
+        ok = get(t, t->page, s->layout->kept_bytes[kind]);
+        if (ok && keep)
+            memcpy(session_kept(s, kind, which), t->page, s->layout->kept_bytes[kind]);
+    }
     for (int l = 0; l < s->layout->layers && ok; l++)
         if (session_owns(s->layout, l))
             ok = get_layer(t, s, pages, l, length);
@@ -203,8 +215,7 @@ static bool get_snapshot(transfer *t, session_state *s, int i, uint32_t length, 
     snapshot *shot = &s->snapshots[i < 0 ? 0 : i];
     if (!get(t, &position, sizeof position) || position < 1 || (uint32_t)position > length)
         return false;
-    bool ok =
-        get_state(t, s, keep ? session_recurrent_copy(s, 2 + i) : NULL, keep ? shot->pages : NULL, (uint32_t)position);
+    bool ok = get_state(t, s, i, keep ? shot->pages : NULL, (uint32_t)position, keep);
     if (keep) { /* pages that are there belong to it, also where the file then ends early */
         shot->position = position;
         shot->age = ++s->age;
@@ -217,7 +228,7 @@ static bool get_rest(transfer *t, const model *m, session_state *s, const save_h
 {
     uint64_t sum;
     bool ok = get_tokens(t, s->tokens, h->length, m->config.vocab, keep) &&
-              get_state(t, s, keep ? session_recurrent_copy(s, s->committed) : NULL, keep ? s->pages : NULL, h->length);
+              get_state(t, s, -1, keep ? s->pages : NULL, h->length, keep);
     int left_out = (int)h->snapshots > s->layout->snapshots ? (int)h->snapshots - s->layout->snapshots : 0;
     for (int i = 0; i < (int)h->snapshots && ok; i++)
         ok = get_snapshot(t, s, i - left_out, h->length, keep);

@@ -20,6 +20,13 @@ static int find_class(session_layout *l, uint64_t page_bytes)
     return l->n_classes++;
 }
 
+static void place_kept(session_layout *l, layer_place *place, kept_kind kind, uint64_t bytes)
+{
+    place->kept[kind].offset = l->kept_bytes[kind];
+    place->kept[kind].bytes = bytes;
+    l->kept_bytes[kind] += (bytes + 63) & ~63ull;
+}
+
 odmoe_status session_layout_make(const model_config *c, kv_type kv, int32_t chunk_most, session_layout *out,
                                  odmoe_error *err)
 {
@@ -33,9 +40,8 @@ odmoe_status session_layout_make(const model_config *c, kv_type kv, int32_t chun
         if (c->layer[l].state_source != l || !c->layer[l].mixer)
             continue;
         mixer_state s = c->layer[l].mixer->state(c, l, kv);
-        place->recurrent = out->recurrent_bytes;
-        place->recurrent_bytes = s.recurrent_bytes;
-        out->recurrent_bytes += (s.recurrent_bytes + 63) & ~63ull;
+        place_kept(out, place, KEPT_RECURRENT, s.recurrent_bytes);
+        place_kept(out, place, KEPT_CHUNK, s.chunk_bytes);
         if (!s.page_bytes)
             continue;
         place->class = find_class(out, (s.page_bytes + 63) & ~63ull);
@@ -113,6 +119,11 @@ static uint64_t table_bytes(const session_layout *l, int64_t context)
     return (uint64_t)l->tables * (uint64_t)pages_for(context) * sizeof(void *);
 }
 
+static uint64_t copy_bytes(const session_layout *l)
+{
+    return l->kept_bytes[KEPT_RECURRENT] + l->kept_bytes[KEPT_CHUNK];
+}
+
 static bool any_drops(const session_layout *l, int64_t context)
 {
     bool any = false;
@@ -125,7 +136,7 @@ uint64_t session_bytes(const session_layout *l, int64_t context)
 {
     /* a fork for few tokens drops nothing itself, but has its source's snapshots */
     uint64_t snapshots = (uint64_t)l->snapshots, tables = 1 + (l->slides ? snapshots : 0);
-    return tokens_bytes(context) + (2 + snapshots) * l->recurrent_bytes + tables * table_bytes(l, context);
+    return tokens_bytes(context) + (2 + snapshots) * copy_bytes(l) + tables * table_bytes(l, context);
 }
 
 uint64_t session_total_bytes(const session_layout *l, int64_t context)
@@ -202,8 +213,8 @@ static odmoe_status open_session(session_pool *p, const session_layout *l, int32
     char *at = out->memory;
     out->tokens = (int32_t *)(void *)at;
     at += tokens_bytes(context);
-    out->recurrent = at;
-    at += (2 + (uint64_t)l->snapshots) * l->recurrent_bytes;
+    out->kept = at;
+    at += (2 + (uint64_t)l->snapshots) * copy_bytes(l);
     out->pages = (void **)(void *)at;
     at += table_bytes(l, context);
     for (int i = 0; i < SNAPSHOTS_MAX; i++) {
@@ -273,12 +284,39 @@ static int64_t first_needed(const layer_place *place, int32_t position)
     return first < 0 ? 0 : first / PAGE_POSITIONS;
 }
 
-/* ---- snapshots ---- */
+/* ---- what is kept ---- */
 
-char *session_recurrent_copy(const session_state *s, int which)
+static char *kept_copy(const session_state *s, kept_kind kind, int copy)
 {
-    return s->recurrent + (uint64_t)which * s->layout->recurrent_bytes;
+    return s->kept + (uint64_t)copy * copy_bytes(s->layout) + (kind == KEPT_CHUNK ? s->layout->kept_bytes[0] : 0);
 }
+
+char *session_kept(const session_state *s, kept_kind kind, int which)
+{
+    return kept_copy(s, kind, which < 0 ? s->committed[kind] : 2 + which);
+}
+
+/* What `from` keeps, as committed (-1) or in a snapshot, to a place of `to`. */
+static void copy_kept(const session_state *from, int from_snapshot, session_state *to, int to_snapshot)
+{
+    for (int kind = 0; kind < KEPT_KINDS; kind++)
+        memcpy(session_kept(to, kind, to_snapshot), session_kept(from, kind, from_snapshot),
+               to->layout->kept_bytes[kind]);
+}
+
+static void clear_kept(session_state *s)
+{
+    for (int kind = 0; kind < KEPT_KINDS; kind++)
+        memset(session_kept(s, kind, -1), 0, s->layout->kept_bytes[kind]);
+}
+
+/* Positions of one period share what is kept of this kind. */
+static int32_t period_of(kept_kind kind, int32_t position)
+{
+    return kind == KEPT_CHUNK ? position / RECURRENT_CHUNK : position;
+}
+
+/* ---- snapshots ---- */
 
 static void forget(session_state *s, snapshot *shot)
 {
@@ -293,7 +331,7 @@ void session_clear(session_state *s)
     for (int i = 0; i < SNAPSHOTS_MAX; i++)
         forget(s, &s->snapshots[i]);
     drop_from(s, 0);
-    memset(session_recurrent_copy(s, s->committed), 0, s->layout->recurrent_bytes);
+    clear_kept(s);
     s->length = 0;
 }
 
@@ -310,7 +348,7 @@ void session_free(session_state *s)
 
 bool session_needs_snapshots(const session_state *s)
 {
-    return s->layout->recurrent_bytes || any_drops(s->layout, s->context);
+    return copy_bytes(s->layout) || any_drops(s->layout, s->context);
 }
 
 void session_forget(session_state *s, int32_t position)
@@ -335,8 +373,7 @@ odmoe_status session_snapshot(session_state *s, odmoe_error *err)
     forget(s, to);
     to->position = s->length;
     to->age = ++s->age;
-    memcpy(session_recurrent_copy(s, 2 + (int)(to - s->snapshots)), session_recurrent_copy(s, s->committed),
-           s->layout->recurrent_bytes);
+    copy_kept(s, -1, s, (int)(to - s->snapshots));
     for (int l = 0; to->pages && l < s->layout->layers; l++) {
         const layer_place *place = &s->layout->place[l];
         if (!session_owns(s->layout, l) || !drops(s->layout, place, s->context))
@@ -366,8 +403,7 @@ static bool pages_reach_back(const session_state *s, int32_t position)
 
 static void restore(session_state *s, snapshot *shot)
 {
-    memcpy(session_recurrent_copy(s, s->committed), session_recurrent_copy(s, 2 + (int)(shot - s->snapshots)),
-           s->layout->recurrent_bytes);
+    copy_kept(s, (int)(shot - s->snapshots), s, -1);
     for (int l = 0; shot->pages && l < s->layout->layers; l++) {
         const layer_place *place = &s->layout->place[l];
         if (!session_owns(s->layout, l))
@@ -400,13 +436,13 @@ odmoe_status session_truncate(session_state *s, int32_t length, int32_t *reached
     if (length < 0 || length > s->length)
         return err_set(err, ODMOE_ERR_RANGE, "a session of %d tokens cannot be cut to %d", s->length, length);
     int32_t to = length;
-    if (length < s->length && (s->layout->recurrent_bytes || !pages_reach_back(s, length))) {
+    if (length < s->length && (copy_bytes(s->layout) || !pages_reach_back(s, length))) {
         snapshot *shot = nearest(s, length);
         to = shot ? shot->position : 0;
         if (shot)
             restore(s, shot);
         else
-            memset(session_recurrent_copy(s, s->committed), 0, s->layout->recurrent_bytes);
+            clear_kept(s);
     }
     for (int i = 0; i < SNAPSHOTS_MAX; i++)
         if (s->snapshots[i].position > to)
@@ -489,7 +525,7 @@ static void fork_snapshot(const session_state *from, int i, session_state *to)
         return;
     to->snapshots[i].position = shot->position;
     to->snapshots[i].age = shot->age;
-    memcpy(session_recurrent_copy(to, 2 + i), session_recurrent_copy(from, 2 + i), from->layout->recurrent_bytes);
+    copy_kept(from, i, to, i);
     if (shot->pages)
         share_table(from, shot->pages, to, to->snapshots[i].pages, pages_for(shot->position));
 }
@@ -507,8 +543,7 @@ odmoe_status session_fork(const session_state *from, int32_t context, session_st
     out->length = from->length;
     out->age = from->age;
     memcpy(out->tokens, from->tokens, (size_t)from->length * sizeof *out->tokens);
-    memcpy(session_recurrent_copy(out, 0), session_recurrent_copy(from, from->committed),
-           from->layout->recurrent_bytes);
+    copy_kept(from, -1, out, -1);
     share_table(from, from->pages, out, out->pages, from->length / PAGE_POSITIONS);
     status = copy_last_page(from, out, err);
     for (int i = 0; i < SNAPSHOTS_MAX && !status; i++)
@@ -546,9 +581,10 @@ void session_slide(session_state *s, int32_t next)
 void session_commit(session_state *s, const int32_t *tokens, int32_t n)
 {
     memcpy(s->tokens + s->length, tokens, (size_t)n * sizeof *tokens);
+    for (int kind = 0; kind < KEPT_KINDS; kind++)
+        if (period_of(kind, s->length + n) != period_of(kind, s->length))
+            s->committed[kind] = !s->committed[kind];
     s->length += n;
-    if (s->layout->recurrent_bytes)
-        s->committed = !s->committed;
     session_slide(s, s->length);
 }
 
@@ -557,22 +593,21 @@ void session_rollback(session_state *s)
     drop_from(s, pages_for(s->length));
 }
 
-void session_begin_recurrent(session_state *s)
-{
-    memcpy(session_recurrent_copy(s, !s->committed), session_recurrent_copy(s, s->committed),
-           s->layout->recurrent_bytes);
-}
-
 void *const *session_pages_of(const session_state *s, int layer)
 {
     int table = s->layout->place[layer].table;
     return table < 0 ? NULL : s->pages + table * pages_for(s->context);
 }
 
-void *session_recurrent_of(const session_state *s, int layer)
+kept_state session_kept_of(const session_state *s, int layer, kept_kind kind, int32_t position)
 {
     const layer_place *place = &s->layout->place[layer];
-    return place->recurrent_bytes ? session_recurrent_copy(s, !s->committed) + place->recurrent : NULL;
+    if (!place->kept[kind].bytes)
+        return (kept_state){0};
+    int present = s->committed[kind], other = !present;
+    bool same = period_of(kind, position) == period_of(kind, s->length);
+    uint64_t offset = place->kept[kind].offset;
+    return (kept_state){kept_copy(s, kind, same ? present : other) + offset, kept_copy(s, kind, other) + offset};
 }
 
 bool session_needs_page(const session_state *s, int layer, int64_t index, int32_t length)

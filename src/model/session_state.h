@@ -3,10 +3,12 @@
  *   positions   each layer with keys and values has a table of pages, one entry for PAGE_POSITIONS positions. A session
  *               takes pages as it grows and gives them back when it is cut; a fork shares them, and copies a page
  *               before it writes to it. A sliding layer drops pages that its window has passed.
- *   recurrent   a fixed size for each layer that has one, overwritten as the sequence goes on. A forward call works on
- *               a second copy; commit swaps the two.
- *   snapshots   the state at chosen positions: a copy of the recurrent states, and references to the pages that
- *               sliding layers will have dropped.
+ *   kept        states of a fixed size for each layer that has one. What is recurrent is overwritten by each token; what
+ *               belongs to a chunk, where one ends (at multiples of RECURRENT_CHUNK), and its tokens add to it. There
+ *               are two copies of either: a forward call reads the committed one and overwrites the other; commit swaps
+ *               the two if it has. What tokens that failed have added lies behind the session's length and means nothing.
+ *   snapshots   the state at chosen positions: a copy of what is kept, and references to the pages that sliding layers
+ *               will have dropped.
  *
  * A forward call: session_prepare for each of its chunks -> session_slide behind each -> session_commit, or
  * session_rollback: the session is then where it was.
@@ -27,16 +29,20 @@
 typedef struct mixer_state {
     uint64_t page_bytes;      /* of PAGE_POSITIONS positions; 0: no keys and values */
     int32_t reach;            /* a token looks at this many positions, its own included; 0: all before it */
-    uint64_t recurrent_bytes; /* 0: none */
+    uint64_t recurrent_bytes; /* overwritten by each token; 0: none */
+    uint64_t chunk_bytes;     /* overwritten where a chunk ends; 0: none */
 } mixer_state;
+
+typedef enum kept_kind { KEPT_RECURRENT, KEPT_CHUNK, KEPT_KINDS } kept_kind;
 
 /* Where a layer's state lies in a session. */
 typedef struct layer_place {
-    int table;          /* number of its page table; -1: none of its own */
-    int class;          /* of its pages */
-    int32_t reach;      /* 0: pages are never dropped */
-    uint64_t recurrent; /* offset of its recurrent state */
-    uint64_t recurrent_bytes;
+    int table;     /* number of its page table; -1: none of its own */
+    int class;     /* of its pages */
+    int32_t reach; /* 0: pages are never dropped */
+    struct {
+        uint64_t offset, bytes; /* bytes 0: none */
+    } kept[KEPT_KINDS];
 } layer_place;
 
 /* How sessions of one model are laid out; made once for a model and a type of keys and values. */
@@ -44,10 +50,10 @@ typedef struct session_layout {
     int layers, tables, n_classes;
     layer_place *place; /* [layers] */
     uint64_t page_bytes[PAGE_CLASSES_MAX];
-    uint64_t recurrent_bytes; /* of all layers */
-    bool slides;              /* some layer drops pages */
-    int snapshots;            /* that a session keeps; SNAPSHOTS_DEFAULT, unless the caller changes it */
-    int32_t chunk_most;       /* tokens of one chunk, at most: what pages are promised for */
+    uint64_t kept_bytes[KEPT_KINDS]; /* of all layers, one copy */
+    bool slides;                     /* some layer drops pages */
+    int snapshots;                   /* that a session keeps; SNAPSHOTS_DEFAULT, unless the caller changes it */
+    int32_t chunk_most;              /* tokens of one chunk, at most: what pages are promised for */
 } session_layout;
 
 typedef struct snapshot {
@@ -62,8 +68,8 @@ typedef struct session_state {
     int32_t length, context;
     int32_t *tokens; /* [context] */
     void **pages;    /* [tables][pages_for(context)] NULL: none */
-    char *recurrent; /* [2 + layout->snapshots][recurrent_bytes] committed, a forward call's, the snapshots' */
-    int committed;   /* which of the first two */
+    char *kept;      /* [2 + layout->snapshots] copies of recurrent states and chunks: two to swap, the snapshots' */
+    int committed[KEPT_KINDS];         /* which of the first two is the present one */
     snapshot snapshots[SNAPSHOTS_MAX]; /* those from layout->snapshots on are never used */
     uint64_t age;
     page_account account;
@@ -122,10 +128,8 @@ void session_slide(session_state *s, int32_t next);
 void session_commit(session_state *s, const int32_t *tokens, int32_t n);
 void session_rollback(session_state *s);
 
-/* session_begin_recurrent - once a forward call, before its first chunk: its copy is the committed state. */
-void session_begin_recurrent(session_state *s);
-/* A layer's page table, and its recurrent state in the copy that a forward call works on. NULL: the layer has none. */
+/* A layer's page table; NULL: it has none. What the layer keeps, for tokens of a forward call from `position` on. */
 void *const *session_pages_of(const session_state *s, int layer);
-void *session_recurrent_of(const session_state *s, int layer);
+kept_state session_kept_of(const session_state *s, int layer, kept_kind kind, int32_t position);
 
 #endif

@@ -117,7 +117,8 @@ typedef struct expert_rule {
     const char *gguf, *gguf_one, *hf, *hf_one; /* all experts in one tensor (experts, rows, cols), or one by one */
     weight_dim rows, cols;                     /* of PART_BIAS: rows is its length */
     bool in_out, interleaved;
-    expert_part part; /* PART_WEIGHT unless said: a bias or scale is resident, and may be missing */
+    expert_part part; /* PART_WEIGHT unless said: a bias or scale is resident */
+    bool optional;    /* a bias or scale that files may lack */
 } expert_rule;
 
 /* A resident tensor: where it lies on disk, and, once loaded, in memory. */

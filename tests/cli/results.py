@@ -36,6 +36,10 @@ class Objects(CliTest):
         text = self.check_done(run("inspect", model)).out
         self.assertIn("64 KiB of it, the token embedding, may stay on the disk", text)
         self.assertIn("not used       1 layer for the prediction of more tokens", text)
+        for family, lines in (("qwen3_5_moe", 2), ("gemma4", 1), ("kimi_k25", 1), ("glm4_moe_air", 0)):
+            shown = [line for line in self.check_done(run("inspect", DATA / "families" / family)).out.splitlines() if line.startswith("not used")]
+            self.assertEqual(len(shown), lines, f"{family}: {shown}")
+            self.assertEqual(any("parts that see or hear" in line for line in shown), lines > 0)
         plans = {p: self.check_done(run("plan", "-m", model, "--ram", "64MiB", "-c", "64", "--embeddings", p, "--json")).json()
                  for p in ("auto", "memory", "disk")}
         self.assertEqual({p: plans[p]["embedding_bytes"] for p in plans}, {"auto": 0, "memory": 0, "disk": 512 * 64 * 2})
@@ -214,16 +218,27 @@ class Text(CliTest):
         self.assertEqual(o["prompt_tokens"] + o["gen_tokens"], 24 + 1)  # the last one needs no room
 
 
+def by_expert(tensors):
+    """The same choices with each token's experts in the order of their numbers: the order of a choice is not told everywhere."""
+    for name in [n for n in tensors if n.startswith("topk.")]:
+        shape, experts = tensors[name]
+        weights = tensors[name.replace("topk", "topw")][1]
+        order = [i for row in range(0, len(experts), shape[1]) for i in sorted(range(row, row + shape[1]), key=lambda i: experts[i])]
+        tensors[name] = (shape, [experts[i] for i in order])
+        tensors[name.replace("topk", "topw")] = (shape, [weights[i] for i in order])
+    return tensors
+
+
 class Logits(CliTest):
     def check_golden(self, model, expected, *options):
         out = self.folder / "out.safetensors"
-        want = read_safetensors(expected)
+        want = by_expert(read_safetensors(expected))
         ids = self.folder / "ids"
         ids.write_text(" ".join(map(str, want["input_ids"][1])))
         greedy = len(want["greedy"][1])
         self.check_done(run("logits", "-m", model, "--tokens-file", ids, "--out", out, "--layers", "--greedy", greedy,
                             "--kernels", "ref", *options))
-        have = read_safetensors(out)
+        have = by_expert(read_safetensors(out))
         self.assertEqual(set(have), set(want))
         logits = want["logits"][1]
         mean = sum(logits) / len(logits)
@@ -239,6 +254,12 @@ class Logits(CliTest):
     def test_a_folder_gives_the_golden_tensors(self):
         model = DATA / "models" / "qwen3_moe_f16"
         self.check_golden(model, model / "expected.safetensors")
+
+    def test_layers_of_every_kind_are_written(self):
+        for family in ("qwen3_5_moe", "gpt_oss", "gemma4", "deepseek_v3", "nemotron_h", "lfm2_moe", "kimi_linear"):
+            with self.subTest(family):
+                model = DATA / "families" / family
+                self.check_golden(model, model / "expected.safetensors")
 
     def test_the_chunk_does_not_change_them(self):
         model = DATA / "models" / "olmoe_tied"

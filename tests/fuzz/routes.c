@@ -95,7 +95,7 @@ static void run(const char *method, const char *path, headers *h, const char *bo
     stream_step step = reply.stream.next ? STREAM_MORE : STREAM_END;
     while (step == STREAM_MORE) {
         buffer piece = {0};
-        step = reply.stream.next(reply.stream.user, &piece);
+        step = http_stream_next(&reply, &piece);
         buffer_free(&piece);
     }
     http_reply_free(&reply);

@@ -84,7 +84,8 @@ typedef struct run {
     odmoe_info info;
     const int32_t *ids;
     int n;
-    double worst; /* of hidden states and routers, relative to their spread; of weights */
+    double worst;        /* of hidden states and routers, relative to their spread; of weights */
+    int states, routers; /* how many layers have been compared; the state behind the last one is one more */
 } run;
 
 static run run_of(const golden *expected, odmoe_model *model)
@@ -139,6 +140,7 @@ static void compare_layer(void *user, const odmoe_tap *tap)
         const float *want = golden_f32(r->expected, &n, "hidden.%d", tap->layer);
         r->worst = fmax(
             r->worst, golden_error(tap->hidden, want + tap->first * r->info.hidden, (size_t)(tap->n * r->info.hidden)));
+        r->states++;
     }
     if (!tap->router || !golden_has(r->expected, "topk.%d", tap->layer))
         return;
@@ -156,6 +158,7 @@ static void compare_layer(void *user, const odmoe_tap *tap)
         const float *want = golden_f32(r->expected, &n, "router.%d", tap->layer);
         r->worst = fmax(r->worst, golden_error(tap->router, want + tap->first * r->info.experts,
                                                (size_t)(tap->n * r->info.experts)));
+        r->routers++;
     }
 }
 
@@ -196,6 +199,8 @@ static void check_exact(const entry *e)
     print_message("%s: logits within %.1e, layers within %.1e\n", e->model, error, r.worst);
     assert_true(error < 1e-3);
     assert_true(r.worst < 1e-3);
+    assert_int_equal(r.states, r.info.layers + 1);
+    assert_int_equal(r.routers, r.info.moe_layers);
     check_greedy(model, &r);
     free(logits);
     odmoe_model_close(model);
@@ -235,6 +240,9 @@ static void check_close(const entry *e, const char *kernels, double most)
 static void fast_kernels_stay_close_to_the_published(void **state)
 {
     entries list = folders();
+    for (int i = 0; i < list.n; i++)
+        check_close(&list.at[i], "auto", 1e-3);
+    list = files(false);
     for (int i = 0; i < list.n; i++)
         check_close(&list.at[i], "auto", 1e-3);
 }
@@ -368,6 +376,8 @@ static void check_same_bytes(const entry *e)
     other = o;
     other.ram_bytes = plan.floor_bytes;
     assert_gives(e->model, &other, &r, want, "the smallest budget");
+    other.ram_bytes = plan.floor_bytes + r.info.experts_bytes / 2;
+    assert_gives(e->model, &other, &r, want, "a budget for half of the experts");
     assert_survives_neighbours(e->model, &r, want);
     free(want);
     golden_close(expected);
@@ -378,9 +388,11 @@ static void budgets_threads_chunks_neighbours_saving_and_cutting_change_no_byte(
     entries list = folders();
     for (int i = 0; i < list.n; i++)
         check_same_bytes(&list.at[i]);
-    list = files(true);
-    for (int i = 0; i < list.n; i++)
-        check_same_bytes(&list.at[i]);
+    for (int quantised = 0; quantised <= 1; quantised++) {
+        list = files(quantised);
+        for (int i = 0; i < list.n; i++)
+            check_same_bytes(&list.at[i]);
+    }
 }
 
 int main(void)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "support/golden.h"
+#include "support/model_folders.h"
 #include "support/models.h"
 
 #define ORIGINAL "families/gguf/glm4moe-Q8_0.gguf" /* three layers, and one that predicts, which block_count counts */
@@ -94,6 +95,33 @@ static void folders_count_theirs(void **state)
     }
 }
 
+/* The number in config.json says nothing of what is there. */
+static void tensors_of_folders_decide_and_not_the_number(void **state)
+{
+    static const struct {
+        const char *model, *members;
+        int predictions;
+    } cases[] = {
+        {"families/glm4_moe", "{\"num_nextn_predict_layers\": 0}", 1},
+        {"families/glm4_moe", "{\"num_nextn_predict_layers\": null}", 1},
+        {"families/glm4_moe", "{\"num_nextn_predict_layers\": 3}", 1},
+        {"families/glm4_moe_air", "{\"num_nextn_predict_layers\": 1}", 0}, /* the trunk alone */
+        {"families/deepseek_v3", "{\"num_nextn_predict_layers\": 0}", 1},
+        {"families/qwen3_next", "{\"mtp_num_hidden_layers\": null}", 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char original[512], changed[1200];
+        snprintf(original, sizeof original, "%s", test_path("%s", cases[i].model));
+        snprintf(changed, sizeof changed, "%s", changed_folder(cases[i].model, cases[i].members));
+        assert_int_equal(info_of(changed).prediction_layers, cases[i].predictions);
+        size_t length;
+        float *want = logits_of(original, &length), *got = logits_of(changed, &length);
+        assert_memory_equal(got, want, length);
+        free(want);
+        free(got);
+    }
+}
+
 /* A tensor of one more layer than there are prediction layers is no part of them. */
 static void a_layer_too_many_is_still_unknown(void **state)
 {
@@ -110,6 +138,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_way_of_writing_them_gives_the_same_model),
         cmocka_unit_test(folders_count_theirs),
+        cmocka_unit_test(tensors_of_folders_decide_and_not_the_number),
         cmocka_unit_test(a_layer_too_many_is_still_unknown),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

@@ -112,7 +112,7 @@ static void a_long_text_gives_the_same_bytes_in_any_chunks(void **state)
 /* Calls, not chunks of one call, that end wherever they like; a fork of each place goes on as its source does. */
 static void forks(const char *path)
 {
-    static const int ends[] = {1, 2, 3, 63, 64, 65, 130, 199};
+    static const int ends[] = {1, 2, 3, 15, 16, 17, 63, 64, 65, 130, 199};
     odmoe_model *model = open_with_chunks(path, 0);
     float *want = whole_text(model);
     odmoe_session *session = must_create(model, 0), *fork;
@@ -135,9 +135,55 @@ static void a_fork_goes_on_as_its_source(void **state)
     with_each(forks);
 }
 
+/* A call of 60 tokens that ends early, from the middle of a chunk of 16 positions, its last token and its end on. */
+static int count_down(void *user, odmoe_stage stage, uint64_t done, uint64_t total)
+{
+    int *left = user;
+    return (*left)-- == 0;
+}
+
+static void cancelled_calls(const char *path)
+{
+    static const int starts[] = {10, 31, 32};
+    odmoe_model *model = open_with_chunks(path, 7);
+    float *want = whole_text(model);
+    odmoe_session *session = must_create(model, 0), *fork;
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        int from = odmoe_session_length(session), left;
+        free(feed(model, session, from, starts[i] - from));
+        odmoe_status status = ODMOE_ERR_CANCELLED;
+        for (int after = 0; status == ODMOE_ERR_CANCELLED; after += 5) {
+            odmoe_sequence sequence = {.tokens = text_tokens(100, 60), .n = 60};
+            odmoe_batch batch;
+            odmoe_batch_init(&batch);
+            batch.sequences = &sequence;
+            batch.n = 1;
+            batch.progress = count_down;
+            batch.user = &left;
+            left = after;
+            if (odmoe_session_fork(session, 0, &fork, &err))
+                fail_msg("%s", err.message);
+            sequence.session = fork;
+            status = odmoe_forward(model, &batch, &err);
+            if (status == ODMOE_ERR_CANCELLED)
+                assert_goes_on_as(model, fork, starts[i], want);
+            odmoe_session_free(fork);
+        }
+        assert_int_equal(status, ODMOE_OK);
+    }
+    odmoe_session_free(session);
+    free(want);
+    odmoe_model_close(model);
+}
+
+static void a_call_that_is_cancelled_leaves_the_session_as_it_was(void **state)
+{
+    with_each(cancelled_calls);
+}
+
 static void snapshots(const char *path)
 {
-    static const int at[] = {2, 64, 65, 130};
+    static const int at[] = {2, 48, 65, 130};
     const int count = (int)(sizeof at / sizeof *at);
     odmoe_model *model = open_with_chunks(path, 0);
     float *want = whole_text(model);
@@ -176,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_text_gives_the_same_bytes_in_any_chunks),
         cmocka_unit_test(a_fork_goes_on_as_its_source),
+        cmocka_unit_test(a_call_that_is_cancelled_leaves_the_session_as_it_was),
         cmocka_unit_test(a_session_goes_back_to_snapshots_that_were_saved_with_it),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

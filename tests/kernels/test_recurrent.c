@@ -47,6 +47,7 @@ static recurrent_args args_of(recurrent_data *d, const recurrent_case *c, int64_
     return (recurrent_args){.key_dim = c->key_dim,
                             .value_dim = columns,
                             .n = n,
+                            .before = &d->state[0][column],
                             .state = &d->state[0][column],
                             .state_stride = VALUE_MOST + 4,
                             .q = d->q[first],
@@ -172,6 +173,237 @@ static void linear_attention_is_the_same_however_tokens_and_columns_are_cut(void
         }
 }
 
+/* ---- the gated delta rule in chunks ---- */
+
+enum { DELTA_TOKENS = 3 * DELTA_CHUNK + 5, PANELS = VALUE_MOST / DELTA_CHUNK };
+
+/* Keys a multiple of 16 and not, columns that fill panels and not. */
+static const recurrent_case delta_cases[] = {
+    {128, 128, false, true}, {64, 33, false, true}, {7, 5, false, true}, {35, 80, false, true}};
+enum { DELTA_CASES = sizeof delta_cases / sizeof *delta_cases };
+
+/* What is kept of a head, twice. */
+typedef struct delta_kept {
+    float state[PANELS][KEY_MOST * DELTA_CHUNK], u[PANELS][DELTA_CHUNK][DELTA_CHUNK], keys[KEY_MOST][DELTA_CHUNK];
+    float decays[DELTA_CHUNK][3];
+} delta_kept;
+
+typedef struct delta_data {
+    float q[DELTA_TOKENS][KEY_MOST + 3], k[DELTA_TOKENS][KEY_MOST + 1], v[DELTA_TOKENS][VALUE_MOST + 2];
+    float decay[DELTA_TOKENS][2], beta[DELTA_TOKENS][5], out[DELTA_TOKENS][VALUE_MOST + 1];
+    delta_kept kept[2];
+    int present; /* which of them */
+} delta_data;
+
+static float *state_at(delta_data *d, const recurrent_case *c, int64_t row, int64_t column)
+{
+    int64_t panel = column / DELTA_CHUNK;
+    return &d->kept[d->present].state[0][0] + (panel * c->key_dim + row) * DELTA_CHUNK + column % DELTA_CHUNK;
+}
+
+/* Lengths of keys are 1; decays reach from 1 to 0. What must not be looked at is NaN. */
+static void delta_fill(delta_data *d, const recurrent_case *c)
+{
+    for (size_t i = 0; i < sizeof d->kept / (sizeof(float)); i++)
+        (&d->kept[0].state[0][0])[i] = NAN;
+    d->present = 0;
+    fill_floats(ORDINARY, &d->q[0][0], sizeof d->q / sizeof(float));
+    fill_floats(ORDINARY, &d->k[0][0], sizeof d->k / sizeof(float));
+    fill_floats(ORDINARY, &d->v[0][0], sizeof d->v / sizeof(float));
+    for (int64_t row = 0; row < c->key_dim; row++)
+        for (int64_t j = 0; j < (c->value_dim + DELTA_CHUNK - 1) / DELTA_CHUNK * DELTA_CHUNK; j++)
+            *state_at(d, c, row, j) = j < c->value_dim ? (float)uniform() : 0;
+    for (int t = 0; t < DELTA_TOKENS; t++) {
+        double norm = 0;
+        for (int64_t i = 0; i < c->key_dim; i++)
+            norm += (double)d->k[t][i] * (double)d->k[t][i];
+        for (int64_t i = 0; i < c->key_dim; i++)
+            d->k[t][i] *= (float)(1 / sqrt(norm));
+        d->decay[t][0] = t == 20 ? 0 : t == 30 ? 0x1p-140f : 0.95f + 0.05f * (float)uniform();
+        d->beta[t][0] = 0.5f + 0.5f * (float)uniform();
+    }
+}
+
+/* Tokens [first, first + n) of one chunk, columns [column, column + columns); a column's panel begins with it. */
+static void delta_part(const kernel_table *table, delta_data *d, const recurrent_case *c, int first, int n,
+                       int64_t column, int64_t columns)
+{
+    static float scratch[DELTA_SCRATCH(KEY_MOST)];
+    delta_kept *kept = &d->kept[d->present];
+    int64_t panel = column / DELTA_CHUNK;
+    for (size_t i = 0; i < sizeof scratch / sizeof *scratch; i++)
+        scratch[i] = NAN;
+    table->delta(&(delta_args){.key_dim = c->key_dim,
+                               .value_dim = columns,
+                               .rows = first % DELTA_CHUNK,
+                               .n = n,
+                               .q = d->q[first],
+                               .k = d->k[first],
+                               .v = &d->v[first][column],
+                               .decay = d->decay[first],
+                               .beta = d->beta[first],
+                               .out = &d->out[first][column],
+                               .q_stride = KEY_MOST + 3,
+                               .k_stride = KEY_MOST + 1,
+                               .v_stride = VALUE_MOST + 2,
+                               .decay_stride = 2,
+                               .beta_stride = 5,
+                               .out_stride = VALUE_MOST + 1,
+                               .keys = &kept->keys[0][0],
+                               .decays = &kept->decays[0][0],
+                               .decays_stride = 3,
+                               .u = &kept->u[panel][0][0],
+                               .state = &kept->state[0][0] + panel * c->key_dim * DELTA_CHUNK,
+                               .next = &d->kept[!d->present].state[0][0] + panel * c->key_dim * DELTA_CHUNK,
+                               .scratch = scratch});
+}
+
+/* The same for all columns, in two runs of them; what is kept of the tokens is the other copy where their chunk ends. */
+static void delta_tokens(const kernel_table *table, delta_data *d, const recurrent_case *c, int first, int n)
+{
+    int64_t half = c->value_dim / 2 / DELTA_CHUNK * DELTA_CHUNK;
+    if (half)
+        delta_part(table, d, c, first, n, 0, half);
+    delta_part(table, d, c, first, n, half, c->value_dim - half);
+    for (int t = first; t < first + n; t++) {
+        d->kept[d->present].decays[t % DELTA_CHUNK][0] = d->decay[t][0];
+        for (int64_t i = 0; i < c->key_dim; i++)
+            d->kept[d->present].keys[i][t % DELTA_CHUNK] = d->k[t][i];
+    }
+    if ((first + n) % DELTA_CHUNK == 0)
+        d->present = !d->present;
+}
+
+/* All tokens, `most` at a time as far as a chunk goes. */
+static void delta_run(const kernel_table *table, delta_data *d, const recurrent_case *c, int most)
+{
+    for (int first = 0, n; first < DELTA_TOKENS; first += n) {
+        n = DELTA_CHUNK - first % DELTA_CHUNK;
+        n = n < most ? n : most;
+        n = n < DELTA_TOKENS - first ? n : DELTA_TOKENS - first;
+        delta_tokens(table, d, c, first, n);
+    }
+}
+
+static void chunks_give_what_the_recurrence_gives(void **state)
+{
+    static delta_data d, before;
+    double s[KEY_MOST];
+    const kernel_table *table;
+    for (int i = 0; (table = kernel_table_at(i)); i++)
+        for (int k = 0; k < DELTA_CASES; k++) {
+            const recurrent_case *c = &delta_cases[k];
+            delta_fill(&d, c);
+            before = d;
+            delta_run(table, &d, c, DELTA_CHUNK);
+            for (int64_t j = 0; j < c->value_dim; j++) {
+                for (int64_t r = 0; r < c->key_dim; r++)
+                    s[r] = (double)*state_at(&before, c, r, j);
+                for (int t = 0; t < DELTA_TOKENS; t++) {
+                    double product = 0, out = 0;
+                    for (int64_t r = 0; r < c->key_dim; r++) {
+                        s[r] *= (double)d.decay[t][0];
+                        product += s[r] * (double)d.k[t][r];
+                    }
+                    double u = (double)d.beta[t][0] * ((double)d.v[t][j] - product);
+                    for (int64_t r = 0; r < c->key_dim; r++) {
+                        s[r] += (double)d.k[t][r] * u;
+                        out += s[r] * (double)d.q[t][r];
+                    }
+                    assert_true(fabs(out - (double)d.out[t][j]) <= 2e-5);
+                    for (int64_t r = 0; r < c->key_dim && t == DELTA_TOKENS / DELTA_CHUNK * DELTA_CHUNK - 1; r++)
+                        assert_true(fabs(s[r] - (double)*state_at(&d, c, r, j)) <= 1e-5);
+                }
+            }
+        }
+}
+
+/* A chain of multiply-adds over i, x and y `x_step` and `y_step` apart. */
+static float chain(float from, const float *x, int64_t x_step, const float *y, int64_t y_step, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        from = fmaf(x[i * x_step], y[i * y_step], from);
+    return from;
+}
+
+/* The product of the decays of tokens [first, last]. */
+static float decays_of(const delta_data *d, int first, int last)
+{
+    float product = 1;
+    for (int t = first; t <= last; t++)
+        product *= d->decay[t][0];
+    return product;
+}
+
+/* Column j of one chunk's tokens, from `first` on, in the order that kernels.h promises; then of the next chunk's S. */
+static void delta_model(delta_data *d, const recurrent_case *c, int first, int n, int64_t j)
+{
+    float u[DELTA_CHUNK], *state = state_at(d, c, 0, j);
+    for (int t = first; t < first + n; t++) {
+        float all = decays_of(d, first, t), sum = all * chain(0, state, DELTA_CHUNK, d->k[t], 1, c->key_dim);
+        float out = all * chain(0, state, DELTA_CHUNK, d->q[t], 1, c->key_dim);
+        for (int s = first; s <= t; s++) {
+            float decay = decays_of(d, s + 1, t);
+            if (s == t)
+                u[t - first] = d->beta[t][0] * (d->v[t][j] - sum);
+            sum = fmaf(decay * chain(0, d->k[s], 1, d->k[t], 1, c->key_dim), u[s - first], sum);
+            out = fmaf(decay * chain(0, d->k[s], 1, d->q[t], 1, c->key_dim), u[s - first], out);
+        }
+        d->out[t][j] = out;
+    }
+    if (n < DELTA_CHUNK)
+        return;
+    for (int t = 0; t < n; t++)
+        u[t] *= decays_of(d, first + t + 1, first + n - 1);
+    for (int64_t i = 0; i < c->key_dim; i++)
+        state[i * DELTA_CHUNK] =
+            chain(decays_of(d, first, first + n - 1) * state[i * DELTA_CHUNK], &d->k[first][i], KEY_MOST + 1, u, 1, n);
+}
+
+static void check_same_delta(delta_data *a, delta_data *b, const recurrent_case *c)
+{
+    for (int t = 0; t < DELTA_TOKENS; t++)
+        assert_memory_equal(a->out[t], b->out[t], (size_t)c->value_dim * sizeof(float));
+    for (int64_t j = 0; j < c->value_dim; j++)
+        for (int64_t i = 0; i < c->key_dim; i++)
+            assert_true(*state_at(a, c, i, j) == *state_at(b, c, i, j));
+}
+
+static void chunks_follow_the_promised_order_exactly(void **state)
+{
+    static delta_data d, model;
+    const kernel_table *table;
+    for (int i = 0; (table = vector_table(i)); i++)
+        for (int k = 0; k < DELTA_CASES; k++) {
+            const recurrent_case *c = &delta_cases[k];
+            delta_fill(&d, c);
+            model = d;
+            delta_run(table, &d, c, DELTA_CHUNK);
+            for (int64_t j = 0; j < c->value_dim; j++)
+                for (int first = 0; first < DELTA_TOKENS; first += DELTA_CHUNK)
+                    delta_model(&model, c, first,
+                                DELTA_TOKENS - first < DELTA_CHUNK ? DELTA_TOKENS - first : DELTA_CHUNK, j);
+            check_same_delta(&d, &model, c);
+        }
+}
+
+static void chunks_are_the_same_however_their_tokens_are_cut(void **state)
+{
+    static delta_data whole, cut, again;
+    const kernel_table *table;
+    for (int i = 0; (table = kernel_table_at(i)); i++)
+        for (int k = 0; k < DELTA_CASES; k++) {
+            delta_fill(&cut, &delta_cases[k]);
+            whole = cut;
+            delta_run(table, &whole, &delta_cases[k], DELTA_CHUNK);
+            for (int most = 1; most < DELTA_CHUNK; most++) {
+                again = cut;
+                delta_run(table, &again, &delta_cases[k], most);
+                check_same_delta(&again, &whole, &delta_cases[k]);
+            }
+        }
+}
+
 /* ---- convolution ---- */
 
 enum { CHANNELS = 53, STRIDE = 60 };
@@ -190,6 +422,7 @@ static conv_args conv_of(conv_data *d, int width, bool silu, bool bias, int64_t 
                        .weight = &d->weight[0][0],
                        .bias = bias ? d->bias : NULL,
                        .x = d->x[first],
+                       .before = &d->state[0][0],
                        .state = &d->state[0][0],
                        .y = d->y[first],
                        .weight_stride = STRIDE,
@@ -342,6 +575,9 @@ int main(void)
         cmocka_unit_test(linear_attention_is_what_its_formula_says),
         cmocka_unit_test(linear_attention_follows_the_promised_order_exactly),
         cmocka_unit_test(linear_attention_is_the_same_however_tokens_and_columns_are_cut),
+        cmocka_unit_test(chunks_give_what_the_recurrence_gives),
+        cmocka_unit_test(chunks_follow_the_promised_order_exactly),
+        cmocka_unit_test(chunks_are_the_same_however_their_tokens_are_cut),
         cmocka_unit_test(convolutions_are_sums_over_the_last_inputs_however_tokens_are_cut),
         cmocka_unit_test(norms_are_what_their_formulas_say),
         cmocka_unit_test(norms_work_in_place),

@@ -245,6 +245,23 @@ static void products_are_near_refs(void **state)
         }
 }
 
+static void weights_become_the_same_floats_in_every_table(void **state)
+{
+    enum { COLS = 1024 };
+    static float expected[COLS], got[COLS];
+    const kernel_table *ref = kernel_table_find("ref"), *table;
+    for (int i = 0; (table = vector_table(i)); i++)
+        for (dtype t = 0; t < DTYPE_COUNT && table->ops[t].matmul; t++)
+            for (int round = 0; round < 20; round++) {
+                fenced w = fenced_new(dtype_bytes(t, COLS));
+                fill_weights(t, round % KINDS, w.data, COLS);
+                ref->ops[t].dequantise(w.data, expected, COLS);
+                table->ops[t].dequantise(w.data, got, COLS);
+                assert_memory_equal(got, expected, sizeof got);
+                fenced_free(w);
+            }
+}
+
 static void the_other_orientation_is_a_chain_over_rows(void **state)
 {
     static const dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
@@ -437,6 +454,7 @@ int main(void)
         cmocka_unit_test(products_follow_the_promised_order_exactly),
         cmocka_unit_test(rows_of_any_length_in_blocks_are_served),
         cmocka_unit_test(products_are_near_refs),
+        cmocka_unit_test(weights_become_the_same_floats_in_every_table),
         cmocka_unit_test(the_other_orientation_is_a_chain_over_rows),
         cmocka_unit_test(caches_hold_the_same_bytes_in_every_table),
         cmocka_unit_test(exponentials_are_accurate_in_bodies_and_tails),

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -44,7 +45,8 @@ static void sum_forward(const mixer_call *call)
     float *out = call->c->op->write(call->c, call->out, call->n);
     for (int i = 0; i < call->n_sequences; i++) {
         const sequence_run *s = &call->sequences[i];
-        float *sum = s->recurrent;
+        float *sum = s->recurrent.after;
+        memmove(sum, s->recurrent.before, (size_t)hidden * sizeof *sum);
         for (int64_t t = s->first; t < s->first + s->n; t++)
             for (int64_t j = 0; j < hidden; j++) {
                 sum[j] += in[t * hidden + j];

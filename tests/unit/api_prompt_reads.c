@@ -1,6 +1,6 @@
-/* What a prompt reads: each expert at most once per layer and chunk, however small the budget. Counters of single
- * experts are compared with the experts' sizes in the file, which a run with room for all shows (there each is read
- * once). */
+/* What a prompt reads, and what sequences that decode together read: each expert at most once per layer and chunk, however
+ * small the budget. Counters of single experts are compared with the experts' sizes in the file, which a run with room for
+ * all shows (there each is read once). */
 #include "format_files.h"
 
 #include <stdio.h>
@@ -21,26 +21,31 @@ static const char *model_path(void)
     return path;
 }
 
-/* experts: what the cache has room for, 1: the smallest budget there is for this chunk; 0: 512 MiB. */
-static odmoe_model *open_for_prompt(int experts, int chunk, const char *policy)
+/* experts: what the cache has room for, 1: the smallest budget there is for these options; 0: 512 MiB. */
+static odmoe_model *open_with_room(int experts, odmoe_options *o)
 {
-    odmoe_options o;
-    odmoe_options_init(&o);
-    o.ram_bytes = 512u << 20;
-    o.context = LONG;
-    o.threads = 2;
-    o.chunk = chunk;
-    o.policy = policy;
+    o->ram_bytes = 512u << 20;
+    o->threads = 2;
     odmoe_plan plan = {.size = sizeof plan};
     odmoe_error err = {0};
     if (experts) {
         odmoe_info info = {.size = sizeof info};
         assert_int_equal(odmoe_inspect(model_path(), &info, &err), ODMOE_OK);
-        assert_int_equal(odmoe_plan_make(model_path(), &o, &plan, &err), ODMOE_OK);
+        assert_int_equal(odmoe_plan_make(model_path(), o, &plan, &err), ODMOE_OK);
         uint64_t cache = (uint64_t)experts * (info.expert_bytes_max + (24u << 10)); /* alignment of three pieces */
-        o.ram_bytes = plan.resident_bytes + plan.kv_bytes + plan.activation_bytes + plan.other_bytes + cache;
+        o->ram_bytes = plan.resident_bytes + plan.kv_bytes + plan.activation_bytes + plan.other_bytes + cache;
     }
-    return must_open(model_path(), &o);
+    return must_open(model_path(), o);
+}
+
+static odmoe_model *open_for_prompt(int experts, int chunk, const char *policy)
+{
+    odmoe_options o;
+    odmoe_options_init(&o);
+    o.context = LONG;
+    o.chunk = chunk;
+    o.policy = policy;
+    return open_with_room(experts, &o);
 }
 
 static void run_prompt(odmoe_model *model)
@@ -140,6 +145,78 @@ static void a_cold_prompt_of_one_chunk_reads_each_needed_expert_exactly_once(voi
     }
 }
 
+/* ---- sequences that decode together ---- */
+
+#define SEQUENCES_MAX 20
+#define STEPS 5
+
+/* One step of all sequences, and what it read: of an expert that some of them use, one fetch, which hits or reads it
+ * once; of another, at most what was read ahead, once. */
+static void step_reads_at_most_once(odmoe_model *model, odmoe_sequence *sequences, int n, const odmoe_info *info,
+                                    const uint64_t *size)
+{
+    static odmoe_expert_stats before[LAYERS_MAX][256];
+    odmoe_error err = {0};
+    odmoe_batch batch;
+    odmoe_batch_init(&batch);
+    batch.sequences = sequences;
+    batch.n = n;
+    assert_true(info->experts <= 256);
+    for (int l = 0; l < info->moe_layers; l++)
+        for (int e = 0; e < info->experts; e++)
+            before[l][e] = expert_stats(model, l, e);
+    if (odmoe_forward(model, &batch, &err))
+        fail_msg("%s", err.message);
+    uint64_t uses = 0;
+    for (int l = 0; l < info->moe_layers; l++)
+        for (int e = 0; e < info->experts; e++) {
+            odmoe_expert_stats now = expert_stats(model, l, e), *was = &before[l][e];
+            uses += now.uses - was->uses;
+            assert_int_equal(now.hits + now.misses - was->hits - was->misses, now.uses > was->uses);
+            if (now.bytes - was->bytes > size[l])
+                fail_msg("%d sequences: layer %d, expert %d: %.2f reads in a pass", n, l, e,
+                         (double)(now.bytes - was->bytes) / (double)size[l]);
+        }
+    assert_int_equal(uses, n * info->moe_layers * info->top_k);
+}
+
+static void decode_together(int n, int experts, const char *prefetch, const odmoe_info *info, const uint64_t *size)
+{
+    odmoe_sequence sequences[SEQUENCES_MAX];
+    odmoe_error err = {0};
+    odmoe_options o;
+    odmoe_options_init(&o);
+    o.sessions = n;
+    o.context = STEPS;
+    o.chunk = SEQUENCES_MAX;
+    o.prefetch = prefetch;
+    odmoe_model *model = open_with_room(experts, &o);
+    for (int i = 0; i < n; i++) {
+        sequences[i] = (odmoe_sequence){.n = 1, .phase = ODMOE_PHASE_DECODE};
+        assert_int_equal(odmoe_session_create(model, STEPS, &sequences[i].session, &err), ODMOE_OK);
+    }
+    for (int step = 0; step < STEPS; step++) {
+        for (int i = 0; i < n; i++)
+            sequences[i].tokens = &tokens[i * STEPS + step];
+        step_reads_at_most_once(model, sequences, n, info, size);
+    }
+    for (int i = 0; i < n; i++)
+        odmoe_session_free(sequences[i].session);
+    odmoe_model_close(model);
+}
+
+static void each_expert_is_read_at_most_once_for_all_sequences_of_a_pass(void **state)
+{
+    static const int counts[] = {4, SEQUENCES_MAX}, rooms[] = {1, 60};
+    uint64_t size[LAYERS_MAX];
+    odmoe_info info = sizes(size);
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
+        for (size_t r = 0; r < sizeof rooms / sizeof *rooms; r++) {
+            decode_together(counts[c], rooms[r], "auto", &info, size);
+            decode_together(counts[c], rooms[r], "off", &info, size);
+        }
+}
+
 int main(void)
 {
     for (int i = 0; i < LONG; i++)
@@ -148,6 +225,7 @@ int main(void)
         cmocka_unit_test(each_expert_is_read_at_most_once_a_chunk_however_small_the_cache),
         cmocka_unit_test(each_expert_is_read_at_most_once_a_chunk_under_every_policy),
         cmocka_unit_test(a_cold_prompt_of_one_chunk_reads_each_needed_expert_exactly_once),
+        cmocka_unit_test(each_expert_is_read_at_most_once_for_all_sequences_of_a_pass),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -194,6 +194,10 @@ static void a_list_of_layer_types_must_fit_the_layers(void **state)
     static const char *const models[] = {"qwen2_moe", "qwen3_moe"};
     for (int i = 0; i < 2; i++) {
         refused(models[i], "{\"layer_types\": [\"full_attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "layers");
+        refused(models[i],
+                "{\"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\", \"full_attention\","
+                " \"full_attention\", \"full_attention\", \"full_attention\"]}",
+                ODMOE_ERR_FORMAT, "layer_types", "layers");
         refused(models[i], "{\"layer_types\": 3}", ODMOE_ERR_FORMAT, "layer_types", "layers");
     }
     refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"full_attention\", \"chunked_attention\"]}",

@@ -1,10 +1,7 @@
 /* Families whose frame or attention is of their own: what their files say of single layers, and files that contradict
  * themselves, which are refused by the name of what is wrong. */
-#include "model/arch/arch.h"
+#include "support/family_configs.h"
 
-#include "gguf_edit.h"
-
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,67 +11,13 @@
 #include "support/models.h"
 
 static odmoe_error err;
-static model_config config; /* of the last `read` */
-
-/* A family's config.json with other members (JSON), in text_config where it has one; "(absent)" removes one. */
-static odmoe_status read(const char *family, const char *members)
-{
-    tensor_index *none = tensor_index_create(&err);
-    json_t *json = json_load_file(test_path("families/%s/config.json", family), 0, NULL);
-    json_t *changes = json_loads(members, 0, NULL), *value;
-    model_files files = {.path = "folder", .tensors = none, .config = json};
-    const char *key;
-    const arch *found;
-    assert_non_null(json);
-    assert_non_null(changes);
-    json_t *text = json_object_get(json, "text_config") ? json_object_get(json, "text_config") : json;
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(text, key);
-        else
-            json_object_set(text, key, value);
-    }
-    config_free(&config);
-    odmoe_status status = arch_read(&files, &found, &config, &err);
-    json_decref(changes);
-    json_decref(json);
-    tensor_index_free(none);
-    return status;
-}
+static model_config config; /* of the last `accepted` */
 
 static void accepted(const char *family, const char *members)
 {
-    if (read(family, members))
+    config_free(&config);
+    if (read_family(family, members, &config, &err))
         fail_msg("%s with %s: %s", family, members, err.message);
-}
-
-typedef struct wrong_config {
-    const char *members;
-    odmoe_status status;
-    const char *word, *word2;
-} wrong_config;
-
-static void all_refused(const char *family, const wrong_config *wrong, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        err = (odmoe_error){0};
-        assert_error(&err, read(family, wrong[i].members), wrong[i].status, wrong[i].word, wrong[i].word2);
-    }
-}
-
-/* `inspect` tells as well as `open`: both read the same headers. */
-static void file_refused(gguf_edit *e, odmoe_status status, const char *word, const char *word2)
-{
-    const char *path = edit_save(e, "edited.gguf");
-    odmoe_info info = {.size = sizeof info};
-    odmoe_options o = small_options();
-    odmoe_model *model = NULL;
-    err = (odmoe_error){0};
-    assert_error(&err, odmoe_inspect(path, &info, &err), status, word, word2);
-    assert_error(&err, odmoe_model_open(path, &o, &model, &err), status, word, word2);
-    assert_non_null(strstr(err.message, path));
-    edit_free(e);
 }
 
 static void put_ones(edit_tensor *t, int n)
@@ -177,7 +120,7 @@ static void gemma4_that_contradicts_itself_or_needs_more_is_refused(void **state
         {"{\"use_bidirectional_attention\": \"all\"}", ODMOE_ERR_UNSUPPORTED, "use_bidirectional_attention", "'all'"},
         {"{\"final_logit_softcapping\": -6}", ODMOE_ERR_FORMAT, "final_logit_softcapping", "-6"},
     };
-    all_refused("gemma4", wrong, sizeof wrong / sizeof *wrong);
+    families_refused("gemma4", wrong, sizeof wrong / sizeof *wrong);
 }
 
 static gguf_edit *gemma4(void)
@@ -302,6 +245,9 @@ static void llama4_that_contradicts_itself_or_needs_more_is_refused(void **state
         {"{\"no_rope_layers\": 4}", ODMOE_ERR_FORMAT, "no_rope_layers", "list"},
         {"{\"no_rope_layer_interval\": 0}", ODMOE_ERR_FORMAT, "no_rope_layer_interval", "0"},
         {"{\"layer_types\": [\"chunked_attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "4 layers"},
+        {"{\"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\", \"full_attention\","
+         " \"full_attention\"]}",
+         ODMOE_ERR_FORMAT, "layer_types", "4 layers"},
         {"{\"layer_types\": [\"chunked_attention\", \"sliding_attention\", \"full_attention\", \"full_attention\"]}",
          ODMOE_ERR_UNSUPPORTED, "'sliding_attention'", "layer 1"},
         {"{\"layer_types\": [\"chunked_attention\", 3, \"full_attention\", \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
@@ -321,7 +267,7 @@ static void llama4_that_contradicts_itself_or_needs_more_is_refused(void **state
         {"{\"attn_temperature_tuning\": \"yes\"}", ODMOE_ERR_FORMAT, "attn_temperature_tuning", " "},
         {"{\"use_qk_norm\": []}", ODMOE_ERR_FORMAT, "use_qk_norm", " "},
     };
-    all_refused("llama4", wrong, sizeof wrong / sizeof *wrong);
+    families_refused("llama4", wrong, sizeof wrong / sizeof *wrong);
 }
 
 static void llama4_files_say_which_layers_have_experts(void **state)
@@ -372,7 +318,7 @@ static void phimoe_that_contradicts_itself_or_needs_more_is_refused(void **state
         {"{\"router_jitter_noise\": -0.1}", ODMOE_ERR_FORMAT, "router_jitter_noise", "-0.1"},
         {"{\"sliding_window\": 0}", ODMOE_ERR_FORMAT, "sliding_window", "0"},
     };
-    all_refused("phimoe_longrope", wrong, sizeof wrong / sizeof *wrong);
+    families_refused("phimoe_longrope", wrong, sizeof wrong / sizeof *wrong);
     accepted("phimoe_longrope", "{\"sliding_window\": 131072}"); /* as published: all of the context */
     assert_int_equal(config.layer[0].window, 0);
     assert_true(config.router.score == ODMOE_SCORE_SPARSE_MIXER && config.router.band == 0.02f);

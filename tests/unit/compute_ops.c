@@ -494,14 +494,16 @@ static void attention_equals_a_plain_loop_in_all_its_variants(void **state)
 
 /* ---- recurrent layers ---- */
 
-/* Three sequences of a call, and where they keep what they keep; SKIP bytes before it are another's. */
+/* Three sequences of a call, and what they keep before and after it; SKIP bytes in front are another's. */
 enum { RUNS = 3, SKIP = 128 };
 static const int64_t lengths[RUNS] = {1, N - 8, 7};
 
-static void keep(sequence_run *runs, char *memory, uint64_t bytes)
+static void keep(sequence_run *runs, char *before, char *after, uint64_t bytes)
 {
-    for (int64_t i = 0, first = 0; i < RUNS; first += lengths[i++])
-        runs[i] = (sequence_run){first, lengths[i], 0, memory + (uint64_t)i * (SKIP + bytes)};
+    for (int64_t i = 0, first = 0; i < RUNS; first += lengths[i++]) {
+        uint64_t offset = (uint64_t)i * (SKIP + bytes);
+        runs[i] = (sequence_run){first, lengths[i], 0, {before + offset, after + offset}};
+    }
 }
 
 /* Numbers for all that the sequences keep, and a copy. */
@@ -524,8 +526,9 @@ static void a_convolution_equals_a_plain_loop_for_each_sequence(void **state)
     static float x[N * ROW], w[WIDTH * CHANNELS], bias[CHANNELS];
     uint64_t bytes = conv_state_bytes(WIDTH, CHANNELS);
     char *memory = aligned_alloc(64, RUNS * (SKIP + bytes)), *before = malloc(RUNS * (SKIP + bytes));
+    char *after = aligned_alloc(64, RUNS * (SKIP + bytes));
     sequence_run runs[RUNS];
-    keep(runs, memory, bytes);
+    keep(runs, memory, after, bytes);
     for (int i = 0; i < WIDTH * CHANNELS; i++)
         w[i] = number();
     for (int threads = 1; threads <= 3; threads += 2) {
@@ -550,8 +553,8 @@ static void a_convolution_equals_a_plain_loop_for_each_sequence(void **state)
             bias[i] = number();
         b.c.op->conv(&b.c, &call);
         assert_int_equal(by.n, N);
+        assert_memory_equal(memory, before, RUNS * (SKIP + bytes));
         for (int r = 0; r < RUNS; r++) {
-            assert_memory_equal(runs[r].recurrent, before + (uint64_t)r * (SKIP + bytes), SKIP);
             for (int64_t t = 0; t < lengths[r]; t++)
                 for (int i = 0; i < CHANNELS; i++) {
                     double sum = call.bias ? bias[i] : 0;
@@ -568,6 +571,7 @@ static void a_convolution_equals_a_plain_loop_for_each_sequence(void **state)
     }
     free(memory);
     free(before);
+    free(after);
 }
 
 enum { KEY_HEADS = 2, V_HEADS = 6, K_DIM = 32, V_DIM = 48 };
@@ -619,10 +623,11 @@ static void check_recurrent(recurrent_call call, int threads)
     static double s[V_HEADS * K_DIM * V_DIM];
     uint64_t bytes = recurrent_state_bytes(V_HEADS, K_DIM, V_DIM);
     char *memory = aligned_alloc(64, RUNS * (SKIP + bytes)), *before = malloc(RUNS * (SKIP + bytes));
+    char *after = aligned_alloc(64, RUNS * (SKIP + bytes));
     sequence_run runs[RUNS];
     bench b;
     bench_open(&b, threads);
-    keep(runs, memory, bytes);
+    keep(runs, memory, after, bytes);
     buffer bx = make_buffer(&b, INPUTS, 0), out = make_buffer(&b, V_HEADS * V_DIM, 0);
     fill_recurrent(&b, &bx, x);
     fill_kept(memory, before, RUNS * (SKIP + bytes));
@@ -641,9 +646,9 @@ static void check_recurrent(recurrent_call call, int threads)
     call.state = SKIP;
     b.c.op->recurrent(&b.c, &call);
     assert_int_equal(out.n, N);
+    assert_memory_equal(memory, before, RUNS * (SKIP + bytes));
     for (int r = 0; r < RUNS; r++) {
         double expected[V_HEADS * V_DIM];
-        assert_memory_equal(runs[r].recurrent, before + (uint64_t)r * (SKIP + bytes), SKIP);
         for (int i = 0; i < V_HEADS * K_DIM * V_DIM; i++)
             s[i] = kept(before, r, bytes)[i];
         for (int64_t t = runs[r].first; t < runs[r].first + lengths[r]; t++) {
@@ -652,11 +657,12 @@ static void check_recurrent(recurrent_call call, int threads)
                 near(rows_of(&b, &out)[t * V_HEADS * V_DIM + i], expected[i]);
         }
         for (int i = 0; i < V_HEADS * K_DIM * V_DIM; i++)
-            near(kept(memory, r, bytes)[i], s[i]);
+            near(kept(after, r, bytes)[i], s[i]);
     }
     bench_close(&b);
     free(memory);
     free(before);
+    free(after);
 }
 
 static void linear_attention_equals_a_plain_loop_for_each_sequence(void **state)
@@ -688,7 +694,7 @@ static void recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls(void
         memset(memory, 0, all);
         for (int64_t done = 0, n; done < N; done += n) {
             n = threads == 1 || N - done < 3 * threads ? N - done : 3 * threads;
-            sequence_run run = {0, n, (int32_t)done, memory};
+            sequence_run run = {0, n, (int32_t)done, {memory, memory}};
             b.c.op->borrow(&b.c, &bx, x + done * INPUTS, n);
             conv_call conv = {.x = &bx,
                               .y = &by,
@@ -728,6 +734,126 @@ static void recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls(void
     free(first_kept);
 }
 
+/* Sequences of the gated delta rule in chunks, each with two places for what it keeps. A chunk's tokens are added to the
+ * present one, and what they begin lies in the other one; a call goes on from there. */
+enum { LONG = 3 * RECURRENT_CHUNK + 9 };
+
+typedef struct delta_sequence {
+    float x[LONG * INPUTS], out[LONG * V_HEADS * V_DIM];
+    char *kept[2];
+    int present;
+    int32_t length;
+} delta_sequence;
+
+/* One call with up to `most[r]` further tokens of each sequence. False: there are none. */
+static bool delta_call(bench *b, const compute_work *work, delta_sequence *sequences, const int *most, bool tiled)
+{
+    buffer bx = make_buffer(b, INPUTS, 0), out = make_buffer(b, V_HEADS * V_DIM, 0);
+    sequence_run runs[RUNS];
+    int n_runs = 0;
+    int64_t first = 0;
+    static float rows[RUNS * LONG * INPUTS], results[RUNS * LONG * V_HEADS * V_DIM];
+    for (int r = 0; r < RUNS; r++) {
+        delta_sequence *s = &sequences[r];
+        int n = LONG - s->length < most[r] ? LONG - s->length : most[r];
+        if (!n)
+            continue;
+        memcpy(rows + first * INPUTS, s->x + s->length * INPUTS, (size_t)n * INPUTS * sizeof(float));
+        runs[n_runs++] = (sequence_run){.first = first,
+                                        .n = n,
+                                        .position = s->length,
+                                        .chunk = {s->kept[s->present], s->kept[!s->present]},
+                                        .owner = r};
+        first += n;
+    }
+    if (!n_runs)
+        return false;
+    b->c.op->borrow(&b->c, &bx, rows, first);
+    b->c.op->borrow(&b->c, &out, results, first);
+    b->c.op->delta(&b->c, &(recurrent_call){.heads = V_HEADS,
+                                            .key_heads = KEY_HEADS,
+                                            .tiled = tiled,
+                                            .key_dim = K_DIM,
+                                            .value_dim = V_DIM,
+                                            .q = {&bx, 0},
+                                            .k = {&bx, AT_K},
+                                            .v = {&bx, AT_V},
+                                            .beta = {&bx, AT_BETA},
+                                            .decay = {&bx, AT_DECAY},
+                                            .delta = true,
+                                            .out = &out,
+                                            .sequences = runs,
+                                            .n_sequences = n_runs,
+                                            .work = work});
+    for (int i = 0; i < n_runs; i++) {
+        delta_sequence *s = &sequences[runs[i].owner];
+        memcpy(s->out + s->length * V_HEADS * V_DIM, results + runs[i].first * V_HEADS * V_DIM,
+               (size_t)runs[i].n * V_HEADS * V_DIM * sizeof(float));
+        int32_t length = s->length + (int32_t)runs[i].n;
+        if (length / RECURRENT_CHUNK != s->length / RECURRENT_CHUNK)
+            s->present = !s->present;
+        s->length = length;
+    }
+    return true;
+}
+
+static void run_delta(delta_sequence *sequences, const int *most, int threads, bool tiled)
+{
+    uint64_t bytes = delta_state_bytes(V_HEADS, KEY_HEADS, K_DIM, V_DIM);
+    for (int r = 0; r < RUNS; r++) {
+        sequences[r].length = sequences[r].present = 0;
+        for (int i = 0; i < 2; i++) {
+            sequences[r].kept[i] = aligned_alloc(64, bytes);
+            memset(sequences[r].kept[i], i ? 0xff : 0, bytes); /* NaN */
+        }
+    }
+    bool more = true;
+    while (more) {
+        bench b;
+        compute_work work;
+        bench_open(&b, threads);
+        b.c.op->delta_layout(&b.c, &b.a, K_DIM, &work);
+        more = delta_call(&b, &work, sequences, most, tiled);
+        bench_close(&b);
+    }
+    for (int r = 0; r < RUNS; r++)
+        for (int i = 0; i < 2; i++)
+            free(sequences[r].kept[i]);
+}
+
+static void the_delta_rule_in_chunks_equals_a_plain_loop_however_tokens_are_cut(void **state)
+{
+    static const int cuts[][RUNS] = {{LONG, LONG, LONG}, {1, 1, 1}, {7, 15, 16}, {17, 33, 3}};
+    static delta_sequence sequences[RUNS];
+    static float first_out[RUNS][LONG * V_HEADS * V_DIM];
+    for (int r = 0; r < RUNS; r++)
+        for (int i = 0; i < LONG * INPUTS; i++) {
+            int column = i % INPUTS;
+            float x = number();
+            sequences[r].x[i] = column < AT_V ? 0.2f * x : column < AT_BETA ? x : 0.9f + 0.1f * x;
+        }
+    for (int tiled = 0; tiled < 2; tiled++)
+        for (int cut = 0; cut < 4; cut++) {
+            run_delta(sequences, cuts[cut], cut + 1, tiled);
+            for (int r = 0; r < RUNS; r++) {
+                if (cut == 0)
+                    memcpy(first_out[r], sequences[r].out, sizeof first_out[r]);
+                assert_memory_equal(sequences[r].out, first_out[r], sizeof first_out[r]);
+            }
+            static double s[V_HEADS * K_DIM * V_DIM];
+            for (int r = 0; r < RUNS && cut == 0; r++) {
+                memset(s, 0, sizeof s);
+                for (int t = 0; t < LONG; t++) {
+                    double expected[V_HEADS * V_DIM];
+                    plain_recurrence(&(recurrent_call){.tiled = tiled, .delta = true}, sequences[r].x + t * INPUTS, s,
+                                     expected);
+                    for (int i = 0; i < V_HEADS * V_DIM; i++)
+                        near(first_out[r][t * V_HEADS * V_DIM + i], expected[i]);
+                }
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -747,6 +873,7 @@ int main(void)
         cmocka_unit_test(a_convolution_equals_a_plain_loop_for_each_sequence),
         cmocka_unit_test(linear_attention_equals_a_plain_loop_for_each_sequence),
         cmocka_unit_test(recurrent_layers_do_not_depend_on_how_tokens_are_cut_into_calls),
+        cmocka_unit_test(the_delta_rule_in_chunks_equals_a_plain_loop_however_tokens_are_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

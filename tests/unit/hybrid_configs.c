@@ -171,6 +171,8 @@ static void sizes_of_granites_hybrids_fit_together(void **state)
 {
     static const wrong_members wrong[] = {
         {"{\"layer_types\": [\"mamba\", \"attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "2 entries"},
+        {"{\"layer_types\": [\"mamba\", \"attention\", \"mamba\", \"mamba\"]}", ODMOE_ERR_FORMAT, "layer_types",
+         "4 entries"},
         {"{\"layer_types\": [\"mamba\", \"attention\", \"conv\"]}", ODMOE_ERR_UNSUPPORTED, "'conv' of layer 2",
          "mamba, attention"},
         {"{\"layer_types\": \"mam\"}", ODMOE_ERR_UNSUPPORTED, "'m' of layer 0", "mamba, attention"},
@@ -195,6 +197,8 @@ static void sizes_of_lfm2_moe_fit_together(void **state)
 {
     static const wrong_members wrong[] = {
         {"{\"layer_types\": [\"conv\"]}", ODMOE_ERR_FORMAT, "layer_types", "4 layers"},
+        {"{\"layer_types\": [\"conv\", \"conv\", \"full_attention\", \"conv\", \"conv\"]}", ODMOE_ERR_FORMAT,
+         "layer_types", "5 entries"},
         {"{\"layer_types\": [\"conv\", \"conv\", \"mamba\", \"conv\"]}", ODMOE_ERR_UNSUPPORTED, "'mamba' of layer 2",
          "conv, full_attention"},
         {"{\"layer_types\": [\"conv\", \"conv\", \"conv\", \"conv\"]}", ODMOE_ERR_FORMAT, "layers.2.conv", "missing"},
@@ -279,8 +283,12 @@ static void lists_of_files_say_what_each_layer_is(void **state)
         {LFM2, "attention.head_count_kv", {0, 2, 2, 0}, 4, "blk.1.attn_q.weight", "missing"},
         {LFM2, "attention.head_count_kv", {0, 0, 0, 0}, 4, "blk.2.shortconv", "missing"},
         {LFM2, "attention.head_count_kv", {0, 0, -2, 0}, 4, "key/value heads is -2", "1 to"},
+        {GRANITE, "attention.head_count_kv", {0, 2}, 2, "head_count_kv", "3 layers"},
+        {GRANITE, "attention.head_count_kv", {0, 2, 0, 0}, 4, "head_count_kv", "3 layers"},
         {GRANITE, "attention.head_count_kv", {0, 0, 0}, 3, "blk.1.ssm_in.weight", "missing"},
         {NEMOTRON, "feed_forward_length", {0, 32, 0, 32}, 4, "feed_forward_length", "4 entries for 5"},
+        {NEMOTRON, "feed_forward_length", {0, 32, 0, 32, 0, 0}, 6, "feed_forward_length", "6 entries for 5"},
+        {NEMOTRON, "attention.head_count_kv", {0, 0, 2, 0, 0, 0}, 6, "head_count_kv", "5 layers"},
         {NEMOTRON, "feed_forward_length", {0, 32, 32, 32, 0}, 5, "layer 2", "only one"},
         {NEMOTRON, "feed_forward_length", {0, 0, 0, 32, 0}, 5, "blk.1.ssm_in.weight", "missing"},
         {NEMOTRON, "feed_forward_length", {32, 32, 0, 32, 0}, 5, "blk.0.ffn_gate_inp.weight", "missing"},

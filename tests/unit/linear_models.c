@@ -1,14 +1,12 @@
 /* Models with layers of linear attention: layouts of files that no golden has, and files and configurations whose numbers,
  * lists or tensors do not fit together, which are refused before anything is loaded. */
-#include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 #include "model/mixers/delta_net.h"
 #include "model/mixers/kda.h"
 #include "model/mixers/latent.h"
 
-#include "gguf_edit.h"
+#include "support/family_configs.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,19 +21,6 @@ static odmoe_error err;
 static gguf_edit *qwen35(void)
 {
     return edit_read(test_path("families/gguf/qwen35moe-Q8_0.gguf"));
-}
-
-static void edited_refused(gguf_edit *e, odmoe_status status, const char *word, const char *word2)
-{
-    const char *path = edit_save(e, "edited.gguf");
-    odmoe_info info = {.size = sizeof info};
-    odmoe_options o = small_options();
-    odmoe_model *model = NULL;
-    err = (odmoe_error){0};
-    assert_error(&err, odmoe_inspect(path, &info, &err), status, word, word2);
-    assert_error(&err, odmoe_model_open(path, &o, &model, &err), status, word, word2);
-    assert_null(model);
-    edit_free(e);
 }
 
 /* The logits of a text's last token; the file goes. */
@@ -107,7 +92,7 @@ static void sizes_of_linear_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "qwen35moe.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
     static const char *const keys[] = {"ssm.state_size", "ssm.group_count", "ssm.time_step_rank", "ssm.conv_kernel"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -115,7 +100,7 @@ static void sizes_of_linear_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "qwen35moe.%s", keys[i]);
         edit_remove(e, key);
-        edited_refused(e, ODMOE_ERR_FORMAT, keys[i], "is missing");
+        file_refused(e, ODMOE_ERR_FORMAT, keys[i], "is missing");
     }
 }
 
@@ -127,7 +112,7 @@ static void states_larger_than_any_model_has_are_refused(void **state)
     edit_set_int(e, "qwen35moe.ssm.group_count", GG_U32, 1024);
     edit_set_int(e, "qwen35moe.ssm.time_step_rank", GG_U32, 1024);
     edit_set_int(e, "qwen35moe.ssm.inner_size", GG_U32, 1024);
-    edited_refused(e, ODMOE_ERR_FORMAT, "size of all keys: 4194304", "1048576");
+    file_refused(e, ODMOE_ERR_FORMAT, "size of all keys: 4194304", "1048576");
 }
 
 static void lists_of_recurrent_layers_have_an_entry_for_each_layer(void **state)
@@ -137,17 +122,17 @@ static void lists_of_recurrent_layers_have_an_entry_for_each_layer(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         gguf_edit *e = qwen35();
         set_layers(e, key, wrong[i]);
-        edited_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "for 3 layers");
+        file_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "for 3 layers");
     }
     gguf_edit *e = qwen35();
     set_layers(e, key, "rrr"); /* the last layer has no such tensors */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
+    file_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
     e = qwen35();
     set_layers(e, key, "rff");
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.1.attn_q.weight", "missing");
+    file_refused(e, ODMOE_ERR_FORMAT, "blk.1.attn_q.weight", "missing");
     e = qwen35();
     edit_set_int(e, key, GG_U32, 1);
-    edited_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "array");
+    file_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "array");
 }
 
 static void without_a_list_the_interval_says_which_layers_are_recurrent(void **state)
@@ -159,11 +144,11 @@ static void without_a_list_the_interval_says_which_layers_are_recurrent(void **s
     e = qwen35();
     edit_remove(e, list);
     edit_remove(e, interval); /* every fourth, then: none */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
+    file_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
     e = qwen35();
     edit_remove(e, list);
     edit_set_int(e, interval, GG_U32, 0);
-    edited_refused(e, ODMOE_ERR_FORMAT, "full_attention_interval", "0");
+    file_refused(e, ODMOE_ERR_FORMAT, "full_attention_interval", "0");
     e = qwen35(); /* the list goes before it */
     edit_set_int(e, interval, GG_U32, 2);
     assert_same_logits(e, qwen35());
@@ -180,13 +165,13 @@ static void check_tensors(const char *file)
             continue;
         gguf_edit *less = edit_read(test_path("%s", file));
         edit_drop(less, saved.name);
-        edited_refused(less, ODMOE_ERR_FORMAT, saved.name, "missing");
+        file_refused(less, ODMOE_ERR_FORMAT, saved.name, "missing");
         less = edit_read(test_path("%s", file));
         edit_tensor *t = edit_find(less, saved.name);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
         --*last;
-        edited_refused(less, ODMOE_ERR_FORMAT, saved.name, "shape");
+        file_refused(less, ODMOE_ERR_FORMAT, saved.name, "shape");
     }
     edit_free(e);
 }
@@ -216,14 +201,23 @@ static void sizes_of_kimi_delta_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "kimi-linear.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
-    gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
+    gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf")); /* too large together */
+    edit_set_int(e, "kimi-linear.attention.head_count", GG_U32, 4096);
+    edit_set_int(e, "kimi-linear.kda.head_dim", GG_U32, 4096);
+    file_refused(e, ODMOE_ERR_FORMAT, "16777216", "1048576");
+    e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
     edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 1); /* all layers have latent attention, then */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
+    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
+    for (int n = 2; n <= 4; n += 2) {
+        e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
+        edit_set_ints(e, "kimi-linear.attention.head_count_kv", (int32_t[]){0, 0, 1, 0}, n);
+        file_refused(e, ODMOE_ERR_FORMAT, "head_count_kv", "3 layers");
+    }
     e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
     edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 0); /* none has */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.2.attn_q.weight", "shape");
+    file_refused(e, ODMOE_ERR_FORMAT, "blk.2.attn_q.weight", "shape");
 }
 
 static gguf_edit *qwen3next(void)
@@ -268,12 +262,12 @@ static void projections_in_both_layouts_are_refused(void **state)
 {
     gguf_edit *e = qwen3next();
     fuse(e, 0);
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_qkv.weight", "in one");
+    file_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_qkv.weight", "in one");
     e = qwen3next();
     fuse(e, 0);
     edit_drop(e, "blk.0.attn_qkv.weight");
     edit_drop(e, "blk.0.attn_gate.weight");
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_qkv.weight", "in one");
+    file_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_qkv.weight", "in one");
 }
 
 static void drop_predictions(gguf_edit *e)
@@ -324,45 +318,18 @@ static void what_is_left_out_is_counted_apart(void **state)
 
 /* ---- config.json ---- */
 
-static model_config config; /* of the last `read` */
-
-/* A golden's config.json; members (JSON) of its text_config, or, where it has none, of itself, are changed: "(absent)"
- * removes one. */
-static odmoe_status read(const char *model, const char *members)
-{
-    json_t *json = json_load_file(test_path("families/%s/config.json", model), 0, NULL);
-    json_t *changes = json_loads(members, 0, NULL), *text = json_object_get(json, "text_config"), *value;
-    const char *key;
-    assert_non_null(json);
-    assert_non_null(changes);
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(text ? text : json, key);
-        else
-            json_object_set(text ? text : json, key, value);
-    }
-    tensor_index *none = tensor_index_create(&err);
-    model_files files = {.path = "folder", .tensors = none, .config = json};
-    const arch *family;
-    config_free(&config);
-    odmoe_status status = arch_read(&files, &family, &config, &err);
-    json_decref(json);
-    json_decref(changes);
-    tensor_index_free(none);
-    return status;
-}
+static model_config config; /* of the last `accepted` */
 
 static void accepted(const char *model, const char *members)
 {
-    if (read(model, members))
+    config_free(&config);
+    if (read_family(model, members, &config, &err))
         fail_msg("%s with %s: %s", model, members, err.message);
 }
 
 static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
 {
-    err = (odmoe_error){0};
-    assert_error(&err, read(model, members), status, word, word2);
+    families_refused(model, &(wrong_config){members, status, word, word2}, 1);
 }
 
 static const char *const families[] = {"qwen3_5_moe", "qwen3_next"};
@@ -467,6 +434,10 @@ static void lists_of_layer_numbers_name_each_layer_once(void **state)
         {"{\"linear_attn_config\": {\"short_conv_kernel_size\": 9}}", "short_conv_kernel_size", "9"},
         {"{\"linear_attn_config\": {}, \"linear_num_heads\": null}", "num_heads", "missing"},
         {"{\"layer_types\": [\"linear_attention\", \"full_attention\"]}", "layer_types", "3 layers"},
+        {"{\"layer_types\": [\"linear_attention\", \"linear_attention\", \"full_attention\", \"full_attention\"]}",
+         "layer_types", "3 layers"},
+        {LISTS("[4]", "[1, 2, 3]"), "full_attn_layers", "1 to 3"},
+        {"{\"linear_attn_config\": {\"num_heads\": 4096, \"head_dim\": 4096}}", "16777216", "1048576"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         refused("kimi_linear", wrong[i].members, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
@@ -484,19 +455,26 @@ static void lists_of_layer_numbers_name_each_layer_once(void **state)
 static void states_are_counted_to_the_last_byte(void **state)
 {
     accepted("qwen3_5_moe", "{}");
-    uint64_t conv = 3 * 256 * 4, heads = 4 * 32 * 32 * 4;
-    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv + heads);
+    uint64_t heads = 4, key_heads = 2, dim = 32;
+    /* the convolution's inputs; matrices, 16 tokens' rows, keys and decays */
+    uint64_t conv = 3 * 256 * 4, chunk = 4 * (heads * dim * dim + 16 * (heads * dim + key_heads * dim + heads));
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv);
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).chunk_bytes, chunk);
     accepted("qwen3_5_moe", "{\"linear_num_value_heads\": 256, \"linear_num_key_heads\": 256, \"linear_key_head_dim\":"
                             " 4096, \"linear_value_head_dim\": 4096, \"linear_conv_kernel_dim\": 8,"
                             " \"num_hidden_layers\": 1024, \"layer_types\": null,"
                             " \"full_attention_interval\": 4}");
-    conv = 7ull * 3 * 256 * 4096 * 4;
-    heads = 256ull * 4096 * 4096 * 4;
-    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv + heads);
+    heads = key_heads = 256;
+    dim = 4096;
+    conv = 7 * 3 * heads * dim * 4;
+    chunk = 4 * (heads * dim * dim + 16 * (heads * dim + key_heads * dim + heads));
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).recurrent_bytes, conv);
+    assert_int_equal(mixer_delta_net.state(&config, 0, KV_F16).chunk_bytes, chunk);
     session_layout layout;
     assert_int_equal(session_layout_make(&config, KV_F16, 64, &layout, &err), ODMOE_OK);
-    assert_true(layout.recurrent_bytes == 768 * (conv + heads));
-    assert_true(session_total_bytes(&layout, 4096) > layout.recurrent_bytes);
+    assert_true(layout.kept_bytes[KEPT_RECURRENT] == 768 * conv);
+    assert_true(layout.kept_bytes[KEPT_CHUNK] == 768 * chunk);
+    assert_true(session_total_bytes(&layout, 4096) > 2 * 768 * (conv + chunk));
     session_layout_free(&layout);
 }
 

@@ -1,8 +1,6 @@
 /* Families with latent attention: what files mean that lack keys, and that files whose numbers or tensors do not fit
  * together are refused before anything is loaded. GGUF files and folders derived from the goldens. */
-#include "model/arch/arch.h"
-
-#include "gguf_edit.h"
+#include "support/family_configs.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -22,17 +20,6 @@ static odmoe_error err;
 static gguf_edit *original(const char *file)
 {
     return edit_read(test_path("%s", file));
-}
-
-static void edited_refused(gguf_edit *e, odmoe_status status, const char *word, const char *word2)
-{
-    const char *path = edit_save(e, "edited.gguf");
-    odmoe_options o = small_options();
-    odmoe_model *model = NULL;
-    err = (odmoe_error){0};
-    assert_error(&err, odmoe_model_open(path, &o, &model, &err), status, word, word2);
-    assert_non_null(strstr(err.message, path));
-    edit_free(e);
 }
 
 /* The numbers of an edited file's configuration; its layers are gone. */
@@ -201,7 +188,7 @@ static void reals_that_give_no_scale_are_refused(void **state)
         for (int v = 0; v < 4; v++) {
             gguf_edit *e = original(V3);
             edit_set_float(e, keys[k], values[v]);
-            edited_refused(e, ODMOE_ERR_FORMAT, " ", " ");
+            file_refused(e, ODMOE_ERR_FORMAT, " ", " ");
         }
 }
 
@@ -215,13 +202,13 @@ static void every_missing_tensor_and_every_wrong_shape_is_named(void **state)
         snprintf(name, sizeof name, "blk.1.%s", names[i]);
         gguf_edit *e = original(V3);
         edit_drop(e, name);
-        edited_refused(e, ODMOE_ERR_FORMAT, name, "missing");
+        file_refused(e, ODMOE_ERR_FORMAT, name, "missing");
         e = original(V3);
         edit_tensor *t = edit_find(e, name);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
         --*last;
-        edited_refused(e, ODMOE_ERR_FORMAT, name, "shape");
+        file_refused(e, ODMOE_ERR_FORMAT, name, "shape");
     }
 }
 
@@ -232,7 +219,7 @@ static void heads_in_another_order_are_refused(void **state)
     edit_tensor *t = edit_find(e, "blk.1.attn_k_b.weight");
     t->size[2] /= 2;
     t->size[1] *= 2;
-    edited_refused(e, ODMOE_ERR_FORMAT, "attn_k_b.weight", "128 x 32");
+    file_refused(e, ODMOE_ERR_FORMAT, "attn_k_b.weight", "128 x 32");
 }
 
 static void keys_and_values_of_latents_in_both_layouts_are_refused(void **state)
@@ -243,12 +230,12 @@ static void keys_and_values_of_latents_in_both_layouts_are_refused(void **state)
     edit_tensor *t = edit_add(e, "blk.0.attn_kv_b.weight", from->type, from->size[0], from->size[1], 0);
     put(&t->data, from->data.at, from->data.length);
     edit_free(joint);
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_kv_b.weight", "two tensors");
+    file_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_kv_b.weight", "two tensors");
     e = original(JOINT); /* one half only */
     t = edit_add(e, "blk.0.attn_k_b.weight", GG_TENSOR_BF16, 32, 32, 4);
     put(&t->data, edit_find(e, "blk.0.attn_kv_b.weight")->data.at, 32 * 32 * 4 * 2);
     edit_drop(e, "blk.0.attn_kv_b.weight");
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_kv_b.weight", "two tensors");
+    file_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_kv_b.weight", "two tensors");
 }
 
 /* The heads of a stack as more rows of one matrix. */
@@ -294,17 +281,17 @@ static void numbers_of_an_indexer_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "glm-dsa.attention.indexer.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
         e = original(DSA);
         edit_remove(e, key);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].key, "missing");
+        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].key, "missing");
     }
     gguf_edit *e = original(DSA); /* of all positions there is no choice */
     edit_set_int(e, "glm-dsa.attention.indexer.top_k", GG_U32, 1 << 24);
     assert_int_equal(config_of(e).index_topk, 4096);
     e = original(DSA);
     edit_set_int(e, "glm-dsa.attention.q_lora_rank", GG_U32, 0);
-    edited_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
+    file_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
 }
 
 static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
@@ -316,18 +303,21 @@ static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
         snprintf(name, sizeof name, "blk.1.indexer.%s", names[i]);
         gguf_edit *e = original(DSA);
         edit_drop(e, name);
-        edited_refused(e, ODMOE_ERR_FORMAT, name, "missing");
+        file_refused(e, ODMOE_ERR_FORMAT, name, "missing");
     }
     static const bool middle[] = {true, false, true};
     gguf_edit *e = original(DSA); /* a tensor that a layer should not have */
     edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 3);
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.indexer.attn_q_b.weight", "indexer of a layer");
+    file_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.indexer.attn_q_b.weight", "indexer of a layer");
     e = original(DSA);
     edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 2);
-    edited_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "2 entries");
+    file_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "2 entries");
+    e = original(DSA);
+    edit_set_bools(e, "glm-dsa.attention.indexer.types", (bool[]){true, true, true, true, true}, 5);
+    file_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "5 entries");
     e = original(DSA);
     edit_set_int(e, "glm-dsa.attention.indexer.types", GG_U32, 3);
-    edited_refused(e, ODMOE_ERR_FORMAT, "indexer.types", " ");
+    file_refused(e, ODMOE_ERR_FORMAT, "indexer.types", " ");
 }
 
 /* ---- the cache ---- */
@@ -370,47 +360,20 @@ static void every_type_of_cache_stays_close(void **state)
 
 /* ---- Hugging Face ---- */
 
-/* Read a golden's config.json with other members (JSON; "(absent)" removes one). */
-static odmoe_status read(const char *model, const char *members, model_config *config)
-{
-    tensor_index *none = tensor_index_create(&err);
-    json_t *json = json_load_file(test_path("families/%s/config.json", model), 0, NULL);
-    json_t *part = json_object_get(json, "text_config"), *changes = json_loads(members, 0, NULL), *value;
-    model_files files = {.path = "folder", .tensors = none, .config = json};
-    const arch *family;
-    const char *key;
-    assert_non_null(json);
-    assert_non_null(changes);
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(part ? part : json, key);
-        else
-            json_object_set(part ? part : json, key, value);
-    }
-    odmoe_status status = arch_read(&files, &family, config, &err);
-    model_config numbers = *config;
-    config_free(config);
-    *config = numbers;
-    json_decref(changes);
-    json_decref(json);
-    tensor_index_free(none);
-    return status;
-}
-
+/* The numbers of a family's configuration with other members; its layers are gone. */
 static model_config accepted(const char *model, const char *members)
 {
     model_config config;
-    if (read(model, members, &config))
+    if (read_family(model, members, &config, &err))
         fail_msg("%s with %s: %s", model, members, err.message);
-    return config;
+    model_config numbers = config;
+    config_free(&config);
+    return numbers;
 }
 
 static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
 {
-    model_config config;
-    err = (odmoe_error){0};
-    assert_error(&err, read(model, members, &config), status, word, word2);
+    families_refused(model, &(wrong_config){members, status, word, word2}, 1);
 }
 
 static void deepseek_v2_chooses_as_topk_method_says(void **state)
@@ -494,9 +457,10 @@ static void sizes_of_heads_in_config_json_are_checked(void **state)
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         model_config config;
-        if (!read("deepseek_v3", wrong[i].members, &config) || !strstr(err.message, wrong[i].word) ||
+        if (!read_family("deepseek_v3", wrong[i].members, &config, &err) || !strstr(err.message, wrong[i].word) ||
             !strstr(err.message, wrong[i].word2))
             fail_msg("%s: %s", wrong[i].members, err.message);
+        config_free(&config);
     }
 }
 
@@ -535,6 +499,10 @@ static void a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer(void 
     assert_string_equal(indexers("{\"num_hidden_layers\": 9, \"index_topk_freq\": 4, \"index_skip_topk_offset\": 3}"),
                         "FFFSSSFSS");
     refused("glm_moe_dsa", "{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers");
+    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"full\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT,
+            "indexer_types", "3 layers");
+    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSFS\"}", ODMOE_ERR_FORMAT,
+            "index_topk_pattern", "3 layers");
     refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED, "'half'",
             "layer 1");
     refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text", "layer 1");

@@ -544,27 +544,39 @@ static void weights_and_scales_that_do_not_belong_together_are_refused(void **st
         odmoe_status status;
         const char *word, *word2;
     } wrong[] = {
-        {"fp8", "experts.3.up_proj.weight_scale_inv", "experts.3.up_proj.weight_scale_imv", ODMOE_ERR_UNSUPPORTED,
-         "layers.0.mlp.experts.3.up_proj.weight", "without a tensor of scales"},
-        {"fp8", "q_proj.weight_scale_inv", "q_proj.weight_scale_imv", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
+        {"qwen3_moe_fp8", "experts.3.up_proj.weight_scale_inv", "experts.3.up_proj.weight_scale_imv",
+         ODMOE_ERR_UNSUPPORTED, "layers.0.mlp.experts.3.up_proj.weight", "without a tensor of scales"},
+        {"qwen3_moe_fp8", "q_proj.weight_scale_inv", "q_proj.weight_scale_imv", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
          "without a tensor of scales"},
-        {"fp8", "down_proj.weight_scale_inv\":{\"dtype\":\"BF16\",\"shape\":[2,1]",
+        {"qwen3_moe_fp8", "down_proj.weight_scale_inv\":{\"dtype\":\"BF16\",\"shape\":[2,1]",
          "down_proj.weight_scale_inv\":{\"dtype\":\"BF16\",\"shape\":[1,2]", ODMOE_ERR_UNSUPPORTED, "down_proj.weight",
          "one for each 128 x 128"},
-        {"fp8", "q_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[192,160]",
+        {"qwen3_moe_fp8", "q_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[192,160]",
          "q_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[160,192]", ODMOE_ERR_FORMAT, "q_proj.weight", "192 x 160"},
-        {"int4", "up_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[96,5]",
+        {"qwen3_moe_int4", "up_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[96,5]",
          "up_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[5,96]", ODMOE_ERR_UNSUPPORTED, "up_proj.weight",
          "one for each 1 x 32"},
-        {"int4", "q_proj.weight_packed", "q_proj.weight_pocked", ODMOE_ERR_FORMAT, "q_proj.weight", "missing"},
-        {"nvfp4", "q_proj.weight_global_scale", "q_proj.weight_globel_scale", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
+        {"qwen3_moe_int4", "q_proj.weight_packed", "q_proj.weight_pocked", ODMOE_ERR_FORMAT, "q_proj.weight",
+         "missing"},
+        {"qwen3_moe_nvfp4", "q_proj.weight_global_scale", "q_proj.weight_globel_scale", ODMOE_ERR_UNSUPPORTED,
+         "q_proj.weight", "global scale"},
+        {"qwen3_moe_modelopt", "q_proj.weight_scale_2", "q_proj.weight_scale_3", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
          "global scale"},
-        {"modelopt", "q_proj.weight_scale_2", "q_proj.weight_scale_3", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
-         "global scale"},
+        {"gpt_oss", "layers.1.mlp.experts.down_proj_scales", "layers.1.mlp.experts.down_proj_scalez",
+         ODMOE_ERR_UNSUPPORTED, "layers.1.mlp.experts.down_proj_blocks", "without a tensor of scales"},
+        {"gpt_oss", "down_proj_scales\":{\"dtype\":\"U8\",\"shape\":[8,64,3]",
+         "down_proj_scales\":{\"dtype\":\"U8\",\"shape\":[8,3,64]", ODMOE_ERR_UNSUPPORTED, "down_proj_blocks",
+         "one for each 1 x 32"},
+        {"gpt_oss", "down_proj_blocks\":{\"dtype\":\"U8\",\"shape\":[8,64,3,16]",
+         "down_proj_blocks\":{\"dtype\":\"U8\",\"shape\":[8,3,16,64]", ODMOE_ERR_UNSUPPORTED, "down_proj_blocks",
+         "in a shape that such weights do not have"},
+        {"gpt_oss", "gate_up_proj_blocks\":{\"dtype\":\"U8\",\"shape\":[8,192,2,16]",
+         "gate_up_proj_blocks\":{\"dtype\":\"U8\",\"shape\":[8,384,1,16]", ODMOE_ERR_UNSUPPORTED, "gate_up_proj_blocks",
+         "one for each 1 x 32"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         char model[64];
-        snprintf(model, sizeof model, "../families/qwen3_moe_%s", wrong[i].model);
+        snprintf(model, sizeof model, "../families/%s", wrong[i].model);
         odmoe_info info = {.size = sizeof info};
         assert_int_equal(odmoe_inspect(folder(model, "{}"), &info, &err), ODMOE_OK);
         refused(with_header(folder(model, "{}"), wrong[i].from, wrong[i].to), wrong[i].status, wrong[i].word,

@@ -139,6 +139,35 @@ static void parallel_jobs_give_what_each_gives_alone(void **state)
     close_engine(e);
 }
 
+/* A cache of fewer experts than a token needs, and turns of a few passes: together, in turn, and beside prompts. */
+static void jobs_that_take_turns_give_what_each_gives_alone(void **state)
+{
+    static answer alone[4], together;
+    odmoe_options o = demo_options(4, 512);
+    o.ram_bytes = 16u << 20;
+    odmoe_model *own = open_demo(&o), *shared = model;
+    model = own;
+    engine_options eo = {.sequences = 4, .context = 512, .queue = 8, .turn_seconds = 0.01, .wait_seconds = 0.03};
+    engine *e = open_engine(own, &eo);
+    for (int i = 0; i < 4; i++) {
+        job *j = text_job(i, 50, i % 2 ? 0.8f : 0);
+        submit(e, j);
+        finish_and_free(j, &alone[i]);
+    }
+    job *jobs[6];
+    for (int i = 0; i < 6; i++) { /* the prompts of the last ones run while others decode */
+        jobs[i] = text_job(i % 4, 50, i % 2 ? 0.8f : 0);
+        submit(e, jobs[i]);
+    }
+    for (int i = 0; i < 6; i++) {
+        finish_and_free(jobs[i], &together);
+        assert_same_answer(&together, &alone[i % 4]);
+    }
+    close_engine(e);
+    model = shared;
+    odmoe_model_close(own);
+}
+
 /* One pass carries all sequences: far fewer passes than tokens. */
 static void sequences_share_their_passes(void **state)
 {
@@ -553,6 +582,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_gives_its_text_in_deltas_and_ends),
         cmocka_unit_test(parallel_jobs_give_what_each_gives_alone),
+        cmocka_unit_test(jobs_that_take_turns_give_what_each_gives_alone),
         cmocka_unit_test(sequences_share_their_passes),
         cmocka_unit_test(a_stop_string_ends_the_text_before_it),
         cmocka_unit_test(no_tokens_at_all_run_the_prompt_and_keep_it),

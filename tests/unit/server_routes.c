@@ -44,7 +44,7 @@ static void ask_with(const char *method, const char *path, const char *const *he
         stream_step step = STREAM_MORE;
         while (step == STREAM_MORE) {
             buffer piece = {0};
-            step = reply->stream.next(reply->stream.user, &piece);
+            step = http_stream_next(reply, &piece);
             buffer_add(&reply->body, piece.data, piece.length);
             buffer_free(&piece);
         }
@@ -305,6 +305,78 @@ static void a_full_account_refuses(void **state)
     expect("POST", "/v1/chat/completions", "{" SEA ",\"max_tokens\":1}", 200, "usage");
 }
 
+/* All but `left` bytes of the account; memory_give gives them back. */
+static uint64_t take_all_but(uint64_t left)
+{
+    uint64_t bytes = memory_limit() - memory_used() - left;
+    assert_true(memory_take(bytes));
+    return bytes;
+}
+
+/* Lists that lose their ends would be the worst of answers. */
+static void an_answer_is_whole_or_refused_however_little_memory_there_is(void **state)
+{
+    static const char *const body =
+        "{\"content\":\"In the beginning was the word, and the word was long, and it went on "
+        "for many days and nights.\",\"with_pieces\":true}";
+    http_reply whole, reply;
+    int right = 0, refused = 0;
+    ask_with("POST", "/tokenize", NULL, body, &whole);
+    assert_int_equal(whole.status, 200);
+    uint64_t held = memory_used();
+    for (uint64_t left = 0; left < (32 << 10); left += 100) {
+        uint64_t taken = take_all_but(left);
+        ask_with("POST", "/tokenize", NULL, body, &reply);
+        memory_give(taken);
+        if (reply.status == 200) {
+            assert_string_equal(reply.body.data, whole.body.data);
+            right++;
+        } else {
+            assert_int_equal(reply.status, 503);
+            assert_string_equal(header_of(&reply, "retry-after"), "1");
+            refused++;
+        }
+        http_reply_free(&reply);
+        assert_int_equal(memory_used(), held);
+    }
+    http_reply_free(&whole);
+    assert_true(right > 0 && refused > 0);
+}
+
+static void a_stream_that_has_begun_ends_also_without_memory(void **state)
+{
+    static const char *const asks[][2] = {
+        {"/v1/chat/completions", "{" SEA ",\"max_tokens\":6,\"stream\":true,\"logprobs\":true,\"top_logprobs\":9}"},
+        {"/v1/completions", "{\"prompt\":[\"a\",\"b\"],\"max_tokens\":6,\"stream\":true}"},
+        {"/v1/messages", "{" SEA ",\"max_tokens\":6,\"stream\":true}"},
+        {"/v1/responses", "{\"input\":\"a\",\"max_output_tokens\":6,\"stream\":true}"}};
+    static const char *const ends[] = {"data: [DONE]\n\n", "data: [DONE]\n\n", "event: message_stop",
+                                       "\"status\":\"incomplete\""};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        http_reply reply = {0};
+        http_request r = request_of("POST", asks[i][0], NULL);
+        buffer all = {0};
+        stream_step step = STREAM_MORE;
+        http_route(&the_server, &r, asks[i][1], strlen(asks[i][1]), &reply);
+        http_request_done(&r);
+        assert_int_equal(reply.status, 200);
+        assert_true(buffer_reserve(&all, 64 << 10));
+        uint64_t taken = take_all_but(0);
+        while (step == STREAM_MORE) {
+            buffer piece = {0};
+            step = http_stream_next(&reply, &piece);
+            buffer_add(&all, piece.data, piece.length);
+            buffer_free(&piece);
+        }
+        memory_give(taken);
+        assert_int_equal(step, STREAM_END);
+        assert_non_null(strstr(all.data, ends[i]));
+        buffer_free(&all);
+        http_reply_free(&reply);
+        assert_int_equal(memory_used(), idle_bytes);
+    }
+}
+
 static int start(void **state)
 {
     static char path[4096];
@@ -349,6 +421,8 @@ int main(void)
         TEST(pages_of_other_origins_stay_outside),
         TEST(keys_are_asked_for),
         TEST(a_full_account_refuses),
+        TEST(an_answer_is_whole_or_refused_however_little_memory_there_is),
+        TEST(a_stream_that_has_begun_ends_also_without_memory),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -247,6 +247,11 @@ static void tiles_32(bool min, const uint32_t *p, int width, const char *act, in
 typedef void fill_panel_of_type(const uint8_t *weights, int64_t row_bytes, int64_t height, int64_t c, int width,
                                 uint32_t *out);
 
+ALWAYS_INLINE void quant_dequantise(dtype t, dequantise_function *plain, const uint8_t *weights, float *out, int64_t n)
+{
+    plain(weights, out, n);
+}
+
 ALWAYS_INLINE void quant_matmul(dtype t, fill_panel_of_type *fill, const uint8_t *weights, int64_t row_bytes,
                                 int64_t rows, int64_t cols, const char *act, int64_t act_row, int64_t n, float *y,
                                 int64_t ldy)

@@ -48,12 +48,13 @@ void ref_attend(const attend_args *args);
 
 /* recurrent.c */
 void ref_recurrent(const recurrent_args *args);
+void ref_delta(const delta_args *args);
 void ref_conv(const conv_args *args);
-/* conv_input - the input of a convolution at token t, which is in the state where t is negative; from channel 0 on.
+/* conv_input - the input of a convolution at token t, from before the call where t is negative; from channel 0 on.
  * conv_keep - the state after n tokens. */
 static inline const float *conv_input(const conv_args *a, int64_t t)
 {
-    return t < 0 ? a->state + (a->width - 1 + t) * a->state_stride : a->x + t * a->x_stride;
+    return t < 0 ? a->before + (a->width - 1 + t) * a->state_stride : a->x + t * a->x_stride;
 }
 void conv_keep(const conv_args *a);
 

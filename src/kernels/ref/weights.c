@@ -18,8 +18,12 @@ static inline void dequantise_blocks(dtype t, const uint8_t *weights, float *out
     block_ints b;
     for (; n > 0; n -= traits->block, weights += traits->block_bytes) {
         block_decoders[t](weights, &b);
-        for (uint32_t i = 0; i < traits->block; i++)
-            *out++ = b.d * b.scale[i / SUB_BLOCK] * b.q[i] - b.m * b.min[i / SUB_BLOCK];
+        for (uint32_t j = 0; j < traits->block / SUB_BLOCK; j++, out += SUB_BLOCK) {
+            const int8_t *q = b.q + j * SUB_BLOCK;
+            float scale = b.d * b.scale[j], min = b.m * b.min[j];
+            for (int i = 0; i < SUB_BLOCK; i++)
+                out[i] = scale * q[i] - min;
+        }
     }
 }
 
@@ -156,5 +160,6 @@ const kernel_table kernel_table_ref = {
     .key_store = ref_key_store,
     .attend = ref_attend,
     .recurrent = ref_recurrent,
+    .delta = ref_delta,
     .conv = ref_conv,
 };

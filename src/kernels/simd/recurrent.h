@@ -27,17 +27,18 @@ ALWAYS_INLINE f32x16 sum_of_chains(const f32x16 sum[CHAINS])
     return f32x16_add(f32x16_add(sum[0], sum[2]), f32x16_add(sum[1], sum[3]));
 }
 
-/* What a token needs of 16 * vectors columns (or, vectors being 1, of `width`) from `state` on. */
+/* What a token needs of 16 * vectors columns (or, vectors being 1, of `width`), from `before` to `state`. */
 typedef struct token_step {
     const float *q, *k, *decay;
     int64_t each; /* numbers from one row's decay to the next */
+    const float *before;
     float *state;
     int64_t width;
 } token_step;
 
 ALWAYS_INLINE f32x16 decayed_row(const recurrent_args *a, const token_step *s, int64_t row, int v)
 {
-    f32x16 old = load_columns(s->state + row * a->state_stride + 16 * v, s->width);
+    f32x16 old = load_columns(s->before + row * a->state_stride + 16 * v, s->width);
     return f32x16_mul(old, f32x16_set1(s->decay[row * s->each]));
 }
 
@@ -87,6 +88,7 @@ ALWAYS_INLINE void recurrent_step(const recurrent_args *a, int vectors, int64_t 
     token_step s = {.q = a->q + t * a->q_stride, .k = a->k + t * a->k_stride, .decay = a->decay + t * a->decay_stride};
     f32x16 sum[TILE_VECTORS][CHAINS], u[TILE_VECTORS], beta = f32x16_set1(a->beta[t * a->beta_stride]);
     s.each = a->decay_rows ? 1 : 0;
+    s.before = (t ? a->state : a->before) + c;
     s.state = a->state + c;
     s.width = width;
     const bool delta = a->delta;

@@ -1,10 +1,11 @@
 /* table.h - the functions of each type, with the type as a constant, and the vector table; included last by the one .c
- * file of an instruction set, after what the set provides: fill_panel and quant_matmul, besides simd/. */
+ * file of an instruction set, after what the set provides: fill_panel, quant_matmul and quant_dequantise, besides simd/. */
 #ifndef ODMOE_KERNELS_SIMD_TABLE_H
 #define ODMOE_KERNELS_SIMD_TABLE_H
 
 #include "kernels/ref/ref.h"
 #include "kernels/simd/attend.h"
+#include "kernels/simd/delta.h"
 #include "kernels/simd/gemm_float.h"
 #include "kernels/simd/gemm_scaled.h"
 #include "kernels/simd/recurrent.h"
@@ -21,6 +22,10 @@
                               int64_t act_row, int64_t n, float *y, int64_t ldy)                                   \
     {                                                                                                              \
         quant_matmul(DTYPE_##NAME, fill_panel_##NAME, weights, row_bytes, rows, cols, act, act_row, n, y, ldy);    \
+    }                                                                                                              \
+    static void dequantise_##NAME(const void *weights, float *out, int64_t n)                                      \
+    {                                                                                                              \
+        quant_dequantise(DTYPE_##NAME, ref_dequantise_##NAME, weights, out, n);                                    \
     }
 #define FLOAT_FUNCTIONS(NAME)                                                                                        \
     static void matmul_##NAME(const void *weights, int64_t row_bytes, int64_t rows, int64_t cols, const void *act,   \
@@ -50,7 +55,7 @@ QUANTISED_TYPES(QUANT_FUNCTIONS)
 DTYPE_SCALED_LIST(SCALED_FUNCTIONS)
 
 #define FLOAT_OPS(NAME) [DTYPE_##NAME] = {ACT_F32, dequantise_##NAME, matmul_##NAME, matmul_kn_##NAME, NULL}
-#define QUANT_OPS(NAME, activation) [DTYPE_##NAME] = {activation, ref_dequantise_##NAME, matmul_##NAME, NULL, NULL},
+#define QUANT_OPS(NAME, activation) [DTYPE_##NAME] = {activation, dequantise_##NAME, matmul_##NAME, NULL, NULL},
 #define SCALED_OPS(NAME, name, number, block, bytes) \
     [DTYPE_##NAME] = {ACT_F32, DTYPE_##NAME == DTYPE_NVFP4 ? ref_dequantise_nvfp4 : NULL, NULL, NULL, matmul_##NAME},
 
@@ -63,7 +68,7 @@ DTYPE_SCALED_LIST(SCALED_FUNCTIONS)
         .rms_norm = rms_norm, .layer_norm = layer_norm, .l2_norm = l2_norm, .softmax = softmax, .silu_mul = silu_mul, \
         .silu_mul_clamped = silu_mul_clamped, .gelu_mul = gelu_mul, .relu_squared = relu_squared,                     \
         .sigmoid_mul = sigmoid_mul, .soft_cap = soft_cap, .add_scaled = add_scaled, .kv_store = kv_store,             \
-        .key_store = key_store, .attend = attend, .recurrent = recurrent, .conv = conv                                \
+        .key_store = key_store, .attend = attend, .recurrent = recurrent, .delta = delta, .conv = conv                \
     }
 
 #endif

@@ -282,6 +282,26 @@ ALWAYS_INLINE row_sums sum_32(quant_kind kind, __m256i q, const act_q8 *a)
     return add_halves_32(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
+/* total[k][i] = sum of weight * activation over row i's block of 32, for each token k. */
+ALWAYS_INLINE void eight_sums_32(dtype t, const uint8_t *const b[8], int tokens, const char *act, int64_t act_row,
+                                 __m256i total[ROW_TOKENS])
+{
+    quant_kind kind = kind_of(t);
+    row_sums s[ROW_TOKENS][8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m256i q = unpack_32(t, b[i]);
+#pragma GCC unroll 4
+        for (int k = 0; k < tokens; k++)
+            s[k][i] = sum_32(kind, q, (const act_q8 *)(act + k * act_row));
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++) {
+        const act_q8 *a = (const act_q8 *)(act + k * act_row);
+        total[k] = _mm256_sub_epi32(hsum8(s[k]), _mm256_set1_epi32(panel_offset(kind) * a->sum));
+    }
+}
+
 /* ---- many tokens ---- */
 
 /* Tokens of a tile: 12 sums and 4 operands fill 16 registers; signed weights want more operands. */

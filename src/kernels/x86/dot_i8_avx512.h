@@ -52,8 +52,32 @@ ALWAYS_INLINE __m256i hsum8(const row_sums v[8])
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
 }
 
-/* Lanes that add up to the sum of scale * weight * activation over the block. */
-ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+/* Do four products of a kind's bytes with activations, added, fit 16 bits? */
+ALWAYS_INLINE bool fits_16(quant_kind kind)
+{
+    return !kind.is_signed && 4 * 127 * kind.largest <= INT16_MAX;
+}
+
+/* Lanes that add up to the sum of scale * byte * activation over the block, for kinds that fit 16 bits: sums are packed and
+ * multiplied with their scales in pairs. */
+ALWAYS_INLINE __m256i packed_sums(quant_kind kind, const unpacked *u, const act_q8k *a)
+{
+    __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        __m256i x = _mm256_dpbusd_epi32(_mm256_setzero_si256(), u->q[2 * j], load32((const uint8_t *)a->q + 64 * j));
+        __m256i y =
+            _mm256_dpbusd_epi32(_mm256_setzero_si256(), u->q[2 * j + 1], load32((const uint8_t *)a->q + 64 * j + 32));
+        short p = (short)(kind.sub == 16 ? 4 * j : 2 * j), q = (short)(kind.sub == 16 ? p + 2 : p + 1);
+        short r = (short)(kind.sub == 16 ? p + 1 : p), s = (short)(kind.sub == 16 ? p + 3 : p + 1);
+        __m256i lanes = _mm256_setr_epi16(p, p, p, p, q, q, q, q, r, r, r, r, s, s, s, s);
+        sum = _mm256_dpwssd_epi32(sum, _mm256_packs_epi32(x, y), _mm256_permutexvar_epi16(lanes, u->scale));
+    }
+    return sum;
+}
+
+/* The same for other kinds. */
+ALWAYS_INLINE __m256i wide_sums(quant_kind kind, const unpacked *u, const act_q8k *a)
 {
     __m512i sum = _mm512_setzero_si512(), lanes = _mm512_setzero_si512(), each;
     __m512i scale = kind.sub == 16 ? _mm512_cvtepi16_epi32(u->scale)
@@ -71,11 +95,17 @@ ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8
                                     2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1, 2 * j + 1);
         sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(each, _mm512_permutexvar_epi32(lanes, scale)));
     }
-    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    return _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+}
+
+/* Lanes that add up to the sum of scale * weight * activation over the block. */
+ALWAYS_INLINE row_sums sums_256(quant_kind kind, const unpacked *u, const act_q8k *a)
+{
+    __m256i sum = fits_16(kind) ? packed_sums(kind, u, a) : wide_sums(kind, u, a);
     if (!panel_offset(kind))
-        return half;
+        return sum;
     __m256i sums = times_sums(kind, u->scale, a);
-    return _mm256_sub_epi32(half, _mm256_slli_epi32(sums, __builtin_ctz((unsigned)panel_offset(kind))));
+    return _mm256_sub_epi32(sum, _mm256_slli_epi32(sums, __builtin_ctz((unsigned)panel_offset(kind))));
 }
 
 /* Row i's sums over a block, for each token. */
@@ -93,10 +123,109 @@ ALWAYS_INLINE void row_sums_256(dtype t, const uint8_t *block, int tokens, const
     }
 }
 
-/* Lanes that add up to the sum of (weight + panel_offset) * activation. */
-ALWAYS_INLINE row_sums sum_32(quant_kind kind, __m256i q, const act_q8 *a)
+/* The types of blocks of 32 but Q8_0 hold a nibble of each weight, low ones first: 16 bytes. Of eight rows they are brought
+ * side by side, word k of all rows in w[k], so that a lane is a row, and sums need not be folded. */
+ALWAYS_INLINE void nibble_words(const uint8_t *const b[8], int at, __m256i w[4])
 {
-    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), panel_bytes(kind, q), _mm256_loadu_si256((const __m256i *)a->q));
+    __m256i v[4]; /* rows i and i + 4 */
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(b[i] + at)), load16(b[i + 4] + at), 1);
+    __m256i low01 = _mm256_unpacklo_epi32(v[0], v[1]), high01 = _mm256_unpackhi_epi32(v[0], v[1]);
+    __m256i low23 = _mm256_unpacklo_epi32(v[2], v[3]), high23 = _mm256_unpackhi_epi32(v[2], v[3]);
+    w[0] = _mm256_unpacklo_epi64(low01, low23);
+    w[1] = _mm256_unpackhi_epi64(low01, low23);
+    w[2] = _mm256_unpacklo_epi64(high01, high23);
+    w[3] = _mm256_unpackhi_epi64(high01, high23);
+}
+
+/* Where the nibbles begin in a block. */
+ALWAYS_INLINE int nibbles_at(dtype t)
+{
+    return (int)block_size[t].bytes - 16;
+}
+
+/* Nibbles to panel_bytes, but for the fifth bit. */
+ALWAYS_INLINE __m256i nibble_bytes(dtype t, __m256i nibble)
+{
+    __m128i values;
+    switch (t) {
+    case DTYPE_IQ4_NL:
+        values = _mm_xor_si128(load16((const uint8_t *)kernel_iq4_values), _mm_set1_epi8((char)0x80));
+        break;
+    case DTYPE_MXFP4:
+        values = _mm_add_epi8(load16((const uint8_t *)kernel_mxfp4_values), _mm_set1_epi8(12));
+        break;
+    default:
+        return nibble;
+    }
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), nibble);
+}
+
+/* q plus 16 in the bytes of weights [4 k, 4 k + 4) whose bit is set; bits: a row's 32 in each lane. */
+ALWAYS_INLINE __m256i add_fifth(__m256i q, __m256i bits, int k)
+{
+    const __m256i four = _mm256_setr_epi32(0x00000000, 0x04040404, 0x08080808, 0x0c0c0c0c, 0x00000000, 0x04040404,
+                                           0x08080808, 0x0c0c0c0c);
+    __m256i spread = _mm256_shuffle_epi8(bits, _mm256_add_epi8(four, _mm256_set1_epi8((char)(k / 2))));
+    __m256i bit = _mm256_set1_epi32(k % 2 ? (int)0x80402010 : 0x08040201);
+    return _mm256_mask_add_epi8(q, _mm256_test_epi8_mask(spread, bit), q, _mm256_set1_epi8(16));
+}
+
+ALWAYS_INLINE __m256i eight_words(const uint8_t *const b[8], int at)
+{
+    return _mm256_setr_epi32((int)block_u32(b[0] + at), (int)block_u32(b[1] + at), (int)block_u32(b[2] + at),
+                             (int)block_u32(b[3] + at), (int)block_u32(b[4] + at), (int)block_u32(b[5] + at),
+                             (int)block_u32(b[6] + at), (int)block_u32(b[7] + at));
+}
+
+ALWAYS_INLINE __m256i four_activations(const act_q8 *a, int k)
+{
+    int32_t w;
+    memcpy(&w, a->q + 4 * k, 4);
+    return _mm256_set1_epi32(w);
+}
+
+/* total[i] = sum of weight * activation over row i's block of 32. */
+ALWAYS_INLINE __m256i eight_nibble_sums(dtype t, const uint8_t *const b[8], const act_q8 *a)
+{
+    quant_kind kind = kind_of(t);
+    bool fifth = t == DTYPE_Q5_0 || t == DTYPE_Q5_1;
+    __m256i w[4], bits = fifth ? eight_words(b, nibbles_at(t) - 4) : _mm256_setzero_si256();
+    __m256i sum = _mm256_set1_epi32(-panel_offset(kind) * a->sum), more = _mm256_setzero_si256();
+    nibble_words(b, nibbles_at(t), w);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        __m256i low = nibble_bytes(t, _mm256_and_si256(w[k], _mm256_set1_epi8(15)));
+        __m256i high = nibble_bytes(t, _mm256_and_si256(_mm256_srli_epi16(w[k], 4), _mm256_set1_epi8(15)));
+        if (fifth) {
+            low = add_fifth(low, bits, k);
+            high = add_fifth(high, bits, k + 4);
+        }
+        sum = _mm256_dpbusd_epi32(sum, low, four_activations(a, k));
+        more = _mm256_dpbusd_epi32(more, high, four_activations(a, k + 4));
+    }
+    return _mm256_add_epi32(sum, more);
+}
+
+/* total[k][i] = sum of weight * activation over row i's block of 32, for each token k. */
+ALWAYS_INLINE void eight_sums_32(dtype t, const uint8_t *const b[8], int tokens, const char *act, int64_t act_row,
+                                 __m256i total[ROW_TOKENS])
+{
+#pragma GCC unroll 4
+    for (int k = 0; k < tokens; k++) {
+        const act_q8 *a = (const act_q8 *)(act + k * act_row);
+        row_sums s[8];
+        if (t != DTYPE_Q8_0) {
+            total[k] = eight_nibble_sums(t, b, a);
+            continue;
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++)
+            s[i] = _mm256_dpbusd_epi32(_mm256_setzero_si256(), panel_bytes(kind_of(t), load32(b[i] + 2)),
+                                       _mm256_loadu_si256((const __m256i *)a->q));
+        total[k] = _mm256_sub_epi32(hsum8(s), _mm256_set1_epi32(128 * a->sum));
+    }
 }
 
 /* ---- many tokens ---- */

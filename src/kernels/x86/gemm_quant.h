@@ -18,19 +18,31 @@
  * A bias multiplies the sum of a sub-block's activations: the minimum, or what the weights' offset makes of the scale.
  *
  * The arithmetic that differs between the two instruction sets is in dot_i8_avx2.h and dot_i8_avx512.h, included first:
- * ROW_TOKENS, ROW_UNROLL, row_sums, row_sums_256, sum_32, hsum8 (few tokens), panel_tokens (from how many on),
+ * ROW_TOKENS, ROW_UNROLL, row_sums, row_sums_256, hsum8, eight_sums_32 (few tokens), panel_tokens (from how many on),
  * panel_bytes, panel_scales, panel_offset (how packed rows are written), tiles_256, tiles_32 (many tokens). */
 #ifndef ODMOE_KERNELS_X86_GEMM_QUANT_H
 #define ODMOE_KERNELS_X86_GEMM_QUANT_H
 
 /* ---- few tokens ---- */
 
+enum { FIRST_CACHE = 32768 }; /* bytes, of most processors */
+
 /* Prefetch the next rows while these are multiplied block by block, in the order of addresses: one sequential stream for
- * the memory controller. Call i fetches the i-th block_bytes behind `next`, each cache line once. */
-ALWAYS_INLINE void prefetch_rows(const uint8_t *next, int i, int64_t block_bytes)
+ * the memory controller. Each cache line from byte `from` behind `next` on, once: into the first cache, or, when that would
+ * not hold these rows and the next ones together, into the second. As instructions that compilers leave in their place,
+ * between the rows' products: all of a block's together fill the line buffers, and what is needed next waits for them. */
+ALWAYS_INLINE bool rows_are_long(int rows, int64_t row_bytes)
 {
-    for (int64_t line = (i * block_bytes + 63) / 64 * 64; line < (i + 1) * block_bytes; line += 64)
-        _mm_prefetch((const char *)next + line, _MM_HINT_T0);
+    return rows * row_bytes > FIRST_CACHE / 2;
+}
+ALWAYS_INLINE void prefetch_rows(bool are_long, const uint8_t *next, int64_t from, int64_t bytes)
+{
+    if (are_long)
+        for (int64_t line = (from + 63) / 64 * 64; line < from + bytes; line += 64)
+            __asm__ volatile("prefetcht1 %0" : : "m"(next[line]));
+    else
+        for (int64_t line = (from + 63) / 64 * 64; line < from + bytes; line += 64)
+            __asm__ volatile("prefetcht0 %0" : : "m"(next[line]));
 }
 
 /* out[k][i] = row i times token k, for `rows` = 8 rows or 1 and `tokens` <= ROW_TOKENS, constants. A block is unpacked
@@ -41,6 +53,7 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weight
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
     const uint8_t *next = weights + rows * row_bytes;
+    const bool are_long = rows_are_long(rows, row_bytes);
     __m256 sum[ROW_TOKENS];
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
@@ -57,7 +70,7 @@ ALWAYS_INLINE void rows_256(dtype t, int rows, int tokens, const uint8_t *weight
                 s[k][i] = m[k][i] = row_sums_zero();
             if (i >= rows)
                 continue;
-            prefetch_rows(next, i, block_bytes);
+            prefetch_rows(are_long, next, i * block_bytes, block_bytes);
             row_sums_256(t, b[i], tokens, act, act_row, i, s, m);
         }
         __m256 d = eight_scales_256(t, b), mins = kind.has_min ? eight_halves(b, m_at(t)) : d;
@@ -81,30 +94,25 @@ ALWAYS_INLINE void rows_32(dtype t, int rows, int tokens, const uint8_t *weights
     quant_kind kind = kind_of(t);
     int64_t block_bytes = block_size[t].bytes;
     const uint8_t *next = weights + rows * row_bytes;
+    const bool are_long = rows_are_long(rows, row_bytes);
     __m256 sum[ROW_TOKENS];
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
         sum[k] = _mm256_setzero_ps();
     for (int64_t c = 0; c < cols; c += 32, act += sizeof(act_q8), weights += block_bytes, next += rows * block_bytes) {
         const uint8_t *b[8];
-        row_sums s[ROW_TOKENS][8];
+        __m256i total[ROW_TOKENS];
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 8; i++)
             b[i] = weights + (i < rows ? i : 0) * row_bytes;
-            if (i < rows)
-                prefetch_rows(next, i, block_bytes);
-            __m256i q = unpack_32(t, b[i]);
-#pragma GCC unroll 4
-            for (int k = 0; k < tokens; k++)
-                s[k][i] = i < rows ? sum_32(kind, q, (const act_q8 *)(act + k * act_row)) : row_sums_zero();
-        }
+        prefetch_rows(are_long, next, 0, rows * block_bytes);
+        eight_sums_32(t, b, tokens, act, act_row, total);
         __m256 d = eight_scales_32(t, b), added = kind.has_min ? eight_added_32(b) : d;
 #pragma GCC unroll 4
         for (int k = 0; k < tokens; k++) {
             const act_q8 *a = (const act_q8 *)(act + k * act_row);
             __m256 scale = _mm256_set1_ps(a->d);
-            __m256i total = _mm256_sub_epi32(hsum8(s[k]), _mm256_set1_epi32(panel_offset(kind) * a->sum));
-            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(total), sum[k]);
+            sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(d, scale), _mm256_cvtepi32_ps(total[k]), sum[k]);
             if (kind.has_min)
                 sum[k] = _mm256_fmadd_ps(_mm256_mul_ps(added, scale), _mm256_set1_ps((float)a->sum), sum[k]);
         }
@@ -126,6 +134,58 @@ ALWAYS_INLINE void rows_any(dtype t, int rows, int tokens, const uint8_t *weight
 #pragma GCC unroll 4
     for (int k = 0; k < tokens; k++)
         memcpy(y + k * ldy, out[k], (size_t)rows * sizeof(float));
+}
+
+/* ---- weights as floats ---- */
+
+/* out[i] = scale * q[i] - min, sixteen of them; byte = q + offset */
+ALWAYS_INLINE void sixteen_floats(__m128i bytes, int offset, float scale, float min, float *out)
+{
+    __m128i q = _mm_sub_epi8(bytes, _mm_set1_epi8((char)offset));
+#pragma GCC unroll 2
+    for (int i = 0; i < 16; i += 8, q = _mm_unpackhi_epi64(q, q)) {
+        __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)), _mm256_set1_ps(scale));
+        _mm256_storeu_ps(out + i, _mm256_sub_ps(v, _mm256_set1_ps(min)));
+    }
+}
+ALWAYS_INLINE void thirty_two_floats(__m256i bytes, int offset, const float scale[2], const float min[2], float *out)
+{
+    sixteen_floats(_mm256_castsi256_si128(bytes), offset, scale[0], min[0], out);
+    sixteen_floats(_mm256_extracti128_si256(bytes, 1), offset, scale[1], min[1], out + 16);
+}
+
+ALWAYS_INLINE void floats_256(dtype t, const uint8_t *block, float *out)
+{
+    quant_kind kind = kind_of(t);
+    unpacked u;
+    int16_t scale[16], min[16] = {0};
+    float d = block_d(t, block), m = kind.has_min ? _cvtsh_ss(block_u16(block + m_at(t))) : 0;
+    unpack_256(t, block, &u);
+    _mm256_storeu_si256((__m256i *)scale, u.scale);
+    if (kind.has_min)
+        _mm256_storeu_si256((__m256i *)min, u.min);
+    for (int j = 0; j < 8; j++) {
+        int first = kind.sub == 16 ? 2 * j : j, second = kind.sub == 16 ? first + 1 : first;
+        float scales[2] = {d * scale[first], d * scale[second]}, mins[2] = {m * min[first], m * min[second]};
+        thirty_two_floats(u.q[j], kind.offset, scales, mins, out + 32 * j);
+    }
+}
+
+ALWAYS_INLINE void floats_32(dtype t, const uint8_t *block, float *out)
+{
+    float d = t == DTYPE_MXFP4 ? block_e8m0_half(block[0]) : _cvtsh_ss(block_u16(block));
+    float m = kind_of(t).has_min ? -_cvtsh_ss(block_u16(block + 2)) : 0, scales[2] = {d, d}, mins[2] = {m, m};
+    thirty_two_floats(unpack_32(t, block), kind_of(t).offset, scales, mins, out);
+}
+
+/* The same numbers as `plain`, the type's function of the table `ref`. */
+ALWAYS_INLINE void quant_dequantise(dtype t, dequantise_function *plain, const uint8_t *weights, float *out, int64_t n)
+{
+    for (; n > 0; n -= block_size[t].length, weights += block_size[t].bytes, out += block_size[t].length)
+        if (block_size[t].length == 32)
+            floats_32(t, weights, out);
+        else
+            floats_256(t, weights, out);
 }
 
 /* ---- many tokens ---- */

@@ -128,6 +128,8 @@ odmoe_status arch_shared_ffn(model_config *c, const char *file, odmoe_error *err
 
 /* arch_gguf_common - all numbers that the field lists know, positions, and what follows from tensors. */
 odmoe_status arch_gguf_common(const model_files *f, const arch *a, model_config *c, odmoe_error *err);
+/* arch_gguf_list - ERR_FORMAT unless the array `key` has an entry for each layer, or for the prediction layers, too. */
+odmoe_status arch_gguf_list(const model_files *f, const char *key, const model_config *c, odmoe_error *err);
 /* arch_gguf_windows - which layers slide: attention.sliding_window_pattern, a list (true: slides) or a number n (every
  * n-th layer sees all positions); missing: `period` as n. The window itself has been read into all layers. */
 odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c, odmoe_error *err);

@@ -204,6 +204,17 @@ static odmoe_status gguf_causal(const model_files *f, const char *prefix, odmoe_
     return status;
 }
 
+odmoe_status arch_gguf_list(const model_files *f, const char *key, const model_config *c, odmoe_error *err)
+{
+    gguf_type type;
+    uint64_t n;
+    odmoe_status status = gguf_get_array(f->gguf, key, &type, &n, err);
+    if (!status && n != (uint64_t)c->layers && n != (uint64_t)c->layers + (uint64_t)c->nextn)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
+                       (unsigned long long)n, c->layers);
+    return status;
+}
+
 odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int period, model_config *c, odmoe_error *err)
 {
     char key[128];
@@ -212,11 +223,8 @@ odmoe_status arch_gguf_windows(const model_files *f, const char *prefix, int per
     key_of(key, prefix, "attention.sliding_window_pattern");
     bool list = gguf_has(f->gguf, key) && !gguf_get_array(f->gguf, key, &type, &n, NULL);
     odmoe_status status =
-        list ? ODMOE_OK
+        list ? arch_gguf_list(f, key, c, err)
              : arch_gguf_int(f, prefix, "attention.sliding_window_pattern", MODEL_LAYERS_MAX, period, &period, err);
-    if (!status && list && n != (uint64_t)c->layers && n != (uint64_t)c->layers + (uint64_t)c->nextn)
-        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
-                         (unsigned long long)n, c->layers);
     for (int l = 0; l < c->layers && !status; l++) {
         bool slides = period > 0 && (l + 1) % period != 0;
         if (list)
@@ -231,16 +239,11 @@ odmoe_status arch_gguf_recurrent(const model_files *f, const char *prefix, int p
                                  model_config *c, odmoe_error *err)
 {
     char key[128];
-    gguf_type type;
-    uint64_t n = 0;
     key_of(key, prefix, "attention.recurrent_layers");
     bool list = gguf_has(f->gguf, key);
     odmoe_status status =
-        list ? gguf_get_array(f->gguf, key, &type, &n, err)
+        list ? arch_gguf_list(f, key, c, err)
              : arch_gguf_int(f, prefix, "full_attention_interval", MODEL_LAYERS_MAX, period, &period, err);
-    if (!status && list && n != (uint64_t)c->layers && n != (uint64_t)c->layers + (uint64_t)c->nextn)
-        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
-                         (unsigned long long)n, c->layers);
     if (!status && period < 1)
         status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s.full_attention_interval is %d, expected 1 to %d", f->path,
                          prefix, period, MODEL_LAYERS_MAX);

@@ -272,7 +272,7 @@ static const expert_rule experts[] = {
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.weight", NULL, "model.layers.%d.experts.down_proj", NULL, DIM_HIDDEN,
      DIM_EXPERT_FFN},
     {ODMOE_DOWN, "blk.%d.ffn_down_exps.scale", NULL, "model.layers.%d.router.per_expert_scale", NULL, DIM_ONE, DIM_ONE,
-     .part = PART_SCALE},
+     .part = PART_SCALE, .optional = true},
     {.role = EXPERT_MATRIX_COUNT},
 };
 

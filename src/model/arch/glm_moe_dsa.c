@@ -25,8 +25,6 @@ static void finish(model_config *c)
 static odmoe_status from_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     static const char key[] = "glm-dsa.attention.indexer.types";
-    gguf_type type;
-    uint64_t n;
     odmoe_status status = arch_gguf_latent(f, prefix, c, err);
     if (!status)
         status = arch_gguf_deepseek(f, prefix, ODMOE_SCORE_SIGMOID, c, err);
@@ -34,10 +32,7 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
     finish(c);
     if (status || !gguf_has(f->gguf, key))
         return status;
-    status = gguf_get_array(f->gguf, key, &type, &n, err);
-    if (!status && n < (uint64_t)c->layers)
-        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
-                         (unsigned long long)n, c->layers);
+    status = arch_gguf_list(f, key, c, err);
     for (int l = 0; l < c->layers && !status; l++)
         status = gguf_array_bool(f->gguf, key, (uint64_t)l, &c->layer[l].indexed, err);
     return status;

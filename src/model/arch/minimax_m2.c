@@ -11,9 +11,14 @@ static odmoe_status from_gguf(const model_files *f, const char *prefix, model_co
 }
 
 /* Relatives of the family have layers of linear attention: type 0. */
-static odmoe_status only_full_attention(config_object json, odmoe_error *err)
+static odmoe_status only_full_attention(config_object json, const model_config *c, odmoe_error *err)
 {
     const json_t *types = json_object_get(json.object, "attn_type_list");
+    if (!types || json_is_null(types))
+        return ODMOE_OK;
+    if (!json_is_array(types) || json_array_size(types) != (size_t)c->layers)
+        return err_set(err, ODMOE_ERR_FORMAT, "%s: attn_type_list must be a list with one number for each of %d layers",
+                       json.file, c->layers);
     for (size_t i = 0; i < json_array_size(types); i++)
         if (json_integer_value(json_array_get(types, i)) != 1)
             return err_set(err, ODMOE_ERR_UNSUPPORTED,
@@ -36,7 +41,7 @@ static odmoe_status from_hf(config_object json, model_config *c, odmoe_error *er
     if (!status && strcmp(norm, "per_layer"))
         status = err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: qk_norm_type '%.32s' is not supported (per_layer is)",
                          json.file, norm);
-    return status ? status : only_full_attention(json, err);
+    return status ? status : only_full_attention(json, c, err);
 }
 
 static const field_rule fields[] = {

@@ -19,13 +19,8 @@ static void common(model_config *c)
 static odmoe_status layers_of_gguf(const model_files *f, const char *prefix, model_config *c, odmoe_error *err)
 {
     char key[64];
-    gguf_type type;
-    uint64_t n;
     snprintf(key, sizeof key, "%s.feed_forward_length", prefix);
-    odmoe_status status = gguf_get_array(f->gguf, key, &type, &n, err);
-    if (!status && n < (uint64_t)c->layers)
-        status = err_set(err, ODMOE_ERR_FORMAT, "%s: %s has %llu entries for %d layers", f->path, key,
-                         (unsigned long long)n, c->layers);
+    odmoe_status status = arch_gguf_list(f, key, c, err);
     for (int l = 0; l < c->layers && !status; l++) {
         layer_config *layer = &c->layer[l];
         int64_t size;

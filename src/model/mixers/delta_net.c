@@ -1,4 +1,4 @@
-/* delta_net.c - the gated delta net, token after token (compute.h, recurrent_call). */
+/* delta_net.c - the gated delta net, chunk after chunk (compute.h, recurrent_call). */
 #include "model/mixers/delta_net.h"
 
 #include <math.h>
@@ -11,6 +11,7 @@ typedef struct delta_work {
     buffer z;           /* [max_tokens, DIM_DELTA_VALUES] */
     buffer ba;          /* [max_tokens, 2 * heads], where both come in one */
     buffer beta, decay; /* [max_tokens, heads] */
+    compute_work rule;
 } delta_work;
 
 /* ---- weights ---- */
@@ -98,9 +99,9 @@ static odmoe_status check(const model_config *c, int layer, odmoe_error *err)
 
 static mixer_state state(const model_config *c, int layer, kv_type kv)
 {
-    return (mixer_state){.recurrent_bytes =
-                             conv_state_bytes(c->conv_width, qkv_dim(c)) +
-                             recurrent_state_bytes(c->linear_heads, c->linear_key_dim, c->linear_value_dim)};
+    return (mixer_state){
+        .recurrent_bytes = conv_state_bytes(c->conv_width, qkv_dim(c)),
+        .chunk_bytes = delta_state_bytes(c->linear_heads, c->linear_key_heads, c->linear_key_dim, c->linear_value_dim)};
 }
 
 static void *layout(const compute *c, arena *a, const model_config *config, const layer_weights *layers,
@@ -121,6 +122,7 @@ static void *layout(const compute *c, arena *a, const model_config *config, cons
         c->op->buffer_layout(c, a, &w.ba, max_tokens, 2 * heads, 0, true);
     c->op->buffer_layout(c, a, &w.beta, max_tokens, heads, 0, true);
     c->op->buffer_layout(c, a, &w.decay, max_tokens, heads, 0, true);
+    c->op->delta_layout(c, a, config->linear_key_dim, &w.rule);
     if (at)
         *at = w;
     return at;
@@ -223,8 +225,8 @@ static void forward(const mixer_call *call)
                            .out = &w->other,
                            .sequences = call->sequences,
                            .n_sequences = call->n_sequences,
-                           .state = conv_state_bytes(c->conv_width, qkv_dim(c))};
-    call->c->op->recurrent(call->c, &rule);
+                           .work = &w->rule};
+    call->c->op->delta(call->c, &rule);
     token_op gated_norm[] = {{.kind = TOKEN_RMS_NORM,
                               .y = &w->other,
                               .x = &w->other,

@@ -2,8 +2,8 @@
  * attention, short convolution ...). A mixer owns its weights, its checks, its state and its arithmetic; the driver,
  * the planner and the configuration know none of them. A new mixer is one file here and one `mixer`.
  *
- * A mixer appends to the pages of its layer at the positions that it is given, and overwrites its recurrent state. It
- * needs no undoing: the driver gives it a copy of the recurrent state, and positions behind a session's length mean
+ * A mixer appends to the pages of its layer at the positions that it is given, and brings what it keeps of a sequence from
+ * one place to another. It needs no undoing: the driver has two such places, and what lies behind a session's length means
  * nothing (session_state.h). */
 #ifndef ODMOE_MODEL_MIXER_H
 #define ODMOE_MODEL_MIXER_H
@@ -26,7 +26,7 @@ typedef struct mixer_call {
     mixer_rope rope;
     kv_type kv;
     const kv_token *tokens;        /* [n] */
-    const sequence_run *sequences; /* [n_sequences] `recurrent` is to be brought to the last token */
+    const sequence_run *sequences; /* [n_sequences] what is kept is to be brought to the last token */
     int n_sequences;
     int64_t n;
     buffer *in;  /* [n, hidden], normalised */

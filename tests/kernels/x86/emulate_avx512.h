@@ -83,4 +83,23 @@ static inline void emulated_mask_storeu(void *to, __mmask16 mask, __m512 v)
 #define _mm512_maskz_loadu_ps emulated_maskz_loadu
 #define _mm512_mask_storeu_ps emulated_mask_storeu
 
+static inline uint32_t emulated_test_bytes(__m256i a, __m256i b)
+{
+    __m256i both = _mm256_and_si256(a, b);
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(both, _mm256_setzero_si256()));
+}
+static inline __m256i emulated_mask_add_bytes(__m256i otherwise, uint32_t mask, __m256i a, __m256i b)
+{
+    uint8_t from[32], to[32];
+    memcpy(from, &otherwise, sizeof from);
+    a = _mm256_add_epi8(a, b);
+    memcpy(to, &a, sizeof to);
+    for (int i = 0; i < 32; i++)
+        to[i] = mask >> i & 1 ? to[i] : from[i];
+    memcpy(&a, to, sizeof to);
+    return a;
+}
+#define _mm256_test_epi8_mask emulated_test_bytes
+#define _mm256_mask_add_epi8 emulated_mask_add_bytes
+
 #endif
