@@ -4,7 +4,7 @@
  *   |--- demands in flight ---|---- gap: computing, attention ----|
  *
  * A speculative read that is in flight when a fetch begins delays the fetch's demands, so no more is in flight than the
- * disk reads in a part of the gap. Times are those of store_now_ns. No lock: the store's. */
+ * disk reads in about one gap. Times are those of store_now_ns. No lock: the store's. */
 #ifndef ODMOE_STORE_PACE_H
 #define ODMOE_STORE_PACE_H
 

@@ -20,12 +20,13 @@
 /* ---- prefetching ---- */
 
 /* Parts of a speculative read are requested only while fewer bytes (of any priority) are in flight than the disk reads in
- * GAP_SHARE of the gap between two fetches (pace.h): the disk does not idle in the gap even when the I/O thread gets no
- * core at once, and the next fetch's demands soon find it free. Never less than the disk reads in TURN_NS, about the time
+ * GAP_SHARE gaps between two fetches (pace.h): the disk does not idle in a gap, one that is longer than most included, even
+ * when the I/O thread gets no core at once, and the next fetch's demands soon find it free. With 2 instead of 1.2 more of
+ * what is read is wrong (bench/RESULTS.md, "Prefetch"). Never less than the disk reads in TURN_NS, about the time
  * from a request until the I/O thread has seen its result and sent the next: with less in flight the disk idles between
  * results. Within MIN, two parts of small experts, and MAX; FIRST until the disk's speed is known. One part is requested in
  * any case when nothing is in flight. */
-#define SCHEDULE_GAP_SHARE 0.5
+#define SCHEDULE_GAP_SHARE 1.2
 #define SCHEDULE_TURN_NS 5e5
 #define SCHEDULE_WINDOW_MIN (64u << 10)
 #define SCHEDULE_WINDOW_FIRST (2u << 20)
