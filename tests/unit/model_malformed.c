@@ -555,7 +555,7 @@ static void weights_and_scales_that_do_not_belong_together_are_refused(void **st
          "q_proj.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[160,192]", ODMOE_ERR_FORMAT, "q_proj.weight", "192 x 160"},
         {"int4", "up_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[96,5]",
          "up_proj.weight_scale\":{\"dtype\":\"BF16\",\"shape\":[5,96]", ODMOE_ERR_UNSUPPORTED, "up_proj.weight",
-         "one for each 1 x 32"},
+         "one for each 32, 64 or 128"},
         {"int4", "q_proj.weight_packed", "q_proj.weight_pocked", ODMOE_ERR_FORMAT, "q_proj.weight", "missing"},
         {"nvfp4", "q_proj.weight_global_scale", "q_proj.weight_globel_scale", ODMOE_ERR_UNSUPPORTED, "q_proj.weight",
          "global scale"},
