@@ -12,41 +12,14 @@
 
 #include "support/golden.h"
 #include "support/models.h"
+#include "support/refusals.h"
 
 static odmoe_error err;
-static model_config config; /* of the last `read` */
-
-/* A family's config.json with other members (JSON), in text_config where it has one; "(absent)" removes one. */
-static odmoe_status read(const char *family, const char *members)
-{
-    tensor_index *none = tensor_index_create(&err);
-    json_t *json = json_load_file(test_path("families/%s/config.json", family), 0, NULL);
-    json_t *changes = json_loads(members, 0, NULL), *value;
-    model_files files = {.path = "folder", .tensors = none, .config = json};
-    const char *key;
-    const arch *found;
-    assert_non_null(json);
-    assert_non_null(changes);
-    json_t *text = json_object_get(json, "text_config") ? json_object_get(json, "text_config") : json;
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(text, key);
-        else
-            json_object_set(text, key, value);
-    }
-    config_free(&config);
-    odmoe_status status = arch_read(&files, &found, &config, &err);
-    json_decref(changes);
-    json_decref(json);
-    tensor_index_free(none);
-    return status;
-}
+static model_config config; /* of the last `accepted` */
 
 static void accepted(const char *family, const char *members)
 {
-    if (read(family, members))
-        fail_msg("%s with %s: %s", family, members, err.message);
+    config_accepted(family, members, &config);
 }
 
 typedef struct wrong_config {
@@ -57,24 +30,8 @@ typedef struct wrong_config {
 
 static void all_refused(const char *family, const wrong_config *wrong, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        err = (odmoe_error){0};
-        assert_error(&err, read(family, wrong[i].members), wrong[i].status, wrong[i].word, wrong[i].word2);
-    }
-}
-
-/* `inspect` tells as well as `open`: both read the same headers. */
-static void file_refused(gguf_edit *e, odmoe_status status, const char *word, const char *word2)
-{
-    const char *path = edit_save(e, "edited.gguf");
-    odmoe_info info = {.size = sizeof info};
-    odmoe_options o = small_options();
-    odmoe_model *model = NULL;
-    err = (odmoe_error){0};
-    assert_error(&err, odmoe_inspect(path, &info, &err), status, word, word2);
-    assert_error(&err, odmoe_model_open(path, &o, &model, &err), status, word, word2);
-    assert_non_null(strstr(err.message, path));
-    edit_free(e);
+    for (size_t i = 0; i < n; i++)
+        config_refused(family, wrong[i].members, wrong[i].status, wrong[i].word, wrong[i].word2);
 }
 
 static void put_ones(edit_tensor *t, int n)
@@ -96,11 +53,11 @@ static void vectors_are_checked(const char *file, const char *const *names, size
     for (size_t i = 0; i < n; i++) {
         gguf_edit *e = edit_read(test_path("families/gguf/%s.gguf", file));
         edit_drop(e, names[i]);
-        file_refused(e, ODMOE_ERR_FORMAT, names[i], "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, names[i], "missing");
         e = edit_read(test_path("families/gguf/%s.gguf", file));
         int length = (int)edit_find(e, names[i])->size[0];
         resize(e, names[i], length + 1);
-        file_refused(e, ODMOE_ERR_FORMAT, names[i], " ");
+        edit_refused(e, ODMOE_ERR_FORMAT, names[i], " ");
     }
 }
 
@@ -196,21 +153,21 @@ static void vectors_of_gemma4s_frame_have_their_lengths(void **state)
     for (int i = 0; i < 2; i++) {
         gguf_edit *e = gemma4();
         resize(e, optional[i], 3);
-        file_refused(e, ODMOE_ERR_FORMAT, optional[i], " ");
+        edit_refused(e, ODMOE_ERR_FORMAT, optional[i], " ");
     }
     gguf_edit *e = gemma4();
     resize(e, "rope_freqs.weight", 8); /* half of a sliding layer's head */
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "shape");
     e = gemma4();
     edit_drop(e, "rope_freqs.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "missing");
 }
 
 static void experts_of_a_layer_have_a_scale_all_or_none(void **state)
 {
     gguf_edit *e = gemma4();
     resize(e, "blk.0.ffn_down_exps.scale", 7);
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.ffn_down_exps.scale", " ");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.ffn_down_exps.scale", " ");
 }
 
 static void lists_of_gemma4s_metadata_fit_its_layers(void **state)
@@ -219,11 +176,11 @@ static void lists_of_gemma4s_metadata_fit_its_layers(void **state)
     for (uint64_t n = 3; n <= 5; n += 2) {
         gguf_edit *e = gemma4();
         edit_set_bools(e, "gemma4.attention.sliding_window_pattern", slides, n);
-        file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
+        edit_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
     }
     gguf_edit *e = gemma4(); /* another layer slides than the tensors say */
     edit_set_bools(e, "gemma4.attention.sliding_window_pattern", slides, 4);
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.1.", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.1.", "shape");
     static const struct {
         const char *key;
         uint64_t value;
@@ -244,7 +201,7 @@ static void lists_of_gemma4s_metadata_fit_its_layers(void **state)
         snprintf(key, sizeof key, "gemma4.%s", wrong[i].key);
         e = gemma4();
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        file_refused(e, wrong[i].status, wrong[i].word, " ");
+        edit_refused(e, wrong[i].status, wrong[i].word, " ");
     }
 }
 
@@ -252,7 +209,7 @@ static void sliding_layers_of_gemma4_need_values_of_their_own(void **state)
 {
     gguf_edit *e = gemma4();
     edit_drop(e, "blk.0.attn_v.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_v.weight", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_v.weight", "missing");
 }
 
 /* ---- Llama 4 ---- */
@@ -329,20 +286,20 @@ static void llama4_files_say_which_layers_have_experts(void **state)
     const char *path = test_path("families/gguf/llama4-Q8_0.gguf");
     gguf_edit *e = edit_read(path);
     edit_remove(e, "llama4.interleave_moe_layer_step");
-    file_refused(e, ODMOE_ERR_FORMAT, "interleave_moe_layer_step", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "interleave_moe_layer_step", "missing");
     e = edit_read(path);
     edit_set_int(e, "llama4.interleave_moe_layer_step", GG_U32, 1);
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.", "missing");
     e = edit_read(path);
     edit_set_int(e, "llama4.attention.sliding_window", GG_U32, 0);
-    file_refused(e, ODMOE_ERR_UNSUPPORTED, "sliding_window", "chunks");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "sliding_window", "chunks");
     const bool chunked[3] = {true, true, false};
     e = edit_read(path);
     edit_set_bools(e, "llama4.attention.sliding_window_pattern", chunked, 3);
-    file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
+    edit_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
     e = edit_read(path);
     edit_drop(e, "blk.1.ffn_up_shexp.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "ffn_", " ");
+    edit_refused(e, ODMOE_ERR_FORMAT, "ffn_", " ");
 }
 
 /* ---- Phi-3.5-MoE ---- */
@@ -385,7 +342,7 @@ static void vectors_of_phimoes_frame_have_their_lengths(void **state)
     vectors_are_checked("phimoe-BF16", names, sizeof names / sizeof *names);
     gguf_edit *e = edit_read(test_path("families/gguf/phimoe-BF16.gguf"));
     resize(e, "output.bias", 511);
-    file_refused(e, ODMOE_ERR_FORMAT, "output.bias", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "output.bias", "shape");
 }
 
 /* The factors of phimoe_longrope, whose weights the file has, and another list. */
@@ -406,14 +363,14 @@ static gguf_edit *phimoe_with_factors(const float *short_factors, int n_short, c
 
 static void factors_of_either_list_have_their_lengths(void **state)
 {
-    file_refused(phimoe_with_factors(others, 7, others, 8), ODMOE_ERR_FORMAT, "rope_factors_short.weight", "shape");
-    file_refused(phimoe_with_factors(others, 8, others, 6), ODMOE_ERR_FORMAT, "rope_factors_long.weight", "shape");
+    edit_refused(phimoe_with_factors(others, 7, others, 8), ODMOE_ERR_FORMAT, "rope_factors_short.weight", "shape");
+    edit_refused(phimoe_with_factors(others, 8, others, 6), ODMOE_ERR_FORMAT, "rope_factors_long.weight", "shape");
     gguf_edit *e = phimoe_with_factors(others, 8, others, 8);
     edit_drop(e, "rope_factors_long.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
     e = edit_read(test_path("families/gguf/phimoe-BF16.gguf"));
     edit_set_text(e, "phimoe.rope.scaling.type", "longrope");
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
 }
 
 /* The logits of the golden whose short factors are golden_factors. */

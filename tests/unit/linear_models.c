@@ -15,6 +15,7 @@
 
 #include "support/golden.h"
 #include "support/models.h"
+#include "support/refusals.h"
 
 static odmoe_error err;
 
@@ -23,19 +24,6 @@ static odmoe_error err;
 static gguf_edit *qwen35(void)
 {
     return edit_read(test_path("families/gguf/qwen35moe-Q8_0.gguf"));
-}
-
-static void edited_refused(gguf_edit *e, odmoe_status status, const char *word, const char *word2)
-{
-    const char *path = edit_save(e, "edited.gguf");
-    odmoe_info info = {.size = sizeof info};
-    odmoe_options o = small_options();
-    odmoe_model *model = NULL;
-    err = (odmoe_error){0};
-    assert_error(&err, odmoe_inspect(path, &info, &err), status, word, word2);
-    assert_error(&err, odmoe_model_open(path, &o, &model, &err), status, word, word2);
-    assert_null(model);
-    edit_free(e);
 }
 
 /* The logits of a text's last token; the file goes. */
@@ -107,7 +95,7 @@ static void sizes_of_linear_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "qwen35moe.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
     static const char *const keys[] = {"ssm.state_size", "ssm.group_count", "ssm.time_step_rank", "ssm.conv_kernel"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -115,7 +103,7 @@ static void sizes_of_linear_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "qwen35moe.%s", keys[i]);
         edit_remove(e, key);
-        edited_refused(e, ODMOE_ERR_FORMAT, keys[i], "is missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, keys[i], "is missing");
     }
 }
 
@@ -127,7 +115,7 @@ static void states_larger_than_any_model_has_are_refused(void **state)
     edit_set_int(e, "qwen35moe.ssm.group_count", GG_U32, 1024);
     edit_set_int(e, "qwen35moe.ssm.time_step_rank", GG_U32, 1024);
     edit_set_int(e, "qwen35moe.ssm.inner_size", GG_U32, 1024);
-    edited_refused(e, ODMOE_ERR_FORMAT, "size of all keys: 4194304", "1048576");
+    edit_refused(e, ODMOE_ERR_FORMAT, "size of all keys: 4194304", "1048576");
 }
 
 static void lists_of_recurrent_layers_have_an_entry_for_each_layer(void **state)
@@ -137,17 +125,17 @@ static void lists_of_recurrent_layers_have_an_entry_for_each_layer(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         gguf_edit *e = qwen35();
         set_layers(e, key, wrong[i]);
-        edited_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "for 3 layers");
+        edit_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "for 3 layers");
     }
     gguf_edit *e = qwen35();
     set_layers(e, key, "rrr"); /* the last layer has no such tensors */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
     e = qwen35();
     set_layers(e, key, "rff");
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.1.attn_q.weight", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.1.attn_q.weight", "missing");
     e = qwen35();
     edit_set_int(e, key, GG_U32, 1);
-    edited_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "array");
+    edit_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "array");
 }
 
 static void without_a_list_the_interval_says_which_layers_are_recurrent(void **state)
@@ -159,11 +147,11 @@ static void without_a_list_the_interval_says_which_layers_are_recurrent(void **s
     e = qwen35();
     edit_remove(e, list);
     edit_remove(e, interval); /* every fourth, then: none */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
     e = qwen35();
     edit_remove(e, list);
     edit_set_int(e, interval, GG_U32, 0);
-    edited_refused(e, ODMOE_ERR_FORMAT, "full_attention_interval", "0");
+    edit_refused(e, ODMOE_ERR_FORMAT, "full_attention_interval", "0");
     e = qwen35(); /* the list goes before it */
     edit_set_int(e, interval, GG_U32, 2);
     assert_same_logits(e, qwen35());
@@ -180,13 +168,13 @@ static void check_tensors(const char *file)
             continue;
         gguf_edit *less = edit_read(test_path("%s", file));
         edit_drop(less, saved.name);
-        edited_refused(less, ODMOE_ERR_FORMAT, saved.name, "missing");
+        edit_refused(less, ODMOE_ERR_FORMAT, saved.name, "missing");
         less = edit_read(test_path("%s", file));
         edit_tensor *t = edit_find(less, saved.name);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
         --*last;
-        edited_refused(less, ODMOE_ERR_FORMAT, saved.name, "shape");
+        edit_refused(less, ODMOE_ERR_FORMAT, saved.name, "shape");
     }
     edit_free(e);
 }
@@ -216,14 +204,14 @@ static void sizes_of_kimi_delta_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "kimi-linear.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
     gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
     edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 1); /* all layers have latent attention, then */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
     e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
     edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 0); /* none has */
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.2.attn_q.weight", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.2.attn_q.weight", "shape");
 }
 
 static gguf_edit *qwen3next(void)
@@ -268,12 +256,12 @@ static void projections_in_both_layouts_are_refused(void **state)
 {
     gguf_edit *e = qwen3next();
     fuse(e, 0);
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_qkv.weight", "in one");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_qkv.weight", "in one");
     e = qwen3next();
     fuse(e, 0);
     edit_drop(e, "blk.0.attn_qkv.weight");
     edit_drop(e, "blk.0.attn_gate.weight");
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_qkv.weight", "in one");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_qkv.weight", "in one");
 }
 
 static void drop_predictions(gguf_edit *e)
@@ -324,45 +312,11 @@ static void what_is_left_out_is_counted_apart(void **state)
 
 /* ---- config.json ---- */
 
-static model_config config; /* of the last `read` */
-
-/* A golden's config.json; members (JSON) of its text_config, or, where it has none, of itself, are changed: "(absent)"
- * removes one. */
-static odmoe_status read(const char *model, const char *members)
-{
-    json_t *json = json_load_file(test_path("families/%s/config.json", model), 0, NULL);
-    json_t *changes = json_loads(members, 0, NULL), *text = json_object_get(json, "text_config"), *value;
-    const char *key;
-    assert_non_null(json);
-    assert_non_null(changes);
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(text ? text : json, key);
-        else
-            json_object_set(text ? text : json, key, value);
-    }
-    tensor_index *none = tensor_index_create(&err);
-    model_files files = {.path = "folder", .tensors = none, .config = json};
-    const arch *family;
-    config_free(&config);
-    odmoe_status status = arch_read(&files, &family, &config, &err);
-    json_decref(json);
-    json_decref(changes);
-    tensor_index_free(none);
-    return status;
-}
+static model_config config; /* of the last `accepted` */
 
 static void accepted(const char *model, const char *members)
 {
-    if (read(model, members))
-        fail_msg("%s with %s: %s", model, members, err.message);
-}
-
-static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
-{
-    err = (odmoe_error){0};
-    assert_error(&err, read(model, members), status, word, word2);
+    config_accepted(model, members, &config);
 }
 
 static const char *const families[] = {"qwen3_5_moe", "qwen3_next"};
@@ -393,19 +347,21 @@ static void layer_types_or_an_interval_say_which_layers_are_linear(void **state)
 static void layer_types_of_another_length_or_unknown_words_are_refused(void **state)
 {
     for (size_t i = 0; i < FAMILIES; i++) {
-        refused(families[i], "{\"layer_types\": [\"linear_attention\", \"full_attention\"]}", ODMOE_ERR_FORMAT,
-                "layer_types", "3 layers");
-        refused(families[i],
-                "{\"num_hidden_layers\": 2, \"layer_types\": [\"linear_attention\", \"full_attention\","
-                " \"linear_attention\"]}",
-                ODMOE_ERR_FORMAT, "layer_types", "2 layers");
-        refused(families[i], "{\"layer_types\": []}", ODMOE_ERR_FORMAT, "layer_types", "3 layers");
-        refused(families[i], "{\"layer_types\": \"linear_attention\"}", ODMOE_ERR_FORMAT, "layer_types", "16 entries");
-        refused(families[i], "{\"layer_types\": [\"linear_attention\", \"mamba\", \"full_attention\"]}",
-                ODMOE_ERR_UNSUPPORTED, "'mamba' of layer 1", "full_attention");
-        refused(families[i], "{\"layer_types\": [\"linear_attention\", 7, \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
-                "no text", "layer 1");
-        refused(families[i], "{\"full_attention_interval\": 0}", ODMOE_ERR_FORMAT, "full_attention_interval", "0");
+        config_refused(families[i], "{\"layer_types\": [\"linear_attention\", \"full_attention\"]}", ODMOE_ERR_FORMAT,
+                       "layer_types", "3 layers");
+        config_refused(families[i],
+                       "{\"num_hidden_layers\": 2, \"layer_types\": [\"linear_attention\", \"full_attention\","
+                       " \"linear_attention\"]}",
+                       ODMOE_ERR_FORMAT, "layer_types", "2 layers");
+        config_refused(families[i], "{\"layer_types\": []}", ODMOE_ERR_FORMAT, "layer_types", "3 layers");
+        config_refused(families[i], "{\"layer_types\": \"linear_attention\"}", ODMOE_ERR_FORMAT, "layer_types",
+                       "16 entries");
+        config_refused(families[i], "{\"layer_types\": [\"linear_attention\", \"mamba\", \"full_attention\"]}",
+                       ODMOE_ERR_UNSUPPORTED, "'mamba' of layer 1", "full_attention");
+        config_refused(families[i], "{\"layer_types\": [\"linear_attention\", 7, \"full_attention\"]}",
+                       ODMOE_ERR_UNSUPPORTED, "no text", "layer 1");
+        config_refused(families[i], "{\"full_attention_interval\": 0}", ODMOE_ERR_FORMAT, "full_attention_interval",
+                       "0");
     }
 }
 
@@ -433,10 +389,10 @@ static void numbers_of_linear_attention_are_checked(void **state)
     };
     for (size_t i = 0; i < FAMILIES; i++) {
         for (size_t w = 0; w < sizeof wrong / sizeof *wrong; w++)
-            refused(families[i], wrong[w].members, ODMOE_ERR_FORMAT, wrong[w].word, wrong[w].word2);
-        refused(families[i], "{\"attention_bias\": true}", ODMOE_ERR_UNSUPPORTED, "attention_bias", "0");
+            config_refused(families[i], wrong[w].members, ODMOE_ERR_FORMAT, wrong[w].word, wrong[w].word2);
+        config_refused(families[i], "{\"attention_bias\": true}", ODMOE_ERR_UNSUPPORTED, "attention_bias", "0");
     }
-    refused("qwen3_5_moe", "{\"attn_output_gate\": false}", ODMOE_ERR_UNSUPPORTED, "attn_output_gate", "1");
+    config_refused("qwen3_5_moe", "{\"attn_output_gate\": false}", ODMOE_ERR_UNSUPPORTED, "attn_output_gate", "1");
 }
 
 /* Kimi Linear's lists count layers from 1. */
@@ -469,10 +425,10 @@ static void lists_of_layer_numbers_name_each_layer_once(void **state)
         {"{\"layer_types\": [\"linear_attention\", \"full_attention\"]}", "layer_types", "3 layers"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        refused("kimi_linear", wrong[i].members, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
-    refused("kimi_linear", "{\"mla_use_nope\": false}", ODMOE_ERR_UNSUPPORTED, "mla_use_nope", "1");
-    refused("kimi_linear", "{\"layer_types\": [\"linear_attention\", \"kda\", \"full_attention\"]}",
-            ODMOE_ERR_UNSUPPORTED, "'kda' of layer 1", "full_attention");
+        config_refused("kimi_linear", wrong[i].members, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+    config_refused("kimi_linear", "{\"mla_use_nope\": false}", ODMOE_ERR_UNSUPPORTED, "mla_use_nope", "1");
+    config_refused("kimi_linear", "{\"layer_types\": [\"linear_attention\", \"kda\", \"full_attention\"]}",
+                   ODMOE_ERR_UNSUPPORTED, "'kda' of layer 1", "full_attention");
     accepted("kimi_linear", LISTS("[2]", "[3, 1]"));
     assert_ptr_equal(config.layer[0].mixer, &mixer_kda);
     assert_ptr_equal(config.layer[1].mixer, &mixer_latent);

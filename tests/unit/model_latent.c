@@ -12,6 +12,7 @@
 
 #include "support/golden.h"
 #include "support/models.h"
+#include "support/refusals.h"
 
 static odmoe_error err;
 
@@ -22,17 +23,6 @@ static odmoe_error err;
 static gguf_edit *original(const char *file)
 {
     return edit_read(test_path("%s", file));
-}
-
-static void edited_refused(gguf_edit *e, odmoe_status status, const char *word, const char *word2)
-{
-    const char *path = edit_save(e, "edited.gguf");
-    odmoe_options o = small_options();
-    odmoe_model *model = NULL;
-    err = (odmoe_error){0};
-    assert_error(&err, odmoe_model_open(path, &o, &model, &err), status, word, word2);
-    assert_non_null(strstr(err.message, path));
-    edit_free(e);
 }
 
 /* The numbers of an edited file's configuration; its layers are gone. */
@@ -201,7 +191,7 @@ static void reals_that_give_no_scale_are_refused(void **state)
         for (int v = 0; v < 4; v++) {
             gguf_edit *e = original(V3);
             edit_set_float(e, keys[k], values[v]);
-            edited_refused(e, ODMOE_ERR_FORMAT, " ", " ");
+            edit_refused(e, ODMOE_ERR_FORMAT, " ", " ");
         }
 }
 
@@ -215,13 +205,13 @@ static void every_missing_tensor_and_every_wrong_shape_is_named(void **state)
         snprintf(name, sizeof name, "blk.1.%s", names[i]);
         gguf_edit *e = original(V3);
         edit_drop(e, name);
-        edited_refused(e, ODMOE_ERR_FORMAT, name, "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, name, "missing");
         e = original(V3);
         edit_tensor *t = edit_find(e, name);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
         --*last;
-        edited_refused(e, ODMOE_ERR_FORMAT, name, "shape");
+        edit_refused(e, ODMOE_ERR_FORMAT, name, "shape");
     }
 }
 
@@ -232,7 +222,7 @@ static void heads_in_another_order_are_refused(void **state)
     edit_tensor *t = edit_find(e, "blk.1.attn_k_b.weight");
     t->size[2] /= 2;
     t->size[1] *= 2;
-    edited_refused(e, ODMOE_ERR_FORMAT, "attn_k_b.weight", "128 x 32");
+    edit_refused(e, ODMOE_ERR_FORMAT, "attn_k_b.weight", "128 x 32");
 }
 
 static void keys_and_values_of_latents_in_both_layouts_are_refused(void **state)
@@ -243,12 +233,12 @@ static void keys_and_values_of_latents_in_both_layouts_are_refused(void **state)
     edit_tensor *t = edit_add(e, "blk.0.attn_kv_b.weight", from->type, from->size[0], from->size[1], 0);
     put(&t->data, from->data.at, from->data.length);
     edit_free(joint);
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_kv_b.weight", "two tensors");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_kv_b.weight", "two tensors");
     e = original(JOINT); /* one half only */
     t = edit_add(e, "blk.0.attn_k_b.weight", GG_TENSOR_BF16, 32, 32, 4);
     put(&t->data, edit_find(e, "blk.0.attn_kv_b.weight")->data.at, 32 * 32 * 4 * 2);
     edit_drop(e, "blk.0.attn_kv_b.weight");
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_kv_b.weight", "two tensors");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_kv_b.weight", "two tensors");
 }
 
 /* The heads of a stack as more rows of one matrix. */
@@ -294,17 +284,17 @@ static void numbers_of_an_indexer_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "glm-dsa.attention.indexer.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
         e = original(DSA);
         edit_remove(e, key);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].key, "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].key, "missing");
     }
     gguf_edit *e = original(DSA); /* of all positions there is no choice */
     edit_set_int(e, "glm-dsa.attention.indexer.top_k", GG_U32, 1 << 24);
     assert_int_equal(config_of(e).index_topk, 4096);
     e = original(DSA);
     edit_set_int(e, "glm-dsa.attention.q_lora_rank", GG_U32, 0);
-    edited_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
+    edit_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
 }
 
 static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
@@ -316,18 +306,18 @@ static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
         snprintf(name, sizeof name, "blk.1.indexer.%s", names[i]);
         gguf_edit *e = original(DSA);
         edit_drop(e, name);
-        edited_refused(e, ODMOE_ERR_FORMAT, name, "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, name, "missing");
     }
     static const bool middle[] = {true, false, true};
     gguf_edit *e = original(DSA); /* a tensor that a layer should not have */
     edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 3);
-    edited_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.indexer.attn_q_b.weight", "indexer of a layer");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.indexer.attn_q_b.weight", "indexer of a layer");
     e = original(DSA);
     edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 2);
-    edited_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "2 entries");
+    edit_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "2 entries");
     e = original(DSA);
     edit_set_int(e, "glm-dsa.attention.indexer.types", GG_U32, 3);
-    edited_refused(e, ODMOE_ERR_FORMAT, "indexer.types", " ");
+    edit_refused(e, ODMOE_ERR_FORMAT, "indexer.types", " ");
 }
 
 /* ---- the cache ---- */
@@ -370,47 +360,11 @@ static void every_type_of_cache_stays_close(void **state)
 
 /* ---- Hugging Face ---- */
 
-/* Read a golden's config.json with other members (JSON; "(absent)" removes one). */
-static odmoe_status read(const char *model, const char *members, model_config *config)
-{
-    tensor_index *none = tensor_index_create(&err);
-    json_t *json = json_load_file(test_path("families/%s/config.json", model), 0, NULL);
-    json_t *part = json_object_get(json, "text_config"), *changes = json_loads(members, 0, NULL), *value;
-    model_files files = {.path = "folder", .tensors = none, .config = json};
-    const arch *family;
-    const char *key;
-    assert_non_null(json);
-    assert_non_null(changes);
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(part ? part : json, key);
-        else
-            json_object_set(part ? part : json, key, value);
-    }
-    odmoe_status status = arch_read(&files, &family, config, &err);
-    model_config numbers = *config;
-    config_free(config);
-    *config = numbers;
-    json_decref(changes);
-    json_decref(json);
-    tensor_index_free(none);
-    return status;
-}
-
 static model_config accepted(const char *model, const char *members)
 {
-    model_config config;
-    if (read(model, members, &config))
-        fail_msg("%s with %s: %s", model, members, err.message);
+    static model_config config;
+    config_accepted(model, members, &config);
     return config;
-}
-
-static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
-{
-    model_config config;
-    err = (odmoe_error){0};
-    assert_error(&err, read(model, members, &config), status, word, word2);
 }
 
 static void deepseek_v2_chooses_as_topk_method_says(void **state)
@@ -418,9 +372,9 @@ static void deepseek_v2_chooses_as_topk_method_says(void **state)
     assert_int_equal(accepted("deepseek_v2", "{}").router.groups, 4);
     assert_int_equal(accepted("deepseek_v2", "{\"topk_method\": \"greedy\"}").router.groups, 0);
     assert_int_equal(accepted("deepseek_v2", "{\"topk_method\": \"(absent)\"}").router.groups, 0);
-    refused("deepseek_v2", "{\"topk_method\": \"noaux_tc\"}", ODMOE_ERR_UNSUPPORTED, "noaux_tc", "greedy");
-    refused("deepseek_v2", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
-    refused("deepseek_v2", "{\"norm_topk_prob\": true}", ODMOE_ERR_UNSUPPORTED, "norm_topk_prob", "0");
+    config_refused("deepseek_v2", "{\"topk_method\": \"noaux_tc\"}", ODMOE_ERR_UNSUPPORTED, "noaux_tc", "greedy");
+    config_refused("deepseek_v2", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
+    config_refused("deepseek_v2", "{\"norm_topk_prob\": true}", ODMOE_ERR_UNSUPPORTED, "norm_topk_prob", "0");
 }
 
 static void missing_numbers_are_the_families_defaults(void **state)
@@ -444,9 +398,9 @@ static void heads_may_turn_in_halves(void **state)
 static void mistral_4_needs_its_growth_of_queries(void **state)
 {
     assert_int_equal(accepted("mistral4", "{}").temper_every, 8192);
-    refused("mistral4", "{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e4}}", ODMOE_ERR_FORMAT,
-            "llama_4_scaling_beta", "missing");
-    refused("mistral4", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
+    config_refused("mistral4", "{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e4}}",
+                   ODMOE_ERR_FORMAT, "llama_4_scaling_beta", "missing");
+    config_refused("mistral4", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
 }
 
 static void kimi_k25_is_the_text_part_of_a_model_that_sees(void **state)
@@ -493,9 +447,9 @@ static void sizes_of_heads_in_config_json_are_checked(void **state)
         {"{\"moe_layer_freq\": 2}", "moe_layer_freq", " "},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        model_config config;
-        if (!read("deepseek_v3", wrong[i].members, &config) || !strstr(err.message, wrong[i].word) ||
-            !strstr(err.message, wrong[i].word2))
+        model_config config = {0};
+        if (!read_config(golden_config("deepseek_v3", wrong[i].members), &config, &err) ||
+            !strstr(err.message, wrong[i].word) || !strstr(err.message, wrong[i].word2))
             fail_msg("%s: %s", wrong[i].members, err.message);
     }
 }
@@ -534,16 +488,17 @@ static void a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer(void 
     assert_string_equal(indexers("{\"num_hidden_layers\": 12, \"index_topk_freq\": 4}"), "FFSSSFSSSFSS");
     assert_string_equal(indexers("{\"num_hidden_layers\": 9, \"index_topk_freq\": 4, \"index_skip_topk_offset\": 3}"),
                         "FFFSSSFSS");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED, "'half'",
-            "layer 1");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text", "layer 1");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"shared\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT, "first layer",
-            "indexer");
-    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FS\"}", ODMOE_ERR_FORMAT,
-            "index_topk_pattern", "3 layers");
-    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSX\"}", ODMOE_ERR_FORMAT,
-            "index_topk_pattern", "F or S");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED,
+                   "'half'", "layer 1");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text",
+                   "layer 1");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"shared\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT,
+                   "first layer", "indexer");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FS\"}", ODMOE_ERR_FORMAT,
+                   "index_topk_pattern", "3 layers");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSX\"}", ODMOE_ERR_FORMAT,
+                   "index_topk_pattern", "F or S");
 }
 
 /* ---- long prompts ---- */
