@@ -21,7 +21,8 @@ typedef struct work {
     const kernel_ops *ops;
     const uint8_t *weights, *scales;
     const void *act;
-    int64_t row_bytes, scale_row_bytes, rows, act_row, tokens;
+    int64_t row_bytes, rows, act_row, tokens;
+    scale_grid grid;
     float *y;
     int tasks;
 } work;
@@ -31,8 +32,13 @@ static void multiply(void *ctx, int64_t task, int worker)
     const work *w = ctx;
     int64_t share = w->rows / w->tasks, first = task * share;
     if (w->ops->matmul_scaled)
-        w->ops->matmul_scaled(&(scaled_weights){w->weights, w->row_bytes, w->scales, w->scale_row_bytes, 1}, first,
-                              share, COLS, w->act, w->act_row, w->tokens, w->y + first, w->rows);
+        w->ops->matmul_scaled(&(scaled_weights){.data = w->weights,
+                                                .row_bytes = w->row_bytes,
+                                                .scales = w->scales,
+                                                .scale_row_bytes = (int64_t)scale_bytes(w->grid, 1, COLS),
+                                                .factor = 1,
+                                                .grid = w->grid},
+                              first, share, COLS, w->act, w->act_row, w->tokens, w->y + first, w->rows);
     else
         w->ops->matmul(w->weights + first * w->row_bytes, w->row_bytes, share, COLS, w->act, w->act_row, w->tokens,
                        w->y + first, w->rows);
@@ -71,6 +77,16 @@ static void fill(dtype t, uint8_t *weights)
             weights[i] = 120;
 }
 
+/* Which weights of a type share a scale, in most published models. */
+static scale_grid grid_of(dtype t)
+{
+    return t == DTYPE_F8_E4M3       ? (scale_grid){SCALE_BF16, 7, 7}
+           : t == DTYPE_NVFP4_SPLIT ? (scale_grid){SCALE_F8, 0, 4}
+           : t == DTYPE_MXFP4_SPLIT ? (scale_grid){SCALE_E8M0, 0, 5}
+           : t == DTYPE_INT4_SPLIT  ? (scale_grid){SCALE_BF16, 0, 7}
+                                    : (scale_grid){0};
+}
+
 static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *weights, double gbps, double peak)
 {
     static float x[TOKENS][COLS];
@@ -87,24 +103,24 @@ static void bench_type(pool *p, const kernel_table *table, dtype t, uint8_t *wei
         table->quantise[ops->act](x[i], act + i * act_row, COLS);
     }
     fill(t, weights);
-    size_t scale_bytes = dtype_scale_bytes(t, (uint64_t)rows, COLS);
-    uint8_t *scales = scale_bytes ? malloc(scale_bytes) : NULL;
-    if (scale_bytes && !scales)
+    size_t apart = scale_bytes(grid_of(t), (uint64_t)rows, COLS);
+    uint8_t *scales = apart ? malloc(apart) : NULL;
+    if (apart && !scales)
         stop("bench_kernels", "out of memory");
     if (scales)
-        memset(scales, 0x3c, scale_bytes); /* 1.5 as FP8, 0.01 as bf16 and f32, 2^-67 as a power of 2 */
+        memset(scales, 0x3c, apart); /* 1.5 as FP8, 0.01 as bf16, 2^-67 as a power of 2 */
     work w = {.ops = ops,
               .weights = weights,
               .scales = scales,
               .act = act,
               .row_bytes = row_bytes,
-              .scale_row_bytes = (int64_t)dtype_scale_bytes(t, 1, COLS),
+              .grid = grid_of(t),
               .rows = rows,
               .act_row = act_row,
               .tokens = 1,
               .y = y,
               .tasks = pool_threads(p) * 16};
-    double rate = (double)((size_t)(rows * row_bytes) + scale_bytes) / seconds(p, &w, 3) / 1e9;
+    double rate = (double)((size_t)(rows * row_bytes) + apart) / seconds(p, &w, 3) / 1e9;
     printf("%-8s %-8s %7.1f GB/s %4.0f%%  ", table->name, dtype_info(t)->name, rate, 100 * rate / gbps);
     w.rows = ROWS;
     w.tasks = pool_threads(p);

@@ -13,26 +13,26 @@ const dtype_traits *dtype_info(dtype t)
     return &traits[t];
 }
 
-dtype_scale_shape dtype_scales(dtype t)
+uint32_t scale_width(scale_grid g)
 {
-    switch (t) {
-    case DTYPE_F8_E4M3:
-        return (dtype_scale_shape){128, 128, 4};
-    case DTYPE_NVFP4_SPLIT:
-        return (dtype_scale_shape){1, 16, 1};
-    case DTYPE_MXFP4_SPLIT:
-        return (dtype_scale_shape){1, 32, 1};
-    case DTYPE_INT4_SPLIT:
-        return (dtype_scale_shape){1, 32, 2};
-    default:
-        return (dtype_scale_shape){0};
-    }
+    static const uint8_t width[SCALE_TYPES] = {
+        [SCALE_F32] = 4, [SCALE_BF16] = 2, [SCALE_F16] = 2, [SCALE_F8] = 1, [SCALE_E8M0] = 1};
+    return width[g.type];
 }
 
-uint64_t dtype_scale_bytes(dtype t, uint64_t rows, uint64_t cols)
+static uint64_t blocks(uint64_t n, uint8_t share)
 {
-    dtype_scale_shape s = dtype_scales(t);
-    return s.bytes ? (rows + s.rows - 1) / s.rows * ((cols + s.cols - 1) / s.cols) * s.bytes : 0;
+    return (n + ((uint64_t)1 << share) - 1) >> share;
+}
+
+uint64_t scale_count(scale_grid g, uint64_t rows, uint64_t cols)
+{
+    return g.type ? blocks(rows, g.rows) * blocks(cols, g.cols) : 0;
+}
+
+uint64_t scale_bytes(scale_grid g, uint64_t rows, uint64_t cols)
+{
+    return scale_count(g, rows, cols) * scale_width(g);
 }
 
 int dtype_from_gguf(uint32_t number, dtype *out)

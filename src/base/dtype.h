@@ -3,7 +3,8 @@
  *
  * The types below DTYPE_SCALED_LIST are numbers of few bits times a scale of their block, as float weights are computed
  * with: NVFP4 has its scales in the blocks. For the others they are a second tensor (DTYPE_SPLIT_LIST), as publishers
- * write them in safetensors. Elements of four bits lie two in a byte, the lower bits first. */
+ * write them in safetensors; how many weights share one of them is a tensor's own (scale_grid). Elements of four bits lie
+ * two in a byte, the lower bits first. */
 #ifndef ODMOE_BASE_DTYPE_H
 #define ODMOE_BASE_DTYPE_H
 
@@ -68,17 +69,22 @@ typedef struct dtype_traits {
 /* dtype_info - the traits of a type; `t` must be below DTYPE_COUNT. */
 const dtype_traits *dtype_info(dtype t);
 
-/* What shares a scale in a tensor of scales: a block of rows x cols weights (a block at the end of a row or column may be
- * smaller); `bytes` of a stored scale: F32 (F8_E4M3), F8_E4M3 (NVFP4_SPLIT), E8M0 (MXFP4_SPLIT), BF16 (INT4_SPLIT). All 0:
- * the type has no tensor of scales. */
-typedef struct dtype_scale_shape {
-    uint32_t rows, cols, bytes;
-} dtype_scale_shape;
+/* The numbers of a tensor of scales. Those of F8_E4M3 and INT4_SPLIT are floats of any width, NVFP4_SPLIT's SCALE_F8,
+ * MXFP4_SPLIT's SCALE_E8M0. */
+typedef enum scale_type { SCALE_NONE, SCALE_F32, SCALE_BF16, SCALE_F16, SCALE_F8, SCALE_E8M0, SCALE_TYPES } scale_type;
 
-dtype_scale_shape dtype_scales(dtype t);
+/* Which weights of a matrix share a scale: blocks of 2^rows x 2^cols (a block at the end of a row or column may be
+ * smaller). SCALE_ALL: no matrix has more rows or columns. All 0: there is no tensor of scales. */
+#define SCALE_ALL 32
+typedef struct scale_grid {
+    uint8_t type; /* scale_type */
+    uint8_t rows, cols;
+} scale_grid;
 
-/* dtype_scale_bytes - bytes of the tensor of scales for a matrix; 0 where there is none. */
-uint64_t dtype_scale_bytes(dtype t, uint64_t rows, uint64_t cols);
+/* scale_width - bytes of one scale. scale_count, scale_bytes - of the tensor of scales for a matrix; 0 where there is none. */
+uint32_t scale_width(scale_grid g);
+uint64_t scale_count(scale_grid g, uint64_t rows, uint64_t cols);
+uint64_t scale_bytes(scale_grid g, uint64_t rows, uint64_t cols);
 
 /* dtype_from_gguf, dtype_from_name - find by file number or by name (any case); 0 when unknown, else 1 and *out. */
 int dtype_from_gguf(uint32_t number, dtype *out);

@@ -46,9 +46,10 @@ typedef struct matrix {
     int64_t rows, cols;
     int64_t row_bytes; /* from one stored row to the next; 0: stored rows lie side by side */
     const void *data;  /* at any byte address; NULL: there is no such matrix */
-    /* Types of DTYPE_SCALED_LIST: the tensor of scales (dtype_scales says its shape; NULL where scales lie in the blocks),
-     * bytes from one row of it to the next (0: side by side), and a factor of all scales (0: none). */
+    /* Types of DTYPE_SCALED_LIST: the tensor of scales (NULL where scales lie in the blocks), which weights share one of
+     * them, bytes from one row of it to the next (0: side by side), and a factor of all scales (0: none). */
     const void *scales;
+    scale_grid grid;
     int64_t scale_row_bytes;
     float factor;
 } matrix;

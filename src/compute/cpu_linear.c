@@ -23,12 +23,13 @@ int64_t cpu_task_rows(const compute *c, int64_t total, int64_t n)
 
 scaled_weights cpu_scaled(const matrix *w)
 {
-    int64_t scale_row_bytes = (int64_t)dtype_scale_bytes(w->type, 1, (uint64_t)w->cols);
+    int64_t scale_row_bytes = (int64_t)scale_bytes(w->grid, 1, (uint64_t)w->cols);
     return (scaled_weights){.data = w->data,
                             .row_bytes = cpu_row_bytes(w),
                             .scales = w->scales,
                             .scale_row_bytes = w->scale_row_bytes ? w->scale_row_bytes : scale_row_bytes,
-                            .factor = w->factor != 0 ? w->factor : 1};
+                            .factor = w->factor != 0 ? w->factor : 1,
+                            .grid = w->grid};
 }
 
 void cpu_matmul(const compute *c, const matrix *w, int64_t first, int64_t count, const buffer *x, int64_t token,

@@ -2,15 +2,19 @@
  * for all of them. X is the name that families know:
  *
  *   who writes it            weights                          scales                    for all
- *   DeepSeek, Qwen ...       X              F8  [r, c]        X_scale_inv, X_scale F32 or BF16 [r/128, c/128]
+ *   FP8 in blocks            X              F8  [r, c]        X_scale_inv, X_scale float [r/128, c/128]
+ *   FP8 by row               the same                         X_scale       float [r, 1], [r]
+ *   FP8 by matrix            the same                         the same, [1, 1], [1] or []
  *   OpenAI (MXFP4)           X_blocks       U8  [.., c/32, 16] X_scales      U8  [.., c/32]
- *   compressed-tensors INT4  X_packed       I32 [r, c/8]      X_scale       BF16 [r, c/32]
+ *   compressed-tensors INT4  X_packed       I32 [r, c/8]      X_scale       float [r, c/group], [r, 1]
  *   compressed-tensors NVFP4 X_packed       U8  [r, c/2]      X_scale       F8  [r, c/16]    X_global_scale (divides)
  *   ModelOpt NVFP4           X              U8  [r, c/2]      X_scale       F8  [r, c/16]    X_scale_2
  *   GGUF NVFP4               X.weight       NVFP4             in the blocks                  X.scale
  *
- * Each may have one more dimension in front, for experts. Numbers of activations' scales are not used here: activations
- * are not quantised to these types. */
+ * DeepSeek, Qwen and others write FP8 in blocks; compressed-tensors, ModelOpt and FBGEMM by row or by matrix. The shape of
+ * the scales tells which it is: where two readings fit, they mean the same. A float is F32, BF16 or F16. Each may have one
+ * more dimension in front, for experts. Numbers of activations' scales are not used here: activations are not quantised to
+ * these types. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,35 +24,89 @@
 
 #define NAME_MOST 300
 
+#define GRIDS_MOST 4
+
 typedef struct scheme {
     const char *word;   /* of the packed weights' type */
     const char *packed; /* what their name ends with, behind X */
     const char *kept;   /* what of it stays in the name */
     dtype type;
     int numbers; /* in one element of `word`; 0: the last dimension is a block's bytes */
-    const char *scales[2], *scale_words[2];
+    const char *scales[2];
+    unsigned scale_types; /* bits 1 << scale_type */
+    const char *shared;   /* which weights share a scale, in words, and as grids (without the type; all 0: no more) */
+    scale_grid grids[GRIDS_MOST];
     const char *factor; /* of the whole tensor; NULL: there is none */
     bool divides;
-    const char *shape;       /* a tensor that only repeats the shape */
-    const char *activations; /* a scale of the input, in place of X's "weight" */
 } scheme;
 
+#define FLOATS (1u << SCALE_F32 | 1u << SCALE_BF16 | 1u << SCALE_F16)
+
 static const scheme schemes[] = {
-    {"U8", "_blocks", "_blocks", DTYPE_MXFP4_SPLIT, 0, {"_scales"}, {"U8"}},
-    {"I32", "_packed", "", DTYPE_INT4_SPLIT, 8, {"_scale"}, {"BF16"}, .shape = "_shape"},
-    {"U8",
-     "_packed",
-     "",
-     DTYPE_NVFP4_SPLIT,
-     2,
-     {"_scale"},
-     {"F8_E4M3"},
-     "_global_scale",
-     true,
-     .activations = "input_global_scale"},
-    {"U8", "", "", DTYPE_NVFP4_SPLIT, 2, {"_scale"}, {"F8_E4M3"}, "_scale_2", .activations = "input_scale"},
-    {"F8_E4M3", "", "", DTYPE_F8_E4M3, 1, {"_scale_inv", "_scale"}, {"F32", "BF16"}, .activations = "input_scale"},
+    {.word = "U8",
+     .packed = "_blocks",
+     .kept = "_blocks",
+     .type = DTYPE_MXFP4_SPLIT,
+     .scales = {"_scales"},
+     .scale_types = 1u << SCALE_E8M0,
+     .shared = "32 weights of a row",
+     .grids = {{0, 0, 5}}},
+    {.word = "I32",
+     .packed = "_packed",
+     .kept = "",
+     .type = DTYPE_INT4_SPLIT,
+     .numbers = 8,
+     .scales = {"_scale"},
+     .scale_types = FLOATS,
+     .shared = "32, 64 or 128 weights of a row, or row",
+     .grids = {{0, 0, 5}, {0, 0, 6}, {0, 0, 7}, {0, 0, SCALE_ALL}}},
+    {.word = "U8",
+     .packed = "_packed",
+     .kept = "",
+     .type = DTYPE_NVFP4_SPLIT,
+     .numbers = 2,
+     .scales = {"_scale"},
+     .scale_types = 1u << SCALE_F8,
+     .shared = "16 weights of a row",
+     .grids = {{0, 0, 4}},
+     .factor = "_global_scale",
+     .divides = true},
+    {.word = "U8",
+     .packed = "",
+     .kept = "",
+     .type = DTYPE_NVFP4_SPLIT,
+     .numbers = 2,
+     .scales = {"_scale"},
+     .scale_types = 1u << SCALE_F8,
+     .shared = "16 weights of a row",
+     .grids = {{0, 0, 4}},
+     .factor = "_scale_2"},
+    {.word = "F8_E4M3",
+     .packed = "",
+     .kept = "",
+     .type = DTYPE_F8_E4M3,
+     .numbers = 1,
+     .scales = {"_scale_inv", "_scale"},
+     .scale_types = FLOATS,
+     .shared = "128 x 128 weights, row or matrix",
+     .grids = {{0, 7, 7}, {0, 0, SCALE_ALL}, {0, SCALE_ALL, SCALE_ALL}}},
 };
+
+/* What files call the types of scales. */
+static const struct {
+    const char *word;
+    scale_type type;
+} scale_words[] = {
+    {"F32", SCALE_F32}, {"BF16", SCALE_BF16}, {"F16", SCALE_F16}, {"F8_E4M3", SCALE_F8}, {"U8", SCALE_E8M0}};
+
+/* Beside weights X: their shape once more; what would change what they mean; and, in place of X's "weight", how inputs,
+ * outputs or the cache are to be quantised. */
+static const char shape_ending[] = "_shape";
+static const struct {
+    const char *ending, *what;
+} other_meanings[] = {{"_zero_point", "zero points"}, {"_g_idx", "columns in another order (actorder)"}};
+static const char *const activation_endings[] = {
+    "input_scale", "input_global_scale", "input_scale_ub", "activation_scale", "output_scale", "k_scale", "v_scale"};
 
 typedef struct joiner {
     tensor_index *index;
@@ -140,29 +198,52 @@ static bool unpack_shape(const scheme *s, const tensor_info *packed, tensor_info
            dtype_bytes(s->type, count) == packed->length;
 }
 
+/* The scales' type by its word; SCALE_NONE where the scheme has no such. */
+static scale_type scale_type_of(const scheme *s, const char *word)
+{
+    for (size_t i = 0; i < sizeof scale_words / sizeof *scale_words; i++)
+        if (!strcmp(scale_words[i].word, word))
+            return s->scale_types >> scale_words[i].type & 1 ? scale_words[i].type : SCALE_NONE;
+    return SCALE_NONE;
+}
+
+/* Do scales of this shape lie on a grid over the weights? A dimension along which there is never more than one may be left
+ * out. */
+static bool on_grid(const tensor_info *t, const tensor_info *w, scale_grid g)
+{
+    uint64_t shape[TENSOR_DIMS_MAX];
+    int dims = w->dims, spare = g.cols != SCALE_ALL ? 0 : g.rows != SCALE_ALL ? 1 : 2;
+    memcpy(shape, w->shape, sizeof shape);
+    shape[dims - 2] = scale_count((scale_grid){g.type, g.rows, SCALE_ALL}, shape[dims - 2], 1);
+    shape[dims - 1] = scale_count((scale_grid){g.type, SCALE_ALL, g.cols}, 1, shape[dims - 1]);
+    if (t->dims < dims - spare || t->dims > dims)
+        return false;
+    return !memcmp(t->shape, shape, (size_t)t->dims * sizeof *shape);
+}
+
 /* What is wrong with the scales of these weights; NULL: nothing. Fills *out. */
 static const char *check_scales(const scheme *s, const tensor_info *w, const found *scales, char *why, size_t room,
                                 tensor_scales *out)
 {
-    dtype_scale_shape shape = dtype_scales(s->type);
     const tensor_info *t = scales->t;
-    uint64_t rows = (w->shape[w->dims - 2] + shape.rows - 1) / shape.rows, count;
-    uint64_t cols = (w->shape[w->dims - 1] + shape.cols - 1) / shape.cols;
-    bool word =
-        !strcmp(scales->word, s->scale_words[0]) || (s->scale_words[1] && !strcmp(scales->word, s->scale_words[1]));
-    if (!word) {
-        snprintf(why, room, "%s with scales of type %.16s", dtype_info(s->type)->name, scales->word);
+    const char *name = dtype_info(s->type)->name;
+    scale_grid grid = {.type = (uint8_t)scale_type_of(s, scales->word)};
+    if (!grid.type) {
+        snprintf(why, room, "%s with scales of type %.16s", name, scales->word);
         return why;
     }
-    bool fits = t->dims == w->dims && t->shape[t->dims - 2] == rows && t->shape[t->dims - 1] == cols &&
-                (t->dims == 2 || t->shape[0] == w->shape[0]);
-    uint64_t bytes = !strcmp(scales->word, "BF16") ? 2 : shape.bytes, all;
-    if (!fits || !product(t, &count) || !mem_mul(count, bytes, &all) || all != t->length) {
-        snprintf(why, room, "%s whose scales are not one for each %u x %u weights (%llu x %llu scales)",
-                 dtype_info(s->type)->name, shape.rows, shape.cols, (unsigned long long)rows, (unsigned long long)cols);
+    uint64_t count, bytes;
+    bool fits = false;
+    for (int i = 0; i < GRIDS_MOST && (s->grids[i].rows || s->grids[i].cols) && !fits; i++) {
+        grid.rows = s->grids[i].rows;
+        grid.cols = s->grids[i].cols;
+        fits = on_grid(t, w, grid);
+    }
+    if (!fits || !product(t, &count) || !mem_mul(count, scale_width(grid), &bytes) || bytes != t->length) {
+        snprintf(why, room, "%s whose scales are not one for each %s", name, s->shared);
         return why;
     }
-    out->type = s->type != DTYPE_F8_E4M3 ? s->type : bytes == 2 ? DTYPE_BF16 : DTYPE_F32;
+    out->grid = grid;
     out->file = t->file;
     out->offset = t->offset;
     out->length = t->length;
@@ -184,16 +265,17 @@ static bool take_factor(const found *factor, const tensor_info *w, bool divides,
 }
 
 /* Tensors beside X that say nothing new of the weights. */
-static void drop_companions(joiner *j, const char *base, size_t length, const char *shape, const char *activations)
+static void drop_companions(joiner *j, const char *base, size_t length)
 {
-    found f = shape ? find(j, base, length, shape) : (found){0};
-    if (f.t && !strcmp(f.word, "I64"))
+    found f = find(j, base, length, shape_ending);
+    if (f.t && (!strcmp(f.word, "I64") || !strcmp(f.word, "I32")))
         *f.used = true;
-    if (!activations || length < 6 || strncmp(base + length - 6, "weight", 6))
-        return;
-    f = find(j, base, length - 6, activations);
-    if (f.t)
-        *f.used = true;
+    bool weight = length >= 6 && !strncmp(base + length - 6, "weight", 6);
+    for (size_t i = 0; i < sizeof activation_endings / sizeof *activation_endings && weight; i++) {
+        f = find(j, base, length - 6, activation_endings[i]);
+        if (f.t)
+            *f.used = true;
+    }
 }
 
 static odmoe_status refuse(joiner *j, const char *base, size_t length, const char *why)
@@ -246,9 +328,17 @@ static odmoe_status join(joiner *j, const scheme *s, found packed, bool *taken)
         return refuse(j, p.name, kept, why);
     }
     *scales.used = true;
-    drop_companions(j, p.name, base, s->shape, s->activations);
+    drop_companions(j, p.name, base);
     if (!unpack_shape(s, &p, &w)) {
         snprintf(why, sizeof why, "%s in a shape that such weights do not have", dtype_info(s->type)->name);
+        return refuse(j, p.name, kept, why);
+    }
+    for (size_t i = 0; i < sizeof other_meanings / sizeof *other_meanings; i++) {
+        found other = find(j, p.name, base, other_meanings[i].ending);
+        if (!other.t)
+            continue;
+        *other.used = true;
+        snprintf(why, sizeof why, "%s with %s", dtype_info(s->type)->name, other_meanings[i].what);
         return refuse(j, p.name, kept, why);
     }
     if (check_scales(s, &w, &scales, why, sizeof why, &out))
@@ -281,8 +371,8 @@ static void join_gguf_factor(joiner *j, size_t i)
     if (!ends_with(t->name, ".weight") || length >= NAME_MOST)
         return;
     found factor = find(j, t->name, length - 6, "scale");
-    tensor_scales out = {.type = t->type};
-    drop_companions(j, t->name, length, NULL, "input_scale");
+    tensor_scales out = {0};
+    drop_companions(j, t->name, length);
     if (!factor.t || !take_factor(&factor, t, false, &out)) /* of another shape: an unknown tensor */
         return;
     j->index->scales[j->scales] = out;

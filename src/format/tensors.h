@@ -10,10 +10,10 @@
 
 #define TENSOR_DIMS_MAX 4
 
-/* Scales that lie apart from a tensor's weights: a tensor of them, checked against dtype_scales, and float32 numbers that
- * multiply them. Both readers join them to their weights (scaled.h). */
+/* Scales that lie apart from a tensor's weights: a tensor of them, whose shape was checked, and float32 numbers that
+ * multiply them. Both readers join them to their weights (scaled.c). */
 typedef struct tensor_scales {
-    dtype type; /* of the stored scales; the weights' own where dtype_scales alone says what they are */
+    scale_grid grid; /* what the stored scales are, and which weights of a matrix share one */
     int file, factor_file;
     uint64_t offset, length;         /* length 0: there are only factors */
     uint64_t factor_offset, factors; /* one a matrix of the tensor; 0: none */

@@ -37,9 +37,10 @@ typedef enum activation {
 typedef struct scaled_weights {
     const void *data;
     int64_t row_bytes;
-    const void *scales;      /* one row of scales for dtype_scales(t).rows rows of weights; NULL: NVFP4 */
+    const void *scales;      /* rows of scales, as `grid` says; NULL: NVFP4 */
     int64_t scale_row_bytes; /* from one row of scales to the next */
     float factor;            /* of the whole tensor */
+    scale_grid grid;         /* which weights share a scale */
 } scaled_weights;
 
 /* kernel_scaled_numbers - columns [c, c + n) of a row as float32, the numbers that products use; c a multiple of 16. */

@@ -232,14 +232,15 @@ static bool fits(const tensor_info *t, weight_form form, int64_t rows, int64_t c
 /* What becomes float32 at load, and rows that are looked up: only products know scales that lie apart. */
 static odmoe_status check_scales_apart(binder *b, const bind_site *s, const tensor_info *t)
 {
-    uint32_t share = dtype_scales(t->type).rows;
+    uint8_t share = t->scales && t->scales->grid.rows != SCALE_ALL ? t->scales->grid.rows : 0;
     bool looked_up = !s->table->mixer && s->rule->where == IN_MODEL && s->rule->role == W_EMBED;
     bool plain = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED || looked_up;
     if (plain ? t->scales != NULL : t->scales && t->scales->factors > 1)
         return err_set(b->err, ODMOE_ERR_UNSUPPORTED,
                        "%s: tensor %s is of type %s with scales apart; here F32, F16 and BF16 are read", b->files->path,
                        t->name, dtype_info(t->type)->name);
-    if (share && s->out->skip_rows % share)
+    bool stacked = t->scales && t->dims == 3 && t->shape[1] % ((uint64_t)1 << t->scales->grid.rows);
+    if (stacked || s->out->skip_rows % ((int64_t)1 << share))
         return err_set(b->err, ODMOE_ERR_UNSUPPORTED, "%s: tensor %s holds parts whose rows share scales",
                        b->files->path, t->name);
     return ODMOE_OK;
@@ -258,6 +259,8 @@ static odmoe_status take(binder *b, const bind_site *s, const tensor_info *t, in
     s->out->skip = dtype_bytes(t->type, (uint64_t)(skip_rows * (s->rule->rows == DIM_VECTOR ? 1 : cols)));
     bool floats = s->rule->rows == DIM_VECTOR || s->out->form != FORM_STORED;
     s->out->w = (matrix){.type = floats ? DTYPE_F32 : t->type, .rows = rows, .cols = cols};
+    if (t->scales)
+        s->out->w.grid = t->scales->grid;
     if (s->out->form == FORM_TAPS)
         s->out->w = (matrix){.type = DTYPE_F32, .rows = cols, .cols = rows};
     b->out->bytes += resident_bytes(s->out);

@@ -46,7 +46,7 @@ static uint64_t aligned(uint64_t bytes)
 uint64_t resident_bytes(const resident *r)
 {
     return aligned(dtype_bytes(r->w.type, (uint64_t)(r->w.rows * r->w.cols))) +
-           aligned(dtype_scale_bytes(r->w.type, (uint64_t)r->w.rows, (uint64_t)r->w.cols));
+           aligned(scale_bytes(r->w.grid, (uint64_t)r->w.rows, (uint64_t)r->w.cols));
 }
 
 /* A small tensor that is kept as float32. */
@@ -65,34 +65,17 @@ static odmoe_status load_floats(loader *l, const resident *r, const tensor_info 
     return status;
 }
 
-/* Rows of scales as they are stored, but FP8's, which become float32. */
-static odmoe_status read_scales(loader *l, const tensor_info *part, bool floats, void *out, odmoe_error *err)
-{
-    if (!floats || part->type == DTYPE_F32)
-        return tensor_read(l->tensors, part, out, err);
-    void *raw = mem_calloc(1, part->length, "scales of weights", err);
-    odmoe_status status = raw ? tensor_read(l->tensors, part, raw, err) : ODMOE_ERR_MEMORY;
-    if (!status)
-        compute_floats(part->type, raw, out, (int64_t)(part->length / dtype_info(part->type)->block_bytes));
-    free(raw);
-    return status;
-}
-
 /* The scales of the resident's rows, and the factor of all. */
 static odmoe_status load_scales(loader *l, resident *r, void *at, odmoe_error *err)
 {
     const tensor_scales *s = r->info->scales;
-    dtype_scale_shape shape = dtype_scales(r->w.type);
-    bool floats = r->w.type == DTYPE_F8_E4M3;
-    uint64_t bytes = dtype_scale_bytes(r->w.type, (uint64_t)r->w.rows, (uint64_t)r->w.cols);
     odmoe_status status = ODMOE_OK;
-    tensor_info part = {.name = r->info->name, .type = s->type, .file = s->file};
-    if (bytes) {
-        uint64_t width = floats ? dtype_info(s->type)->block_bytes : shape.bytes;
-        uint64_t row = dtype_scale_bytes(r->w.type, 1, (uint64_t)r->w.cols) / shape.bytes * width;
-        part.offset = s->offset + (uint64_t)r->skip_rows / shape.rows * row;
-        part.length = bytes / shape.bytes * width;
-        status = read_scales(l, &part, floats, at, err);
+    tensor_info part = {.name = r->info->name, .file = s->file};
+    part.length = scale_bytes(r->w.grid, (uint64_t)r->w.rows, (uint64_t)r->w.cols);
+    if (part.length) {
+        part.offset =
+            s->offset + ((uint64_t)r->skip_rows >> s->grid.rows) * scale_bytes(s->grid, 1, (uint64_t)r->w.cols);
+        status = tensor_read(l->tensors, &part, at, err);
         r->w.scales = at;
     }
     if (status || !s->factors)

@@ -30,28 +30,34 @@ static unsigned targets_of(const expert_small *s)
     return 1u << (s->matrix == ODMOE_GATE ? TO_GATE : s->matrix == ODMOE_UP ? TO_UP : TO_DOWN);
 }
 
-/* Few scales are those of FP8 alone. */
-static int64_t scales_of_matrix(const experts_shape *shape, int role)
+/* A layer's experts have matrices of one kind. */
+static int64_t scales_of_matrix(const expert_table *t, int layer, int role)
 {
-    int64_t rows = role == ODMOE_DOWN ? shape->hidden : role == ODMOE_GATE_UP ? 2 * shape->ffn : shape->ffn;
-    int64_t cols = role == ODMOE_DOWN ? shape->ffn : shape->hidden;
-    return (int64_t)(dtype_scale_bytes(DTYPE_F8_E4M3, (uint64_t)rows, (uint64_t)cols) / sizeof(float));
+    int n;
+    const expert_extent *extents = expert_index_extents(t->index, layer, 0, &n);
+    for (int i = 0; i < n; i++) {
+        const expert_tensor *p = &t->tensor[extents[i].tag];
+        if (p->matrix == role)
+            return (int64_t)scale_count(p->grid, (uint64_t)p->rows, (uint64_t)p->cols);
+    }
+    return 0;
 }
 
-static int64_t numbers_of(const experts_shape *shape, int to) /* an expert's */
+static int64_t numbers_of(const expert_table *t, const experts_shape *shape, int layer, int to) /* an expert's */
 {
     if (to >= TO_SCALES)
-        return to >= TO_FACTOR ? 1 : scales_of_matrix(shape, to - TO_SCALES);
+        return to >= TO_FACTOR ? 1 : scales_of_matrix(t, layer, to - TO_SCALES);
     return to == TO_SCALE ? 1 : to == TO_DOWN ? shape->hidden : shape->ffn;
 }
 
 /* ---- check ---- */
 
-static odmoe_status check_one(const expert_small *s, const experts_shape *shape, odmoe_error *err)
+static odmoe_status check_one(const expert_table *t, const expert_small *s, const experts_shape *shape,
+                              odmoe_error *err)
 {
     int64_t length = s->part == PART_SCALE        ? 1
                      : s->part == PART_FACTOR     ? 1
-                     : s->part == PART_SCALES     ? scales_of_matrix(shape, s->matrix)
+                     : s->part == PART_SCALES     ? scales_of_matrix(t, s->layer, s->matrix)
                      : s->matrix == ODMOE_GATE_UP ? 2 * shape->ffn
                      : s->matrix == ODMOE_DOWN    ? shape->hidden
                                                   : shape->ffn;
@@ -74,7 +80,7 @@ odmoe_status expert_residents_check(const expert_table *t, const experts_shape *
     odmoe_status status = have ? ODMOE_OK : ODMOE_ERR_MEMORY;
     for (size_t i = 0; i < t->n_small && !status; i++) {
         const expert_small *s = &t->small[i];
-        status = check_one(s, shape, err);
+        status = check_one(t, s, shape, err);
         for (int to = 0; to < TO_COUNT; to++)
             have[s->layer * TO_COUNT + to] += targets_of(s) >> to & 1 ? s->expert < 0 ? experts : 1 : 0;
     }
@@ -99,12 +105,12 @@ static unsigned targets_of_layer(const expert_table *t, int layer)
     return all;
 }
 
-static void set_weight_scales(expert_scales *out, float *const at[TO_COUNT], const experts_shape *shape)
+static void set_weight_scales(expert_scales *out, float *const at[TO_COUNT], const expert_table *t, int layer)
 {
     for (int m = 0; m < EXPERT_MATRIX_COUNT; m++) {
         out->scales[m] = at[TO_SCALES + m];
         out->factor[m] = at[TO_FACTOR + m];
-        out->length[m] = scales_of_matrix(shape, m);
+        out->length[m] = scales_of_matrix(t, layer, m);
     }
 }
 
@@ -123,13 +129,14 @@ static void layout(arena *a, const expert_table *t, const experts_shape *shape, 
         unsigned targets = targets_of_layer(t, l);
         float *at[TO_COUNT];
         for (int to = 0; to < TO_COUNT; to++)
-            at[to] = targets >> to & 1 ? arena_take(a, experts * (size_t)numbers_of(shape, to), sizeof(float)) : NULL;
+            at[to] =
+                targets >> to & 1 ? arena_take(a, experts * (size_t)numbers_of(t, shape, l, to), sizeof(float)) : NULL;
         if (out->biases && a->base)
             out->biases[l] = (expert_biases){.gate = at[TO_GATE], .up = at[TO_UP], .down = at[TO_DOWN]};
         if (out->scales && a->base)
             out->scales[l] = at[TO_SCALE];
         if (out->weight_scales && a->base)
-            set_weight_scales(&out->weight_scales[l], at, shape);
+            set_weight_scales(&out->weight_scales[l], at, t, l);
     }
 }
 

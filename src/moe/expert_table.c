@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 
-#define SCALES_STAY_PART 1024 /* scales of a matrix that are at most such a part of its bytes stay in memory */
+#define SCALES_STAY_PART 1024 /* scales that, as float32, are at most such a part of their weights stay in memory */
 
 odmoe_status expert_table_create(expert_table *t, int layers, int experts, odmoe_error *err)
 {
@@ -24,7 +24,8 @@ void expert_table_clear(expert_table *t)
 static bool same_tensor(const expert_tensor *a, const expert_tensor *b)
 {
     return a->matrix == b->matrix && a->type == b->type && a->in_out == b->in_out && a->interleaved == b->interleaved &&
-           a->scales == b->scales && a->rows == b->rows && a->cols == b->cols;
+           a->scales == b->scales && a->rows == b->rows && a->cols == b->cols && a->grid.type == b->grid.type &&
+           a->grid.rows == b->grid.rows && a->grid.cols == b->grid.cols;
 }
 
 /* The place of a description in the table, where it is put if it is new. */
@@ -53,7 +54,7 @@ static uint64_t bytes_of(const expert_tensor *t)
         count % dtype_info((dtype)t->type)->block)
         return 0;
     if (t->scales)
-        return dtype_scale_bytes((dtype)t->type, (uint64_t)t->rows, (uint64_t)t->cols);
+        return scale_bytes(t->grid, (uint64_t)t->rows, (uint64_t)t->cols);
     return dtype_bytes((dtype)t->type, count);
 }
 
@@ -86,11 +87,21 @@ static odmoe_status append_small(expert_table *t, const expert_small *s, odmoe_e
     return status;
 }
 
-/* Are the scales of a type so few that they stay in memory? */
-static bool scales_stay(dtype type)
+/* The type of scales that are floats; only such stay in memory. */
+static bool float_type(scale_grid g, dtype *type)
 {
-    dtype_scale_shape s = dtype_scales(type);
-    return (uint64_t)s.bytes * SCALES_STAY_PART <= dtype_bytes(type, (uint64_t)s.rows * s.cols);
+    *type = g.type == SCALE_F32 ? DTYPE_F32 : g.type == SCALE_BF16 ? DTYPE_BF16 : DTYPE_F16;
+    return g.type == SCALE_F32 || g.type == SCALE_BF16 || g.type == SCALE_F16;
+}
+
+/* Are a matrix's scales so few that they stay in memory? */
+static bool scales_stay(const expert_tensor *t)
+{
+    dtype ignored;
+    uint64_t rows = t->grid.rows == SCALE_ALL ? (uint64_t)t->rows : (uint64_t)1 << t->grid.rows;
+    uint64_t cols = t->grid.cols == SCALE_ALL ? (uint64_t)t->cols : (uint64_t)1 << t->grid.cols;
+    return float_type(t->grid, &ignored) &&
+           sizeof(float) * SCALES_STAY_PART <= dtype_bytes((dtype)t->type, rows * cols);
 }
 
 /* The resident numbers that belong to a matrix: few scales, and factors. expert -1: `from` holds all experts. */
@@ -100,11 +111,10 @@ static odmoe_status add_resident_scales(expert_table *t, int layer, int expert, 
     const tensor_scales *scales = from->scales;
     expert_small s = {.layer = layer, .expert = expert, .matrix = tensor->matrix, .tensor = *from};
     odmoe_status status = ODMOE_OK;
-    if (scales->length && scales_stay(from->type)) {
+    if (scales->length && scales_stay(tensor)) {
         s.part = PART_SCALES;
-        s.length = (int64_t)(dtype_scale_bytes(from->type, (uint64_t)tensor->rows, (uint64_t)tensor->cols) /
-                             dtype_scales(from->type).bytes);
-        s.tensor.type = scales->type;
+        s.length = (int64_t)scale_count(tensor->grid, (uint64_t)tensor->rows, (uint64_t)tensor->cols);
+        float_type(tensor->grid, &s.tensor.type);
         s.tensor.file = scales->file;
         s.tensor.offset = scales->offset;
         s.tensor.length = scales->length;
@@ -128,12 +138,19 @@ static odmoe_status add_streamed(expert_table *t, int layer, int expert, const e
 {
     odmoe_status status =
         expert_table_add(t, layer, expert, tensor, from->file, from->offset + which * bytes_of(tensor), err);
-    if (status || !from->scales || !from->scales->length || scales_stay(from->type))
+    if (status || !from->scales || !from->scales->length || scales_stay(tensor))
         return status;
     expert_tensor scales = *tensor;
     scales.scales = true;
     return expert_table_add(t, layer, expert, &scales, from->scales->file,
                             from->scales->offset + which * bytes_of(&scales), err);
+}
+
+/* What the tensor says of a matrix. */
+static void set_type(expert_tensor *t, const tensor_info *from)
+{
+    t->type = (uint8_t)from->type;
+    t->grid = from->scales ? from->scales->grid : (scale_grid){0};
 }
 
 odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_tensor *like, const tensor_info *from,
@@ -147,7 +164,7 @@ odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_te
         return shape_error(from, layer, wanted, err);
     }
     expert_tensor tensor = *like;
-    tensor.type = (uint8_t)from->type;
+    set_type(&tensor, from);
     odmoe_status status = ODMOE_OK;
     for (int e = 0; e < experts && !status; e++)
         status = add_streamed(t, layer, e, &tensor, from, (uint64_t)e, err);
@@ -164,7 +181,7 @@ odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const 
         return shape_error(from, layer, wanted, err);
     }
     expert_tensor tensor = *like;
-    tensor.type = (uint8_t)from->type;
+    set_type(&tensor, from);
     odmoe_status status = add_streamed(t, layer, expert, &tensor, from, 0, err);
     return status || !from->scales ? status : add_resident_scales(t, layer, expert, &tensor, from, err);
 }

@@ -24,6 +24,7 @@ typedef struct expert_tensor {
     bool in_out;        /* false: (out, in), y = W x, as GGUF and Hugging Face; true: (in, out), y = x W */
     bool interleaved;   /* GATE_UP only: false: all gate outputs, then all up outputs; true: gate, up, gate, up... */
     bool scales;        /* not the weights: the tensor of their scales */
+    scale_grid grid;    /* of scales that lie apart, as stored; all 0: there are none */
     int64_t rows, cols; /* of the matrix as stored */
 } expert_tensor;
 
@@ -57,8 +58,8 @@ odmoe_status expert_table_add(expert_table *t, int layer, int expert, const expe
 /* expert_table_add_merged - the same matrix of all experts of a layer, from one tensor of shape (experts, rows, cols).
  * expert_table_add_one    - one expert's matrix from a tensor (rows, cols).
  * `like` says all but the type, which is the tensor's. Scales that lie apart are added with it: streamed with the weights,
- * or, where a matrix has few of them (FP8: 1 byte for 4096), kept in memory: so few bytes are not worth a read of their
- * own. ERR_FORMAT where the shape differs from like's; the message names the tensor. */
+ * or, where a matrix has few of them (FP8 of 128 x 128: 1 byte for 4096), kept in memory: so few bytes are not worth a
+ * read of their own. ERR_FORMAT where the shape differs from like's; the message names the tensor. */
 odmoe_status expert_table_add_merged(expert_table *t, int layer, const expert_tensor *like, const tensor_info *from,
                                      odmoe_error *err);
 odmoe_status expert_table_add_one(expert_table *t, int layer, int expert, const expert_tensor *like,

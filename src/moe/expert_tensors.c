@@ -12,8 +12,8 @@ static odmoe_status check_tensor(const expert_tensor *p, const compute *c, int64
     if (cols % t->block)
         return err_set(err, ODMOE_ERR_FORMAT, "%s: rows of %lld weights are no multiple of %s's block of %u",
                        names[p->matrix], (long long)cols, t->name, t->block);
-    uint32_t share = dtype_scales((dtype)p->type).rows; /* rows that share scales: they must be gate's or up's alone */
-    if (p->matrix == ODMOE_GATE_UP && share > 1 && (p->interleaved || out / 2 % share))
+    bool shared = p->grid.rows && p->grid.rows != SCALE_ALL; /* rows share scales: they must be gate's or up's alone */
+    if (p->matrix == ODMOE_GATE_UP && shared && (p->interleaved || out / 2 % ((int64_t)1 << p->grid.rows)))
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: rows of gate and of up share scales", names[p->matrix]);
     if (!compute_takes(c, (dtype)p->type, p->in_out))
         return err_set(err, ODMOE_ERR_UNSUPPORTED, "%s: type %s is not supported in this orientation", names[p->matrix],
@@ -67,17 +67,20 @@ odmoe_status expert_tensors_check_all(const expert_table *experts, const compute
     return status;
 }
 
-/* The scales of a matrix of an expert: read with it, or resident. */
-static const void *scales_of(const expert_tensor *tensors, const pinned_expert *expert, const expert_scales *resident,
-                             int role)
+/* The scales of a matrix of an expert: read with it, or resident and float32. */
+static void set_scales(matrix *m, const expert_tensor *tensors, const pinned_expert *expert,
+                       const expert_scales *resident, int role)
 {
-    for (int i = 0; i < expert->n; i++) {
+    for (int i = 0; i < expert->n && !m->scales; i++) {
         const expert_tensor *p = &tensors[expert->extents[i].tag];
         if (p->scales && p->matrix == role)
-            return expert->data[i];
+            m->scales = expert->data[i];
     }
-    const float *all = resident ? resident->scales[role] : NULL;
-    return all ? all + expert->expert * resident->length[role] : NULL;
+    if (!m->scales && resident && resident->scales[role]) {
+        m->scales = resident->scales[role] + expert->expert * resident->length[role];
+        m->grid.type = SCALE_F32;
+    }
+    m->scale_row_bytes = (int64_t)scale_bytes(m->grid, 1, (uint64_t)m->cols);
 }
 
 void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensors, const pinned_expert *expert,
@@ -95,8 +98,8 @@ void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensor
                     .cols = down ? shape->ffn : shape->hidden,
                     .data = expert->data[i],
                     .row_bytes = (int64_t)dtype_bytes((dtype)p->type, (uint64_t)p->cols),
-                    .scales = scales_of(tensors, expert, resident, p->matrix),
-                    .scale_row_bytes = (int64_t)dtype_scale_bytes((dtype)p->type, 1, (uint64_t)p->cols)};
+                    .grid = p->grid};
+        set_scales(&m, tensors, expert, resident, p->matrix);
         if (resident && resident->factor[p->matrix])
             m.factor = resident->factor[p->matrix][expert->expert];
         if (p->matrix == ODMOE_GATE)
@@ -117,11 +120,11 @@ void expert_tensors_bind(const experts_shape *shape, const expert_tensor *tensor
         int64_t one = m.row_bytes;
         int64_t skip = p->in_out ? one / 2 : p->interleaved ? one : shape->ffn * one;
         m.row_bytes = p->interleaved ? 2 * one : one;
-        int64_t scale_row = m.scale_row_bytes, rows = dtype_scales(m.type).rows;
+        int64_t scale_row = m.scale_row_bytes;
         m.scale_row_bytes = p->interleaved ? 2 * scale_row : scale_row;
         out->gate = out->up = m;
         out->up.data = (const char *)m.data + skip;
         if (m.scales)
-            out->up.scales = (const char *)m.scales + (p->interleaved ? 1 : shape->ffn / rows) * scale_row;
+            out->up.scales = (const char *)m.scales + ((p->interleaved ? 1 : shape->ffn) >> m.grid.rows) * scale_row;
     }
 }

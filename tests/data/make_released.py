@@ -110,6 +110,17 @@ def fp8(f, name, shape):
     return e * spread(s, 128, 128, shape)
 
 
+def fp8_rows(f, name, shape):
+    e = F8[np.frombuffer(f.draw(name, "F8_E4M3", shape, nearest_f8(normal() * 64).tobytes(), 1), np.uint8)].reshape(shape)
+    return e * plain(f, name + "_scale", (shape[0], 1), around(shape[1] ** -0.5 / 64))
+
+
+def fp8_matrix(f, name, shape):
+    e = F8[np.frombuffer(f.draw(name, "F8_E4M3", shape, nearest_f8(normal() * 64).tobytes(), 1), np.uint8)].reshape(shape)
+    f.put(name.removesuffix("weight") + "input_scale", "BF16", (1,), bf16([0.5]).tobytes())
+    return e * plain(f, name + "_scale", (1,), around(shape[1] ** -0.5 / 64))
+
+
 def nvfp4(f, name, shape, packed, factor_name, divides):
     std = shape[1] ** -0.5
     q = nibbles(f.draw(name + packed, "U8", (shape[0], shape[1] // 2), bytes(range(256)), 1), shape)
@@ -121,12 +132,12 @@ def nvfp4(f, name, shape, packed, factor_name, divides):
     return F4[q] * spread(s.reshape(shape[0], -1), 1, 16, shape) * (1 / np.float64(stored) if divides else np.float64(stored))
 
 
-def int4(f, name, shape):
+def int4(f, name, shape, size=32):
     std = shape[1] ** -0.5
     raw = f.draw(name + "_packed", "I32", (shape[0], shape[1] // 8), bytes(range(256)), 1, shape[0] * shape[1] // 2)
-    s = plain(f, name + "_scale", (shape[0], shape[1] // 32), around(std / 4.6))
+    s = plain(f, name + "_scale", (shape[0], shape[1] // size), around(std / 4.6))
     f.put(name + "_shape", "I64", (2,), struct.pack("<2q", *shape))
-    return (nibbles(raw, shape).astype(np.float64) - 8) * spread(s, 1, 32, shape)
+    return (nibbles(raw, shape).astype(np.float64) - 8) * spread(s, 1, size, shape)
 
 
 def group(**weights):
@@ -134,22 +145,27 @@ def group(**weights):
             "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": None, "weights": weights}}}
 
 
-CASES = {
+CASES = {  # ffn, weights, quantization_config, what else config.json says otherwise
     "qwen3_moe_fp8": (72, fp8, {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}),
+    "qwen3_moe_fp8_rows": (72, fp8_rows, {"format": "float-quantized", **group(num_bits=8, type="float", strategy="channel", group_size=None, symmetric=True, dynamic=False)}),
+    "qwen3_moe_fp8_matrix": (72, fp8_matrix, {"format": "float-quantized", **group(num_bits=8, type="float", strategy="tensor", group_size=None, symmetric=True, dynamic=False)}),
     "qwen3_moe_nvfp4": (96, lambda f, name, shape: nvfp4(f, name, shape, "_packed", "_global_scale", True),
                         {"format": "nvfp4-pack-quantized", **group(num_bits=4, type="float", strategy="tensor_group", group_size=16, symmetric=True)}),
     "qwen3_moe_modelopt": (96, lambda f, name, shape: nvfp4(f, name, shape, "", "_scale_2", False),
                            {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head", "model.layers.*.mlp.gate"]}),
     "qwen3_moe_int4": (96, int4, {"format": "pack-quantized", **group(num_bits=4, type="int", strategy="group", group_size=32, symmetric=True, actorder=None)}),
+    "qwen3_moe_int4_128": (128, lambda f, name, shape: int4(f, name, shape, 128),
+                           {"format": "pack-quantized", **group(num_bits=4, type="int", strategy="group", group_size=128, symmetric=True, actorder="weight")},
+                           dict(hidden_size=256, num_attention_heads=4)),
 }
 
 
-def config(ffn, quantisation):
+def config(ffn, quantisation, others={}):
     return dict(architectures=["Qwen3MoeForCausalLM"], model_type="qwen3_moe", hidden_size=160, intermediate_size=64, moe_intermediate_size=ffn,
                 num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, head_dim=32, num_experts=6, num_experts_per_tok=2,
                 norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[], attention_bias=False, hidden_act="silu", rms_norm_eps=1e-6,
                 rope_theta=1e6, rope_scaling=None, max_position_embeddings=512, vocab_size=192, tie_word_embeddings=False, torch_dtype="bfloat16",
-                use_sliding_window=False, sliding_window=None, eos_token_id=2, quantization_config=quantisation)
+                use_sliding_window=False, sliding_window=None, eos_token_id=2, quantization_config=quantisation) | others
 
 
 def make_weights(f, c, linear):
@@ -278,8 +294,8 @@ def write_expected(path, out, gap, margin):
 
 
 def write_case(folder, name):
-    ffn, linear, quantisation = CASES[name]
-    c = config(ffn, quantisation)
+    ffn, linear, *rest = CASES[name]
+    c = config(ffn, *rest)
     os.makedirs(folder, exist_ok=True)
     for seed in range(1, 200):  # the first without near ties
         f = File(f"{name} {seed}")

@@ -92,21 +92,28 @@ static void every_table_dequantises_as_gguf_py(void **state)
     golden_free(&scaled);
 }
 
+typedef struct scaled_golden {
+    const char *name;
+    dtype type;
+    scale_grid grid;
+} scaled_golden;
+
 /* Weights show as the products with the rows of an identity matrix. */
-static void check_scaled(const golden *g, const kernel_table *table, const char *name)
+static void check_scaled(const golden *g, const kernel_table *table, const scaled_golden *published)
 {
-    dtype t;
+    dtype t = published->type;
+    const char *name = published->name;
     int64_t rows, row_bytes, scale_rows, scale_row_bytes, one, n, cols;
-    assert_true(dtype_from_name(name, &t));
     scaled_weights w = {.data = golden_tensor(g, name, "data", &rows, &row_bytes),
                         .scales = golden_tensor(g, name, "scales", &scale_rows, &scale_row_bytes),
-                        .factor = *(const float *)golden_tensor(g, name, "factor", &one, &one)};
+                        .factor = *(const float *)golden_tensor(g, name, "factor", &one, &one),
+                        .grid = published->grid};
     const int32_t *row = golden_tensor(g, name, "rows", &one, &n);
     const float *values = golden_tensor(g, name, "values", &n, &cols);
     w.row_bytes = row_bytes;
     w.scale_row_bytes = scale_row_bytes;
     assert_int_equal(dtype_bytes(t, (uint64_t)(rows * cols)), rows * row_bytes);
-    assert_int_equal(dtype_scale_bytes(t, (uint64_t)rows, (uint64_t)cols), scale_rows * scale_row_bytes);
+    assert_int_equal(scale_bytes(w.grid, (uint64_t)rows, (uint64_t)cols), scale_rows * scale_row_bytes);
     float *x = calloc((size_t)(cols * cols), sizeof *x), *y = malloc((size_t)cols * sizeof *y);
     for (int64_t c = 0; c < cols; c++)
         x[c * cols + c] = 1;
@@ -123,12 +130,22 @@ static void check_scaled(const golden *g, const kernel_table *table, const char 
 
 static void every_table_reads_published_weights_with_scales_apart(void **state)
 {
-    static const char *const names[] = {"F8_E4M3", "NVFP4_SPLIT", "MXFP4_SPLIT", "INT4_SPLIT"};
+    static const scaled_golden published[] = {
+        {"F8_E4M3", DTYPE_F8_E4M3, {SCALE_F32, 7, 7}},
+        {"F8_ROWS", DTYPE_F8_E4M3, {SCALE_BF16, 0, SCALE_ALL}},
+        {"F8_MATRIX", DTYPE_F8_E4M3, {SCALE_F32, SCALE_ALL, SCALE_ALL}},
+        {"NVFP4_SPLIT", DTYPE_NVFP4_SPLIT, {SCALE_F8, 0, 4}},
+        {"MXFP4_SPLIT", DTYPE_MXFP4_SPLIT, {SCALE_E8M0, 0, 5}},
+        {"INT4_SPLIT", DTYPE_INT4_SPLIT, {SCALE_BF16, 0, 5}},
+        {"INT4_64", DTYPE_INT4_SPLIT, {SCALE_F16, 0, 6}},
+        {"INT4_128", DTYPE_INT4_SPLIT, {SCALE_BF16, 0, 7}},
+        {"INT4_ROWS", DTYPE_INT4_SPLIT, {SCALE_F32, 0, SCALE_ALL}},
+    };
     golden g = golden_read("scaled/scaled.safetensors");
     const kernel_table *table;
     for (int k = 0; (table = kernel_table_at(k)); k++)
-        for (int i = 0; i < 4; i++)
-            check_scaled(&g, table, names[i]);
+        for (size_t i = 0; i < sizeof published / sizeof *published; i++)
+            check_scaled(&g, table, &published[i]);
     golden_free(&g);
 }
 

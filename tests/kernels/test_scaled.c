@@ -15,31 +15,42 @@ typedef struct operands {
     scaled_weights w;
 } operands;
 
-/* Random bytes, as scales numbers of moderate size; none is NaN. */
-static operands operands_new(dtype t, shape s)
+/* A type, and which of its weights share a scale. */
+typedef struct form {
+    dtype type;
+    scale_grid grid;
+} form;
+
+static void put_scale(scale_grid g, uint8_t *at)
 {
-    dtype_scale_shape shared = dtype_scales(t);
+    float f = (float)uniform() * 0.1f;
+    uint16_t h = g.type == SCALE_F16 ? dtype_f32_to_f16(f) : dtype_f32_to_bf16(f);
+    if (g.type == SCALE_F32)
+        memcpy(at, &f, 4);
+    else if (g.type == SCALE_BF16 || g.type == SCALE_F16)
+        memcpy(at, &h, 2);
+    else
+        *at = (uint8_t)(g.type == SCALE_E8M0 ? 110 + below(20) : below(0x7f));
+}
+
+/* Random bytes, as scales numbers of moderate size; none is NaN. */
+static operands operands_new(form f, shape s)
+{
+    dtype t = f.type;
     int64_t rows = s.first + s.rows + 1, row_bytes = (int64_t)dtype_bytes(t, (uint64_t)s.cols) + s.pad;
-    int64_t scale_row_bytes = (int64_t)dtype_scale_bytes(t, 1, (uint64_t)s.cols) + 4 * s.pad;
-    int64_t scale_rows = shared.rows ? (rows + shared.rows - 1) / shared.rows : 1;
+    int64_t width = scale_width(f.grid), row_width = (int64_t)scale_bytes(f.grid, 1, (uint64_t)s.cols);
+    int64_t scale_row_bytes = row_width + width * s.pad;
+    int64_t scale_rows = f.grid.type ? (int64_t)scale_count(f.grid, (uint64_t)rows, 1) : 1;
     operands o = {fenced_new((size_t)(rows * row_bytes - s.pad)),
-                  fenced_new((size_t)(scale_rows * scale_row_bytes - 4 * s.pad)),
+                  fenced_new((size_t)(scale_rows * scale_row_bytes - width * s.pad)),
                   {0}};
-    o.w = (scaled_weights){o.data.data, row_bytes, t == DTYPE_NVFP4 ? NULL : o.scales.data, scale_row_bytes, 0.37f};
+    o.w = (scaled_weights){o.data.data, row_bytes, f.grid.type ? o.scales.data : NULL, scale_row_bytes, 0.37f, f.grid};
     for (int64_t i = 0; i < rows * row_bytes - s.pad; i++) {
         uint8_t b = (uint8_t)random_bits();
         o.data.data[i] = t == DTYPE_F8_E4M3 && (b & 0x7f) == 0x7f ? 0 : b;
     }
-    for (int64_t i = 0; shared.bytes && i < scale_rows * scale_row_bytes - 4 * s.pad; i += shared.bytes) {
-        float f = (float)uniform() * 0.1f;
-        uint16_t h = dtype_f32_to_bf16(f);
-        if (t == DTYPE_F8_E4M3)
-            memcpy(o.scales.data + i, &f, 4);
-        else if (t == DTYPE_INT4_SPLIT)
-            memcpy(o.scales.data + i, &h, 2);
-        else
-            o.scales.data[i] = (uint8_t)(t == DTYPE_MXFP4_SPLIT ? 110 + below(20) : below(0x7f));
-    }
+    for (int64_t i = 0; width && i < scale_rows * scale_row_bytes - width * s.pad; i += width)
+        put_scale(f.grid, o.scales.data + i);
     return o;
 }
 
@@ -60,9 +71,10 @@ static float *ref_weights(dtype t, const operands *o, shape s)
     return w;
 }
 
-static void check_products(const kernel_table *table, dtype t, shape s)
+static void check_products(const kernel_table *table, form f, shape s)
 {
-    operands o = operands_new(t, s);
+    dtype t = f.type;
+    operands o = operands_new(f, s);
     int64_t act_row = s.cols * (int64_t)sizeof(float), ldy = s.rows + 3;
     fenced x = fenced_new((size_t)(s.tokens * act_row));
     float *w = ref_weights(t, &o, s), *y = malloc((size_t)(s.tokens * ldy) * sizeof *y);
@@ -76,9 +88,9 @@ static void check_products(const kernel_table *table, dtype t, shape s)
             for (int64_t c = 0; r < s.rows && c < s.cols; c++)
                 expected = fmaf(w[r * s.cols + c], ((const float *)x.data)[i * s.cols + c], expected);
             if (!same(expected, y[i * ldy + r]))
-                fail_msg("%s %s: row %d of %d, token %d of %d, %d columns: %a instead of %a", table->name,
-                         dtype_info(t)->name, (int)r, (int)s.rows, (int)i, (int)s.tokens, (int)s.cols,
-                         (double)y[i * ldy + r], (double)expected);
+                fail_msg("%s %s (%d, %d, %d): row %d of %d, token %d of %d, %d columns: %a instead of %a", table->name,
+                         dtype_info(t)->name, f.grid.type, f.grid.rows, f.grid.cols, (int)r, (int)s.rows, (int)i,
+                         (int)s.tokens, (int)s.cols, (double)y[i * ldy + r], (double)expected);
         }
     free(w);
     free(y);
@@ -87,9 +99,22 @@ static void check_products(const kernel_table *table, dtype t, shape s)
     fenced_free(o.scales);
 }
 
-static const dtype scaled_types[] = {DTYPE_NVFP4, DTYPE_F8_E4M3, DTYPE_NVFP4_SPLIT, DTYPE_MXFP4_SPLIT,
-                                     DTYPE_INT4_SPLIT};
-enum { SCALED = sizeof scaled_types / sizeof *scaled_types };
+static const form forms[] = {
+    {DTYPE_NVFP4, {0}},
+    {DTYPE_NVFP4_SPLIT, {SCALE_F8, 0, 4}},
+    {DTYPE_MXFP4_SPLIT, {SCALE_E8M0, 0, 5}},
+    {DTYPE_F8_E4M3, {SCALE_F32, 7, 7}},
+    {DTYPE_F8_E4M3, {SCALE_BF16, 7, 7}},
+    {DTYPE_F8_E4M3, {SCALE_BF16, 0, SCALE_ALL}},
+    {DTYPE_F8_E4M3, {SCALE_F32, SCALE_ALL, SCALE_ALL}},
+    {DTYPE_F8_E4M3, {SCALE_F16, SCALE_ALL, SCALE_ALL}},
+    {DTYPE_INT4_SPLIT, {SCALE_BF16, 0, 5}},
+    {DTYPE_INT4_SPLIT, {SCALE_F16, 0, 6}},
+    {DTYPE_INT4_SPLIT, {SCALE_BF16, 0, 7}},
+    {DTYPE_INT4_SPLIT, {SCALE_F32, 0, 7}},
+    {DTYPE_INT4_SPLIT, {SCALE_BF16, 0, SCALE_ALL}},
+};
+enum { FORMS = sizeof forms / sizeof *forms };
 
 static void products_follow_the_promised_order_exactly(void **state)
 {
@@ -97,17 +122,18 @@ static void products_follow_the_promised_order_exactly(void **state)
                                    {40, 100, 64, 5, 0}, {32, 0, 320, 13, 1}, {53, 3, 128, 25, 0}};
     const kernel_table *table;
     for (int i = 0; (table = vector_table(i)); i++)
-        for (int k = 0; k < SCALED; k++)
+        for (int k = 0; k < FORMS; k++)
             for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-                check_products(table, scaled_types[k], shapes[s]);
+                check_products(table, forms[k], shapes[s]);
 }
 
 static void fp8_rows_of_any_length_are_served(void **state)
 {
     const kernel_table *table;
     for (int i = 0; (table = vector_table(i)); i++)
-        for (int64_t cols = 1; cols <= 161; cols += cols < 40 ? 1 : 11)
-            check_products(table, DTYPE_F8_E4M3, (shape){19, 118, cols, 1 + cols % 5, (int)(cols % 2)});
+        for (int k = 0; k < FORMS; k++)
+            for (int64_t cols = 1; forms[k].type == DTYPE_F8_E4M3 && cols <= 161; cols += cols < 40 ? 1 : 11)
+                check_products(table, forms[k], (shape){19, 118, cols, 1 + cols % 5, (int)(cols % 2)});
 }
 
 static void bytes_that_are_no_numbers_give_nan(void **state)
@@ -115,7 +141,7 @@ static void bytes_that_are_no_numbers_give_nan(void **state)
     static const float scale = 1;
     uint8_t row[40] = {0};
     float x[40] = {0}, y;
-    scaled_weights w = {row, 40, &scale, 4, 1};
+    scaled_weights w = {row, 40, &scale, 4, 1, {SCALE_F32, SCALE_ALL, SCALE_ALL}};
     const kernel_table *table;
     for (int i = 0; (table = kernel_table_at(i)); i++)
         for (int c = 0; c < 40; c++) {

@@ -10,57 +10,14 @@
 #include <string.h>
 
 #include "support/golden.h"
+#include "support/refusals.h"
 
 static odmoe_error err;
-static model_config config; /* of the last `read` */
-
-/* A configuration, which is given away. */
-static odmoe_status read_config(json_t *json)
-{
-    tensor_index *none = tensor_index_create(&err);
-    model_files files = {.path = "folder", .tensors = none, .config = json};
-    const arch *family;
-    config_free(&config);
-    odmoe_status status = arch_read(&files, &family, &config, &err);
-    json_decref(json);
-    tensor_index_free(none);
-    return status;
-}
-
-/* A golden's config.json with other members (JSON); "(absent)" removes one, null is written. */
-static json_t *golden_config(const char *model, const char *members)
-{
-    json_t *json = json_load_file(test_path("models/%s/config.json", model), 0, NULL);
-    json_t *changes = json_loads(members, 0, NULL), *value;
-    const char *key;
-    assert_non_null(json);
-    assert_non_null(changes);
-    json_object_foreach(changes, key, value)
-    {
-        if (json_is_string(value) && !strcmp(json_string_value(value), "(absent)"))
-            json_object_del(json, key);
-        else
-            json_object_set(json, key, value);
-    }
-    json_decref(changes);
-    return json;
-}
-
-static odmoe_status read(const char *model, const char *members)
-{
-    return read_config(golden_config(model, members));
-}
+static model_config config; /* of the last one that was read */
 
 static void accepted(const char *model, const char *members)
 {
-    if (read(model, members))
-        fail_msg("%s with %s: %s", model, members, err.message);
-}
-
-static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
-{
-    err = (odmoe_error){0};
-    assert_error(&err, read(model, members), status, word, word2);
+    config_accepted(model, members, &config);
 }
 
 /* ---- a language model among others ---- */
@@ -74,22 +31,23 @@ static json_t *wrapped(json_t *text)
 
 static void text_config_describes_the_language_model_where_there_is_one(void **state)
 {
-    assert_int_equal(read_config(wrapped(golden_config("mixtral", "{\"hidden_size\": 96}"))), ODMOE_OK);
+    assert_int_equal(read_config(wrapped(golden_config("mixtral", "{\"hidden_size\": 96}")), &config, &err), ODMOE_OK);
     assert_string_equal(config.family, "mixtral");
     assert_int_equal(config.hidden, 96);
     assert_false(config.tied); /* its own word goes before the whole's */
-    assert_int_equal(read_config(wrapped(golden_config("mixtral", "{\"tie_word_embeddings\": \"(absent)\"}"))), 0);
+    assert_int_equal(
+        read_config(wrapped(golden_config("mixtral", "{\"tie_word_embeddings\": \"(absent)\"}")), &config, &err), 0);
     assert_true(config.tied);
 }
 
 static void a_text_config_of_an_unknown_family_is_refused_by_its_name(void **state)
 {
     json_t *unknown = wrapped(golden_config("mixtral", "{\"model_type\": \"nobody\"}"));
-    assert_error(&err, read_config(unknown), ODMOE_ERR_UNSUPPORTED, "'nobody'", "mixtral");
+    assert_error(&err, read_config(unknown, &config, &err), ODMOE_ERR_UNSUPPORTED, "'nobody'", "mixtral");
     json_t *number = json_pack("{s:s, s:i}", "model_type", "mixtral", "text_config", 3);
-    assert_error(&err, read_config(number), ODMOE_ERR_FORMAT, "text_config", "object");
+    assert_error(&err, read_config(number, &config, &err), ODMOE_ERR_FORMAT, "text_config", "object");
     json_t *wrong = wrapped(golden_config("mixtral", "{\"hidden_size\": -1}"));
-    assert_error(&err, read_config(wrong), ODMOE_ERR_FORMAT, "text_config", "hidden_size");
+    assert_error(&err, read_config(wrong, &config, &err), ODMOE_ERR_FORMAT, "text_config", "hidden_size");
 }
 
 /* ---- defaults ---- */
@@ -120,9 +78,9 @@ static void heads_of_which_a_part_turns_are_refused(void **state)
         "{\"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": 4, \"partial_rotary_factor\": 0.5}}"};
     for (int m = 0; m < 4; m++) {
         for (int i = 0; i < 3; i++)
-            refused(models[m], members[i], ODMOE_ERR_UNSUPPORTED, "partial_rotary_factor 0.5", "whole heads");
+            config_refused(models[m], members[i], ODMOE_ERR_UNSUPPORTED, "partial_rotary_factor 0.5", "whole heads");
         accepted(models[m], "{\"partial_rotary_factor\": 1.0}");
-        refused(models[m], "{\"partial_rotary_factor\": 1.5}", ODMOE_ERR_FORMAT, "partial_rotary_factor", "1.5");
+        config_refused(models[m], "{\"partial_rotary_factor\": 1.5}", ODMOE_ERR_FORMAT, "partial_rotary_factor", "1.5");
     }
 }
 
@@ -181,31 +139,32 @@ static void a_used_window_without_a_number_is_the_references_default(void **stat
 
 static void a_window_for_some_layers_of_qwen3_moe_is_refused(void **state)
 {
-    refused("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 2}",
-            ODMOE_ERR_UNSUPPORTED, "max_window_layers 2", "use_sliding_window");
-    refused("qwen3_moe_f16",
-            "{\"use_sliding_window\": true, \"sliding_window\": 7,"
-            " \"layer_types\": [\"sliding_attention\", \"full_attention\"]}",
-            ODMOE_ERR_UNSUPPORTED, "layer_types", "layer 1");
+    config_refused("qwen3_moe", "{\"use_sliding_window\": true, \"sliding_window\": 7, \"max_window_layers\": 2}",
+                   ODMOE_ERR_UNSUPPORTED, "max_window_layers 2", "use_sliding_window");
+    config_refused("qwen3_moe_f16",
+                   "{\"use_sliding_window\": true, \"sliding_window\": 7,"
+                   " \"layer_types\": [\"sliding_attention\", \"full_attention\"]}",
+                   ODMOE_ERR_UNSUPPORTED, "layer_types", "layer 1");
 }
 
 static void a_list_of_layer_types_must_fit_the_layers(void **state)
 {
     static const char *const models[] = {"qwen2_moe", "qwen3_moe"};
     for (int i = 0; i < 2; i++) {
-        refused(models[i], "{\"layer_types\": [\"full_attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "layers");
-        refused(models[i],
-                "{\"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\", \"full_attention\","
-                " \"full_attention\", \"full_attention\", \"full_attention\"]}",
-                ODMOE_ERR_FORMAT, "layer_types", "layers");
-        refused(models[i], "{\"layer_types\": 3}", ODMOE_ERR_FORMAT, "layer_types", "layers");
+        config_refused(models[i], "{\"layer_types\": [\"full_attention\"]}", ODMOE_ERR_FORMAT, "layer_types", "layers");
+        config_refused(
+            models[i],
+            "{\"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\", \"full_attention\","
+            " \"full_attention\", \"full_attention\", \"full_attention\"]}",
+            ODMOE_ERR_FORMAT, "layer_types", "layers");
+        config_refused(models[i], "{\"layer_types\": 3}", ODMOE_ERR_FORMAT, "layer_types", "layers");
     }
-    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"full_attention\", \"chunked_attention\"]}",
-            ODMOE_ERR_UNSUPPORTED, "chunked_attention", "layer 2");
-    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", 2, \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
-            "layer_types", "layer 1");
-    refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
-            ODMOE_ERR_FORMAT, "layer 1", "use_sliding_window");
+    config_refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"full_attention\", \"chunked_attention\"]}",
+                   ODMOE_ERR_UNSUPPORTED, "chunked_attention", "layer 2");
+    config_refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", 2, \"full_attention\"]}", ODMOE_ERR_UNSUPPORTED,
+                   "layer_types", "layer 1");
+    config_refused("qwen2_moe", "{\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]}",
+                   ODMOE_ERR_FORMAT, "layer 1", "use_sliding_window");
     assert_windows("qwen2_moe",
                    "{\"use_sliding_window\": true, \"sliding_window\": 7,"
                    " \"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"]}",
@@ -214,15 +173,15 @@ static void a_list_of_layer_types_must_fit_the_layers(void **state)
 
 static void a_window_of_no_positions_is_refused(void **state)
 {
-    refused("qwen2_moe", "{\"use_sliding_window\": true, \"sliding_window\": 0}", ODMOE_ERR_FORMAT, "sliding_window",
-            "null");
+    config_refused("qwen2_moe", "{\"use_sliding_window\": true, \"sliding_window\": 0}", ODMOE_ERR_FORMAT,
+                   "sliding_window", "null");
 }
 
 /* ---- clamping ---- */
 
 static void a_clamp_to_nothing_is_refused(void **state)
 {
-    refused("olmoe_f32", "{\"clip_qkv\": 0}", ODMOE_ERR_UNSUPPORTED, "clip_qkv 0", "null");
+    config_refused("olmoe_f32", "{\"clip_qkv\": 0}", ODMOE_ERR_UNSUPPORTED, "clip_qkv 0", "null");
     accepted("olmoe_f32", "{\"clip_qkv\": null}");
     assert_true(config.clip_qkv == 0);
     accepted("olmoe_f32", "{\"clip_qkv\": 0.5}");
@@ -239,8 +198,20 @@ static void ways_of_quantising_that_are_not_read_are_refused_by_name(void **stat
         Q("\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"weight_block_size\": [128, 128]"),
         Q("\"quant_method\": \"fp8\", \"fmt\": \"float8_e4m3fn\", \"weight_block_size\": [128, 128]"),
         Q("\"quant_method\": \"mxfp4\""),
+        Q("\"quant_method\": \"fp8\", \"activation_scheme\": \"static\", \"weight_block_size\": null"),
+        Q("\"quant_method\": \"fbgemm_fp8\", \"activation_scale_ub\": 1200.0"),
         Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4\""),
+        Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"FP8\""),
         GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"group\", \"group_size\": 32, \"symmetric\": true"),
+        GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"group\", \"group_size\": 64, \"actorder\": "
+              "\"static\""),
+        GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"group\", \"group_size\": 128, \"actorder\": "
+              "\"weight\""),
+        GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 128, \"actorder\": null"),
+        GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"channel\", \"group_size\": null"),
+        GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": -1"),
+        GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"channel\", \"group_size\": null"),
+        GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"tensor\", \"dynamic\": false"),
         GROUP("\"num_bits\": 4, \"type\": \"float\", \"strategy\": \"tensor_group\", \"group_size\": 16"),
         GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"block\", \"block_structure\": [128, 128]"),
     };
@@ -251,21 +222,27 @@ static void ways_of_quantising_that_are_not_read_are_refused_by_name(void **stat
         {Q("\"quant_method\": \"awq\", \"bits\": 4"), "awq"},
         {Q("\"quant_method\": \"bitsandbytes\""), "bitsandbytes"},
         {Q("\"bits\": 4"), "unnamed"},
-        {Q("\"quant_method\": \"fp8\""), "weight_block_size"},
         {Q("\"quant_method\": \"fp8\", \"weight_block_size\": [64, 128]"), "weight_block_size"},
         {Q("\"quant_method\": \"fp8\", \"fmt\": \"e5m2\", \"weight_block_size\": [128, 128]"), "e5m2"},
-        {Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"FP8\""), "FP8"},
-        {GROUP("\"num_bits\": 8, \"type\": \"int\", \"strategy\": \"channel\""), "of 4 bits"},
-        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 128"), "groups other than of 32"},
-        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 32, \"symmetric\": false"), "symmetric"},
-        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 32, \"actorder\": \"group\""), "actorder"},
-        {GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"channel\""), "FP8"},
+        {Q("\"quant_method\": \"modelopt\", \"quant_algo\": \"W4A8_AWQ\""), "W4A8_AWQ"},
+        {GROUP("\"num_bits\": 8, \"type\": \"int\", \"strategy\": \"channel\""),
+         "int weights of 8 bits, strategy channel"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 16"), "strategy group, group_size 16"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"strategy\": \"tensor\""), "strategy tensor"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 128, \"symmetric\": false"), "symmetric"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 128, \"actorder\": \"group\""), "actorder"},
+        {GROUP("\"num_bits\": 4, \"type\": \"int\", \"group_size\": 128, \"actorder\": true"), "actorder"},
+        {GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"channel\", \"symmetric\": false"), "symmetric"},
+        {GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"block\", \"block_structure\": [64, 128]"),
+         "strategy block"},
+        {GROUP("\"num_bits\": 8, \"type\": \"float\", \"strategy\": \"group\", \"group_size\": 128"), "strategy group"},
     };
     for (size_t i = 0; i < sizeof read_ones / sizeof *read_ones; i++)
         accepted("qwen3_moe", read_ones[i]);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "quantization_config", others[i].word);
-        refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "use a GGUF file", "before it was quantised");
+        config_refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "quantization_config", others[i].word);
+        config_refused("qwen3_moe", others[i].members, ODMOE_ERR_UNSUPPORTED, "use a GGUF file",
+                       "before it was quantised");
     }
 }
 

@@ -1,6 +1,6 @@
 /* Families whose frame or attention is of their own: what their files say of single layers, and files that contradict
  * themselves, which are refused by the name of what is wrong. */
-#include "support/family_configs.h"
+#include "support/refusals.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@ static model_config config; /* of the last `accepted` */
 static void accepted(const char *family, const char *members)
 {
     config_free(&config);
-    if (read_family(family, members, &config, &err))
+    if (read_config(golden_config(family, members), &config, &err))
         fail_msg("%s with %s: %s", family, members, err.message);
 }
 
@@ -39,11 +39,11 @@ static void vectors_are_checked(const char *file, const char *const *names, size
     for (size_t i = 0; i < n; i++) {
         gguf_edit *e = edit_read(test_path("families/gguf/%s.gguf", file));
         edit_drop(e, names[i]);
-        file_refused(e, ODMOE_ERR_FORMAT, names[i], "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, names[i], "missing");
         e = edit_read(test_path("families/gguf/%s.gguf", file));
         int length = (int)edit_find(e, names[i])->size[0];
         resize(e, names[i], length + 1);
-        file_refused(e, ODMOE_ERR_FORMAT, names[i], " ");
+        edit_refused(e, ODMOE_ERR_FORMAT, names[i], " ");
     }
 }
 
@@ -120,7 +120,7 @@ static void gemma4_that_contradicts_itself_or_needs_more_is_refused(void **state
         {"{\"use_bidirectional_attention\": \"all\"}", ODMOE_ERR_UNSUPPORTED, "use_bidirectional_attention", "'all'"},
         {"{\"final_logit_softcapping\": -6}", ODMOE_ERR_FORMAT, "final_logit_softcapping", "-6"},
     };
-    families_refused("gemma4", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("gemma4", wrong, sizeof wrong / sizeof *wrong);
 }
 
 static gguf_edit *gemma4(void)
@@ -139,21 +139,21 @@ static void vectors_of_gemma4s_frame_have_their_lengths(void **state)
     for (int i = 0; i < 2; i++) {
         gguf_edit *e = gemma4();
         resize(e, optional[i], 3);
-        file_refused(e, ODMOE_ERR_FORMAT, optional[i], " ");
+        edit_refused(e, ODMOE_ERR_FORMAT, optional[i], " ");
     }
     gguf_edit *e = gemma4();
     resize(e, "rope_freqs.weight", 8); /* half of a sliding layer's head */
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "shape");
     e = gemma4();
     edit_drop(e, "rope_freqs.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_freqs.weight", "missing");
 }
 
 static void experts_of_a_layer_have_a_scale_all_or_none(void **state)
 {
     gguf_edit *e = gemma4();
     resize(e, "blk.0.ffn_down_exps.scale", 7);
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.ffn_down_exps.scale", " ");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.ffn_down_exps.scale", " ");
 }
 
 static void lists_of_gemma4s_metadata_fit_its_layers(void **state)
@@ -162,11 +162,11 @@ static void lists_of_gemma4s_metadata_fit_its_layers(void **state)
     for (uint64_t n = 3; n <= 5; n += 2) {
         gguf_edit *e = gemma4();
         edit_set_bools(e, "gemma4.attention.sliding_window_pattern", slides, n);
-        file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
+        edit_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
     }
     gguf_edit *e = gemma4(); /* another layer slides than the tensors say */
     edit_set_bools(e, "gemma4.attention.sliding_window_pattern", slides, 4);
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.1.", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.1.", "shape");
     static const struct {
         const char *key;
         uint64_t value;
@@ -187,7 +187,7 @@ static void lists_of_gemma4s_metadata_fit_its_layers(void **state)
         snprintf(key, sizeof key, "gemma4.%s", wrong[i].key);
         e = gemma4();
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        file_refused(e, wrong[i].status, wrong[i].word, " ");
+        edit_refused(e, wrong[i].status, wrong[i].word, " ");
     }
 }
 
@@ -195,7 +195,7 @@ static void sliding_layers_of_gemma4_need_values_of_their_own(void **state)
 {
     gguf_edit *e = gemma4();
     edit_drop(e, "blk.0.attn_v.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_v.weight", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_v.weight", "missing");
 }
 
 /* ---- Llama 4 ---- */
@@ -267,7 +267,7 @@ static void llama4_that_contradicts_itself_or_needs_more_is_refused(void **state
         {"{\"attn_temperature_tuning\": \"yes\"}", ODMOE_ERR_FORMAT, "attn_temperature_tuning", " "},
         {"{\"use_qk_norm\": []}", ODMOE_ERR_FORMAT, "use_qk_norm", " "},
     };
-    families_refused("llama4", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("llama4", wrong, sizeof wrong / sizeof *wrong);
 }
 
 static void llama4_files_say_which_layers_have_experts(void **state)
@@ -275,20 +275,20 @@ static void llama4_files_say_which_layers_have_experts(void **state)
     const char *path = test_path("families/gguf/llama4-Q8_0.gguf");
     gguf_edit *e = edit_read(path);
     edit_remove(e, "llama4.interleave_moe_layer_step");
-    file_refused(e, ODMOE_ERR_FORMAT, "interleave_moe_layer_step", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "interleave_moe_layer_step", "missing");
     e = edit_read(path);
     edit_set_int(e, "llama4.interleave_moe_layer_step", GG_U32, 1);
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.", "missing");
     e = edit_read(path);
     edit_set_int(e, "llama4.attention.sliding_window", GG_U32, 0);
-    file_refused(e, ODMOE_ERR_UNSUPPORTED, "sliding_window", "chunks");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "sliding_window", "chunks");
     const bool chunked[3] = {true, true, false};
     e = edit_read(path);
     edit_set_bools(e, "llama4.attention.sliding_window_pattern", chunked, 3);
-    file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
+    edit_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "4 layers");
     e = edit_read(path);
     edit_drop(e, "blk.1.ffn_up_shexp.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "ffn_", " ");
+    edit_refused(e, ODMOE_ERR_FORMAT, "ffn_", " ");
 }
 
 /* ---- Phi-3.5-MoE ---- */
@@ -318,7 +318,7 @@ static void phimoe_that_contradicts_itself_or_needs_more_is_refused(void **state
         {"{\"router_jitter_noise\": -0.1}", ODMOE_ERR_FORMAT, "router_jitter_noise", "-0.1"},
         {"{\"sliding_window\": 0}", ODMOE_ERR_FORMAT, "sliding_window", "0"},
     };
-    families_refused("phimoe_longrope", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("phimoe_longrope", wrong, sizeof wrong / sizeof *wrong);
     accepted("phimoe_longrope", "{\"sliding_window\": 131072}"); /* as published: all of the context */
     assert_int_equal(config.layer[0].window, 0);
     assert_true(config.router.score == ODMOE_SCORE_SPARSE_MIXER && config.router.band == 0.02f);
@@ -331,7 +331,7 @@ static void vectors_of_phimoes_frame_have_their_lengths(void **state)
     vectors_are_checked("phimoe-BF16", names, sizeof names / sizeof *names);
     gguf_edit *e = edit_read(test_path("families/gguf/phimoe-BF16.gguf"));
     resize(e, "output.bias", 511);
-    file_refused(e, ODMOE_ERR_FORMAT, "output.bias", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "output.bias", "shape");
 }
 
 /* The factors of phimoe_longrope, whose weights the file has, and another list. */
@@ -352,14 +352,14 @@ static gguf_edit *phimoe_with_factors(const float *short_factors, int n_short, c
 
 static void factors_of_either_list_have_their_lengths(void **state)
 {
-    file_refused(phimoe_with_factors(others, 7, others, 8), ODMOE_ERR_FORMAT, "rope_factors_short.weight", "shape");
-    file_refused(phimoe_with_factors(others, 8, others, 6), ODMOE_ERR_FORMAT, "rope_factors_long.weight", "shape");
+    edit_refused(phimoe_with_factors(others, 7, others, 8), ODMOE_ERR_FORMAT, "rope_factors_short.weight", "shape");
+    edit_refused(phimoe_with_factors(others, 8, others, 6), ODMOE_ERR_FORMAT, "rope_factors_long.weight", "shape");
     gguf_edit *e = phimoe_with_factors(others, 8, others, 8);
     edit_drop(e, "rope_factors_long.weight");
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
     e = edit_read(test_path("families/gguf/phimoe-BF16.gguf"));
     edit_set_text(e, "phimoe.rope.scaling.type", "longrope");
-    file_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
+    edit_refused(e, ODMOE_ERR_FORMAT, "rope_factors_long.weight", "longrope");
 }
 
 /* The logits of the golden whose short factors are golden_factors. */

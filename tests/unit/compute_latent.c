@@ -9,6 +9,7 @@ enum { H_HEADS = 5, H_NOPE = 32, H_VALUE = 24, H_RANK = 320, H_STEP = H_NOPE + H
 static matrix random_weights(dtype t, int64_t rows, int64_t cols, char *data, float *scales, float *plain)
 {
     matrix w = {.type = t, .rows = rows, .cols = cols, .data = data, .scales = scales, .factor = 0.5f};
+    w.grid = (scale_grid){SCALE_F32, 7, 7};
     for (int64_t i = 0; i < rows * cols; i++) {
         float f = number();
         uint16_t half = t == DTYPE_BF16 ? dtype_f32_to_bf16(f) : dtype_f32_to_f16(f);

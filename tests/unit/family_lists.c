@@ -1,6 +1,6 @@
 /* What families with plain attention say of single layers and of groups of experts: the lists of either format, their
  * defaults, and lists that are too short, too long, of unknown words or of other kinds, which are refused by name. */
-#include "support/family_configs.h"
+#include "support/refusals.h"
 
 #include <stdio.h>
 
@@ -12,7 +12,7 @@ static model_config config; /* of the last `accepted` */
 static void accepted(const char *family, const char *members)
 {
     config_free(&config);
-    if (read_family(family, members, &config, &err))
+    if (read_config(golden_config(family, members), &config, &err))
         fail_msg("%s with %s: %s", family, members, err.message);
 }
 
@@ -51,7 +51,7 @@ static void lists_of_layer_types_have_a_known_word_for_each_layer(void **state)
         {"{\"num_hidden_layers\": 1025}", ODMOE_ERR_FORMAT, "num_hidden_layers", "1025"},
     };
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        families_refused(families[i], wrong, sizeof wrong / sizeof *wrong);
+        configs_refused(families[i], wrong, sizeof wrong / sizeof *wrong);
 }
 
 static void layers_that_slide_need_a_window(void **state)
@@ -64,13 +64,13 @@ static void layers_that_slide_need_a_window(void **state)
          " \"sliding_window\": null}",
          ODMOE_ERR_FORMAT, "layer 0 slide", "window"},
     };
-    families_refused("gpt_oss", none, 1); /* families that always have one */
-    families_refused("afmoe", none, 1);
-    families_refused("exaone_moe", null, 1);
-    families_refused("dots1", null, 1);
+    configs_refused("gpt_oss", none, 1); /* families that always have one */
+    configs_refused("afmoe", none, 1);
+    configs_refused("exaone_moe", null, 1);
+    configs_refused("dots1", null, 1);
     static const wrong_config unsaid[] = {
         {"{\"layer_types\": null}", ODMOE_ERR_FORMAT, "layer_types is missing", "which layers slide"}};
-    families_refused("exaone_moe", unsaid, 1);
+    configs_refused("exaone_moe", unsaid, 1);
 }
 
 static void without_a_list_a_period_says_which_layers_slide(void **state)
@@ -85,7 +85,7 @@ static void without_a_list_a_period_says_which_layers_slide(void **state)
     assert_windows((int[]){0, 16, 16});
     static const wrong_config wrong[] = {{"{\"layer_types\": null, \"global_attn_every_n_layers\": 0}",
                                           ODMOE_ERR_FORMAT, "global_attn_every_n_layers", "0"}};
-    families_refused("afmoe", wrong, 1);
+    configs_refused("afmoe", wrong, 1);
 }
 
 static void lists_of_ffns_have_a_known_word_for_each_layer(void **state)
@@ -104,10 +104,10 @@ static void lists_of_ffns_have_a_known_word_for_each_layer(void **state)
         {"{\"mlp_layer_types\": [\"dense\", \"dense\", \"dense\", \"dense\"]}", ODMOE_ERR_UNSUPPORTED, "dense",
          "another program"},
     };
-    families_refused("exaone_moe", wrong, sizeof wrong / sizeof *wrong);
-    families_refused("glm4_moe", wrong, sizeof wrong / sizeof *wrong);
-    families_refused("glm_moe_dsa", wrong, sizeof wrong / sizeof *wrong);
-    families_refused("exaone_moe", words, sizeof words / sizeof *words);
+    configs_refused("exaone_moe", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("glm4_moe", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("glm_moe_dsa", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("exaone_moe", words, sizeof words / sizeof *words);
     accepted("exaone_moe", "{\"mlp_layer_types\": [\"sparse\", \"dense\", \"sparse\", \"dense\"]}");
     assert_ffns("eded");
 }
@@ -127,7 +127,7 @@ static void experts_of_ernie_lie_between_two_layers(void **state)
         {"{\"moe_layer_end_index\": 0}", ODMOE_ERR_UNSUPPORTED, "dense", "another program"},
         {"{\"moe_num_shared_experts\": 4097}", ODMOE_ERR_FORMAT, "shared", "4097"},
     };
-    families_refused("ernie4_5_moe", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("ernie4_5_moe", wrong, sizeof wrong / sizeof *wrong);
 }
 
 /* Numbers that Hunyuan's files repeat for each layer. */
@@ -144,7 +144,7 @@ static void lists_of_numbers_have_one_for_each_layer(void **state)
         {"{\"num_shared_expert\": [1, 1, -1]}", ODMOE_ERR_FORMAT, "num_shared_expert", "entry 2"},
         {"{\"num_experts\": [8, 8]}", ODMOE_ERR_FORMAT, "num_experts", "2 numbers"},
     };
-    families_refused("hunyuan_v1_moe", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("hunyuan_v1_moe", wrong, sizeof wrong / sizeof *wrong);
 }
 
 static void a_list_of_attention_kinds_of_minimax_m2_has_ones_for_each_layer(void **state)
@@ -157,7 +157,7 @@ static void a_list_of_attention_kinds_of_minimax_m2_has_ones_for_each_layer(void
         {"{\"attn_type_list\": [1, 1, 1, 1]}", ODMOE_ERR_FORMAT, "attn_type_list", "3 layers"},
         {"{\"attn_type_list\": 1}", ODMOE_ERR_FORMAT, "attn_type_list", "3 layers"},
     };
-    families_refused("minimax_m2", wrong, sizeof wrong / sizeof *wrong);
+    configs_refused("minimax_m2", wrong, sizeof wrong / sizeof *wrong);
     accepted("minimax_m2", "{\"attn_type_list\": null}");
     accepted("minimax_m2", "{\"attn_type_list\": \"(absent)\"}");
 }
@@ -178,7 +178,7 @@ static void groups_of_experts_divide_them_and_hold_enough(void **state)
         {"{\"n_group\": 9223372036854775807}", ODMOE_ERR_FORMAT, "n_group", " "},
     };
     for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        families_refused(families[i], wrong, sizeof wrong / sizeof *wrong);
+        configs_refused(families[i], wrong, sizeof wrong / sizeof *wrong);
 }
 
 /* ---- GGUF ---- */
@@ -202,14 +202,14 @@ static void lists_of_sliding_layers_have_an_entry_for_each_layer(void **state)
         for (size_t n = 0; n < sizeof lengths / sizeof *lengths; n++) {
             gguf_edit *e = file_of(files[i].file);
             edit_set_bools(e, key, slides, lengths[n]);
-            file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "entries for");
+            edit_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "entries for");
         }
         gguf_edit *e = file_of(files[i].file);
         edit_set_text(e, key, "LLLG");
-        file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", " ");
+        edit_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", " ");
         e = file_of(files[i].file);
         edit_set_int(e, key, GG_U32, 1025);
-        file_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "1025");
+        edit_refused(e, ODMOE_ERR_FORMAT, "sliding_window_pattern", "1025");
     }
 }
 
@@ -231,7 +231,7 @@ static void groups_of_experts_of_a_file_divide_them(void **state)
         char key[96];
         snprintf(key, sizeof key, "bailingmoe2.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        file_refused(e, wrong[i].status, wrong[i].word, " ");
+        edit_refused(e, wrong[i].status, wrong[i].word, " ");
     }
 }
 
@@ -244,13 +244,13 @@ static void biases_and_sinks_of_gpt_oss_have_their_shapes(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         gguf_edit *e = file_of("gpt-oss-MXFP4_MOE");
         edit_drop(e, names[i]);
-        file_refused(e, ODMOE_ERR_FORMAT, names[i], "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, names[i], "missing");
         e = file_of("gpt-oss-MXFP4_MOE");
         edit_tensor *t = edit_find(e, names[i]);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
         --*last;
-        file_refused(e, ODMOE_ERR_FORMAT, names[i], "shape");
+        edit_refused(e, ODMOE_ERR_FORMAT, names[i], "shape");
     }
 }
 

@@ -1,7 +1,7 @@
 /* What files say of layers that are no attention, or no FFN: which layer is what, and the sizes of their states. All ways
  * of saying it that publishers and transformers use are read alike; what does not fit together, or sizes a state that
  * cannot be, is refused before anything is loaded. */
-#include "gguf_edit.h"
+#include "support/refusals.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,19 +11,6 @@
 #include "support/golden.h"
 #include "support/model_folders.h"
 #include "support/models.h"
-
-static odmoe_error err;
-
-static void refused(const char *path, odmoe_status status, const char *word, const char *word2)
-{
-    odmoe_info info = {.size = sizeof info};
-    odmoe_options o = small_options();
-    odmoe_model *model = NULL;
-    err = (odmoe_error){0};
-    assert_error(&err, odmoe_inspect(path, &info, &err), status, word, word2);
-    assert_error(&err, odmoe_model_open(path, &o, &model, &err), status, word, word2);
-    assert_null(model);
-}
 
 /* ---- config.json ---- */
 
@@ -76,7 +63,7 @@ typedef struct wrong_members {
 static void folders_refused(const char *of, const wrong_members *wrong, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        refused(changed_folder(of, wrong[i].members), wrong[i].status, wrong[i].word, wrong[i].word2);
+        model_refused(changed_folder(of, wrong[i].members), wrong[i].status, wrong[i].word, wrong[i].word2);
 }
 
 static void patterns_of_nemotron_h_say_what_each_layer_is(void **state)
@@ -114,8 +101,8 @@ static void a_pattern_longer_than_models_have_layers_is_refused(void **state)
     size_t length = strlen(members);
     memset(members + length, 'M', 1025);
     strcpy(members + length + 1025, "\"}");
-    refused(changed_folder("families/nemotron_h", members), ODMOE_ERR_FORMAT, "hybrid_override_pattern",
-            "1025 entries");
+    model_refused(changed_folder("families/nemotron_h", members), ODMOE_ERR_FORMAT, "hybrid_override_pattern",
+                  "1025 entries");
 }
 
 static void sizes_of_nemotron_h_fit_together(void **state)
@@ -231,12 +218,6 @@ static gguf_edit *file_of(const char *architecture)
     return edit_read(test_path("families/gguf/%s-Q8_0.gguf", architecture));
 }
 
-static void edited_refused(gguf_edit *e, odmoe_status status, const char *word, const char *word2)
-{
-    refused(edit_save(e, "edited.gguf"), status, word, word2);
-    edit_free(e);
-}
-
 static void numbers_of_files_that_size_states_are_checked(void **state)
 {
     static const wrong_number wrong[] = {
@@ -265,7 +246,7 @@ static void numbers_of_files_that_size_states_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "%s.%s", wrong[i].file, wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
 }
 
@@ -300,7 +281,7 @@ static void lists_of_files_say_what_each_layer_is(void **state)
         char key[96];
         snprintf(key, sizeof key, "%s.%s", wrong[i].file, wrong[i].key);
         edit_set_ints(e, key, wrong[i].values, wrong[i].n);
-        edited_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
 }
 
@@ -308,10 +289,10 @@ static void a_nemotron_h_file_without_the_list_of_its_layers_is_refused(void **s
 {
     gguf_edit *e = file_of(NEMOTRON);
     edit_set_int(e, NEMOTRON ".feed_forward_length", GG_U32, 32);
-    edited_refused(e, ODMOE_ERR_FORMAT, "feed_forward_length", " ");
+    edit_refused(e, ODMOE_ERR_FORMAT, "feed_forward_length", " ");
     e = file_of(NEMOTRON);
     edit_remove(e, NEMOTRON ".feed_forward_length");
-    edited_refused(e, ODMOE_ERR_FORMAT, "feed_forward_length", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "feed_forward_length", "missing");
 }
 
 /* Latent experts as wide as the stream, between identities, are plain experts. */
@@ -333,10 +314,10 @@ static void latent_experts_of_a_file_lie_between_two_matrices(void **state)
     free(want);
     free(got);
     edit_drop(e, "blk.3.ffn_latent_up.weight");
-    edited_refused(e, ODMOE_ERR_FORMAT, "blk.3.ffn_latent_up.weight", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.3.ffn_latent_up.weight", "missing");
     e = file_of(NEMOTRON);
     edit_set_int(e, NEMOTRON ".moe_latent_size", GG_U32, (1 << 20) + 1);
-    edited_refused(e, ODMOE_ERR_FORMAT, "moe_latent_size", "1048577");
+    edit_refused(e, ODMOE_ERR_FORMAT, "moe_latent_size", "1048577");
 }
 
 /* Each tensor of a recurrent layer, missing and of another shape; a norm counts its numbers, whatever the rows. */
@@ -364,7 +345,7 @@ static void tensors_of_recurrent_layers_are_missed_by_name(void **state)
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         gguf_edit *e = file_of(needed[i].file);
         edit_drop(e, needed[i].tensor);
-        edited_refused(e, ODMOE_ERR_FORMAT, needed[i].tensor, "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, needed[i].tensor, "missing");
         e = file_of(needed[i].file);
         edit_tensor *t = edit_find(e, needed[i].tensor);
         char name[96];
@@ -373,7 +354,7 @@ static void tensors_of_recurrent_layers_are_missed_by_name(void **state)
         t = edit_add(e, name, GG_TENSOR_F32, 3, 5, 0);
         for (int n = 0; n < 15; n++)
             put_number(&t->data, 0, 4);
-        edited_refused(e, ODMOE_ERR_FORMAT, needed[i].tensor, "shape");
+        edit_refused(e, ODMOE_ERR_FORMAT, needed[i].tensor, "shape");
     }
 }
 

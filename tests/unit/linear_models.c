@@ -5,7 +5,7 @@
 #include "model/mixers/kda.h"
 #include "model/mixers/latent.h"
 
-#include "support/family_configs.h"
+#include "support/refusals.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,7 +92,7 @@ static void sizes_of_linear_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "qwen35moe.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
     static const char *const keys[] = {"ssm.state_size", "ssm.group_count", "ssm.time_step_rank", "ssm.conv_kernel"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -100,7 +100,7 @@ static void sizes_of_linear_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "qwen35moe.%s", keys[i]);
         edit_remove(e, key);
-        file_refused(e, ODMOE_ERR_FORMAT, keys[i], "is missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, keys[i], "is missing");
     }
 }
 
@@ -112,7 +112,7 @@ static void states_larger_than_any_model_has_are_refused(void **state)
     edit_set_int(e, "qwen35moe.ssm.group_count", GG_U32, 1024);
     edit_set_int(e, "qwen35moe.ssm.time_step_rank", GG_U32, 1024);
     edit_set_int(e, "qwen35moe.ssm.inner_size", GG_U32, 1024);
-    file_refused(e, ODMOE_ERR_FORMAT, "size of all keys: 4194304", "1048576");
+    edit_refused(e, ODMOE_ERR_FORMAT, "size of all keys: 4194304", "1048576");
 }
 
 static void lists_of_recurrent_layers_have_an_entry_for_each_layer(void **state)
@@ -122,17 +122,17 @@ static void lists_of_recurrent_layers_have_an_entry_for_each_layer(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         gguf_edit *e = qwen35();
         set_layers(e, key, wrong[i]);
-        file_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "for 3 layers");
+        edit_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "for 3 layers");
     }
     gguf_edit *e = qwen35();
     set_layers(e, key, "rrr"); /* the last layer has no such tensors */
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
     e = qwen35();
     set_layers(e, key, "rff");
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.1.attn_q.weight", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.1.attn_q.weight", "missing");
     e = qwen35();
     edit_set_int(e, key, GG_U32, 1);
-    file_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "array");
+    edit_refused(e, ODMOE_ERR_FORMAT, "recurrent_layers", "array");
 }
 
 static void without_a_list_the_interval_says_which_layers_are_recurrent(void **state)
@@ -144,11 +144,11 @@ static void without_a_list_the_interval_says_which_layers_are_recurrent(void **s
     e = qwen35();
     edit_remove(e, list);
     edit_remove(e, interval); /* every fourth, then: none */
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.2.", "missing");
     e = qwen35();
     edit_remove(e, list);
     edit_set_int(e, interval, GG_U32, 0);
-    file_refused(e, ODMOE_ERR_FORMAT, "full_attention_interval", "0");
+    edit_refused(e, ODMOE_ERR_FORMAT, "full_attention_interval", "0");
     e = qwen35(); /* the list goes before it */
     edit_set_int(e, interval, GG_U32, 2);
     assert_same_logits(e, qwen35());
@@ -165,13 +165,13 @@ static void check_tensors(const char *file)
             continue;
         gguf_edit *less = edit_read(test_path("%s", file));
         edit_drop(less, saved.name);
-        file_refused(less, ODMOE_ERR_FORMAT, saved.name, "missing");
+        edit_refused(less, ODMOE_ERR_FORMAT, saved.name, "missing");
         less = edit_read(test_path("%s", file));
         edit_tensor *t = edit_find(less, saved.name);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
         --*last;
-        file_refused(less, ODMOE_ERR_FORMAT, saved.name, "shape");
+        edit_refused(less, ODMOE_ERR_FORMAT, saved.name, "shape");
     }
     edit_free(e);
 }
@@ -201,23 +201,23 @@ static void sizes_of_kimi_delta_attention_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "kimi-linear.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
     }
     gguf_edit *e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf")); /* too large together */
     edit_set_int(e, "kimi-linear.attention.head_count", GG_U32, 4096);
     edit_set_int(e, "kimi-linear.kda.head_dim", GG_U32, 4096);
-    file_refused(e, ODMOE_ERR_FORMAT, "16777216", "1048576");
+    edit_refused(e, ODMOE_ERR_FORMAT, "16777216", "1048576");
     e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
     edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 1); /* all layers have latent attention, then */
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.0.attn_q.weight", "192 x 64");
     for (int n = 2; n <= 4; n += 2) {
         e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
         edit_set_ints(e, "kimi-linear.attention.head_count_kv", (int32_t[]){0, 0, 1, 0}, n);
-        file_refused(e, ODMOE_ERR_FORMAT, "head_count_kv", "3 layers");
+        edit_refused(e, ODMOE_ERR_FORMAT, "head_count_kv", "3 layers");
     }
     e = edit_read(test_path("families/gguf/kimi-linear-Q8_0.gguf"));
     edit_set_int(e, "kimi-linear.attention.head_count_kv", GG_U32, 0); /* none has */
-    file_refused(e, ODMOE_ERR_FORMAT, "blk.2.attn_q.weight", "shape");
+    edit_refused(e, ODMOE_ERR_FORMAT, "blk.2.attn_q.weight", "shape");
 }
 
 static gguf_edit *qwen3next(void)
@@ -262,12 +262,12 @@ static void projections_in_both_layouts_are_refused(void **state)
 {
     gguf_edit *e = qwen3next();
     fuse(e, 0);
-    file_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_qkv.weight", "in one");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_qkv.weight", "in one");
     e = qwen3next();
     fuse(e, 0);
     edit_drop(e, "blk.0.attn_qkv.weight");
     edit_drop(e, "blk.0.attn_gate.weight");
-    file_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_qkv.weight", "in one");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_qkv.weight", "in one");
 }
 
 static void drop_predictions(gguf_edit *e)
@@ -323,13 +323,13 @@ static model_config config; /* of the last `accepted` */
 static void accepted(const char *model, const char *members)
 {
     config_free(&config);
-    if (read_family(model, members, &config, &err))
+    if (read_config(golden_config(model, members), &config, &err))
         fail_msg("%s with %s: %s", model, members, err.message);
 }
 
 static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
 {
-    families_refused(model, &(wrong_config){members, status, word, word2}, 1);
+    configs_refused(model, &(wrong_config){members, status, word, word2}, 1);
 }
 
 static const char *const families[] = {"qwen3_5_moe", "qwen3_next"};

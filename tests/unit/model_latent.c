@@ -1,6 +1,6 @@
 /* Families with latent attention: what files mean that lack keys, and that files whose numbers or tensors do not fit
  * together are refused before anything is loaded. GGUF files and folders derived from the goldens. */
-#include "support/family_configs.h"
+#include "support/refusals.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -188,7 +188,7 @@ static void reals_that_give_no_scale_are_refused(void **state)
         for (int v = 0; v < 4; v++) {
             gguf_edit *e = original(V3);
             edit_set_float(e, keys[k], values[v]);
-            file_refused(e, ODMOE_ERR_FORMAT, " ", " ");
+            edit_refused(e, ODMOE_ERR_FORMAT, " ", " ");
         }
 }
 
@@ -202,13 +202,13 @@ static void every_missing_tensor_and_every_wrong_shape_is_named(void **state)
         snprintf(name, sizeof name, "blk.1.%s", names[i]);
         gguf_edit *e = original(V3);
         edit_drop(e, name);
-        file_refused(e, ODMOE_ERR_FORMAT, name, "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, name, "missing");
         e = original(V3);
         edit_tensor *t = edit_find(e, name);
         uint64_t *last = &t->size[t->dims - 1];
         t->data.length = t->data.length / *last * (*last - 1);
         --*last;
-        file_refused(e, ODMOE_ERR_FORMAT, name, "shape");
+        edit_refused(e, ODMOE_ERR_FORMAT, name, "shape");
     }
 }
 
@@ -219,7 +219,7 @@ static void heads_in_another_order_are_refused(void **state)
     edit_tensor *t = edit_find(e, "blk.1.attn_k_b.weight");
     t->size[2] /= 2;
     t->size[1] *= 2;
-    file_refused(e, ODMOE_ERR_FORMAT, "attn_k_b.weight", "128 x 32");
+    edit_refused(e, ODMOE_ERR_FORMAT, "attn_k_b.weight", "128 x 32");
 }
 
 static void keys_and_values_of_latents_in_both_layouts_are_refused(void **state)
@@ -230,12 +230,12 @@ static void keys_and_values_of_latents_in_both_layouts_are_refused(void **state)
     edit_tensor *t = edit_add(e, "blk.0.attn_kv_b.weight", from->type, from->size[0], from->size[1], 0);
     put(&t->data, from->data.at, from->data.length);
     edit_free(joint);
-    file_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_kv_b.weight", "two tensors");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "attn_kv_b.weight", "two tensors");
     e = original(JOINT); /* one half only */
     t = edit_add(e, "blk.0.attn_k_b.weight", GG_TENSOR_BF16, 32, 32, 4);
     put(&t->data, edit_find(e, "blk.0.attn_kv_b.weight")->data.at, 32 * 32 * 4 * 2);
     edit_drop(e, "blk.0.attn_kv_b.weight");
-    file_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_kv_b.weight", "two tensors");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.attn_kv_b.weight", "two tensors");
 }
 
 /* The heads of a stack as more rows of one matrix. */
@@ -281,17 +281,17 @@ static void numbers_of_an_indexer_are_checked(void **state)
         char key[96];
         snprintf(key, sizeof key, "glm-dsa.attention.indexer.%s", wrong[i].key);
         edit_set_int(e, key, GG_U32, wrong[i].value);
-        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].word, wrong[i].word2);
         e = original(DSA);
         edit_remove(e, key);
-        file_refused(e, ODMOE_ERR_FORMAT, wrong[i].key, "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, wrong[i].key, "missing");
     }
     gguf_edit *e = original(DSA); /* of all positions there is no choice */
     edit_set_int(e, "glm-dsa.attention.indexer.top_k", GG_U32, 1 << 24);
     assert_int_equal(config_of(e).index_topk, 4096);
     e = original(DSA);
     edit_set_int(e, "glm-dsa.attention.q_lora_rank", GG_U32, 0);
-    file_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
+    edit_refused(e, ODMOE_ERR_FORMAT, "latent queries", "q_lora_rank");
 }
 
 static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
@@ -303,21 +303,21 @@ static void tensors_of_an_indexer_are_where_the_file_says_it_is(void **state)
         snprintf(name, sizeof name, "blk.1.indexer.%s", names[i]);
         gguf_edit *e = original(DSA);
         edit_drop(e, name);
-        file_refused(e, ODMOE_ERR_FORMAT, name, "missing");
+        edit_refused(e, ODMOE_ERR_FORMAT, name, "missing");
     }
     static const bool middle[] = {true, false, true};
     gguf_edit *e = original(DSA); /* a tensor that a layer should not have */
     edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 3);
-    file_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.indexer.attn_q_b.weight", "indexer of a layer");
+    edit_refused(e, ODMOE_ERR_UNSUPPORTED, "blk.1.indexer.attn_q_b.weight", "indexer of a layer");
     e = original(DSA);
     edit_set_bools(e, "glm-dsa.attention.indexer.types", middle, 2);
-    file_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "2 entries");
+    edit_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "2 entries");
     e = original(DSA);
     edit_set_bools(e, "glm-dsa.attention.indexer.types", (bool[]){true, true, true, true, true}, 5);
-    file_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "5 entries");
+    edit_refused(e, ODMOE_ERR_FORMAT, "indexer.types", "5 entries");
     e = original(DSA);
     edit_set_int(e, "glm-dsa.attention.indexer.types", GG_U32, 3);
-    file_refused(e, ODMOE_ERR_FORMAT, "indexer.types", " ");
+    edit_refused(e, ODMOE_ERR_FORMAT, "indexer.types", " ");
 }
 
 /* ---- the cache ---- */
@@ -363,8 +363,8 @@ static void every_type_of_cache_stays_close(void **state)
 /* The numbers of a family's configuration with other members; its layers are gone. */
 static model_config accepted(const char *model, const char *members)
 {
-    model_config config;
-    if (read_family(model, members, &config, &err))
+    model_config config = {0};
+    if (read_config(golden_config(model, members), &config, &err))
         fail_msg("%s with %s: %s", model, members, err.message);
     model_config numbers = config;
     config_free(&config);
@@ -373,7 +373,7 @@ static model_config accepted(const char *model, const char *members)
 
 static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
 {
-    families_refused(model, &(wrong_config){members, status, word, word2}, 1);
+    configs_refused(model, &(wrong_config){members, status, word, word2}, 1);
 }
 
 static void deepseek_v2_chooses_as_topk_method_says(void **state)
@@ -456,9 +456,9 @@ static void sizes_of_heads_in_config_json_are_checked(void **state)
         {"{\"moe_layer_freq\": 2}", "moe_layer_freq", " "},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        model_config config;
-        if (!read_family("deepseek_v3", wrong[i].members, &config, &err) || !strstr(err.message, wrong[i].word) ||
-            !strstr(err.message, wrong[i].word2))
+        model_config config = {0};
+        if (!read_config(golden_config("deepseek_v3", wrong[i].members), &config, &err) ||
+            !strstr(err.message, wrong[i].word) || !strstr(err.message, wrong[i].word2))
             fail_msg("%s: %s", wrong[i].members, err.message);
         config_free(&config);
     }

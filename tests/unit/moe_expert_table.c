@@ -192,8 +192,9 @@ static void many_scales_are_an_extent_of_the_expert(void **state)
     expert_table x;
     expert_weights w;
     int n;
-    const uint64_t each = dtype_scale_bytes(DTYPE_MXFP4_SPLIT, 2 * WIDE, WIDE);
-    const tensor_scales scales = {.type = DTYPE_MXFP4_SPLIT, .file = 1, .offset = 77, .length = EXPERTS * each};
+    const scale_grid grid = {SCALE_E8M0, 0, 5};
+    const uint64_t each = scale_bytes(grid, 2 * WIDE, WIDE);
+    const tensor_scales scales = {.grid = grid, .file = 1, .offset = 77, .length = EXPERTS * each};
     const tensor_info t = fused_like(DTYPE_MXFP4_SPLIT, &scales);
     const expert_tensor like = {.matrix = ODMOE_GATE_UP, .interleaved = true, .rows = 2 * WIDE, .cols = WIDE};
     assert_int_equal(expert_table_create(&x, 1, EXPERTS, NULL), ODMOE_OK);
@@ -224,7 +225,7 @@ static void few_scales_stay_in_memory(void **state)
     expert_weights w;
     int n;
     make_numbers(&f);
-    const tensor_scales scales = {.type = DTYPE_F32,
+    const tensor_scales scales = {.grid = {SCALE_F32, 7, 7},
                                   .file = f.file,
                                   .length = EXPERTS * SCALES * sizeof(float),
                                   .factor_file = f.file,
@@ -251,6 +252,53 @@ static void few_scales_stay_in_memory(void **state)
     drop_numbers(&f);
 }
 
+/* As float32, a scale for each row is a 1024th of rows of 4096 bytes. */
+static void scales_of_rows_stay_in_memory_beside_long_rows_alone(void **state)
+{
+    for (uint64_t cols = 4095; cols <= 4096; cols++) {
+        expert_table x;
+        int n;
+        const tensor_scales scales = {.grid = {SCALE_BF16, 0, SCALE_ALL}, .file = 1, .offset = 5, .length = 3 * 2};
+        const tensor_info t = {.name = "t", .type = DTYPE_F8_E4M3, .dims = 2, .shape = {3, cols}, .scales = &scales};
+        const expert_tensor like = {.matrix = ODMOE_UP, .rows = 3, .cols = (int64_t)cols};
+        assert_int_equal(expert_table_create(&x, 1, 1, NULL), ODMOE_OK);
+        assert_int_equal(expert_table_add_one(&x, 0, 0, &like, &t, NULL), ODMOE_OK);
+        const expert_extent *p = expert_index_extents(x.index, 0, 0, &n);
+        if (cols == 4096) {
+            assert_true(n == 1 && x.n_small == 1);
+            assert_true(x.small->length == 3 && x.small->tensor.type == DTYPE_BF16 && x.small->tensor.offset == 5);
+        } else {
+            assert_true(n == 2 && x.n_small == 0);
+            assert_true(p[1].file == 1 && p[1].offset == 5 && p[1].length == 6);
+        }
+        expert_table_clear(&x);
+    }
+}
+
+static void gate_and_up_may_have_one_scale_for_both(void **state)
+{
+    const compute c = compute_cpu(compute_kernels_find("ref"), 1);
+    const expert_tensor tensors[] = {{.matrix = ODMOE_GATE_UP,
+                                      .type = DTYPE_F8_E4M3,
+                                      .grid = {SCALE_F32, SCALE_ALL, SCALE_ALL},
+                                      .interleaved = true,
+                                      .rows = 2 * WIDE,
+                                      .cols = WIDE},
+                                     {.matrix = ODMOE_DOWN, .type = DTYPE_F32, .rows = WIDE, .cols = WIDE}};
+    const expert_extent extents[] = {{.tag = 0}, {.tag = 1}};
+    const float number = 3;
+    const expert_scales resident = {.scales = {[ODMOE_GATE_UP] = &number}, .length = {[ODMOE_GATE_UP] = 1}};
+    experts_shape s = wide;
+    expert_weights w;
+    odmoe_error err;
+    assert_int_equal(expert_tensors_check(tensors, extents, 2, &c, &s, &err), ODMOE_OK);
+    static char data[2 * WIDE * WIDE];
+    pinned_expert pinned = {.n = 1, .extents = extents, .data = {data}};
+    expert_tensors_bind(&wide, tensors, &pinned, &resident, &w);
+    assert_true(w.gate.scales == &number && w.up.scales == &number);
+    assert_int_equal(w.up.grid.rows, SCALE_ALL);
+}
+
 static void rows_of_gate_and_of_up_that_share_scales_are_refused(void **state)
 {
     const compute c = compute_cpu(compute_kernels_find("ref"), 1);
@@ -262,6 +310,7 @@ static void rows_of_gate_and_of_up_that_share_scales_are_refused(void **state)
         const expert_tensor tensors[] = {
             {.matrix = ODMOE_GATE_UP,
              .type = DTYPE_F8_E4M3,
+             .grid = {SCALE_F32, 7, 7},
              .interleaved = cases[i].interleaved,
              .rows = 2 * cases[i].ffn,
              .cols = WIDE},
@@ -283,6 +332,8 @@ int main(void)
         cmocka_unit_test(small_tensors_that_do_not_fit_are_refused),
         cmocka_unit_test(many_scales_are_an_extent_of_the_expert),
         cmocka_unit_test(few_scales_stay_in_memory),
+        cmocka_unit_test(scales_of_rows_stay_in_memory_beside_long_rows_alone),
+        cmocka_unit_test(gate_and_up_may_have_one_scale_for_both),
         cmocka_unit_test(rows_of_gate_and_of_up_that_share_scales_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

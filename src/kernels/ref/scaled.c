@@ -4,31 +4,33 @@
 
 enum { CHUNK = 64 }; /* columns at a time; a multiple of every block */
 
-static float bf16_at(const uint8_t *p)
+/* A scale that is a float of some width. */
+static float float_at(unsigned type, const uint8_t *p)
 {
+    float f;
     uint16_t h;
+    if (type == SCALE_F32) {
+        memcpy(&f, p, 4);
+        return f;
+    }
     memcpy(&h, p, 2);
-    return dtype_bf16_to_f32(h);
+    return type == SCALE_BF16 ? dtype_bf16_to_f32(h) : dtype_f16_to_f32(h);
 }
 
 /* The scale of column c of a row; of FP4 half of it, since elements are doubled. */
 static float scale_at(dtype t, const scaled_weights *w, int64_t row, int64_t c)
 {
     const uint8_t *scales = w->scales, *block = (const uint8_t *)w->data + row * w->row_bytes + c / 64 * 36;
-    float f;
     if (t == DTYPE_NVFP4)
         return block_nvfp4_half_scale(block[c % 64 / 16]);
-    scales += row / dtype_scales(t).rows * w->scale_row_bytes + c / dtype_scales(t).cols * dtype_scales(t).bytes;
+    scales += (row >> w->grid.rows) * w->scale_row_bytes + (c >> w->grid.cols) * scale_width(w->grid);
     switch (t) {
-    case DTYPE_F8_E4M3:
-        memcpy(&f, scales, 4);
-        return f;
     case DTYPE_NVFP4_SPLIT:
         return dtype_f8_to_f32(*scales) * 0.5f;
     case DTYPE_MXFP4_SPLIT:
         return block_e8m0_half(*scales);
-    default: /* INT4_SPLIT */
-        return bf16_at(scales);
+    default: /* F8_E4M3, INT4_SPLIT */
+        return float_at(w->grid.type, scales);
     }
 }
 

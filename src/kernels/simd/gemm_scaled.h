@@ -12,12 +12,11 @@ typedef struct scaled_row {
     const uint8_t *data, *scales;
 } scaled_row;
 
-ALWAYS_INLINE scaled_row scaled_row_at(dtype t, const scaled_weights *w, int64_t row)
+ALWAYS_INLINE scaled_row scaled_row_at(const scaled_weights *w, int64_t row)
 {
-    int64_t shared = t == DTYPE_F8_E4M3 ? 128 : 1;
     const uint8_t *scales = w->scales;
     return (scaled_row){(const uint8_t *)w->data + row * w->row_bytes,
-                        scales ? scales + row / shared * w->scale_row_bytes : NULL};
+                        scales ? scales + (row >> w->grid.rows) * w->scale_row_bytes : NULL};
 }
 
 /* Half of an E4M3 number, by way of a half-precision one: without a branch that random bytes would mispredict. `no_sign`:
@@ -31,22 +30,30 @@ ALWAYS_INLINE float half_f8(uint8_t b, bool no_sign)
     return (b & 0x7f) == 0x7f ? __builtin_nanf("") : f;
 }
 
-/* The scale of columns c … c + 15; of FP4 half of it, since elements are doubled. */
-ALWAYS_INLINE float scale_at(dtype t, const scaled_row *r, int64_t c)
+/* Number i of a row of scales that are floats of some width. */
+ALWAYS_INLINE float float_scale(unsigned type, const uint8_t *scales, int64_t i)
 {
     float f;
     uint16_t h;
+    if (type == SCALE_F32) {
+        memcpy(&f, scales + i * 4, 4);
+        return f;
+    }
+    memcpy(&h, scales + i * 2, 2);
+    return type == SCALE_BF16 ? dtype_bf16_to_f32(h) : f32x16_half(h);
+}
+
+/* The scale of columns c … c + 15; of FP4 half of it, since elements are doubled. */
+ALWAYS_INLINE float scale_at(dtype t, scale_grid g, const scaled_row *r, int64_t c)
+{
     switch (t) {
     case DTYPE_F8_E4M3:
-        memcpy(&f, r->scales + c / 128 * 4, 4);
-        return f;
+    case DTYPE_INT4_SPLIT:
+        return float_scale(g.type, r->scales, c >> g.cols);
     case DTYPE_NVFP4_SPLIT:
         return half_f8(r->scales[c / 16], false);
     case DTYPE_MXFP4_SPLIT:
         return block_e8m0_half(r->scales[c / 32]);
-    case DTYPE_INT4_SPLIT:
-        memcpy(&h, r->scales + c / 32 * 2, 2);
-        return dtype_bf16_to_f32(h);
     default: /* NVFP4 */
         return half_f8(r->data[c / 64 * 36 + c % 64 / 16], true);
     }
@@ -89,8 +96,8 @@ ALWAYS_INLINE void panel_from_scaled(dtype t, const scaled_weights *w, int64_t r
                     f32x16_store(tile[j], f32x16_zero());
                     continue;
                 }
-                scaled_row r = scaled_row_at(t, w, row + i + j);
-                f32x16 scale = f32x16_set1(scale_at(t, &r, c + k) * w->factor);
+                scaled_row r = scaled_row_at(w, row + i + j);
+                f32x16 scale = f32x16_set1(scale_at(t, w->grid, &r, c + k) * w->factor);
                 f32x16 v = depth - k >= 16 ? elements_at(t, &r, c + k) : elements_part(t, &r, c + k, depth - k);
                 f32x16_store(tile[j], f32x16_mul(v, scale));
             }

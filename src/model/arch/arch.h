@@ -90,6 +90,8 @@ extern const expert_rule arch_experts_granite[];
     {                                                                                                      \
         FIELD_groups_used, "expert_group_used_count", "topk_group", 0                                      \
     }
+/* What is no part of the language model in models that see as well. */
+extern const char *const arch_ignored_vision[];
 
 /* ---- shared by families with latent attention: latent.c ---- */
 
@@ -114,8 +116,6 @@ odmoe_status arch_hf_latent(config_object json, model_config *c, odmoe_error *er
 odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_error *err);
 /* The tables of tensors of families after DeepSeek-V3. */
 extern const weight_table arch_tables_deepseek_v3[];
-/* What is no part of the language model in models that see as well. */
-extern const char *const arch_ignored_vision[];
 
 /* arch_is_dense - ERR_UNSUPPORTED: the model `name` has no experts. where: the file. */
 odmoe_status arch_is_dense(const char *where, const char *name, odmoe_error *err);

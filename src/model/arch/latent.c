@@ -69,12 +69,3 @@ odmoe_status arch_hf_deepseek_v3(config_object json, model_config *c, odmoe_erro
 const weight_table arch_tables_deepseek_v3[] = {{NULL, arch_weights_frame},  {&mixer_latent, latent_weights},
                                                 {NULL, arch_weights_mlp},    {NULL, arch_weights_selection_bias},
                                                 {NULL, arch_weights_shared}, {0}};
-
-const char *const arch_ignored_vision[] = {"vision_tower.*",
-                                           "vision_model.*",
-                                           "mm_projector.*",
-                                           "multi_modal_projector.*",
-                                           "model.vision_tower.*",
-                                           "model.mm_projector.*",
-                                           "model.multi_modal_projector.*",
-                                           NULL};

@@ -156,3 +156,12 @@ const weight_table arch_tables_qk_norm[] = {{NULL, arch_weights_frame},
                                             {&mixer_attention, attention_qk_norm},
                                             {NULL, arch_weights_mlp},
                                             {0}};
+
+const char *const arch_ignored_vision[] = {"vision_tower.*",
+                                           "vision_model.*",
+                                           "mm_projector.*",
+                                           "multi_modal_projector.*",
+                                           "model.vision_tower.*",
+                                           "model.mm_projector.*",
+                                           "model.multi_modal_projector.*",
+                                           NULL};

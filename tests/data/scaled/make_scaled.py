@@ -28,8 +28,8 @@ def put(name, data, scales, factor, elements, spread, rows):
     out[f"{name}.data"] = data.view(np.uint8)
     out[f"{name}.scales"] = scales.view(np.uint8)
     out[f"{name}.factor"] = np.full((1, 1), factor, dtype=np.float32)
-    out[f"{name}.rows"] = np.array([rows], dtype=np.int32)
-    out[f"{name}.values"] = values[rows]
+    out[f"{name}.rows"] = np.array([list(rows)], dtype=np.int32)
+    out[f"{name}.values"] = values[list(rows)]
 
 
 def four_bits(rows, cols):
@@ -72,5 +72,20 @@ b[:32, :4] = np.arange(128).reshape(32, 4)
 b[32:, :4] = [[0x7f, 0xff, 0x80, 0x81], [0xfe, 0, 0xc0, 0x38]]
 out["NVFP4.blocks"] = b
 out["NVFP4.values"] = dequantize(b, gguf.GGMLQuantizationType.NVFP4).reshape(34, 64).astype(np.float32)
+
+# FP8 with a bfloat16 for each row, and with one float32 for the matrix.
+rows, cols = 5, 70
+b = rng.integers(0, 0x7f, (rows, cols), dtype=np.uint8) | rng.integers(0, 2, (rows, cols), dtype=np.uint8) << 7
+s = rng.uniform(1e-4, 1e-2, (rows, 1)).astype(bf16)
+put("F8_ROWS", b, s, 1, b.view(f8).astype(np.float32), np.repeat(s.astype(np.float32), cols, 1), range(rows))
+s = rng.uniform(1e-4, 1e-2, (1, 1)).astype(np.float32)
+put("F8_MATRIX", b, s, 1, b.view(f8).astype(np.float32), np.broadcast_to(s, (rows, cols)), range(rows))
+
+# INT4 in larger groups, and with one scale for each row; the scales in every width.
+rows, cols = 3, 256
+for name, group, kind in (("INT4_64", 64, np.float16), ("INT4_128", 128, bf16), ("INT4_ROWS", cols, np.float32)):
+    b, q = four_bits(rows, cols)
+    s = rng.uniform(1e-3, 0.1, (rows, cols // group)).astype(kind)
+    put(name, b, s, 1, q.astype(np.float32) - 8, np.repeat(s.astype(np.float32), group, 1), range(rows))
 assert all(np.isfinite(v).all() for v in out.values() if v.dtype == np.float32)
 save_file(out, a.out, metadata={"made_with": f"ml_dtypes {ml_dtypes.__version__}", "seed": str(a.seed)})
