@@ -29,13 +29,13 @@ TEXT
 # time split. --ram is less than the cap by what the process needs besides (code, page tables, the kernel's share).
 cases='
 mid              mid-text         max  6GiB     512    64     peer
-mid-1G           mid-text         1G   800MiB   0      48     peer
-mid-1G-uniform   mid-uniform      1G   800MiB   0      48     peer
+mid-1G           mid-text         1G   800MiB   0      24     peer
+mid-1G-uniform   mid-uniform      1G   800MiB   0      24     peer
 mid-2G           mid-text         2G   1700MiB  0      48     peer
 mid-1G-prompt    mid-text         1G   800MiB   512    0      peer
 big              qwen3moe30b-text max  18GiB    256    32     peer
-big-8G           qwen3moe30b-text 8G   7600MiB  0      24     peer
-big-4G           qwen3moe30b-text 4G   3700MiB  0      24     peer
+big-8G           qwen3moe30b-text 8G   7600MiB  0      12     peer
+big-4G           qwen3moe30b-text 4G   3700MiB  0      12     peer
 big-4G-prompt    qwen3moe30b-text 4G   3700MiB  256    0      peer
 gpt-oss          gpt-oss-4gib-uniform           max  8GiB     512    64     peer
 gpt-oss-1G       gpt-oss-4gib-uniform           1200M 1000MiB 0     24     peer
@@ -194,29 +194,41 @@ if run and run["reads"]:
 PY
 }
 
+# run_odmoe MODE - one run of the case that is read in the loop below: odmoe as it is (odmoe), with prefetching off (off), or
+# with perfect candidates (oracle).
+run_odmoe() {
+    local burst
+    # shellcheck disable=SC2086  # $more is a list of options, $burst two numbers
+    case $1 in
+    odmoe)
+        measure "$name" "$model" "$cap" odmoe "$round" "$odmoe" bench -m "$file" --ram "$ram" -p "$prompt" -n "$decode" \
+            -t "$threads" --kernels "$kernels" ${disk:+--io pread} $more --json
+        # The disk in the pattern that this run had, at once: that is what report.py holds it against.
+        [ "$cap" != max ] || return 0
+        burst=$(burst_of "$model")
+        [ -z "$burst" ] || measure "$name" "$model" max disk "$round" "$build/bench/machine" "$file" --burst $burst ;;
+    off)
+        measure "$name" "$model" "$cap" off "$round" "$odmoe" bench -m "$file" --ram "$ram" -p 0 -n "$decode" -t "$threads" \
+            --kernels "$kernels" ${disk:+--io pread} --prefetch off $more --json ;;
+    oracle)
+        measure "$name" "$model" "$cap" oracle "$round" "$build/bench/bench_prefetch" -n "$decode" -r 1 --ram "$ram" -t "$threads" \
+            ${disk:+--io pread} --modes oracle "$file" ;;
+    esac
+}
+
 for round in $(seq "$runs"); do
     file=$dir/$(awk 'NR == 1 { print $2 }' <<<"$plan").gguf
     measure machine - max machine "$round" "$build/bench/machine" "$file" "$threads"
     while read -r name model cap ram prompt decode with more <&3; do
         [ -n "$name" ] || continue
         file=$dir/$model.gguf
-        # shellcheck disable=SC2086  # $more is a list of options
-        measure "$name" "$model" "$cap" odmoe "$round" "$odmoe" bench -m "$file" --ram "$ram" -p "$prompt" -n "$decode" \
-            -t "$threads" --kernels "$kernels" ${disk:+--io pread} $more --json
-        # The disk in the pattern that this run had, at once: that is what report.py holds it against.
-        if [ "$cap" != max ]; then
-            burst=$(burst_of "$model")
-            # shellcheck disable=SC2086  # two numbers
-            [ -z "$burst" ] || measure "$name" "$model" max disk "$round" "$build/bench/machine" "$file" --burst $burst
-        fi
-        # Decoding under a cap: what prefetching is worth here, and what perfect prediction would give.
-        if [ "$cap" != max ] && [ "$prompt" = 0 ]; then
-            # shellcheck disable=SC2086
-            measure "$name" "$model" "$cap" off "$round" "$odmoe" bench -m "$file" --ram "$ram" -p 0 -n "$decode" -t "$threads" \
-                --kernels "$kernels" ${disk:+--io pread} --prefetch off $more --json
-            measure "$name" "$model" "$cap" oracle "$round" "$build/bench/bench_prefetch" -n "$decode" -r 1 --ram "$ram" -t "$threads" \
-                ${disk:+--io pread} --modes oracle "$file"
-        fi
+        # Decoding under a cap: what prefetching is worth here, and what perfect prediction would give. Each round begins
+        # with another mode: the host of a virtual machine reads slowest what nobody has read for a while.
+        modes=(odmoe)
+        [ "$cap" = max ] || [ "$prompt" != 0 ] || modes=(odmoe off oracle)
+        for i in "${!modes[@]}"; do
+            run_odmoe "${modes[(i + round - 1) % ${#modes[@]}]}"
+        done
         [ "$with" = peer ] || continue
         # Repacked weights are a copy in memory, which a cap doesn't leave room for.
         set --
