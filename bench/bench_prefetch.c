@@ -27,12 +27,13 @@ typedef struct bench {
     odmoe_options options;
     int n, rounds;
     bool accuracy;
-    int32_t *tokens; /* [n] */
-    int layers, top_k, experts;
-    int32_t *chosen; /* [n, layers, top_k] */
-    double reuse;    /* share of a token's experts that the token before chose as well */
-    int token;       /* being decoded */
-    FILE *trace;     /* NULL: none */
+    int32_t *tokens;              /* [n] */
+    int layers, top_k, experts;   /* layers: those with experts */
+    int32_t *chosen;              /* [n, layers, top_k] */
+    double reuse;                 /* share of a token's experts that the token before chose as well */
+    int token;                    /* being decoded */
+    const model_config *recorded; /* of the model whose choices are being recorded */
+    FILE *trace;                  /* NULL: none */
     lookahead_route routers;
     model *traced;
     bool lies;
@@ -72,12 +73,17 @@ static lookahead_choice traced(void *ctx, int moe_layer, int64_t n)
 
 /* ---- recording ---- */
 
+/* Of the present token in a layer with experts: [top_k]. */
+static int32_t *chosen_in(const bench *b, int moe_layer)
+{
+    return b->chosen + ((size_t)b->token * (size_t)b->layers + (size_t)moe_layer) * (size_t)b->top_k;
+}
+
 static void keep(void *user, const odmoe_tap *tap)
 {
     bench *b = user;
     if (tap->topk)
-        memcpy(b->chosen + ((size_t)b->token * (size_t)b->layers + (size_t)tap->layer) * (size_t)b->top_k, tap->topk,
-               (size_t)b->top_k * sizeof *b->chosen);
+        memcpy(chosen_in(b, b->recorded->layer[tap->layer].moe_index), tap->topk, (size_t)b->top_k * sizeof *b->chosen);
 }
 
 static void decode(bench *b, odmoe_model *handle, bool record, double *seconds)
@@ -109,12 +115,12 @@ static void decode(bench *b, odmoe_model *handle, bool record, double *seconds)
     odmoe_session_free(session);
 }
 
-/* ---- candidates from the recording; all layers have experts ---- */
+/* ---- candidates from the recording ---- */
 
 static lookahead_choice replay(void *ctx, int moe_layer, int64_t n)
 {
     bench *b = ctx;
-    const int32_t *right = b->chosen + ((size_t)b->token * (size_t)b->layers + (size_t)moe_layer) * (size_t)b->top_k;
+    const int32_t *right = chosen_in(b, moe_layer);
     if (!b->lies)
         return (lookahead_choice){right, NULL};
     for (int i = 0, e = 0; i < b->top_k && e < b->experts; e++) {
@@ -242,11 +248,12 @@ static void record(bench *b)
 {
     odmoe_model *handle = open_model(b, "off");
     const model_config *c = &handle->m.config;
-    b->layers = c->layers;
+    b->recorded = c;
+    b->layers = c->moe_layers;
     b->top_k = c->router.top_k;
     b->experts = c->router.experts;
-    if (c->moe_layers != c->layers || b->top_k > 64)
-        stop("bench_prefetch", "a model whose layers all have experts, with top-k up to 64, is needed");
+    if (b->top_k > 64)
+        stop("bench_prefetch", "a model with top-k up to 64 is needed");
     take_tokens(b, handle);
     b->chosen = calloc((size_t)b->n * (size_t)b->layers * (size_t)b->top_k, sizeof *b->chosen);
     double *ignored = calloc((size_t)b->n, sizeof *ignored);
