@@ -25,24 +25,25 @@ TEXT
 
 # name           model            cap  --ram    prompt decode peer  more options of odmoe
 # A model is a preset and a routing of make_big_gguf.py: as texts route, or uniformly, the worst case for a cache.
-# Both programs get the same counts. Decoding under a cap starts from nothing, which also leaves the prompt out of the
+# decode: tokens of odmoe, and after a slash those of llama.cpp, which takes minutes for as many under these caps and is no
+# faster with more. Decoding under a cap starts from nothing, which also leaves the prompt out of the
 # time split. --ram is less than the cap by what the process needs besides (code, page tables, the kernel's share).
 cases='
 mid              mid-text         max  6GiB     512    64     peer
-mid-1G           mid-text         1G   800MiB   0      24     peer
-mid-1G-uniform   mid-uniform      1G   800MiB   0      24     peer
-mid-2G           mid-text         2G   1700MiB  0      48     peer
+mid-1G           mid-text         1G   800MiB   0      48/16  peer
+mid-1G-uniform   mid-uniform      1G   800MiB   0      48/16  peer
+mid-2G           mid-text         2G   1700MiB  0      48/16  peer
 mid-1G-prompt    mid-text         1G   800MiB   512    0      peer
 big              qwen3moe30b-text max  18GiB    256    32     peer
-big-8G           qwen3moe30b-text 8G   7600MiB  0      12     peer
-big-4G           qwen3moe30b-text 4G   3700MiB  0      12     peer
+big-8G           qwen3moe30b-text 8G   7600MiB  0      48/12  peer
+big-4G           qwen3moe30b-text 4G   3700MiB  0      48/12  peer
 big-4G-prompt    qwen3moe30b-text 4G   3700MiB  256    0      peer
 gpt-oss          gpt-oss-4gib-uniform           max  8GiB     512    64     peer
-gpt-oss-1G       gpt-oss-4gib-uniform           1200M 1000MiB 0     24     peer
+gpt-oss-1G       gpt-oss-4gib-uniform           1200M 1000MiB 0     48/16  peer
 qwen3.5          qwen3.5-4gib-uniform           max  8GiB     512    64     peer
-qwen3.5-1G       qwen3.5-4gib-uniform           1G   800MiB   0      24     peer
+qwen3.5-1G       qwen3.5-4gib-uniform           1G   800MiB   0      48/16  peer
 deepseek-lite    deepseek-v2-lite-4gib-uniform  max  8GiB     512    64     peer
-deepseek-lite-1G deepseek-v2-lite-4gib-uniform  1100M 900MiB  0      24     peer
+deepseek-lite-1G deepseek-v2-lite-4gib-uniform  1100M 900MiB  0      48/16  peer
 mid-1G-4k        mid-text         1G   800MiB   4096   0      alone
 mid-8k           mid-text         max  6GiB     8192   64     alone
 mid-8k-q8        mid-text         max  6GiB     8192   64     alone --kv q8_0
@@ -127,10 +128,11 @@ while read -r name model cap ram prompt decode with more; do
     [ -n "$name" ] && wanted "$name" "$with" || continue
     [ "$cap" = max ] || [ -n "$capping" ] || continue
     [ -n "$peer" ] || with=alone
+    peer_decode=${decode#*/} decode=${decode%/*}
     if [ -n "$quick" ]; then
-        prompt=$((prompt < 64 ? prompt : 64)) decode=$((decode < 4 ? decode : 4))
+        prompt=$((prompt < 64 ? prompt : 64)) decode=$((decode < 4 ? decode : 4)) peer_decode=$decode
     fi
-    plan="$plan$name $model $cap $ram $prompt $decode $with $more"$'\n'
+    plan="$plan$name $model $cap $ram $prompt $decode $peer_decode $with $more"$'\n'
 done <<<"$cases"
 [ -n "$plan" ] || die "no case is left to run"
 
@@ -197,12 +199,14 @@ PY
 # run_odmoe MODE - one run of the case that is read in the loop below: odmoe as it is (odmoe), with prefetching off (off), or
 # with perfect candidates (oracle).
 run_odmoe() {
-    local burst
+    local burst warm=
+    # In memory means that nothing is read: llama.cpp has read the file too before it is timed.
+    [ "$cap" != max ] || [ "$prompt" = 0 ] || warm=--warm
     # shellcheck disable=SC2086  # $more is a list of options, $burst two numbers
     case $1 in
     odmoe)
         measure "$name" "$model" "$cap" odmoe "$round" "$odmoe" bench -m "$file" --ram "$ram" -p "$prompt" -n "$decode" \
-            -t "$threads" --kernels "$kernels" ${disk:+--io pread} $more --json
+            -t "$threads" --kernels "$kernels" ${disk:+--io pread} $warm $more --json
         # The disk in the pattern that this run had, at once: that is what report.py holds it against.
         [ "$cap" != max ] || return 0
         burst=$(burst_of "$model")
@@ -219,7 +223,7 @@ run_odmoe() {
 for round in $(seq "$runs"); do
     file=$dir/$(awk 'NR == 1 { print $2 }' <<<"$plan").gguf
     measure machine - max machine "$round" "$build/bench/machine" "$file" "$threads"
-    while read -r name model cap ram prompt decode with more <&3; do
+    while read -r name model cap ram prompt decode peer_decode with more <&3; do
         [ -n "$name" ] || continue
         file=$dir/$model.gguf
         # Decoding under a cap: what prefetching is worth here, and what perfect prediction would give. Each round begins
@@ -234,7 +238,7 @@ for round in $(seq "$runs"); do
         set --
         [ "$cap" = max ] || set -- --no-repack
         measure "$name" "$model" "$cap" llama.cpp "$round" "$python" "$here/peer_llama.py" bench "$file" -p "$prompt" \
-            -n "$decode" -t "$threads" "$@"
+            -n "$peer_decode" -t "$threads" "$@"
     done 3<<<"$plan"
 done
 

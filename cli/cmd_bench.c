@@ -9,7 +9,10 @@ typedef struct bench_options {
     model_options model;
     const char *file; /* whose tokens are measured; NULL: random ones */
     int32_t prompt, generate;
+    bool warm; /* run the prompt once before it is measured */
 } bench_options;
+
+enum { KEY_WARM = KEY_COMMAND };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -27,7 +30,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'n':
         o->generate = (int32_t)parse_integer("-n", arg, 0, INT32_MAX / 2);
         return 0;
+    case KEY_WARM:
+        o->warm = true;
+        return 0;
     case ARGP_KEY_END:
+        if (o->warm && o->prompt == 0)
+            usage_error("--warm -p 0: there is no prompt that could be run before");
         if (o->prompt + o->generate == 0)
             usage_error("-p 0 -n 0: there is nothing to measure");
         if (o->model.lib.context && o->model.lib.context < o->prompt + o->generate)
@@ -44,6 +52,10 @@ static const struct argp bench_argp = {
                                             {NULL, 'n', "N", 0, "generated tokens, one pass each; default 64", 0},
                                             {NULL, 'f', "FILE", 0,
                                              "take the tokens of this text: routing and caching as in use", 0},
+                                            {"warm", KEY_WARM, NULL, 0,
+                                             "run the prompt once before it is measured: what fits in the budget is in "
+                                             "memory then",
+                                             0},
                                             {0}},
     .parser = parse,
     .args_doc = "-m MODEL",
@@ -98,9 +110,15 @@ static int measure_model(const bench_options *o, odmoe_model *model, const int32
     if (odmoe_session_create(model, o->prompt + o->generate, &session, &err))
         return fail(&err);
     float *logits = must_alloc((size_t)info.vocab, sizeof *logits);
+    odmoe_status failed = ODMOE_OK;
+    if (o->warm) {
+        failed = odmoe_eval(session, ids, o->prompt, logits, &err);
+        odmoe_session_reset(session);
+    }
     measure_start(m, model);
     progress_prompt(true);
-    odmoe_status failed = o->prompt ? odmoe_eval(session, ids, o->prompt, logits, &err) : ODMOE_OK;
+    if (!failed && o->prompt)
+        failed = odmoe_eval(session, ids, o->prompt, logits, &err);
     progress_prompt(false);
     measure_prompt_done(m, o->prompt);
     measure_first_token(m);

@@ -84,6 +84,13 @@ class Objects(CliTest):
         self.assertAlmostEqual(o["gen_tps"], 5 / o["gen_seconds"], delta=o["gen_tps"] * 1e-3)
         self.assertLess(o["peak_anon_bytes"], (24 << 20) + (16 << 20))
 
+    def test_bench_measures_a_warm_prompt(self):
+        args = ("bench", "-m", DEMO, "-p", "20", "-n", "2", "--ram", "64MiB", "--json")
+        self.assertGreater(self.check_done(run(*args)).json()["prompt_bytes_read"], 0)
+        warm = self.check_done(run(*args, "--warm")).json()
+        self.assertEqual((warm["prompt_bytes_read"], warm["prompt_tokens"], warm["gen_tokens"]), (0, 20, 2))
+        self.check_error(run("bench", "-m", DEMO, "-p", "0", "--warm"), 2, "--warm")
+
     def test_bench_measures_a_text_and_says_so(self):
         text = DATA / "heldout" / "bible.txt"
         o = self.check_done(run("bench", "-m", DEMO, "-f", text, "-p", "20", "-n", "5", "--json")).json()
