@@ -1,5 +1,5 @@
-/* answer.h - a model's answer taken apart while it comes: its text and its calls of tools go to standard output, its
- * reasoning is shown dimmed on a terminal. And the options about both. */
+/* answer.h - split a model's answer while it comes: its text and its tool calls go to standard output, its reasoning is
+ * shown dimmed on a terminal. And the options for tools and reasoning. */
 #ifndef ODMOE_CLI_ANSWER_H
 #define ODMOE_CLI_ANSWER_H
 
@@ -35,7 +35,7 @@ typedef struct answer {
 } answer;
 
 /* answer_begin - for the prompt `ids`. false: complained. answer_show - the next text, as generator.show wants it; user is an
- * answer. answer_end - there is no more: what was held goes out. answer_close - also after a failed answer_begin. */
+ * answer. answer_end - the text has ended: write what was held. answer_close - free it, also after a failed answer_begin. */
 bool answer_begin(answer *a, const odmoe_model *model, const chat_template *template, const id_list *ids,
                   bool show_reasoning, FILE *file);
 bool answer_show(void *user, const char *text, size_t length);

@@ -81,7 +81,7 @@ static bool read_header(layer_case *c, const char *path)
     c->fd = open(path, O_RDONLY | O_CLOEXEC);
     bool read_it = c->fd >= 0 && pread(c->fd, prefix, 8, 0) == 8;
     if (!read_it) {
-        complain("%s: %s", path, c->fd < 0 ? strerror(errno) : "no safetensors file");
+        complain("%s: %s", path, c->fd < 0 ? strerror(errno) : "is not a safetensors file");
         return false;
     }
     for (int i = 7; i >= 0; i--)
@@ -92,7 +92,7 @@ static bool read_header(layer_case *c, const char *path)
     free(text);
     c->data = 8 + (int64_t)length;
     if (!c->header)
-        complain("%s: no safetensors file", path);
+        complain("%s: is not a safetensors file", path);
     return c->header;
 }
 

@@ -60,9 +60,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (o->ids.n == 0)
-            usage_error("which tokens? --tokens 1,2,3 or --tokens-file FILE");
+            usage_error("no tokens are given: --tokens 1,2,3 or --tokens-file FILE names them");
         if (!o->out)
-            usage_error("where to? --out FILE.safetensors");
+            usage_error("--out FILE.safetensors is needed");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

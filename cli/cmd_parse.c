@@ -31,7 +31,7 @@ static const struct argp parse_argp = {
             {0}},
     .parser = parse,
     .args_doc = "--batch",
-    .doc = "Take a model's output apart: content, reasoning, calls of tools.\v"
+    .doc = "Split a model's output into content, reasoning and tool calls.\v"
            "Example: echo '{\"format\": \"hermes\", \"text\": \"<think>Easy.</think>Blue.\"}' | odmoe parse --batch",
     .children = (const struct argp_child[]){{&help_argp, 0, NULL, 0}, {0}},
 };

@@ -32,7 +32,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (!o->file)
-            usage_error("which text? -f FILE");
+            usage_error("a text is needed: -f FILE");
         if (o->model.lib.context == 0)
             o->model.lib.context = DEFAULT_CHUNK;
         if (o->model.lib.context < 4)

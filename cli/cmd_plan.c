@@ -27,7 +27,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         if (o->parallel && !o->serve)
-            usage_error("--parallel: it says something with --serve only");
+            usage_error("--parallel: needs --serve");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

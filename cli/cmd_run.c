@@ -68,9 +68,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!o->chat && (o->template.file || o->template.keywords))
             usage_error("--template and --template-kwargs: a prompt goes into a template with --chat only");
         if (!o->chat && (o->answer.tools || o->answer.reasoning || o->answer.show_reasoning))
-            usage_error("--tools, --reasoning and --show-reasoning: a chat template knows them; add --chat");
+            usage_error("--tools, --reasoning and --show-reasoning need a chat template; add --chat");
         if (o->answer.choice && (o->grammar || o->schema))
-            usage_error("--tool-choice: --grammar and --json-schema say already what the answer is");
+            usage_error(
+                "--tool-choice: --grammar or --json-schema already decides what the answer is; drop one of them");
         if (o->ignore_eos && o->answer.tools)
             usage_error("--ignore-eos: a call of a tool ends the answer");
         if (!o->prompt && !o->file && isatty(STDIN_FILENO))
@@ -93,8 +94,8 @@ static const struct argp run_argp = {
              0},
             {"chat", KEY_CHAT, NULL, 0, "the prompt is a question: put it into the model's chat template", 0},
             {"ignore-eos", KEY_IGNORE_EOS, NULL, 0, "go on after an end token", 0},
-            {"grammar", KEY_GRAMMAR, "FILE", 0, "hold the text to a grammar (GBNF)", 0},
-            {"json-schema", KEY_JSON_SCHEMA, "FILE", 0, "hold the text to a JSON Schema", 0},
+            {"grammar", KEY_GRAMMAR, "FILE", 0, "constrain the text to a grammar (GBNF)", 0},
+            {"json-schema", KEY_JSON_SCHEMA, "FILE", 0, "constrain the text to a JSON Schema", 0},
             {"stats", KEY_STATS, "FILE", 0, "write what the run cost to FILE, one JSON object", 0},
             {0}},
     .parser = parse,

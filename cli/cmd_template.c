@@ -74,7 +74,7 @@ static const struct argp show_argp = {
             {0}},
     .parser = parse,
     .args_doc = "(-m MODEL | --template FILE | --batch)",
-    .doc = "Print what a conversation becomes in a chat template. Needs no tensors.\v"
+    .doc = "Print a conversation as a chat template renders it. Needs no tensors.\v"
            "Example: echo '[{\"role\": \"user\", \"content\": \"Hello\"}]' | odmoe template -m models/demo.gguf",
     .children = (const struct argp_child[]){{&template_argp, 0, NULL, 0}, {&help_argp, 0, NULL, 0}, {0}},
 };

@@ -11,7 +11,7 @@ typedef struct generator {
     odmoe_session *session;
     odmoe_sampler *sampler;
     float *logits;                /* [vocab] */
-    odmoe_grammar_state *grammar; /* the answer is held to it; NULL: free text */
+    odmoe_grammar_state *grammar; /* constrains the answer; NULL: free text */
     uint32_t *mask;               /* [mask_words] */
     size_t mask_words;
     int64_t limit; /* tokens to generate at most; < 0: no limit */
@@ -28,12 +28,12 @@ typedef struct generator {
 odmoe_status generate(const generator *g, const int32_t *prompt, int64_t n, measure *m, generate_end *end,
                       odmoe_error *err);
 
-/* prepare - session, sampler and logits for a model. false: complained, *status is the exit status.
+/* generator_prepare - create session, sampler and logits for a model. false: complained, *status is the exit status.
  * generator_free releases them; fields that were never set may be NULL. */
 bool generator_prepare(generator *g, odmoe_model *model, const odmoe_sampler_options *sampler, int *status);
-/* new_sampler - in place of the one so far, which remembers tokens and goes on in its random numbers. */
+/* generator_new_sampler - replace the sampler, which remembers earlier tokens and draws, by a new one. */
 odmoe_status generator_new_sampler(generator *g, const odmoe_sampler_options *options, odmoe_error *err);
-/* set_grammar - hold the next answer to a grammar, which outlives it; NULL: free text again. */
+/* generator_set_grammar - constrain the next answer to a grammar, which must outlive it; NULL: free text again. */
 odmoe_status generator_set_grammar(generator *g, odmoe_grammar *grammar, odmoe_error *err);
 void generator_free(generator *g);
 

@@ -13,18 +13,18 @@ static const struct {
     {"run", "continue a text, or answer a question", command_run},
     {"chat", "talk to a model", command_chat},
     {"serve", "answer programs over HTTP, as OpenAI's and Anthropic's servers do", command_serve},
-    {"plan", "how a memory budget would be divided", command_plan},
-    {"inspect", "what a model file holds", command_inspect},
-    {"tokenize", "text to token ids", command_tokenize},
-    {"detokenize", "token ids to text", command_detokenize},
-    {"grammar", "what a grammar or JSON Schema allows", command_grammar},
-    {"template", "what a conversation becomes in a chat template", command_template},
-    {"parse", "a model's output taken apart: reasoning, answer, calls of tools", command_parse},
-    {"logits", "logits and hidden states into a safetensors file", command_logits},
-    {"perplexity", "how well a model predicts a text", command_perplexity},
-    {"bench", "measure the speed on random tokens", command_bench},
-    {"replay", "what cache policies would have done on a routing trace", command_replay},
-    {"layer", "one layer with experts: forward and gradients of a test case", command_layer},
+    {"plan", "show how a memory budget would be divided", command_plan},
+    {"inspect", "show what a model file holds", command_inspect},
+    {"tokenize", "turn a text into token ids", command_tokenize},
+    {"detokenize", "turn token ids into text", command_detokenize},
+    {"grammar", "compile a grammar or JSON Schema, check a text against it", command_grammar},
+    {"template", "print a conversation as a chat template renders it", command_template},
+    {"parse", "split a model's output into reasoning, answer and tool calls", command_parse},
+    {"logits", "write logits and hidden states to a safetensors file", command_logits},
+    {"perplexity", "measure how well a model predicts a text", command_perplexity},
+    {"bench", "measure the speed on random tokens or on a text", command_bench},
+    {"replay", "run a routing trace through each cache policy", command_replay},
+    {"layer", "run one layer with experts on a test case", command_layer},
     {"bench-layer", "measure one layer with random experts", command_bench_layer},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -36,7 +36,8 @@ static void help(void)
          "needed.\n");
     for (size_t i = 0; i < COMMANDS; i++)
         printf("  %-12s %s\n", commands[i].name, commands[i].summary);
-    puts("\nodmoe COMMAND --help shows a command's options and an example; odmoe --version what this build can do.\n"
+    puts("\nodmoe COMMAND --help shows a command's options and an example; odmoe --version shows what this build can "
+         "do.\n"
          "Example: odmoe run -m models/demo.gguf --ram 16MiB -p \"In the beginning\" -n 40");
 }
 

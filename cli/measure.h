@@ -23,11 +23,11 @@ void measure_prompt_done(measure *m, int64_t tokens);
 void measure_first_token(measure *m);
 void measure_end(measure *m, int64_t tokens, int64_t passes);
 
-/* measure_json - INTERFACE's object, names and units as docs/cli.md lists them. The caller decrefs it. */
+/* measure_json - the object for scripts; docs/cli.md lists names and units. The caller decrefs it. */
 json_t *measure_json(const measure *m);
 /* measure_summary - one line: speed, hits, bytes and rate, share of stall; with `budget` also how that was divided. */
 void measure_summary(const measure *m, bool budget, FILE *out);
-/* measure_hint - one line on `out` with the --ram that would help, when there is one that this machine had before
+/* measure_hint - one line on `out` with the --ram that would help, if this machine had that much memory available before
  * the model was opened. Plans again: call it after the model was closed. */
 void measure_hint(const measure *m, const char *path, const odmoe_options *options, FILE *out);
 

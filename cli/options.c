@@ -217,9 +217,9 @@ static error_t parse_model(int key, char *arg, struct argp_state *state)
     {                                                                          \
         "json", KEY_JSON, NULL, flags, "one JSON object on standard output", 0 \
     }
-#define VERBOSE_OPTION(flags)                                                                  \
-    {                                                                                          \
-        "verbose", 'v', NULL, flags, "the summary on stderr, even when that is no terminal", 0 \
+#define VERBOSE_OPTION(flags)                                                                       \
+    {                                                                                               \
+        "verbose", 'v', NULL, flags, "print the summary on stderr even when that is no terminal", 0 \
     }
 
 static const struct argp_child budget_child[] = {{&budget_argp, 0, NULL, 0}, {0}};
@@ -285,7 +285,7 @@ const struct argp sampler_argp = {
             {"top-p", KEY_TOP_P, "P", 0, "only the likeliest tokens that make up P together; default 0.95", 0},
             {"min-p", KEY_MIN_P, "P", 0, "only tokens at least P times as likely as the likeliest; default 0.05", 0},
             {"repeat-penalty", KEY_REPEAT, "R", 0, "make the last 64 tokens R times less likely; default 1: off", 0},
-            {"seed", KEY_SEED, "S", 0, "another S, another text; the same S, the same text", 0},
+            {"seed", KEY_SEED, "S", 0, "seed of the random choices: the same S gives the same text", 0},
             {0}},
     .parser = parse_sampler,
 };

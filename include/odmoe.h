@@ -10,7 +10,7 @@
  *   Structs whose first field is `size` grow at their end: the *_init function sets it, the library reads no further.
  *   One whose size was never set is ERR_ARG.
  *   Callbacks must not call functions of the same model or its sessions: a forward call holds the model.
- *   The library's own threads take no signals that are sent to the process: their handlers stay with the program's.
+ *   The library's own threads block the signals that are sent to the process, so handlers run on the program's threads.
  *   Arrays are row-major; a shape [n, vocab] has vocab contiguous.
  *   Strings are UTF-8.
  *   A thread needs 80 KiB of stack to call any function.
@@ -72,7 +72,8 @@ ODMOE_API const char *odmoe_policy_at(int i);
 ODMOE_API const char *odmoe_family_at(int i);
 
 /* odmoe_size_parse - "512MiB", "4GiB", "4G" (= GiB), "1.5G" or plain bytes; K, M, G, T with or without "iB", any case.
- * A fraction is cut to whole bytes. ERR_ARG shows the ways to write it; ERR_RANGE: more than 2^64 - 1. Threads: any. */
+ * A fraction is cut to whole bytes. ERR_ARG: the message shows how to write a size; ERR_RANGE: more than 2^64 - 1.
+ * Threads: any. */
 ODMOE_API odmoe_status odmoe_size_parse(const char *text, uint64_t *bytes, odmoe_error *err);
 /* odmoe_size_format - "1.50 GiB", "23.6 MiB", "512 MiB", "17 B" into text[ODMOE_SIZE_TEXT_MAX]; returns text. */
 #define ODMOE_SIZE_TEXT_MAX 32
@@ -138,7 +139,8 @@ typedef struct odmoe_info {
 } odmoe_info;
 
 /* odmoe_inspect - read headers only. path: a .gguf file (the first part of a split one) or a Hugging Face folder.
- * Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (unknown family: the message lists the known; a dense model). */
+ * Errors: ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (a family that is not known: the message lists the known ones; a dense
+ * model). */
 ODMOE_API odmoe_status odmoe_inspect(const char *path, odmoe_info *info, odmoe_error *err);
 
 /* odmoe_inspect_numbers - every number of the model's configuration, as it was read or follows from others: call
@@ -167,7 +169,7 @@ typedef struct odmoe_plan {
 } odmoe_plan;
 
 /* odmoe_plan_make - compute the plan without loading anything. `plan` is filled on ODMOE_OK and on ERR_BUDGET (it does
- * not fit: the message says the figure that would do). Other errors as odmoe_inspect's. */
+ * not fit: the message has the figure that would be enough). Other errors as odmoe_inspect's. */
 ODMOE_API odmoe_status odmoe_plan_make(const char *path, const odmoe_options *options, odmoe_plan *plan,
                                        odmoe_error *err);
 
@@ -178,7 +180,7 @@ typedef struct odmoe_session odmoe_session;
 
 /* odmoe_model_open - plan, load the resident weights, allocate the expert cache, start the I/O thread.
  * Memory   stays within options->ram_bytes until close; allocated here, not later.
- * Errors   odmoe_inspect's; ERR_BUDGET with the figure that would do; ERR_ARG for an unknown name in the options;
+ * Errors   odmoe_inspect's; ERR_BUDGET with the figure that is enough; ERR_ARG for an unknown name in the options;
  *          ERR_UNSUPPORTED for kernels or io that this machine refuses; ERR_CANCELLED. */
 ODMOE_API odmoe_status odmoe_model_open(const char *path, const odmoe_options *options, odmoe_model **model,
                                         odmoe_error *err);
@@ -209,8 +211,8 @@ ODMOE_API void odmoe_session_reset(odmoe_session *session); /* = truncate to 0 *
 ODMOE_API odmoe_status odmoe_session_truncate(odmoe_session *session, int32_t length, int32_t *reached,
                                               odmoe_error *err);
 /* odmoe_session_snapshot - remember the present position, so that odmoe_session_truncate can come back to it. A session
- * keeps the latest four, or odmoe_options.snapshots. Costs a copy of the recurrent states; nothing where every position
- * can be restored anyway: there odmoe_session_needs_snapshots is 0.
+ * keeps the latest four, or odmoe_options.snapshots. A snapshot costs a copy of the recurrent states. Where every position
+ * can be restored anyway it does nothing, and odmoe_session_needs_snapshots is 0.
  * odmoe_session_snapshots - the positions of those that it has, ascending, into positions [room]; returns how many.
  * odmoe_session_forget - drop the snapshot at a position, if there is one. */
 ODMOE_API odmoe_status odmoe_session_snapshot(odmoe_session *session, odmoe_error *err);
@@ -219,8 +221,8 @@ ODMOE_API int odmoe_session_snapshots(const odmoe_session *session, int32_t *pos
 ODMOE_API void odmoe_session_forget(odmoe_session *session, int32_t position);
 /* odmoe_session_fork - a session of the same model with the same tokens and state, without computing them again. It shares
  * the keys and values of whole pages of 64 tokens with its source, and needs room for the rest of its context alone
- * (0: as its source's). What either of them does later never shows in the other. While both live, cutting one of them
- * back does not give room to it that the other still uses: its growth may then end early, with ERR_BUDGET.
+ * (0: as its source's). What either of them does later never shows in the other. While both live, a session that is cut
+ * back does not get back the pages that the other one still uses: its growth may then end early, with ERR_BUDGET.
  * Errors: as odmoe_session_create. */
 ODMOE_API odmoe_status odmoe_session_fork(const odmoe_session *session, int32_t context, odmoe_session **fork,
                                           odmoe_error *err);
@@ -231,15 +233,16 @@ ODMOE_API odmoe_status odmoe_session_fork_at(const odmoe_session *session, int32
                                              odmoe_session **fork, int32_t *reached, odmoe_error *err);
 /* odmoe_session_save - write tokens, state and snapshots to a file (new file, fsync, rename; a link's file is replaced, what is
  * no regular file is refused). odmoe_session_load - read it back: ERR_FORMAT when the file is damaged, made by an older
- * version, or with another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for; the
- * session is unchanged on error, and empty after an ERR_IO that says so: the file changed between being checked and
- * being read. The model's files must not change while a model is open: saving looks at their size, inode and time of
+ * version, or with another model, KV type or kernel table; ERR_RANGE when it holds more tokens than the session has room for. On
+ * error the session is unchanged; it is empty only after an ERR_IO that says so, when the file changed after it had been
+ * checked. The model's files must not change while a model is open: saving looks at their size, inode and time of
  * change, and refuses with ERR_STATE where one is another than at opening. */
 ODMOE_API odmoe_status odmoe_session_save(const odmoe_session *session, const char *path, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_session_load(odmoe_session *session, const char *path, odmoe_error *err);
 /* odmoe_session_peek - the tokens of a saved session, without reading the rest: at most `capacity` into tokens, their
- * number to *n. Errors: odmoe_session_load's, as far as the file's begin shows them; the sum is not checked.
- * odmoe_model_fingerprint - of what a saved session must have been made with: weights, numbers, KV type, kernels. */
+ * number to *n. Errors: those of odmoe_session_load that the beginning of the file shows; the checksum is not verified.
+ * odmoe_model_fingerprint - a number for what a saved session must have been made with: weights, numbers, KV type,
+ * kernels. */
 ODMOE_API odmoe_status odmoe_session_peek(const odmoe_model *model, const char *path, int32_t *tokens, size_t capacity,
                                           size_t *n, odmoe_error *err);
 ODMOE_API uint64_t odmoe_model_fingerprint(const odmoe_model *model);
@@ -247,16 +250,16 @@ ODMOE_API uint64_t odmoe_model_fingerprint(const odmoe_model *model);
 /* ---- forward calls ---------------------------------------------------------------------------------------- */
 
 /* What a sequence's tokens are: a prompt (computed together, read-ahead by whole layers), or the next token of a text
- * that is being generated. Said by the caller, never inferred; it may change speed, never a result. */
+ * that is being generated. The caller says it, the library never infers it; it may change speed, never a result. */
 typedef enum odmoe_phase { ODMOE_PHASE_PROMPT, ODMOE_PHASE_DECODE } odmoe_phase;
 
-/* Of which tokens the logits for what follows them are wanted. */
+/* Which of the tokens shall give logits (of the token that follows them). */
 typedef enum odmoe_logits_wanted { ODMOE_LOGITS_NONE, ODMOE_LOGITS_LAST, ODMOE_LOGITS_ALL } odmoe_logits_wanted;
 
 /* What one sequence brings to a forward call, and what became of it. */
 typedef struct odmoe_sequence {
     odmoe_session *session;
-    const int32_t *tokens; /* [n] going on where the session stands; 0 <= id < vocab; borrowed for the call */
+    const int32_t *tokens; /* [n] that follow the session's tokens; 0 <= id < vocab; borrowed for the call */
     int32_t n;
     odmoe_phase phase;
     odmoe_logits_wanted want_logits;
@@ -265,9 +268,9 @@ typedef struct odmoe_sequence {
     odmoe_error error;
 } odmoe_sequence;
 
-/* What a layer of a forward call computed, for inspection; valid during the call. Tokens first .. first + n - 1 of the
- * call, counted through its sequences. A layer calls twice: before it starts with `hidden` alone, and, if it has
- * experts, after routing with the rest. Once more with layer == layers and `hidden` after the final norm. */
+/* What a layer of a forward call computed, for inspection; valid during the call. It covers tokens first .. first + n - 1
+ * of the call, counted through its sequences. on_tap is called before each layer, with `hidden` alone; after the routing
+ * of a layer with experts, with the rest; and at the end with layer == layers and `hidden` after the final norm. */
 typedef struct odmoe_tap {
     size_t size;
     int32_t layer;
@@ -369,7 +372,7 @@ ODMOE_API void odmoe_stream_flush(odmoe_stream *stream, const char **text, size_
  * and ends with an error when it takes too many steps or too much memory. */
 typedef struct odmoe_template odmoe_template;
 
-/* What a template does wrong. Set size before the call, and free message with odmoe_string_free after an error. */
+/* What is wrong with a template or its data. Set size before the call, and free message with odmoe_string_free after an error. */
 typedef struct odmoe_template_fault {
     size_t size;
     const char *kind; /* "syntax", "raise" (by the template itself), "undefined", "type", "value", "security",
@@ -404,7 +407,7 @@ typedef struct odmoe_template_text {
 ODMOE_API void odmoe_template_text_free(odmoe_template_text *text);
 
 /* odmoe_template_run - the template on variables as it sees them: variables[0, length) is a JSON object.
- * now: seconds since 1970, which strftime_now shows as they are. */
+ * now: seconds since 1970, which strftime_now shows as UTC. */
 ODMOE_API odmoe_status odmoe_template_run(const odmoe_template *t, const char *variables, size_t length, int64_t now,
                                           odmoe_template_text *out, odmoe_template_fault *fault, odmoe_error *err);
 
@@ -420,14 +423,14 @@ typedef struct odmoe_chat {
     int32_t go_on;         /* 1: a last message of the assistant (without calls) is to be continued: end inside it */
     int64_t now;           /* as for odmoe_template_run */
     uint64_t memory_bytes; /* most that rendering may take, and most that it may write; 0: 64 MiB each */
-    int32_t tell_calls;    /* 1: earlier calls that the template would leave out are told in their messages' content, as
-                              tools are; 0: what the template makes of them */
+    int32_t tell_calls; /* 1: earlier calls that the template would leave out are written into their messages' content,
+                              as tools are into the system message; 0: the template decides */
 } odmoe_chat;
 ODMOE_API void odmoe_chat_init(odmoe_chat *chat);
 
-/* odmoe_chat_render - the conversation as text. tokenizer gives the texts of begin and end tokens; NULL: none. What a
- * template can't take is changed before: parts are joined, later system messages go where it shows them, arguments
- * become objects or texts, tools are told in the system message.
+/* odmoe_chat_render - the conversation as text. tokenizer gives the texts of begin and end tokens; NULL: none. What the
+ * template can't take is changed first: parts are joined, later system messages move to where it shows them, arguments
+ * become objects or texts, and the system message describes the tools.
  * Errors: ERR_ARG with the template's own words where it refuses the conversation, or with the place in messages;
  * ERR_FORMAT where it fails on it, with the line; ERR_RANGE for a limit; ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_chat_render(const odmoe_template *t, const odmoe_tokenizer *tokenizer,
@@ -446,8 +449,8 @@ ODMOE_API odmoe_status odmoe_template_reasoning(const odmoe_template *t, const c
 
 /* ---- a model's output ---- */
 
-/* A model's text taken apart as it comes: reasoning, answer and calls of tools. Text may be fed in any pieces; the deltas
- * add up to the same message. Text is never an error: what is no call and no reasoning is content. */
+/* Splits a model's text, while it comes, into reasoning, answer and tool calls. Text may be fed in any pieces; the deltas
+ * add up to the same message. No text is an error: what is neither call nor reasoning is content. */
 typedef struct odmoe_output odmoe_output;
 
 enum { ODMOE_DELTA_CONTENT, ODMOE_DELTA_REASONING, ODMOE_DELTA_CALL };
@@ -482,7 +485,7 @@ ODMOE_API void odmoe_output_stream_calls(odmoe_output *output);
 /* odmoe_output_feed - the next bytes. odmoe_output_end - there are no more: what was held is given. ERR_MEMORY. */
 ODMOE_API odmoe_status odmoe_output_feed(odmoe_output *output, const char *text, size_t length, odmoe_error *err);
 ODMOE_API odmoe_status odmoe_output_end(odmoe_output *output, odmoe_error *err);
-/* odmoe_output_reasons - is the text in its reasoning now: opened by the prompt or the text, and not yet ended? */
+/* odmoe_output_reasons - is the text inside its reasoning now, which the prompt or the text has opened and nothing ended? */
 ODMOE_API int odmoe_output_reasons(const odmoe_output *output);
 
 /* Reasoning in a format. */
@@ -501,7 +504,7 @@ ODMOE_API odmoe_status odmoe_output_reasoning(const char *format, const char *pr
 
 typedef struct odmoe_logit_bias {
     int32_t token;
-    float bias; /* added to its logit; -100 all but forbids it */
+    float bias; /* added to its logit; -100 practically forbids it */
 } odmoe_logit_bias;
 
 typedef struct odmoe_sampler_options {
@@ -539,8 +542,8 @@ typedef struct odmoe_logprob {
 ODMOE_API odmoe_status odmoe_logprobs(const float *logits, int32_t vocab, int32_t token, float *logprob,
                                       odmoe_logprob *best, size_t n, odmoe_error *err);
 
-/* Stop strings: text passes until one of them comes, of which not a byte is let out. Empty ones are left out; at most 64
- * of 4,096 bytes. odmoe_stop_push - *out (owned by the filter, valid until the next call) gets what can be shown now; when
+/* Stop strings: text is let through until one of them comes; no byte of the stop string is. Empty ones are ignored; at most
+ * 64, each of at most 4,096 bytes. odmoe_stop_push - *out (owned by the filter, valid until the next call) gets what can be shown now; when
  * a stop string has come, *found is 1 and *out what stood before it. odmoe_stop_flush - what still waits at the end. */
 typedef struct odmoe_stop odmoe_stop;
 ODMOE_API odmoe_status odmoe_stop_create(const char *const *texts, size_t count, odmoe_stop **stop, odmoe_error *err);
@@ -576,8 +579,9 @@ typedef struct odmoe_grammar_schema {
 
 typedef struct odmoe_grammar_options {
     size_t size;
-    /* The grammar begins behind the first of these texts ("</think>"); until then all tokens are allowed, end tokens too.
-     * A text that is a special token's stands for that token as well. Without any it begins at once. At most 16. */
+    /* The grammar begins after the first of these texts ("</think>"); until then all tokens are allowed, end tokens too. A
+     * text that is the text of a special token stands for that token as well. Without triggers the grammar begins at once.
+     * At most 16. */
     const char *const *triggers; /* [trigger_count] */
     size_t trigger_count;
     int again;       /* not 0: behind the grammar's end the text is free again, up to the next trigger */
@@ -589,11 +593,11 @@ typedef struct odmoe_grammar_options {
      * format has them and the prompt leaves room for them. Not together with triggers. NULL: the text is the answer. */
     const char *format, *prompt;
     /* ODMOE_GRAMMAR_CALLS, which needs a format: calls are written in the format's own way, and odmoe_output reads back
-     * what the grammar allows. The arguments meet the tool's parameters; where these cannot be enforced they are any
-     * object, but with "strict": true that is an error. Behind calls the output ends. */
-    int calls_required; /* 0: text is free, up to what opens a call: from there on a call it is; 1: a call has to come */
-    int calls_single;   /* not 0: at most one call */
-    const char *tool;   /* the name of the only tool that may be called; NULL: any */
+     * what the grammar allows. The arguments match the tool's parameters; where these cannot be enforced, any object is
+     * allowed, but with "strict": true that is an error. After the calls the output ends. */
+    int calls_required; /* 0: text is free up to a marker that opens a call, which must then follow; 1: a call must come */
+    int calls_single; /* not 0: at most one call */
+    const char *tool; /* the name of the only tool that may be called; NULL: any */
 } odmoe_grammar_options;
 ODMOE_API void odmoe_grammar_options_init(odmoe_grammar_options *options);
 
@@ -601,7 +605,7 @@ ODMOE_API void odmoe_grammar_options_init(odmoe_grammar_options *options);
 typedef struct odmoe_grammar_fault {
     size_t size;
     size_t offset;    /* bytes before the place */
-    int line, column; /* 1 and up; 0 where there is none: a schema that is JSON has a path */
+    int line, column; /* 1 and up; 0 where there is none: a JSON Schema has a path */
     char path[256]; /* "properties.price.multipleOf"; of tools "[2].function.parameters.properties.price.multipleOf" */
     int schema;     /* which of options.schemas, or which tool, it is in, from 1; 0: the text itself */
 } odmoe_grammar_fault;

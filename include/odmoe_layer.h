@@ -42,7 +42,7 @@ typedef struct odmoe_expert {
     int32_t layer, expert; /* expert < 0: all experts of the batch have been lent */
     int32_t n;
     odmoe_matrix matrix[ODMOE_MATRICES_MAX];
-    int64_t own; /* the source's: it gets the struct back in release */
+    int64_t own; /* for the source: it gets the struct back in release */
 } odmoe_expert;
 
 typedef enum odmoe_order {
@@ -52,12 +52,12 @@ typedef enum odmoe_order {
 
 typedef struct odmoe_source_counters {
     uint64_t hits, misses, bytes; /* fetched experts found in memory or not; bytes read */
-    double stall_seconds;         /* next waited */
+    double stall_seconds;         /* that next waited */
     double read_seconds;          /* at least one read was in flight, whatever layer it was for */
 } odmoe_source_counters;
 
-/* Where experts come from: fill this table, or take that of an odmoe_source. All functions get ctx; begin to end of one
- * batch run on one thread, prefetch, cancel and missing may be called from another meanwhile. An error that begin or
+/* Where experts come from: fill this table, or take that of an odmoe_source. All functions get ctx. The calls from begin
+ * to end of a batch come from one thread; prefetch, cancel and missing may come from another one at the same time. An error that begin or
  * next returns ends the layer's call and travels up as it is. */
 typedef struct odmoe_source_ops {
     size_t size; /* sizeof(odmoe_source_ops) */
@@ -72,16 +72,15 @@ typedef struct odmoe_source_ops {
     void (*release)(void *ctx, void *batch, const odmoe_expert *expert); /* in any order */
     void (*end)(void *ctx, void *batch); /* after errors too; what is left need not be fetched */
     /* The rest may be NULL. */
-    /* As next, but without waiting: expert < 0 when none is ready now, or when next has an error to
-     * report. Without it experts are computed one by one, with
-     * it those that are there go through together, up to max_lent of them. */
+    /* As next, but without waiting: expert < 0 when none is ready now, or when next has an error to report. Without poll
+     * experts are computed one by one; with it those that are ready are computed together, up to max_lent of them. */
     odmoe_status (*poll)(void *ctx, void *batch, odmoe_expert *expert, odmoe_error *err);
     /* Read ahead, best first (scores fall): return at once, whatever the disk does. */
     void (*prefetch)(void *ctx, int32_t layer, const int32_t *experts, const float *scores, int32_t n);
     void (*cancel)(void *ctx, int32_t layer);                                    /* forget what of it is not read yet */
     void (*counters)(void *ctx, int32_t layer, odmoe_source_counters *counters); /* since the source was opened */
-    /* 1: the expert would have to be read, 0: it is in memory or on its way. Without it a predictor is judged by all
-     * that it names, not by what would have to be read. */
+    /* 1: the expert would have to be read, 0: it is in memory or on its way. Without this function a predictor is
+     * judged by all experts that it names, not only by those that would have to be read. */
     int32_t (*missing)(void *ctx, int32_t layer, int32_t expert);
     int32_t max_lent; /* experts that may be lent at a time; 0: no limit */
 } odmoe_source_ops;
@@ -117,14 +116,14 @@ ODMOE_API void odmoe_source_close(odmoe_source *source); /* no layer may use it 
 ODMOE_API void odmoe_source_table(odmoe_source *source, odmoe_source_ops *ops);
 /* odmoe_source_invalidate - the file has changed: forget an expert, or all (-1). */
 ODMOE_API void odmoe_source_invalidate(odmoe_source *source, int32_t layer, int32_t expert);
-/* odmoe_source_floor - the bytes that one expert takes in the cache, the largest: the smallest cache_bytes. */
+/* odmoe_source_floor - the bytes that the largest expert takes in the cache: the smallest cache_bytes. */
 ODMOE_API uint64_t odmoe_source_floor(const odmoe_source *source);
 ODMOE_API const char *odmoe_source_io(const odmoe_source *source); /* the back end in use */
 
-/* A predictor: sees what the router saw, and guesses what the next layer will ask for. It runs on a thread of its
- * own beside the layer: one that fails, is slow or hangs costs speed, never the result; freeing the layer waits
- * for a call under way. What it names is held against what the next layer then chooses, by rank: ranks that are seldom
- * right (below 60% of what would have to be read) read nothing until they are right again. */
+/* A predictor sees what the router saw, and guesses what the next layer will ask for. It runs on a thread of its own
+ * beside the layer: a predictor that fails, is slow or hangs costs speed, never the result; freeing the layer waits for a
+ * call under way. What it names is compared, by rank, with what the next layer then chooses: ranks that are right for less
+ * than 60% of the experts that would have to be read cause no reads until they are right more often. */
 typedef struct odmoe_observation {
     size_t size;
     int64_t n;           /* tokens, the last of the call, at most 64 */
@@ -155,7 +154,7 @@ typedef enum odmoe_score {
     ODMOE_SCORE_COUNT
 } odmoe_score;
 
-/* What a group of experts is judged by. */
+/* How a group of experts is scored. */
 typedef enum odmoe_group_score {
     ODMOE_GROUP_BEST_TWO, /* the sum of its two best scores, selection bias included (DeepSeek-V3) */
     ODMOE_GROUP_MAXIMUM,  /* its best score (DeepSeek-V2) */
@@ -216,7 +215,7 @@ typedef struct odmoe_layer_options {
 
 typedef struct odmoe_layer odmoe_layer;
 
-/* Predictors that ship: "frequency", "previous", "router", "router_low_rank", "network" (src/prefetch/README.md). */
+/* The predictors that the library has: "frequency", "previous", "router", "router_low_rank", "network" (src/prefetch/README.md). */
 typedef struct odmoe_expert_predictor odmoe_expert_predictor;
 ODMOE_API const char *odmoe_expert_predictor_at(int i); /* their names: i = 0, 1, ...; NULL at the end */
 /* odmoe_expert_predictor_create - for a layer with these options (sizes, router weights, kernels; nothing else is looked at).
@@ -229,8 +228,8 @@ ODMOE_API void odmoe_expert_predictor_table(odmoe_expert_predictor *predictor, o
  * odmoe_expert_predictor_save - what router_low_rank or network has learned, to a safetensors file: a new file, fsync, rename.
  * odmoe_expert_predictor_load - the same back, into one of the same kind, made for the same sizes.
  * Errors   ERR_ARG: another kind, there is nothing to keep; ERR_IO; ERR_FORMAT names the tensor that is missing, of
- *          another shape or type, or not finite; ERR_MEMORY. What was learned is unchanged then, but for an error of
- *          reading after all had been checked.
+ *          another shape or type, or not finite; ERR_MEMORY. What was learned is unchanged then, except
+ *          after a read error that comes when all checks have passed.
  * Threads  any, also while a layer works: its thread waits, and what it would have guessed meanwhile is not read. */
 ODMOE_API void odmoe_expert_predictor_freeze(odmoe_expert_predictor *predictor, int frozen);
 ODMOE_API odmoe_status odmoe_expert_predictor_save(odmoe_expert_predictor *predictor, const char *path,
@@ -245,8 +244,8 @@ ODMOE_API odmoe_status odmoe_layer_create(const odmoe_layer_options *options, od
 ODMOE_API void odmoe_layer_free(odmoe_layer *layer);
 ODMOE_API int64_t odmoe_layer_chunk(const odmoe_layer *layer); /* tokens that go through together */
 
-/* How evenly tokens went to experts: f_i = choices of expert i / tokens, P_i = mean router probability (scores that are no softmax are
- * divided by their sum). A balance of its own for each layer gives the loss per layer; one balance for all layers gives
+/* How evenly tokens went to experts: f_i = choices of expert i / tokens, P_i = mean router probability (scores that are no
+ * softmax are divided by their sum). A balance of its own for each layer gives the loss per layer; one balance for all layers gives
  * the loss over concatenated layers, as Hugging Face computes it. */
 typedef struct odmoe_balance odmoe_balance;
 ODMOE_API odmoe_status odmoe_balance_create(int32_t experts, odmoe_balance **balance, odmoe_error *err);
@@ -276,7 +275,8 @@ ODMOE_API void odmoe_routing_init(odmoe_routing *routing);
  * Cost     each needed expert is fetched once per chunk. After routing the predictor is told, and the
  *          next layer's experts are prefetched while this one computes; after the last layer nothing is.
  * Memory   allocates nothing.
- * Errors   ERR_RANGE, also for a router logit that is not finite (the message names the token); ERR_ARG: y overlaps x; the source's: y is undefined then; the layer may be used again.
+ * Errors   ERR_RANGE, also for a router logit that is not finite (the message names the token); ERR_ARG: y overlaps x; the
+ *          source's. Then y is undefined, and the layer may be used again.
  * Threads  any; calls are serialised inside. */
 ODMOE_API odmoe_status odmoe_layer_forward(odmoe_layer *layer, int32_t index, const float *x, int64_t n, float *y,
                                            odmoe_routing *routing, odmoe_error *err);
@@ -296,7 +296,7 @@ typedef struct odmoe_layer_stats {
     double entropy;               /* of the counts, divided by log(experts): 1 even, 0 collapsed to one */
     uint64_t hits, misses, bytes; /* of the source; 0 where it does not count */
     double stall_seconds;
-    uint64_t predictions, prediction_failures; /* asked for this layer; erred, or skipped because one was slow */
+    uint64_t predictions, prediction_failures; /* asked for this layer; failed, or skipped because one was slow */
 } odmoe_layer_stats;
 /* ERR_RANGE: no such layer. counts: NULL, or [experts] selections of each expert. */
 ODMOE_API odmoe_status odmoe_layer_stats_get(odmoe_layer *layer, int32_t index, odmoe_layer_stats *stats,

@@ -30,7 +30,7 @@ ODMOE_API odmoe_status odmoe_tensors_save(const char *path, const odmoe_tensor *
  * odmoe_tensors_abort - drop the file; NULL is fine. `path` stays as it was.
  * tensors   [n] names, types and shapes of what may come; data is not looked at. Not needed after the call. Tensors lie in
  *           the file in the order of their first writes (n may be 0); one that is never written is left out of the file.
- * Result    finish frees the writer whatever comes of it. After an error, or when the program ends before finish, `path` is
+ * Result    finish frees the writer, whether it succeeds or not. After an error, or when the program ends before finish, `path` is
  *           as it was and nothing lies beside it; but see odmoe_tensors_partial.
  * Errors    begin: ERR_ARG, a type or shape that cannot be written, or two tensors of one name; ERR_IO; ERR_MEMORY.
  *           write: ERR_ARG, no such tensor; ERR_RANGE, beyond its numbers; ERR_IO names the file. After the
@@ -51,8 +51,7 @@ ODMOE_API void odmoe_tensors_abort(odmoe_tensor_writer *writer);
  * in its handler: no other file has that name. Valid until finish or abort. */
 ODMOE_API const char *odmoe_tensors_partial(const odmoe_tensor_writer *writer);
 
-/* odmoe_tensors_open - the other direction: a safetensors file, of which the header is read and checked against the
- * file's size. ERR_IO, ERR_FORMAT (cut off, or no safetensors file) name it.
+/* odmoe_tensors_open - open a safetensors file for reading; its header is read and checked against the file's size. ERR_IO, ERR_FORMAT (cut off, or no safetensors file) name it.
  * odmoe_tensors_read - numbers first .. first + n - 1 of a tensor, counted through all its dimensions, to out.
  * want      name, type, dims and shape that the tensor must have; its data is not looked at.
  * Errors    ERR_FORMAT names the tensor and what it is instead; ERR_RANGE: beyond its numbers; ERR_IO. out is undefined

@@ -20,7 +20,7 @@ typedef struct odmoe_tape odmoe_tape;
 
 /* odmoe_tape_create - keep_activations 1: a tape keeps 2 * n * top_k * ffn floats of a call; 0: backward computes them
  * again. Either way it keeps n * (experts + 2 * top_k) numbers, and grows with the largest call.
- * What is on it is void once the layer that recorded it is freed. */
+ * What it has recorded is void once the layer is freed. */
 ODMOE_API odmoe_status odmoe_tape_create(int keep_activations, odmoe_tape **tape, odmoe_error *err);
 ODMOE_API void odmoe_tape_free(odmoe_tape *tape);
 

@@ -38,7 +38,7 @@ static void close_objects(json_t *schema)
         close_objects(items);
 }
 
-/* The tools as calls are held to them. */
+/* The tools that constrain calls. */
 static void add_closed_tools(const json_t *tools, buffer *out)
 {
     json_t *copy = json_deep_copy(tools), *tool;
@@ -138,7 +138,8 @@ static bool submit(answer *out, problem *p)
     case ENGINE_TAKEN:
         return true;
     case ENGINE_QUEUE_FULL:
-        problem_set(p, 429, "queue_full", NULL, "all places and the queue are taken; try again in %d s", retry_after);
+        problem_set(p, 429, "queue_full", NULL, "all sequences are busy and the queue is full; try again in %d s",
+                    retry_after);
         p->retry_after = retry_after;
         return false;
     default:

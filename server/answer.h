@@ -26,7 +26,7 @@ typedef struct answer {
 } answer;
 
 /* answer_start - compile the grammar, create the job and queue it. prompt: as conversation.h makes it; it is not needed any more
- * afterwards. id: of the request. false: p is filled (400 of the grammar, 429, 503). Free it whatever comes of it. */
+ * afterwards. false: p is filled (400 of the grammar, 429, 503). Free it whatever comes of it. */
 bool answer_start(struct server *s, http_request *request, const ask *a, const prompt *r, answer *out, problem *p);
 /* answer_ask - conversation_tokens and answer_start at once. */
 bool answer_ask(struct server *s, http_request *request, const ask *a, answer *out, problem *p);
@@ -57,7 +57,7 @@ typedef struct message {
     buffer content, reasoning;
     message_call *calls; /* [call_count] */
     size_t call_count;
-    json_t *logprobs; /* list of answer_logprob, where they were asked for */
+    json_t *logprobs; /* list of what logprob_json makes, where they were asked for */
 } message;
 void message_free(message *m);
 /* message_add - a delta's text behind what is there. call_prefix: of ids ("call_"). false: no memory. */

@@ -180,7 +180,7 @@ static bool set_constraint(ask *a, constraint kind, const char *where, problem *
     if (a->constraint != CONSTRAINT_NONE) {
         field_path field = field_at("", where); /* the request's own field */
         field.text[strcspn(field.text, ".")] = 0;
-        return problem_value(p, field.text, NULL, "the answer is held to %s already; one of them only",
+        return problem_value(p, field.text, NULL, "the answer is already constrained by %s; give only one of the two",
                              a->constraint_param.text);
     }
     a->constraint = kind;
@@ -313,7 +313,7 @@ static bool check_tool(const json_t *tool, const char *where, problem *p)
     if (!field_text(tool, where, "type", &type, p))
         return false;
     if (!type || strcmp(type, "function"))
-        return problem_value(p, where, "type", "tools are functions here: \"type\": \"function\"");
+        return problem_value(p, where, "type", "only tools of \"type\": \"function\" are supported");
     if (!field_object(tool, where, "function", &function, p))
         return false;
     if (!function)
@@ -390,7 +390,8 @@ bool ask_check_tools(const ask *a, const char *where, problem *p)
     if (!a->tools)
         return problem_value(p, where, NULL, "a call is asked for, but the request has no tools");
     if (a->constraint != CONSTRAINT_NONE)
-        return problem_value(p, where, NULL, "a forced call and %s: one of them only", a->constraint_param.text);
+        return problem_value(p, where, NULL, "a forced call does not go with %s; give only one of the two",
+                             a->constraint_param.text);
     if (a->choice == TOOLS_REQUIRED)
         return true;
     json_array_foreach(a->tools, i, tool)

@@ -17,7 +17,7 @@ enum { STOPS_MOST = 16, STOP_BYTES_MOST = 4096, LOGPROBS_MOST = 20 };
 
 typedef enum tool_choice { TOOLS_AUTO, TOOLS_NONE, TOOLS_REQUIRED, TOOLS_NAMED } tool_choice;
 
-/* What the content is held to. */
+/* What constrains the content. */
 typedef enum constraint { CONSTRAINT_NONE, CONSTRAINT_GRAMMAR, CONSTRAINT_SCHEMA } constraint;
 
 typedef struct ask {
@@ -30,7 +30,7 @@ typedef struct ask {
     tool_choice choice;
     const char *tool_name; /* of TOOLS_NAMED */
     bool one_call;
-    /* What the answer is held to. */
+    /* What constrains the answer. */
     constraint constraint;
     const char *grammar;         /* GBNF */
     json_t *schema;              /* owned */
@@ -65,7 +65,8 @@ bool ask_read_stop(ask *a, const json_t *body, const char *key, problem *p);
 bool ask_read_stream(ask *a, const json_t *body, problem *p);
 /* ask_read_format - response_format of chat and completions. */
 bool ask_read_format(ask *a, const json_t *body, problem *p);
-/* ask_set_schema - hold the content to a schema, which is at `where`. One constraint only. ask_set_object - to any object. */
+/* ask_set_schema - constrain the content to a schema, which is at `where`. One constraint only. ask_set_object - to any
+ * object. */
 bool ask_set_schema(ask *a, json_t *schema, const char *where, problem *p);
 bool ask_set_object(ask *a, const char *where, problem *p);
 /* ask_set_thinking - switch the model's thinking on or off, where its template can. */
@@ -78,8 +79,8 @@ bool ask_read_tools(ask *a, const json_t *body, problem *p);
 /* ask_add_tool - one more function, from an object that holds name, description, strict, and its parameters under `schema_key`: the
  * form of tools in messages and responses. where: its path. */
 bool ask_add_tool(ask *a, const json_t *tool, const char *schema_key, const char *where, problem *p);
-/* ask_check_tools - what has to hold whatever protocol they came by: a named tool is there, one constraint only. where: the
- * field of the choice. */
+/* ask_check_tools - checks for all protocols: a named tool is in the list, there is one constraint only. where: the field
+ * of the choice. */
 bool ask_check_tools(const ask *a, const char *where, problem *p);
 
 #endif

@@ -34,7 +34,7 @@ static bool check_refused(const json_t *body, problem *p)
             return problem_unsupported(p, "", key, "write it as response_format, json_schema or grammar (GBNF)");
     }
     if (n && !is_number(n, 1))
-        return problem_unsupported(p, "", "n", "one choice a request: 1");
+        return problem_unsupported(p, "", "n", "only 1 is supported: one choice for each request");
     if (!field_array(body, "", "modalities", &modalities, p))
         return false;
     json_array_foreach(

@@ -4,7 +4,7 @@
 
 #include <time.h>
 
-/* clock_seconds - of a clock that never goes back; its zero means nothing. Threads: any. */
+/* clock_seconds - seconds of a clock that never goes back; its zero has no meaning. Threads: any. */
 static inline double clock_seconds(void)
 {
     struct timespec now;

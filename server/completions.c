@@ -40,10 +40,10 @@ static bool check_refused(const json_t *body, problem *p)
         !field_int(body, "", "best_of", 0, INT32_MAX, &best_of, p))
         return false;
     if (echo)
-        return problem_unsupported(p, "", "echo", "the answer holds what is new");
+        return problem_unsupported(p, "", "echo", "echo is not supported: the answer has only the new text");
     if (n != 1)
-        return problem_unsupported(p, "", "n", "one choice a prompt: 1");
-    return best_of == 1 || problem_unsupported(p, "", "best_of", "one choice a prompt: 1");
+        return problem_unsupported(p, "", "n", "only 1 is supported: one choice for each prompt");
+    return best_of == 1 || problem_unsupported(p, "", "best_of", "only 1 is supported: one choice for each prompt");
 }
 
 static bool read_completion(const struct server *s, ask *a, const json_t *body, problem *p)
@@ -86,7 +86,7 @@ static bool prompt_of_gap(const struct server *s, const json_t *value, const cha
     buffer text = {0};
     const fim_form *form = s->tokenizer ? fim_form_of(s->tokenizer) : NULL;
     if (!form)
-        return problem_unsupported(p, "", "suffix", "this model has no tokens for what stands behind a gap");
+        return problem_unsupported(p, "", "suffix", "this model has no fill-in-the-middle tokens");
     if (!json_is_string(value))
         return problem_value(p, "", "suffix", "it needs a prompt that is a text");
     fim_text(form, json_string_value(value), suffix, &text);
@@ -116,7 +116,7 @@ static bool start(completion *c, http_request *request, const json_t *body, prob
     if (!field_text(body, "", "suffix", &suffix, p))
         return false;
     if (!prompt_field)
-        return problem_set(p, 400, "missing_required_parameter", "prompt", "prompt: the text to go on is missing");
+        return problem_set(p, 400, "missing_required_parameter", "prompt", "prompt: the text to continue is missing");
     bool many = json_is_array(prompt_field) && !json_is_number(json_array_get(prompt_field, 0));
     size_t n = many ? json_array_size(prompt_field) : 1;
     if (n == 0 || n > PROMPTS_MOST)

@@ -313,7 +313,8 @@ static bool framing_is_right(exchange *x, struct MHD_Connection *mhd, const char
         problem_set(&p, 400, "invalid_value", NULL,
                     "one Content-Length, or Transfer-Encoding: chunked, must say how long the body is");
     else if (coding && strcasecmp(coding, "identity"))
-        problem_set(&p, 415, "unsupported_encoding", NULL, "a body must come as it is: no Content-Encoding");
+        problem_set(&p, 415, "unsupported_encoding", NULL,
+                    "Content-Encoding is not supported; send the body uncompressed");
     else if (f.length > x->http->options.body_bytes_most)
         problem_set(&p, 413, "body_too_large", NULL, "a body may have %llu bytes (--max-body)",
                     (unsigned long long)x->http->options.body_bytes_most);

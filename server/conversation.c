@@ -25,7 +25,7 @@ static bool add_part(const json_t *part, const char *where, const char *const *t
     while (*types && !(type && !strcmp(*types, type)))
         types++;
     if (!*types)
-        return problem_unsupported(p, where, "type", "parts of a content are text here: no images, sound or files");
+        return problem_unsupported(p, where, "type", "only text parts are supported: no images, sound or files");
     if (!field_text(part, where, strcmp(*types, "refusal") ? "text" : "refusal", &text, p))
         return false;
     buffer_text(out, text ? text : "");

@@ -7,9 +7,10 @@
 #include "ask.h"
 #include "memory.h"
 
-/* conversation_read - check the list of messages of chat's shape at `where`, and make a->messages of it: developer becomes system, function
- * becomes tool, parts become one text, leading system messages become one, nulls are dropped, calls and their results get the ids that
- * they lack. Other protocols write their messages in this shape first; `where` is then the field that they came by. */
+/* conversation_read - check the list of messages of chat's shape at `where`, and make a->messages of it: developer becomes
+ * system, function becomes tool, parts become one text, leading system messages become one, nulls are dropped, calls and
+ * their results get the ids that they lack. Other protocols first write their messages in this shape; `where` is then the
+ * field that these came from. */
 bool conversation_read(ask *a, const json_t *messages, const char *where, problem *p);
 
 /* content_texts - a text, or the texts of a list of parts joined by line ends, behind what is in `out`. types: the parts that count as
@@ -22,8 +23,8 @@ typedef struct prompt {
     int32_t n;
     int32_t *checkpoints; /* [checkpoint_count] as in job.h */
     size_t checkpoint_count;
-    char tail[512]; /* the end of its text: the answer goes on from it */
-    bool goes_on;   /* the tail is the begin of the answer */
+    char tail[512]; /* the end of its text: the answer continues it */
+    bool goes_on;   /* the tail is the beginning of the answer */
     uint64_t taken; /* of the account */
 } prompt;
 void prompt_free(prompt *r);

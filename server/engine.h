@@ -1,8 +1,8 @@
 /* engine.h - one thread that runs passes over all sequences, and what it shows of itself.
  *
- * A pass carries one row of every decoding sequence and at most one chunk of prompt rows (SERVER.md, section 4), so that
- * an expert is read once for all; or the sequences take turns, where less is read that way (turns.h). Jobs wait in a queue, first come first served; an admitted job gets the sequence with
- * the longest common prefix (prefixes.h).
+ * A pass carries one row of every decoding sequence and at most one chunk of prompt rows, so that an expert is read once
+ * for all of them; or the sequences take turns, where that reads less (turns.h). Jobs wait in a queue, first come first
+ * served; an admitted job gets the session that has computed most of its prompt (slots.h).
  *
  * Threads: any, unless said. */
 #ifndef ODMOE_SERVER_ENGINE_H
@@ -24,8 +24,8 @@ typedef struct engine_options {
     int32_t sequences; /* that run at the same time: sessions reserved in the model's plan */
     int32_t context;   /* tokens of each */
     int32_t queue;     /* jobs that may wait */
-    /* Where decoding sequences take turns (turns.h): seconds that a turn takes at most, and that one waits for its next. 0: 2
-     * and 4. */
+    /* Where decoding sequences take turns (turns.h): the most seconds that a turn takes, and that a sequence waits for its
+     * next turn. 0: 2 and 4. */
     double turn_seconds, wait_seconds;
     /* Prefixes (prefixes.h). cache_dir NULL: none on disk. */
     const char *cache_dir;

@@ -26,8 +26,8 @@ typedef struct problem {
 /* problem_set - fill p; param may be NULL. Returns false, for `return problem_set(...)`. */
 bool problem_set(problem *p, int status, const char *code, const char *param, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-/* problem_value - 400 invalid_value of field `key` of the object at `where`; the message begins with the field's path. key NULL: of the object itself.
- * problem_unsupported - 400 unsupported_parameter, likewise. */
+/* problem_value - 400 invalid_value of field `key` of the object at `where`; the message begins with the field's path. key
+ * NULL: of the object itself. problem_unsupported - 400 unsupported_parameter, likewise. */
 bool problem_value(problem *p, const char *where, const char *key, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 bool problem_unsupported(problem *p, const char *where, const char *key, const char *format, ...)
@@ -46,7 +46,8 @@ field_path field_index(const char *where, size_t i);     /* "where[i]" */
 json_t *field_get(const json_t *object, const char *key);
 
 bool field_bool(const json_t *object, const char *where, const char *key, bool *out, problem *p);
-/* field_whole - a whole number, also written 8.0. false: it is none that int64_t holds. field_int - such a field. */
+/* field_whole - a whole number, which may be written 8.0. false: it is not one, or int64_t cannot hold it. field_int - a
+ * field with such a number. */
 bool field_whole(const json_t *value, int64_t *out);
 bool field_int(const json_t *object, const char *where, const char *key, int64_t low, int64_t high, int64_t *out,
                problem *p);

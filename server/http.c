@@ -321,8 +321,9 @@ bool http_access(const struct server *s, const http_request *request, http_reply
 {
     problem p;
     if (!host_allowed(s, request)) {
-        problem_set(&p, 403, "host_not_allowed", NULL,
-                    "the Host of this request is none of this server's names; --allow-host NAME lets it in");
+        problem_set(
+            &p, 403, "host_not_allowed", NULL,
+            "the Host of this request is not a name of this server; start it with --allow-host NAME to allow it");
         reply_refusal(reply, request, &p);
         return false;
     }

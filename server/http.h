@@ -1,15 +1,15 @@
 /* http.h - requests and replies, whatever carries them.
  *
- * A protocol is a handler in the table of routes: it gets a request whose body is a JSON object, and fills a reply: an error
- * (a problem, in the shape of its route's family of clients), a body, or a stream that is asked for its next bytes. Handlers
- * know no sockets: http_route runs one on a request made by hand, as tests and fuzzers do. http_open puts libmicrohttpd
- * under it, a thread per connection: there a handler or a stream may wait.
+ * A protocol is a table of routes with handlers. A handler gets a request whose body is a JSON object, and fills a reply: an
+ * error (a problem, in the shape that the route's clients know), a body, or a stream that is asked for its next bytes.
+ * Handlers know no sockets: http_route runs one on a request made by hand, as tests and fuzzers do. http_open puts
+ * libmicrohttpd under it, with a thread per connection, so that a handler or a stream may wait.
  *
- * States of a connection (http.c moves them, the watcher looks at them):
+ * States of a connection (connections.c; http_watch looks at them):
  *
  *   IDLE --request line--> READING --last byte--> WORKING --reply--> WRITING --all sent--> IDLE
  *                                                    ^--asked for more--'
- *   In IDLE, READING and WRITING a client has --client-timeout; then it is cut off. WORKING is the server's own time.
+ *   In IDLE, READING and WRITING a client is cut off after --client-timeout. WORKING is the server's own time.
  *
  * Threads: each request is handled by one. */
 #ifndef ODMOE_SERVER_HTTP_H
@@ -37,7 +37,7 @@ typedef struct http_account {
 typedef struct http_request {
     const char *method, *path; /* path without the query */
     const char *rest;          /* what follows a route's path that ends in "/" */
-    json_t *json; /* the body of a POST: an object. A handler that waits for long drops it before: http_request_done */
+    json_t *json; /* the body of a POST: an object. A handler drops it before a long wait: http_request_done */
     char id[48];  /* "req_..." */
     int socket;   /* to watch for a client that leaves; -1: none */
     /* A header's value, by its name in any case; NULL: there is none. */
@@ -46,7 +46,7 @@ typedef struct http_request {
     http_account account;
 } http_request;
 
-/* http_request_done - nothing more is read from request->json: its memory is for others. */
+/* http_request_done - request->json is not needed any more: free its memory. */
 void http_request_done(http_request *request);
 
 /* ---- replies ---- */
@@ -88,7 +88,7 @@ typedef struct http_reply {
 
 void http_reply_free(http_reply *reply);
 
-/* http_stream_next - append the next bytes of a reply's stream. Memory is not refused to it: the status has been said. */
+/* http_stream_next - append the next bytes of a reply's stream. It always gets memory, since the status has been sent. */
 stream_step http_stream_next(http_reply *reply, buffer *out);
 /* reply_header - one more header; text is copied, cut at its room. */
 void reply_header(http_reply *reply, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -107,7 +107,7 @@ void sse_json(buffer *out, const char *event, json_t *value);
 void sse_comment(buffer *out, const char *text);
 /* buffer_json - a value as compact JSON text behind the buffer's; its reference is kept. */
 void buffer_json(buffer *out, const json_t *value);
-/* json_bytes_text - a JSON string of bytes[0, length), which may be cut within a character: U+FFFD stands for what is none. A new
+/* json_bytes_text - a JSON string of bytes[0, length), which may be cut within a character: U+FFFD replaces invalid bytes. A new
  * reference; NULL: no memory. bytes may be NULL where length is 0. */
 json_t *json_bytes_text(const char *bytes, size_t length);
 
@@ -120,15 +120,15 @@ void random_id(char *text, size_t room, const char *prefix);
 /* problem_type - "invalid_request_error" ... of a status. problem_json - the object of an error; id: the request's. */
 const char *problem_type(int status, error_shape shape);
 json_t *problem_json(const problem *p, error_shape shape, const char *id);
-/* problem_of_status - of a status and message of the library, at request time: ERR_IO 500 io_error, ERR_BUDGET and ERR_MEMORY 503 no_memory, else 500
- * internal. Its message does not reach the client: it may name files. */
+/* problem_of_library - the problem that an error of the library becomes at request time: ERR_IO 500 io_error, ERR_BUDGET and
+ * ERR_MEMORY 503 no_memory, else 500 internal. The library's message does not reach the client: it may name files. */
 void problem_of_library(problem *p, const odmoe_error *err);
 
 enum route_flags {
     ROUTE_NO_KEY = 1,  /* open without a key */
     ROUTE_ALWAYS = 2,  /* answers while the model is loaded and while the server ends */
     ROUTE_NO_BODY = 4, /* a POST whose body is not looked at */
-    ROUTE_NO_V1 = 8    /* not also with /v1 before it, or without it */
+    ROUTE_NO_V1 = 8    /* only this path, not the same with or without /v1 */
 };
 
 /* A handler fills `reply`, or returns false with `p` filled. */
@@ -143,7 +143,7 @@ typedef struct route {
     error_shape errors;
 } route;
 
-/* The tables of the protocols, each ending with {0}; serve.c has the list of them. */
+/* The tables of the protocols, each ending with {0}; http.c has the list of them. */
 extern const route chat_routes[], completion_routes[], messages_routes[], responses_routes[], model_routes[],
     text_routes[], stats_routes[], metrics_routes[], page_routes[], unsupported_routes[];
 

@@ -27,7 +27,7 @@ typedef struct job_request {
     size_t stop_count;
     odmoe_grammar *grammar; /* owned by the job from job_create on, on failure too; or NULL. Its triggers say where it
                                begins */
-    /* How the text is taken apart (odmoe_output_create). format NULL: all of it is content. */
+    /* How the text is split (odmoe_output_create). format NULL: all of it is content. */
     const char *format, *prompt_tail, *tools;
     bool one_call;            /* stop behind the first whole call */
     int32_t thinking_budget;  /* tokens of reasoning, then `thinking_end` is forced; negative: no limit */
@@ -35,7 +35,7 @@ typedef struct job_request {
     int logprobs;             /* negative: none; else the log probability of each token, and of the best 0 .. 20 */
     bool ignore_eos;          /* end tokens are never picked */
     bool cache_prompt;        /* prefixes may be reused, and this one kept */
-    /* [checkpoint_count] ascending positions of the prompt worth coming back to (the end of system and tools, the begin
+    /* [checkpoint_count] ascending positions of the prompt worth coming back to (the end of system and tools, the beginning
      * of each user turn): models whose state cannot be cut back keep a copy there. */
     const int32_t *checkpoints;
     size_t checkpoint_count;

@@ -12,24 +12,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* memory_start - count from now on; to be called once, while no JSON of jansson exists. memory_hold - and refuse what goes beyond `limit`
- * bytes on top of what is taken now: the model's own JSON, as a rule. */
+/* memory_start - count from now on; to be called once, while no JSON of jansson exists. memory_hold - from now on refuse what
+ * goes beyond `limit` bytes on top of what is taken now (the model's own JSON, as a rule). */
 void memory_start(void);
 void memory_hold(uint64_t limit);
 uint64_t memory_limit(void);
 /* memory_used - taken now. */
 uint64_t memory_used(void);
 
-/* memory_json_short - did jansson ask for more than there is, in this thread, since it was last forgotten? Whoever reads JSON then stops:
- * few of its allocations can be refused for sure. */
+/* memory_json_short - did jansson ask for more than there is, in this thread, since the last call with `forget`? Code that
+ * reads JSON then stops, since only few of jansson's allocations can be refused safely. */
 bool memory_json_short(bool forget);
 
-/* memory_take - note that `bytes` are about to be allocated; false: they do not fit, nothing is noted. memory_give - they are free again.
- * memory_take_up_to - as much as fits between `least` and `most`; 0: not even the least. */
+/* memory_take - note that `bytes` are about to be allocated; false: they do not fit, nothing is noted. memory_give - they are
+ * free again. memory_take_up_to - as much as fits between `least` and `most`; 0: not even the least. */
 bool memory_take(uint64_t bytes);
 uint64_t memory_take_up_to(uint64_t least, uint64_t most);
-/* memory_lend - from now on this thread gets what it asks for, counted, until it is turned off: for the events of a stream, which are small
- * and cannot be refused any more. */
+/* memory_lend - on: this thread gets all that it asks for, counted, until it is turned off. For the events of a stream, which
+ * are small and cannot be refused any more. */
 void memory_lend(bool on);
 void memory_give(uint64_t bytes);
 

@@ -1,5 +1,5 @@
-/* metrics.c - GET /metrics: Prometheus' text format, version 0.0.4 (SERVER.md, section 9). Nothing here waits for a pass, and no label
- * comes from a request. */
+/* metrics.c - GET /metrics: Prometheus' text format, version 0.0.4. Nothing here waits for a pass, and no label comes
+ * from a request. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* page.c - the files of the page (SERVER.md, section 11). */
+/* page.c - the files of the page (docs/server.md, "The page"). */
 #include "http.h"
 #include "page/page_files.h"
 #include "serve.h"

@@ -5,10 +5,10 @@
  *
  * The folder is 0700, its files 0600: they hold prompts. An index in memory has a hash of each file's tokens up to every
  * PREFIX_BLOCK-th, so that looking for a common prefix opens no file. What looks damaged is removed and logged; files of
- * other models are left alone. When the room that was given, or a twentieth of the disk, would be used up, the files that
- * are worth least go.
+ * other models are left alone. When the files would take more than `bytes`, or leave less than a twentieth of the disk
+ * free, the files that are worth least are removed.
  *
- * Threads: any; nothing here waits for the disk but open, close, save_now and the folder's own thread. */
+ * Threads: any. Only prefix_files_open, _close, _save_now and the folder's own thread wait for the disk. */
 #ifndef ODMOE_SERVER_PREFIX_FILES_H
 #define ODMOE_SERVER_PREFIX_FILES_H
 
@@ -45,9 +45,9 @@ int32_t prefix_files_find(prefix_files *f, const int32_t *tokens, int32_t n, uin
 /* prefix_files_covers - is there a file with these tokens, up to the last block? */
 bool prefix_files_covers(prefix_files *f, const int32_t *tokens, int32_t n);
 
-/* prefix_files_save - write a session, which is a fork that nobody else uses, and free it. False: too much waits already;
- * the fork is still the caller's. prefix_files_save_now - in the caller's thread, when nothing waits; the session stays
- * the caller's. */
+/* prefix_files_save - write a session, a fork that nothing else uses, and free it. False: too many forks wait already;
+ * the fork is still the caller's. prefix_files_save_now - write it in the caller's thread, when no fork waits; the session
+ * stays the caller's. */
 bool prefix_files_save(prefix_files *f, odmoe_session *fork);
 void prefix_files_save_now(prefix_files *f, const odmoe_session *session);
 /* prefix_files_saving - forks that are not freed yet. prefix_files_reading - the model's passes read from the disk now:

@@ -1,7 +1,7 @@
-/* prefixes.h - what sequences have computed and may be asked for again: which of it is kept, in memory and on disk.
+/* prefixes.h - which of the prompts that sequences have computed are kept for later requests, in memory and on disk.
  *
- * In memory a prefix is a fork, whose pages come out of the model's prefix_bytes; on disk a file (prefix_files.h). What is
- * worth least goes when room is needed.
+ * In memory a prefix is a fork, whose pages come out of the model's prefix_bytes; on disk a file (prefix_files.h). When
+ * room is needed, the prefix that is worth least is dropped.
  *
  * Threads: the engine's alone. */
 #ifndef ODMOE_SERVER_PREFIXES_H

@@ -99,7 +99,8 @@ static bool add_item(reader *r, const json_t *item, const char *where, problem *
         buffer_free(&r->reasoning);
         return content_texts(json_object_get(item, "content"), at.text, texts, &r->reasoning, p);
     }
-    return problem_unsupported(p, where, "type", "items of type '%.40s' are not kept here, and not taken", type);
+    return problem_unsupported(
+        p, where, "type", "items of type '%.40s' are not supported: this server keeps nothing between requests", type);
 }
 
 static bool read_input(ask *a, const json_t *body, problem *p)
@@ -134,7 +135,7 @@ static bool add_tool(ask *a, const json_t *tool, const char *where, problem *p)
     if (!field_text(tool, where, "type", &type, p))
         return false;
     if (!type || !strcmp(type, "custom"))
-        return problem_unsupported(p, where, "type", "tools are functions here, with arguments in JSON");
+        return problem_unsupported(p, where, "type", "only functions with arguments in JSON are supported as tools");
     if (strcmp(type, "function")) {
         log_line("a tool of type %.40s is left out: the server runs none of its own", type);
         return true;
@@ -202,10 +203,13 @@ static bool check_refused(const json_t *body, problem *p)
     bool background = false;
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
         if (field_get(body, refused[i]))
-            return problem_unsupported(p, "", refused[i], "nothing is kept here: send all items in input");
+            return problem_unsupported(p, "", refused[i],
+                                       "this server keeps nothing between requests; send all items in input");
     if (!field_bool(body, "", "background", &background, p))
         return false;
-    return !background || problem_unsupported(p, "", "background", "answers are given at once, or streamed");
+    return !background ||
+           problem_unsupported(p, "", "background",
+                               "background answers are not supported; the answer comes at once or as a stream");
 }
 
 static bool read_request(const struct server *s, ask *a, const json_t *body, problem *p)

@@ -154,7 +154,7 @@ odmoe_status serve_run(serve_options *o, odmoe_error *err)
         return err->code;
     v.server.loopback = l.loopback;
     if (!l.loopback && !o->key_count && !o->unix_path)
-        serve_warn(o, "warning: %s is open to everybody who reaches it; --api-key asks for a key", l.where);
+        serve_warn(o, "warning: %s answers everybody who can reach it; --api-key KEY makes it ask for a key", l.where);
     if (serve_sizes(o, err)) {
         listener_close(&l, o->unix_path);
         return err->code;

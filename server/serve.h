@@ -14,7 +14,7 @@
 /* As given on the command line; serve_options_init has the defaults. Everything is borrowed for serve_run. */
 typedef struct serve_options {
     const char *model;
-    odmoe_options lib; /* context, sessions 0: found by the rule of SERVER.md (serve_sizes) */
+    odmoe_options lib; /* context, sessions 0: serve_sizes finds them (docs/server.md, "Start and end") */
     odmoe_sampler_options sampler;
     bool random_seed; /* a request without a seed gets one of its own */
     const char *host;
@@ -46,8 +46,8 @@ uint64_t serve_bytes(uint64_t ram);
  * headers. Errors: odmoe_plan_make's, but for ERR_BUDGET: that one comes when the model is opened. */
 odmoe_status serve_sizes(serve_options *options, odmoe_error *err);
 
-/* serve_run - bind, load, serve until a signal, drain. Writes the ready line to standard output. Returns the exit status: 0
- * after SIGINT and SIGTERM; else err is filled and says why (a second signal ends the process). */
+/* serve_run - bind, load, serve until a signal, drain. Writes the ready line to standard output. ODMOE_OK
+ * after SIGINT or SIGTERM; else err is filled and says why. A second signal ends the process. */
 odmoe_status serve_run(serve_options *options, odmoe_error *err);
 
 /* How much a model reasons, as templates are asked for it (odmoe_template_reasoning). */
@@ -84,7 +84,7 @@ typedef struct server {
  * is. Errors: odmoe_model_open's, engine_open's. server_unload - after its connections have ended; also after a load that failed. */
 odmoe_status server_load(server *s, odmoe_error *err);
 void server_unload(server *s);
-/* serve_warn - a line for people, where the options have somebody who hears it. */
+/* serve_warn - give a line for people to options->warn, if that is set. */
 void serve_warn(const serve_options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

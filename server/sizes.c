@@ -1,4 +1,4 @@
-/* How a server divides its budget: requests, contexts, sequences (SERVER.md, "Sizes"). */
+/* How a server divides its budget: requests, contexts, sequences (docs/server.md, "Start and end"). */
 #include <string.h>
 
 #include "serve.h"

@@ -12,7 +12,7 @@
 
 typedef struct slot {
     int id;
-    odmoe_session *session; /* NULL: pages for it were not to be had, for now */
+    odmoe_session *session; /* NULL: no pages are free for it, for now */
     job *job;               /* NULL: free */
     slot_state state;
     bool kept; /* its tokens may serve other jobs */
@@ -34,7 +34,7 @@ typedef struct slots {
     slot *at; /* [n] */
     prefixes *prefixes;
     uint64_t clock;       /* ticks with each job */
-    bool needs_snapshots; /* some positions can only be come back to where a snapshot was made */
+    bool needs_snapshots; /* some positions can be restored only where a snapshot was made */
     bool no_room;         /* no job can be placed until forks are written */
 } slots;
 
@@ -58,7 +58,7 @@ void slots_settle(slots *s, slot *at);
 int32_t slots_prompt_end(const slots *s, const slot *at, int32_t done);
 void slots_grew(slots *s, slot *at);
 
-/* slots_starved - a pass lacked pages for this slot. False: there are none to be had. slots_retry - forks have been
+/* slots_starved - a pass lacked pages for this slot. False: no pages will become free. slots_retry - forks have been
  * written: waiting slots may try again. */
 bool slots_starved(slots *s, slot *at);
 void slots_retry(slots *s);

@@ -1,4 +1,4 @@
-/* stats.c - GET /stats and /stats/experts (SERVER.md, section 1). */
+/* stats.c - GET /stats and /stats/experts (docs/server.md, "Endpoints"). */
 #include "stats.h"
 
 #include "clock.h"

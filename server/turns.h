@@ -1,4 +1,4 @@
-/* turns.h - do all sequences that decode go into each pass, or one after the other takes a turn of some passes?
+/* turns.h - do all sequences that decode go into each pass, or do they take turns of some passes?
  *
  * A pass of all reads each expert once for all of them. But each place of the expert cache gives one hit a pass at most: where
  * a pass needs more experts than the cache holds, sequences with little in common lose the hits that each would have while it
@@ -26,7 +26,7 @@ typedef struct turns_cost {
 
 typedef struct turns {
     double turn_most, wait;  /* turns_init */
-    double seconds_per_byte; /* that computing waits for the disk; of all periods */
+    double seconds_per_byte; /* how long computing waits for the disk; mean of all periods */
     turns_cost cost[TURNS_WAYS];
     bool waits;      /* in the latest period together the disk took longer than computing */
     int best;        /* the way that is taken when the other one is not tried */

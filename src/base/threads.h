@@ -1,7 +1,7 @@
 /* threads.h - a pool of compute threads that belongs to one model (or layer).
  *
- * Workers spin briefly for the next loop, then sleep on a futex-like wait, so that short loops in a row start fast and
- * an idle model costs nothing. Own code instead of OpenMP because OpenMP's teams belong to the calling thread, not to
+ * Workers spin briefly while they wait for the next loop, then sleep on a futex, so that short loops in a row start fast
+ * and an idle model costs nothing. Own code instead of OpenMP because OpenMP's teams belong to the calling thread, not to
  * the model (see docs/dependencies.md and bench/RESULTS.md). */
 #ifndef ODMOE_BASE_THREADS_H
 #define ODMOE_BASE_THREADS_H

@@ -97,7 +97,7 @@ static inline bool glu_has_gate(const glu_config *g)
     return g->kind != ODMOE_RELU2;
 }
 
-/* Which two values of a head turn together. */
+/* Which two values of a head are rotated together (RoPE). */
 typedef enum rope_pairing {
     ROPE_HALVES,    /* i and i + n/2: Hugging Face, GGUF's "neox" families */
     ROPE_NEIGHBOURS /* 2i and 2i + 1: GGUF's llama, whose q and k rows are stored in that order */
@@ -153,7 +153,7 @@ typedef enum token_op_kind {
     TOKEN_RMS_NORM,    /* s  y = x / sqrt(mean(x^2) + eps) * weight (NULL: 1), each span by itself; y may be x */
     TOKEN_SOFTCAP,     /* s  y = factor * tanh(y / factor) */
     TOKEN_L2_NORM,     /* s  y = x / sqrt(sum(x^2) + eps) * factor, each span by itself; y may be x */
-    TOKEN_ROPE,        /* s  the first 2 * angles values of each span of y turn: x cos, z sin (TOKEN_ROPE_ANGLES) */
+    TOKEN_ROPE,        /* s  rotate the first 2 * angles values of each span of y: x cos, z sin (TOKEN_ROPE_ANGLES) */
     TOKEN_EMBED,       /*    y = factor * row ids[t] of `rows` */
     TOKEN_ROPE_ANGLES, /*    y = cos, z = sin of positions[t] * weight[i], times factor; i < y's cols */
     TOKEN_LAYER_NORM,  /*    y = (x - mean) / sqrt(variance + eps) * weight + bias; y may be x */
@@ -201,8 +201,8 @@ typedef struct linear_call {
 #define LINEAR_CALLS_MAX 4
 
 /* Products head by head, with a matrix for each head that is some rows of one tensor: span h of y[t] = w_h x_h[t], for x
- * the heads side by side and w_h the rows [first + h * step, + rows) of w; or, turned, w_h^T x_h[t] (weights that lie
- * (in, out) for the product, of any type). */
+ * the heads side by side and w_h the rows [first + h * step, + rows) of w; or, turned (transposed), w_h^T x_h[t]
+ * (weights that lie (in, out) for the product, of any type). */
 typedef struct heads_call {
     const matrix *w; /* not in_out */
     int heads;

@@ -1,4 +1,4 @@
-/* cpu_heads.c - products head by head, with parts of one tensor. A turned product with weights that lie the other way
+/* cpu_heads.c - products head by head, with parts of one tensor. A turned product (with the transposed weights)
  * makes a panel of some columns of a head's rows as floats, for all tokens: the same numbers and the same order of
  * additions whatever the number of tokens. */
 #include <assert.h>

@@ -468,7 +468,7 @@ static odmoe_status rope_object(config_object c, const char *layers, config_obje
     status = config_part(whole, layers, out, err);
     if (!status && !out->object)
         status =
-            err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' says nothing of '%s' layers", file_label(c.file), *key, layers);
+            err_set(err, ODMOE_ERR_FORMAT, "%s: '%s' has no entry for '%s' layers", file_label(c.file), *key, layers);
     return status;
 }
 

@@ -54,7 +54,7 @@ typedef enum rope_scaling {
     ROPE_NONE,
     ROPE_LINEAR,
     ROPE_YARN,
-    ROPE_PROPORTIONAL, /* the first `part` of the pairs turns, at the speeds of the whole head (Gemma 4) */
+    ROPE_PROPORTIONAL, /* the first `part` of the pairs is rotated, with the frequencies of the whole head (Gemma 4) */
     ROPE_LLAMA3,       /* pairs of less than beta_slow turns over the original context are stretched, of more than
                           beta_fast not, those between mixed */
     ROPE_LONG          /* a factor for each pair (LongRoPE); which of two lists, the context decides */
@@ -74,7 +74,7 @@ typedef struct rope_config {
     bool step_ramp; /* YaRN: ends in the wrong order make a step, not a falling ramp; false in Hugging Face's files */
 } rope_config;
 /* config_rope - read it. ERR_UNSUPPORTED names a scaling that is not known. max_context: max_position_embeddings.
- * config_rope_of - the same of a model whose layers turn in several ways: `layers` is the one whose object is read
+ * config_rope_of - the same of a model whose layers have several rope settings: `layers` is the one whose object is read
  * ("sliding_attention"). A file without that object, but with others: ERR_FORMAT.
  * config_rope_object - the object that either reads (layers NULL: config_rope); object NULL: the file has none. */
 odmoe_status config_rope(config_object c, double default_theta, int64_t max_context, rope_config *out,

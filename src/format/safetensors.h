@@ -6,8 +6,9 @@
 #include "format/tensors.h"
 
 /* safetensors_open_file - index one .safetensors file. Weights whose scales lie apart (FP8, FP4, INT4) become one tensor
- * with its scales. Tensors that a model's weights cannot be are not found in the index: other types (integers, F64...)
- * and more than TENSOR_DIMS_MAX dimensions; safetensors_each sees them. Errors: ERR_IO, ERR_FORMAT (names file and tensor). The caller frees *out with tensor_index_free. */
+ * with its scales. tensor_index_find does not find tensors that cannot be a model's weights: those of other types (integers,
+ * F64...) or with more than TENSOR_DIMS_MAX dimensions; safetensors_each shows them. Errors: ERR_IO, ERR_FORMAT (names file
+ * and tensor). The caller frees *out with tensor_index_free. */
 odmoe_status safetensors_open_file(const char *path, tensor_index **out, odmoe_error *err);
 
 /* safetensors_open_folder - model.safetensors, or model.safetensors.index.json with its shards (names in it may not

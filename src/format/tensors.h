@@ -47,9 +47,10 @@ uint64_t tensor_index_file_size(const tensor_index *index, int file);
  * info->file, type and dims are the caller's to get right. */
 odmoe_status tensor_index_add(tensor_index *index, const tensor_info *info, odmoe_error *err);
 
-/* tensor_index_add_unread - note a tensor that the file has but that cannot be read: `type` is the file's word for its
- * type ("F64", "F8_E5M2"), or why else (both copied). `place` is where it lies, with the fields of tensor_info but name and type; NULL: of no
- * use. It is not found by tensor_index_find; code that looks for a tensor in vain, or refuses unknown ones, asks for these too. tensor_index_unread - the i-th, false at the end.
+/* tensor_index_add_unread - note a tensor that the file has but that cannot be read. `type` is the file's word for its type
+ * ("F64", "F8_E5M2"), or another reason (name and type are copied). `place` says where it lies, in the fields of tensor_info
+ * other than name and type; NULL: not needed. tensor_index_find does not find it: code that misses a tensor, or refuses
+ * unknown ones, asks for these too. tensor_index_unread - the i-th, false at the end.
  * tensor_index_why_unread - the type of the one with this name; NULL: there is none. */
 odmoe_status tensor_index_add_unread(tensor_index *index, const char *name, const char *type, const tensor_info *place,
                                      odmoe_error *err);
@@ -60,7 +61,7 @@ const char *tensor_index_why_unread(const tensor_index *index, const char *name)
  * one file overlap or share a name. */
 odmoe_status tensor_index_seal(tensor_index *index, odmoe_error *err);
 
-/* tensor_index_heap_bytes - what the index takes in memory, about. */
+/* tensor_index_heap_bytes - about how much memory the index takes. */
 uint64_t tensor_index_heap_bytes(const tensor_index *index);
 
 /* tensor_index_find - the tensor, or NULL. Sealed index; threads: any. tensor_index_at goes through all, by name.

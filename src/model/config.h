@@ -16,13 +16,13 @@
 typedef struct rope_set {
     rope_config positions;
     rope_pairing pairing;
-    int dim; /* leading elements of a head that turn; even */
+    int dim; /* leading elements of a head that are rotated; even */
     /* LongRoPE's factors of config.json, for contexts up to the original one and beyond; NULL: the weights have them */
     float *short_factors, *long_factors;
     int n_short, n_long;
 } rope_set;
 #define ROPE_SETS_MAX 2
-#define ROPE_OFF (-1) /* as a layer's rope: queries and keys do not turn */
+#define ROPE_OFF (-1) /* as a layer's rope: queries and keys are not rotated */
 
 typedef enum ffn_kind {
     FFN_EXPERTS, /* router and experts, with a shared expert where the model has one */

@@ -109,7 +109,7 @@
     X(int, window, "sliding window", "attention.sliding_window", NULL, 0, MODEL_CONTEXT_MAX, 0)         \
     X(bool, indexed, "indexer of a layer", NULL, NULL, 0, 1, 0)
 
-/* Numbers of the router (moe/router.h), with their place in model_config. */
+/* Numbers of the router (compute/router.h), with their place in model_config. */
 #define ROUTER_FIELDS(X)                                                                                         \
     X(int, experts, "number of experts", "expert_count", "num_experts|num_local_experts", 1, ROUTER_EXPERTS_MAX, \
       FIELD_REQUIRED)                                                                                            \

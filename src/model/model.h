@@ -10,7 +10,8 @@
 #include "model/workspace.h"
 #include "moe/expert_residents.h"
 
-/* Where a token embedding that is not the output's, too, is kept: on the disk, its rows are read when tokens name them. */
+/* Where a token embedding that is not the output matrix as well is kept. On the disk: its rows are read when tokens name
+ * them. */
 typedef enum embeddings_place {
     EMBEDDINGS_AUTO, /* on the disk when the budget does not hold all experts */
     EMBEDDINGS_MEMORY,
@@ -80,8 +81,8 @@ void model_describe(const model *m, odmoe_info *info);
 void model_drop_metadata(model *m);
 
 /* model_plan - divide the budget; nothing is loaded. extra_bytes: what the caller holds besides (the tokenizer).
- * `plan` is filled on ODMOE_OK and ERR_BUDGET; the model remembers where its embedding is to be. ERR_UNSUPPORTED, ERR_FORMAT: the experts don't suit the kernels;
- * ERR_RANGE: settings beyond the model's context. */
+ * `plan` is filled on ODMOE_OK and ERR_BUDGET; the model remembers where its embedding is to be. ERR_UNSUPPORTED, ERR_FORMAT:
+ * the experts don't suit the kernels; ERR_RANGE: settings beyond the model's context. */
 odmoe_status model_plan(model *m, const model_settings *s, uint64_t extra_bytes, odmoe_plan *plan, odmoe_error *err);
 
 /* model_load - everything into memory as planned. On failure call model_close all the same. */

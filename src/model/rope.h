@@ -8,14 +8,14 @@
 #include "model/config.h"
 
 typedef struct rope {
-    int half; /* pairs that turn: rope_dim / 2 */
+    int half; /* pairs that are rotated: half of rope_set.dim */
     rope_pairing pairing;
     float scale;         /* of cos and sin (YaRN's attention factor) */
     float *inverse_freq; /* [half] */
 } rope;
 
 /* rope_is_long - are the factors (and the scale) for long contexts those to use? The context that the model is opened
- * with decides, once: transformers goes by the length of the sequence so far, and turns the tokens behind that point in
+ * with decides, once: transformers goes by the length of the sequence so far, and rotates the tokens after that point in
  * another way than the keys that it has kept. */
 bool rope_is_long(const rope_set *s, int64_t context);
 

@@ -79,7 +79,7 @@ typedef enum weight_where {
 /* What becomes of a small tensor's numbers at load; all but the first make float32. */
 typedef enum weight_form {
     FORM_STORED,    /* as they are, matrices in their own type */
-    FORM_PLUS_1,    /* w + 1: norms that are stored as what they differ from 1 */
+    FORM_PLUS_1,    /* w + 1: norms that are stored as their difference from 1 */
     FORM_MINUS_EXP, /* -exp(w): rates of decay that are stored as logarithms */
     FORM_TAPS,      /* a convolution's, stored (channels, width) or (channels, 1, width): a matrix [width, channels] */
     FORM_ROWS       /* a vector that is stored in rows: only the number of its elements counts */
@@ -95,8 +95,8 @@ typedef struct weight_rule {
     bool optional;
     /* a tensor in which files keep this one's rows, behind those of the rules above that name the same tensor */
     const char *gguf_fused, *hf_fused;
-    /* numbers of the configuration, or of the layer: where only_if is 0 (false), or not_if is not, the tensor must not be there, and is not
-     * missed; FIELD_layers: no such condition */
+    /* numbers of the configuration, or of the layer. Where only_if is 0 (false), or not_if is not 0, the tensor must not be
+     * in the file and is not required. FIELD_layers: no such condition */
     config_field only_if, not_if;
     /* how many matrices of rows x cols lie in the tensor one behind the other, as a third dimension or as more rows; the
      * resident's matrix has the rows of all; 0: one */

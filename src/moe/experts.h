@@ -45,8 +45,8 @@ typedef struct experts_call {
 } experts_call;
 
 /* experts_start - group the tokens of x by expert and give them to the executor. topk, topw [n, top_k] from the router;
- * all borrowed until experts_finish. size: for caches. 1 <= x->n <= work->max_tokens. Errors: the executor's; then there is nothing to
- * finish. work->pairs tells which experts are needed. */
+ * all borrowed until experts_finish. size: for caches. 1 <= x->n <= work->max_tokens. Errors: the executor's; then there is
+ * nothing to finish. work->pairs tells which experts are needed. */
 odmoe_status experts_start(experts_call *call, const compute *c, const expert_executor *executor,
                            const experts_shape *shape, experts_work *work, int layer, buffer *x, fetch_size size,
                            const int32_t *topk, const float *topw, odmoe_error *err);

@@ -49,11 +49,10 @@ typedef struct prefetch_engine {
 void prefetch_layout(arena *a, int layers, int experts, prefetch_engine *p);
 void prefetch_init(prefetch_engine *p, const expert_source *source, int layers, int experts, float first, float last);
 
-/* prefetch_offer - n candidates for `layer`, named 1 <= distance <= PREFETCH_DISTANCES layers before it, or 0: when the
- * layer before it had been computed; rank[i]: how
- * good expert[i] was to its source (0: the best). Each expert once and within range; further candidates than
- * PREFETCH_CANDIDATES are ignored. Has the likely ones read, the likeliest first, in place of what was named for the
- * layer before. */
+/* prefetch_offer - n candidates for `layer`. distance: how many layers before it they were named, at most
+ * PREFETCH_DISTANCES; 0: when the layer before it had been computed. rank[i]: how good its source takes expert[i] to be (0:
+ * the best). Each expert once and within range; more than PREFETCH_CANDIDATES are ignored. The likely ones are read, the
+ * likeliest first; they replace what was named for the layer before. */
 void prefetch_offer(prefetch_engine *p, int layer, int distance, const int32_t *expert, const uint8_t *rank, int n);
 
 /* prefetch_layer_begins - layer's router has chosen topk [n] (experts, any order, with repetitions), and its reads have

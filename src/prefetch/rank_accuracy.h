@@ -1,7 +1,7 @@
 /* rank_accuracy.h - how often candidates are right, by rank: a source's best grade, its second, ...
  *
- * Only candidates that would have to be read are judged: what is wanted often is in memory anyway, and the rest is
- * harder to predict. Judging needs no read, so a rank that reads nothing goes on being judged, and may come back. Old
+ * Only candidates that would have to be read are judged: experts that are needed often are in memory anyway, and the
+ * others are harder to predict. Judging needs no read, so a rank that reads nothing goes on being judged, and may come back. Old
  * counts fade, so that ranks follow a change of text. */
 #ifndef ODMOE_PREFETCH_RANK_ACCURACY_H
 #define ODMOE_PREFETCH_RANK_ACCURACY_H

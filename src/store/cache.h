@@ -95,8 +95,8 @@ void cache_arrived(cache *c, int32_t id);
 void cache_failed(cache *c, int32_t id, int error);
 void cache_retry(cache *c, int32_t id);
 
-/* cache_give - a fetch that waits for the READY id gets it: pinned, one waiter less. True when it was prefetched, so that
- * the prediction proves right. cache_unpin undoes the pin. */
+/* cache_give - a fetch that waits for the READY id gets it: pinned, one waiter less. True when it was prefetched: the
+ * prediction was right. cache_unpin undoes the pin. */
 bool cache_give(cache *c, int32_t id);
 void cache_unpin(cache *c, int32_t id);
 

@@ -1,7 +1,7 @@
-/* row_reader.h - rows of a table in a file, read when they are asked for, with a small cache: the token embedding, of which
- * a token uses one row of a thousandth of a percent.
+/* row_reader.h - rows of a table in a file, read when they are asked for, with a small cache. It is for the token
+ * embedding: a token uses one row of it, a thousandth of a percent.
  *
- * All rows of a call are asked of the kernel before the first is waited for, so that a prompt's come in one batch. Reads
+ * The kernel is told of all rows of a call before the first one is waited for, so that a prompt's rows come in one batch. Reads
  * go through the page cache and are dropped from it again: rows are no multiples of a disk's blocks. */
 #ifndef ODMOE_STORE_ROW_READER_H
 #define ODMOE_STORE_ROW_READER_H
@@ -19,7 +19,7 @@ typedef struct row_table {
 } row_table;
 
 typedef struct row_counters {
-    uint64_t hits, misses; /* rows of calls, one that a call names twice counted once */
+    uint64_t hits, misses; /* rows of calls; a row that a call names twice counts once */
     uint64_t bytes, wait_ns;
 } row_counters;
 

@@ -1,4 +1,5 @@
-/* tokenizer_state.h - what a tokenizer is made of; filled by tokenizer_gguf.c or tokenizer_json.c, used by tokenizer.c.
+/* tokenizer_state.h - what a tokenizer is made of; filled by tokenizer_gguf.c, tokenizer_json.c or tokenizer_tiktoken.c,
+ * used by tokenizer.c.
  *
  * text -> added tokens cut out -> each stretch between: normalised -> added tokens of the normalised text cut out ->
  * split into pieces -> each piece merged into tokens. */

@@ -1,5 +1,5 @@
-/* Eight sequences in one call: what befalls one of them (a read that fails, being cancelled) leaves the others alone, which
- * give the bytes that each gives alone; and nothing but other calls waits for a call under way. */
+/* Eight sequences in one call: an error of one of them (a read that fails, being cancelled) does not affect the others,
+ * which give the bytes that each gives alone; and nothing but other calls waits for a call under way. */
 #include "format_files.h"
 
 #include <errno.h>

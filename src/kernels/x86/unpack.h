@@ -285,7 +285,7 @@ ALWAYS_INLINE void unpack_pair(dtype t, const uint8_t *b, int j, weight_pair *p)
     }
 }
 
-/* The scales and minimums of types that have_pairs. */
+/* The scales and minimums of types for which has_pairs is true. */
 ALWAYS_INLINE void unpack_scales(dtype t, const uint8_t *b, unpacked *u)
 {
     switch (t) {

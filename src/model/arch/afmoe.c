@@ -1,5 +1,5 @@
 /* AFMoE (Trinity): norms before and after attention and FFN, a gate on attention's output, sliding layers, which alone
- * turn their heads, scaled embeddings, sigmoid scores with a bias for the choice, shared experts. */
+ * have rotary positions, scaled embeddings, sigmoid scores with a bias for the choice, shared experts. */
 #include <math.h>
 
 #include "model/arch/arch.h"

@@ -14,9 +14,10 @@ typedef struct arch {
     const field_rule *fields; /* keys and defaults that differ from config_fields.h; NULL: none */
     double rope_theta;        /* rope base where config.json has none, as the family's configuration in transformers */
     rope_pairing gguf_pairing, hf_pairing;
-    double rotary_part; /* 0: whole heads turn; else the family may turn the leading part, this one where no key says */
-    /* objects of config.json's rope_parameters, one for each rope set (up to ROPE_SETS_MAX, then NULL), where layers turn
-     * in several ways; the family's from_hf says how much of a head turns. NULL: all layers turn in one way */
+    double
+        rotary_part; /* 0: whole heads are rotated; else the family may rotate a leading part: this one without a key */
+    /* objects of config.json's rope_parameters, one for each rope set (up to ROPE_SETS_MAX, then NULL), where layers have
+     * several; the family's from_hf says how much of a head is rotated. NULL: all layers have the same */
     const char *const *rope_layers;
     bool ntk_alpha;              /* config.json may give an alpha of rope scaling 'dynamic' (rope_config) */
     const weight_table *weights; /* ends with rules NULL */
@@ -108,7 +109,7 @@ extern const char *const arch_ignored_vision[];
     }
 
 /* arch_gguf_latent, arch_hf_latent - attention is latent in every layer that has it: its mixer, the sizes of heads, which
- * neighbours turn together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim), and the length of
+ * neighbours are rotated together, the scale of scores with YaRN's part (yarn_log_multiplier, mscale_all_dim), and the length of
  * a step by which queries grow, where no key says it: the context before YaRN. ERR_FORMAT. */
 odmoe_status arch_gguf_latent(const model_files *f, const char *prefix, model_config *c, odmoe_error *err);
 odmoe_status arch_hf_latent(config_object json, model_config *c, odmoe_error *err);
@@ -183,7 +184,7 @@ odmoe_status arch_hf_window(config_object json, int *window, odmoe_error *err);
  * arch_hf_layer_types. *given false: the file has no list; then the family says which. */
 odmoe_status arch_hf_sliding(config_object json, int fallback, model_config *c, int *window, bool *given,
                              odmoe_error *err);
-/* arch_turn_sliding_layers - the layers that slide turn their heads, the others do not. */
+/* arch_turn_sliding_layers - the layers that slide have rotary positions, the others have none. */
 void arch_turn_sliding_layers(model_config *c);
 /* arch_hf_layer_types - the list of layer_types: each layer that slides gets the window, each other one 0. *given false:
  * the file has no list, and the layers stay as they are. A list of another length, an unknown word, a sliding layer

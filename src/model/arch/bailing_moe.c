@@ -1,5 +1,5 @@
-/* Ling 2 and Ring 2 (BailingMoeV2): q, k and v in one matrix, q/k norm per head, a part of each head turns, the first
- * layers dense, DeepSeek-V3's router with groups, shared experts. */
+/* Ling 2 and Ring 2 (BailingMoeV2): q, k and v in one matrix, q/k norm per head, a part of each head is rotated, the
+ * first layers dense, DeepSeek-V3's router with groups, shared experts. */
 #include <string.h>
 
 #include "model/arch/arch.h"

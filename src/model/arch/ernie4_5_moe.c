@@ -1,5 +1,5 @@
-/* ERNIE 4.5 MoE: softmax scores with a bias for the choice, neighbours of a head turn together in both formats, the first
- * layers dense, shared experts. */
+/* ERNIE 4.5 MoE: softmax scores with a bias for the choice, neighbours of a head are rotated together in both formats, the
+ * first layers dense, shared experts. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 

@@ -1,4 +1,4 @@
-/* EXAONE MoE (K-EXAONE): layers that slide and layers that see all, which alone do not turn their heads; q/k norm per
+/* EXAONE MoE (K-EXAONE): layers that slide and layers that see all, which alone have no rotary positions; q/k norm per
  * head, DeepSeek-V3's router, shared experts. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"

@@ -1,5 +1,5 @@
-/* Gemma 4 (26B-A4B): layers that slide and layers that see all, with heads of their own size and number and their own way
- * of turning; values that are the keys in the latter; norms before and after attention and FFN; an FFN that every token
+/* Gemma 4 (26B-A4B): layers that slide and layers that see all, with heads of their own size and number and their own
+ * rotation; values that are the keys in the latter; norms before and after attention and FFN; an FFN that every token
  * uses, as the shared expert, beside the experts, each with its norms; a router with a norm and scales of its own; GELU;
  * a scale behind each layer; a softcap of the logits. */
 #include <ctype.h>

@@ -1,5 +1,5 @@
-/* GLM-4 MoE (GLM-4.5, 4.6, 4.7, Air): biases on q, k, v, norms of q and k in some models, half of a head turns, the first
- * layers are dense, DeepSeek-V3's router, a shared expert; prediction layers are ignored. */
+/* GLM-4 MoE (GLM-4.5, 4.6, 4.7, Air): biases on q, k, v, norms of q and k in some models, half of a head is rotated, the
+ * first layers are dense, DeepSeek-V3's router, a shared expert; prediction layers are ignored. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 

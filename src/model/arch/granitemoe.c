@@ -1,6 +1,6 @@
 /* Granite MoE: multipliers for embeddings, residual branches, attention scores and logits; the experts' gate and up in
  * one tensor, gate first; softmax over the chosen; tied embeddings. GGUF's q and k rows are reordered so that neighbours
- * turn together. */
+ * are rotated together. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 

@@ -1,4 +1,4 @@
-/* Kimi Linear: three layers of Kimi delta attention to one of latent attention, which does not turn; DeepSeek-V3's router
+/* Kimi Linear: three layers of Kimi delta attention to one of latent attention, without rotation; DeepSeek-V3's router
  * with one group, the first layers dense. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"

@@ -1,4 +1,4 @@
-/* Llama 4 (Scout, Maverick): layers that turn their heads, normalise queries and keys without weights and see the chunk
+/* Llama 4 (Scout, Maverick): layers that rotate their heads, normalise queries and keys without weights and see the chunk
  * that they are in, and layers that do neither, see all, and let queries grow with positions; experts in every n-th layer,
  * whose input the router's weight multiplies, beside a shared expert; dense layers of another size. */
 #include <stdio.h>

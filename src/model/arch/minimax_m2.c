@@ -1,5 +1,5 @@
-/* MiniMax-M2: q/k norm over all heads at once, a part of each head turns, sigmoid scores with a bias for the choice; no
- * shared expert. */
+/* MiniMax-M2: q/k norm over all heads at once, a part of each head is rotated, sigmoid scores with a bias for the choice;
+ * no shared expert. */
 #include <string.h>
 
 #include "model/arch/arch.h"

@@ -1,5 +1,5 @@
 /* Mixtral: every layer has experts, weights of the chosen sum to 1. In GGUF it is architecture `llama` with experts,
- * whose q and k rows are reordered so that neighbours turn together. */
+ * whose q and k rows are reordered so that neighbours are rotated together. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 

@@ -1,6 +1,5 @@
-/* Phi-3.5-MoE: norms that take off the mean, biases of norms, attention and output, a sparse mixer that chooses two
- * experts, LongRoPE. llama.cpp takes the norms for RMS norms and the mixer for a softmax; here the published code
- * holds. */
+/* Phi-3.5-MoE: norms that subtract the mean (LayerNorm), biases of norms, attention and output, a sparse mixer that chooses two
+ * experts, LongRoPE. llama.cpp computes RMS norms and a softmax instead; odmoe follows the published code. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"
 

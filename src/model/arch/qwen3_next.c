@@ -1,5 +1,5 @@
 /* Qwen3-Next and Qwen3.5-MoE: three layers of gated delta net to one of gated attention, norms that multiply by 1 + w, a
- * quarter of each head turns, a shared expert with a weight of its own. They differ in how the delta net's projections
+ * quarter of each head is rotated, a shared expert with a weight of its own. They differ in how the delta net's projections
  * lie, and in their configurations. */
 #include "model/arch/arch.h"
 #include "model/mixers/attention.h"

@@ -13,7 +13,7 @@ typedef enum latent_role {
     LATENT_KV_A, /* the latent, and behind it the rotary key that all heads share */
     LATENT_KV_A_NORM,
     LATENT_KV_B, /* for each head, rows [keys | values] from the latent; or, latent_parts, two tensors: */
-    LATENT_K_B,  /* for each head the keys' part turned: from a query to what meets latents */
+    LATENT_K_B,  /* for each head the keys' part transposed: from a query to what is multiplied with latents */
     LATENT_V_B,
     LATENT_O,
     LATENT_INDEX_Q_B, /* of the indexer: queries, from the same latents as attention's */
@@ -30,7 +30,7 @@ typedef enum latent_dim {
     DIM_LATENT_RANK,
     DIM_LATENT_KEY, /* a latent and a rotary key: what the cache holds of a token */
     DIM_LATENT_HEADS,
-    DIM_LATENT_NOPE, /* of a head's query and key, what does not turn */
+    DIM_LATENT_NOPE, /* the part of a head's query and key that is not rotated */
     DIM_LATENT_NOPE_AND_VALUE,
     DIM_LATENT_VALUE,
     DIM_LATENT_OUT, /* all heads' values side by side */

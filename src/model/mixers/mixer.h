@@ -14,7 +14,7 @@
 
 /* Rotations of the call's tokens: [n, dim / 2] each. */
 typedef struct mixer_rope {
-    const rope_set *set; /* NULL: queries and keys of this layer do not turn */
+    const rope_set *set; /* NULL: queries and keys of this layer are not rotated */
     buffer *cosines, *sines;
 } mixer_rope;
 

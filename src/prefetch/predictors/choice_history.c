@@ -1,4 +1,4 @@
-/* choices.c - guesses from what a layer chose before: most often, or last. Both keep one number an expert. */
+/* choice_history.c - guesses from what a layer chose before: most often, or last. Both keep one number an expert. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  *   x of layer l -> divided by its RMS -> W1 (UNITS, hidden) -> silu -> W2 (SPAN * experts, UNITS)
  *                                                                   -> logits of layers l + 1 ... l + SPAN
  *
- * A layer's rows are held until the last of the layers that they speak of has chosen; then W1 and W2 take one step down
+ * A layer's rows are held until the last of the layers that they predict has chosen; then W1 and W2 take one step down
  * the gradient of the cross entropy between what those layers chose and softmax(logits). W2 starts at zero, so that
  * untrained all experts are alike. Rows are matched by their number: another number, or a layer that was not seen, and
  * what is held is forgotten. */

@@ -1,4 +1,4 @@
-/* routers.c - the next layer's router applied early, and its correction.
+/* next_router.c - the next layer's router applied early, and its correction.
  *
  *   logits = R_next x + A (B x)        A (experts, RANK), B (RANK, hidden): one pair for each step from layer to layer
  *

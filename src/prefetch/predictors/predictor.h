@@ -1,11 +1,11 @@
-/* predictor.h - predictors that need no model: they see what
- * routers saw and chose, and predict what the next layer will choose.
+/* predictor.h - predictors that need no model: they see what routers saw and chose, and predict what the next layer will
+ * choose.
  *
  *   frequency        what the layer has chosen most, old choices fading
  *   previous         what it chose for the call before
  *   router           the next layer's own router, applied to this layer's input
  *   router_low_rank  the same with a correction of low rank, trained while it runs on what the next layer then chose
- *   network          a small network for each layer, trained in the same way; speaks of four layers ahead
+ *   network          a small network for each layer, trained in the same way; predicts up to four layers ahead
  *
  * A predictor is called by one thread at a time (prefetch/predictor_thread.h). */
 #ifndef ODMOE_PREFETCH_PREDICTORS_PREDICTOR_H
@@ -51,7 +51,7 @@ typedef struct predictor_kind {
 /* predictor_kind_at - i = 0, 1, ...; NULL at the end. */
 const predictor_kind *predictor_kind_at(int i);
 
-/* In choices.c, routers.c and network.c. */
+/* In choice_history.c, next_router.c and network.c. */
 odmoe_status predictor_frequency_create(const predictor_config *config, expert_predictor *out, odmoe_error *err);
 odmoe_status predictor_previous_create(const predictor_config *config, expert_predictor *out, odmoe_error *err);
 odmoe_status predictor_router_create(const predictor_config *config, expert_predictor *out, odmoe_error *err);

@@ -1,4 +1,4 @@
-/* automaton.h - a program's nondeterministic automaton made deterministic, as far as texts come by.
+/* automaton.h - a program's nondeterministic automaton, made deterministic as far as the texts need it.
  *
  * A configuration is the set of places where a text may stand in the grammar: each a node that reads a byte, and a stack
  * of frames. Stacks share their frames, equal configurations have one number, and where a byte leads from one to another

@@ -4,7 +4,7 @@
  *
  * A rule ends at the end of its line, but not inside brackets or behind "|" and "::=". Escapes: \n \r \t \\ \" \[ \] \-
  * \xHH \uHHHH \UHHHHHHHH. Text is Unicode: "." is any character, also a line end. <...> is a token of the vocabulary, by
- * its text or its number. Refused: a rule twice, a rule that is not there, anything left-recursive (program.c). */
+ * its text or its number. Refused: a rule that is defined twice or missing; left recursion (analysis.c finds it). */
 #ifndef ODMOE_TEXT_GRAMMAR_GBNF_H
 #define ODMOE_TEXT_GRAMMAR_GBNF_H
 
@@ -19,8 +19,8 @@ typedef struct gbnf_known {
     uint32_t rule;
 } gbnf_known;
 
-/* gbnf_read - text[0, length) into a grammar that has the rules known[0, known_count); `root` becomes its root. `lookup` may be NULL: then tokens by name
- * are refused; ids from `vocab` on are refused where vocab > 0. Errors are kept in g: ERR_FORMAT and ERR_RANGE with line
+/* gbnf_read - read text[0, length) into a grammar that has the rules known[0, known_count); `root` becomes its root. `lookup`
+ * may be NULL: then tokens by name are refused; ids from `vocab` on are refused where vocab > 0. Errors are kept in g: ERR_FORMAT and ERR_RANGE with line
  * and column in the message and in g->fault. */
 void gbnf_read(grammar_rules *g, const char *text, size_t length, const gbnf_known *known, size_t known_count,
                token_lookup *lookup, const void *user, int32_t vocab);

@@ -1,8 +1,8 @@
-/* grammar.h - hold a generation to a grammar: which tokens may come next, and what has come.
+/* grammar.h - constrain a generation to a grammar: which tokens may come next, and which have come.
  *
- * A grammar is compiled from GBNF or a JSON Schema for one vocabulary. What it computes while texts come by is kept in it
- * and shared by all its states, under a lock: states of one grammar may be used by several threads. A state is a place in
- * a text, a few bytes; copying it is how a session is forked.
+ * A grammar is compiled from GBNF or a JSON Schema for one vocabulary. What it computes while texts are checked is kept in
+ * it and shared by all its states, under a lock: states of one grammar may be used by several threads. A state is a place
+ * in a text, a few bytes; when a session is forked, its state is copied.
  *
  * Fail closed: an error of any kind allows nothing. What a mask allows depends on the grammar, the vocabulary and the
  * text so far alone, not on what is in the cache. */

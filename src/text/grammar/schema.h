@@ -1,9 +1,9 @@
 /* schema.h - read a JSON Schema (draft 2020-12, and what older drafts write alike) as a grammar of JSON texts.
  *
- * Enforced: type (lists, too), properties required additionalProperties minProperties maxProperties, items prefixItems minItems maxItems, enum const,
- * anyOf, oneOf whose branches a type or a constant tells apart, allOf, local $ref (recursive, too), minLength maxLength
- * pattern (regex.h), format date, time, date-time, uuid, minimum maximum exclusiveMinimum exclusiveMaximum. Annotations,
- * unknown words and other formats say nothing. A keyword that cannot be
+ * Enforced: type (lists, too), properties required additionalProperties minProperties maxProperties, items prefixItems
+ * minItems maxItems, enum const, anyOf, oneOf whose branches a type or a constant tells apart, allOf, local $ref
+ * (recursive, too), minLength maxLength pattern (regex.h), format date, time, date-time, uuid, minimum maximum
+ * exclusiveMinimum exclusiveMaximum. Annotations, unknown keywords and other formats are ignored. A keyword that cannot be
  * enforced is an error that names its path.
  *
  * Texts: members in the order of the schema, then additional ones; at most one blank between two tokens; numbers of at

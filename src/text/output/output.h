@@ -1,7 +1,7 @@
-/* output.h - a model's text as it comes, taken apart: reasoning, answer, calls of tools.
+/* output.h - split a model's text, while it comes, into reasoning, answer and tool calls.
  *
- * The text may be fed in any pieces; the deltas add up to the same message. Nothing is taken back: text is held while it
- * may still be part of a marker or of a call. Text is never an error: what no format takes is content. */
+ * The text may be fed in any pieces; the deltas add up to the same message. A delta is never taken back: text is held while
+ * it may still be part of a marker or of a call. No text is an error: what is neither call nor reasoning is content. */
 #ifndef ODMOE_TEXT_OUTPUT_OUTPUT_H
 #define ODMOE_TEXT_OUTPUT_OUTPUT_H
 
@@ -27,7 +27,7 @@ typedef void (*output_sink)(void *user, const output_delta *d);
 typedef struct output_format output_format; /* static */
 
 /* output_format_find - by name ("hermes", "harmony" ...), or NULL. output_format_at - the name of the i-th, or NULL.
- * output_format_of - the one that a chat template's source asks for; some format in any case. */
+ * output_format_of - the one that fits a chat template's source; never NULL. */
 const output_format *output_format_find(const char *name);
 const char *output_format_at(size_t i);
 const char *output_format_name(const output_format *f);
@@ -59,7 +59,7 @@ void output_free(output *o);
 
 /* output_stream_calls - from now on calls are given as they come: first a delta without text once the name is certain, then
  * arguments in pieces, the last of them `whole`. A call that the end of the text cuts keeps what has come, and is never
- * whole; so does one whose arguments go on as nothing of their kind, and what follows is content. Without it a call is one
+ * whole; so does a call whose text turns out not to be a call, and the rest of that text is content. Without it a call is one
  * delta, and what is no whole call is content. */
 void output_stream_calls(output *o);
 

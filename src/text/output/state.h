@@ -1,4 +1,4 @@
-/* state.h - a text that is being taken apart: shared by output.c and harmony.c. */
+/* state.h - a text that is being split: shared by output.c and harmony.c. */
 #ifndef ODMOE_TEXT_OUTPUT_STATE_H
 #define ODMOE_TEXT_OUTPUT_STATE_H
 

@@ -1,22 +1,22 @@
-/* conversation.h - a conversation in OpenAI's shape, made fit for a template and rendered.
+/* conversation.h - a conversation in OpenAI's shape, changed to what a template takes, and rendered.
  *
  * Requests differ from what templates expect: content in parts or null, arguments as text, system messages in the
- * middle, roles that a template drops without a word. What a template takes is found out by rendering small
- * conversations with it once, when it is compiled. */
+ * middle, roles that a template drops silently. When a template is compiled, small conversations are rendered with it
+ * to find out what it takes. */
 #ifndef ODMOE_TEXT_TEMPLATE_CONVERSATION_H
 #define ODMOE_TEXT_TEMPLATE_CONVERSATION_H
 
 #include "base/status.h"
 #include "text/template/template.h"
 
-/* What a template takes, as far as it had to be tried. */
+/* What a template takes, as trial renderings show. */
 typedef struct template_caps {
     bool system;              /* a system message at the front is shown */
     bool later_system;        /* so is one in the middle, at its place */
     bool tools;               /* tools are shown */
     bool text_arguments;      /* a call's arguments must be text; else an object */
     bool short_ids;           /* ids of calls must have nine letters or digits (Mistral) */
-    bool hidden_calls;        /* calls are not shown: they are told in their message's content */
+    bool hidden_calls;        /* calls are not shown: they are written into their message's content */
     bool python_calls;        /* ... in the notation that LFM2's template asks for without showing it */
     bool thinking_or_content; /* a call's message must not have both (gpt-oss) */
 } template_caps;

@@ -12,7 +12,7 @@ typedef struct json_style {
     const str *indent;        /* NULL: all on one line */
     const str *comma, *colon; /* the separators, or NULL for the usual ones */
 } json_style;
-/* print_json - TYPE error for what is no JSON. */
+/* tpl_print_json - TYPE error for a value that JSON cannot hold. */
 str *tpl_print_json(tpl_state *s, value v, const json_style *style);
 
 /* tpl_read_json - the value of text[0, length). Strings without escapes borrow the text, and all are foreign or not.
