@@ -1,6 +1,8 @@
 /* Prefixes: what was computed once is found again, in a sequence, in memory and on disk, and never changes an answer. */
 #include "server_jobs.h"
 
+#include "roomy_disk.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
