@@ -52,7 +52,7 @@ static void fail_read(long at)
 static odmoe_model *open_small(void)
 {
     odmoe_options o = small_options();
-    o.io = "pread";
+    o.io = "buffered"; /* on every file system */
     o.sessions = SEQUENCES + 2;
     o.context = 32;
     o.prefetch = "off";
