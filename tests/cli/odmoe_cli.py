@@ -17,6 +17,7 @@ PROGRAM = os.environ["ODMOE"]
 SOURCE = pathlib.Path(os.environ["ODMOE_SOURCE"])
 DATA = pathlib.Path(os.environ["ODMOE_TEST_DATA"])
 DEMO = str(SOURCE / "models" / "demo.gguf")
+PLAIN = {**os.environ, "LC_ALL": "C"}  # bash complains of a locale that is not installed
 PATIENCE = 600  # seconds for what must come: a slow, busy machine is no error
 
 
