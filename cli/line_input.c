@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,9 +79,11 @@ static void watch_terminal(bool on)
         sigaction(stop, &action, NULL);
 }
 
-/* One character for the editor; bytes that are none are left out. -1 also after Ctrl-C. */
-static int read_key(EditLine *edit, wchar_t *key)
+/* Signals are let in while a key is waited for, with the mask `before`, and not between the look at what happened and the
+ * wait, where they would be seen only after the next key. */
+static int next_key(EditLine *edit, wchar_t *key, const sigset_t *before)
 {
+    struct pollfd keys = {.fd = STDIN_FILENO, .events = POLLIN};
     mbstate_t state = {0};
     for (;;) {
         if (resized || resumed)
@@ -88,9 +91,11 @@ static int read_key(EditLine *edit, wchar_t *key)
         if (resumed)
             el_set(edit, EL_REFRESH);
         resized = resumed = 0;
+        if (interrupted())
+            return -1;
         char byte;
-        ssize_t got = interrupted() ? -1 : read(STDIN_FILENO, &byte, 1);
-        if (got < 0 && !interrupted() && errno == EINTR)
+        ssize_t got = ppoll(&keys, 1, NULL, before) < 0 ? -1 : read(STDIN_FILENO, &byte, 1);
+        if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
             return (int)got;
@@ -104,6 +109,20 @@ static int read_key(EditLine *edit, wchar_t *key)
         if (n == (size_t)-1)
             state = (mbstate_t){0};
     }
+}
+
+/* One character for the editor; bytes that are none are left out. -1 also after Ctrl-C. */
+static int read_key(EditLine *edit, wchar_t *key)
+{
+    sigset_t told, before;
+    sigemptyset(&told);
+    sigaddset(&told, SIGINT);
+    sigaddset(&told, SIGTSTP);
+    sigaddset(&told, SIGWINCH);
+    pthread_sigmask(SIG_BLOCK, &told, &before);
+    int got = next_key(edit, key, &before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return got;
 }
 
 line_input *line_input_open(void)

@@ -12,7 +12,7 @@ setup() { # DIRECTORY SANITIZERS
 run() { # DIRECTORY OPTION...
     dir=$1
     shift
-    $meson test -C "$dir" --print-errorlogs --timeout-multiplier 10 "$@"
+    $meson test -C "$dir" --print-errorlogs --timeout-multiplier 40 "$@"
 }
 
 # DIRECTORY NAME...: the programs of the tests of these names or suites. meson test would build all there are.

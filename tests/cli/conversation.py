@@ -8,11 +8,10 @@ import signal
 import struct
 import subprocess
 import termios
-import time
 import unittest
 from unittest import mock
 
-from odmoe_cli import DEMO, PROGRAM, CliTest, Result, ShellTerminal, run
+from odmoe_cli import DEMO, PATIENCE, PROGRAM, CliTest, Result, ShellTerminal, run, wait_until_asleep
 
 
 class Chat(CliTest):
@@ -71,11 +70,6 @@ class Chat(CliTest):
         terminal.wait_for_prompt()
         return terminal
 
-    def type_signal(self, terminal, key):
-        """A key that makes a signal, once the editor waits: while it still draws, it would look only after the next key."""
-        time.sleep(0.3)
-        terminal.type(key)
-
     def check_line_mode(self, shown):
         """What stty says of a terminal that shows what is typed, line by line."""
         words = re.split(r"[\s;]+", shown)
@@ -96,7 +90,7 @@ class Chat(CliTest):
         terminal = self.shell('set -m; "$@"; stty -a; echo "end of modes"; fg')
         terminal.type("/he")
         terminal.wait_for("> /he")
-        self.type_signal(terminal, "\x1a")
+        terminal.type("\x1a")
         terminal.wait_for(r"end of modes[\s\S]*> /he")
         self.check_line_mode(terminal.shown.split("end of modes")[0])
         terminal.type("lp\n")
@@ -109,7 +103,7 @@ class Chat(CliTest):
         fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
         terminal.type("a" * 30 + "\x01b")
         terminal.wait_for(r"\x1b\[A")  # the line has two rows, and its beginning is in the first
-        self.type_signal(terminal, "\x03")
+        terminal.type("\x03")
         terminal.wait_for(r"\n> $")
         terminal.type("/exit\n")
         self.assertEqual(terminal.end(), 0)
@@ -118,7 +112,7 @@ class Chat(CliTest):
         terminal = self.chat()
         terminal.type("never sent")
         terminal.wait_for("never sent")
-        self.type_signal(terminal, "\x03")
+        terminal.type("\x03")
         terminal.wait_for(r"never sent[\s\S]*\n> ")
         terminal.type("/exit\n")
         self.assertEqual(terminal.end(), 0)
@@ -190,14 +184,14 @@ class Chat(CliTest):
             p.stdin.write(b"What is a river?\n" + half)
             p.stdin.flush()
             self.assertEqual(p.stdout.read(len(answer)), answer.encode())
-            time.sleep(0.3)
+            wait_until_asleep(p.pid)  # behind the answer there is nothing else to wait for
             p.send_signal(signal.SIGINT)
-            self.assertEqual(p.wait(60), 130)
+            self.assertEqual(p.wait(PATIENCE), 130)
             self.assertEqual(p.communicate(), (b"", b""))
 
     def test_an_input_that_cannot_be_read_is_an_error(self):
         folder = os.open(self.folder, os.O_RDONLY)
-        p = subprocess.run([PROGRAM, "chat", "-m", DEMO], stdin=folder, capture_output=True, timeout=60)
+        p = subprocess.run([PROGRAM, "chat", "-m", DEMO], stdin=folder, capture_output=True, timeout=PATIENCE)
         os.close(folder)
         self.check_error(Result(p.returncode, p.stdout.decode(), p.stderr.decode()), 1, "standard input", "Is a directory")
 
@@ -225,7 +219,7 @@ class Chat(CliTest):
         p.stdin.flush()
         self.assertEqual(p.stdout.read(len(answer)), answer.encode())
         os.truncate(model, 3000000)
-        err = p.communicate(b"Tell me about Moses and the children of Israel.\n", timeout=60)[1].decode()
+        err = p.communicate(b"Tell me about Moses and the children of Israel.\n", timeout=PATIENCE)[1].decode()
         self.assertEqual(p.returncode, 1, err)
         self.assertRegex(err, r"\Aodmoe: [^\n]+\n\Z")
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import unittest
 
-from odmoe_cli import DATA, DEMO, PROGRAM, SOURCE, CliTest, read_safetensors, run
+from odmoe_cli import DATA, DEMO, PLAIN, PROGRAM, SOURCE, CliTest, read_safetensors, run
 
 CASES = sorted((DATA / "layer").glob("*.safetensors"))
 FORWARD = {"y", "topk", "topw", "aux", "counts", "imbalance"}
@@ -68,7 +68,7 @@ class Layer(CliTest):
 
 class BenchScript(CliTest):
     def test_help_is_its_own_description(self):
-        p = subprocess.run(["bash", SOURCE / "bench" / "layer.sh", "--help"], capture_output=True, text=True, cwd=self.folder)
+        p = subprocess.run(["bash", SOURCE / "bench" / "layer.sh", "--help"], capture_output=True, text=True, cwd=self.folder, env=PLAIN)
         self.assertEqual((p.returncode, p.stderr), (0, ""))
         self.assertIn("\nusage: bench/layer.sh ", p.stdout)
         self.assertNotIn("set -", p.stdout)

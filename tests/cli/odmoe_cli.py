@@ -17,6 +17,8 @@ PROGRAM = os.environ["ODMOE"]
 SOURCE = pathlib.Path(os.environ["ODMOE_SOURCE"])
 DATA = pathlib.Path(os.environ["ODMOE_TEST_DATA"])
 DEMO = str(SOURCE / "models" / "demo.gguf")
+PLAIN = {**os.environ, "LC_ALL": "C"}  # bash complains of a locale that is not installed
+PATIENCE = 600  # seconds for what must come: a slow, busy machine is no error
 
 
 class Result:
@@ -28,7 +30,7 @@ class Result:
 
 
 def run(*arguments, stdin=b""):
-    p = subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=600)
+    p = subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=PATIENCE)
     return Result(p.returncode, p.stdout.decode(), p.stderr.decode())
 
 
@@ -53,8 +55,8 @@ class Terminal:
         self.shown += piece.decode(errors="replace")
         return bool(piece)
 
-    def wait_for(self, pattern, seconds=120):
-        end = time.monotonic() + seconds
+    def wait_for(self, pattern):
+        end = time.monotonic() + PATIENCE
         while not re.search(pattern, self.shown):
             if not self.read() or time.monotonic() > end:
                 raise AssertionError(f"{pattern!r} never came; shown: {self.shown!r}")
@@ -62,17 +64,17 @@ class Terminal:
     def type(self, keys):
         os.write(self.fd, keys.encode())
 
-    def wait_for_prompt(self, seconds=120):
+    def wait_for_prompt(self):
         """Until the line editor reads: keys typed before are the terminal's own affair, and Ctrl-D would be lost."""
-        self.wait_for("> ", seconds)
-        end = time.monotonic() + seconds
+        self.wait_for("> ")
+        end = time.monotonic() + PATIENCE
         while termios.tcgetattr(self.fd)[3] & termios.ICANON:
             if not self.read(0.01) or time.monotonic() > end:
                 raise AssertionError(f"nobody reads; shown: {self.shown!r}")
 
-    def end(self, seconds=120):
+    def end(self):
         """Wait for the program's end; its exit status."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while self.read(1):
             if time.monotonic() > end:
                 raise AssertionError(f"does not end; shown: {self.shown!r}")
@@ -121,6 +123,15 @@ class CliTest(unittest.TestCase):
     def check_done(self, result):
         self.assertEqual(result.status, 0, result.err)
         return result
+
+
+def wait_until_asleep(pid):
+    """Until the process computes nothing and waits, for input or another's signal."""
+    end = time.monotonic() + PATIENCE
+    while (state := pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]) != "S":
+        if state == "Z" or time.monotonic() > end:
+            raise AssertionError(f"the process waits for nothing, its state is {state}")
+        time.sleep(0.01)
 
 
 def write_gguf(path, metadata):

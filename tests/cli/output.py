@@ -6,10 +6,19 @@ import stat
 import subprocess
 import unittest
 
-from odmoe_cli import DATA, DEMO, PROGRAM, CliTest, run
+from odmoe_cli import DATA, DEMO, PATIENCE, PROGRAM, CliTest, run
 
 CASE = DATA / "layer" / "tiny.safetensors"
 HELD_FILES = os.environ["HELD_FILES"]  # held_files.c
+
+
+def knows_nameless_files(folder):
+    """Does the file system of the folder know files that have no name yet? Some that containers have do not."""
+    try:
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 class Files(CliTest):
@@ -60,21 +69,24 @@ class Files(CliTest):
         return p
 
     def test_a_signal_leaves_nothing_whatever_the_file_system_knows(self):
+        nameless = knows_nameless_files(self.folder)
         for command in self.commands:
             for settings in ({}, {"NO_NAMELESS": "1"}):
                 for end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     with self.subTest(command=command[0], end=end, **settings):
                         p = self.start_held(command, **settings)
-                        self.assertEqual(len(list(self.folder.iterdir())), len(settings))
+                        self.assertEqual(len(list(self.folder.iterdir())), len(settings) if nameless else 1)
                         p.send_signal(end)
-                        self.assertEqual(p.wait(60), -end)
+                        self.assertEqual(p.wait(PATIENCE), -end)
                         self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_a_killed_program_leaves_nothing_where_files_need_no_name(self):
+        if not knows_nameless_files(self.folder):
+            self.skipTest("this file system knows no files without names")
         for command in self.commands:
             p = self.start_held(command)
             p.kill()
-            p.wait(60)
+            p.wait(PATIENCE)
             self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_a_limit_of_a_files_size_is_an_error_and_leaves_what_was_there(self):
@@ -97,7 +109,7 @@ class StandardOutput(CliTest):
     def run_into(self, output, *arguments, **options):
         """The program with its standard output there; a signal of a closed pipe is ignored, as many callers have it."""
         p = subprocess.run([PROGRAM, *map(str, arguments)], stdout=output, stderr=subprocess.PIPE, restore_signals=False,
-                           preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN), timeout=120, **options)
+                           preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN), timeout=PATIENCE, **options)
         return p.returncode, p.stderr.decode()
 
     def closed_pipe(self):

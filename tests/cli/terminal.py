@@ -2,7 +2,7 @@
 import subprocess
 import unittest
 
-from odmoe_cli import DEMO, PROGRAM, SOURCE, CliTest, ShellTerminal, run
+from odmoe_cli import DEMO, PLAIN, PROGRAM, SOURCE, CliTest, ShellTerminal, run
 
 
 def last_line(shown):
@@ -81,7 +81,7 @@ class Completion(CliTest):
         script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _odmoe; '
                   'printf "%s\\n" "${COMPREPLY[@]}"')
         p = subprocess.run(["bash", "-c", script, "bash", SOURCE / "cli" / "completion" / "odmoe.bash", PROGRAM, *words],
-                           capture_output=True, text=True, cwd=self.folder, check=True)
+                           capture_output=True, text=True, cwd=self.folder, env=PLAIN, check=True)
         self.assertEqual(p.stderr, "")
         return p.stdout.split()
 

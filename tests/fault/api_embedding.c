@@ -46,7 +46,7 @@ static void inject(long from)
 static odmoe_model *open_on_disk(void)
 {
     odmoe_options o = small_options();
-    o.io = "pread";
+    o.io = "buffered"; /* on every file system */
     o.embeddings = "disk";
     return must_open(test_path(MODEL), &o);
 }

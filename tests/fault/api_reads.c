@@ -101,7 +101,7 @@ static fixture start_at(const char *path, const char *io)
 
 static fixture start(void)
 {
-    return start_at(test_path(MODEL), "pread");
+    return start_at(test_path(MODEL), "buffered"); /* on every file system */
 }
 
 static void stop(fixture *f)
@@ -199,7 +199,7 @@ static void failed_reads_leave_every_session_of_the_call_as_it_was(void **state)
 static void a_guess_that_cannot_be_read_costs_nothing_but_time(void **state)
 {
     odmoe_options o = small_options();
-    o.io = "pread";
+    o.io = "buffered";
     o.prefetch = "auto";
     odmoe_plan plan = {.size = sizeof plan};
     assert_int_equal(odmoe_plan_make(test_path("/models/demo.gguf"), &o, &plan, &err), ODMOE_OK);

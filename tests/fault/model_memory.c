@@ -116,11 +116,11 @@ static attempt gguf_model(const char *io)
 
 static void a_failed_allocation_while_opening_or_running_leaves_nothing_behind(void **state)
 {
-    attempt a = gguf_model("pread");
+    attempt a = gguf_model("buffered");
     fail_each(open_and_use, &a, 50, ODMOE_OK);
     a = gguf_model("auto");
     fail_each(open_and_use, &a, 50, ODMOE_OK);
-    a = (attempt){test_path("families/kimi_k25"), "pread"}; /* scales apart */
+    a = (attempt){test_path("families/kimi_k25"), "buffered"}; /* scales apart */
     fail_each(open_and_use, &a, 50, ODMOE_OK);
 }
 
@@ -137,7 +137,7 @@ static void a_failed_allocation_while_planning_leaves_nothing_behind(void **stat
 /* The k-th call of one kind fails, for every k. */
 static void fail_each_of(_Atomic long *left, _Atomic long *calls, const char *word)
 {
-    attempt a = gguf_model("pread");
+    attempt a = gguf_model("buffered");
     for (long k = 0;; k++) {
         odmoe_error err = {0};
         *calls = mapped = 0;

@@ -35,7 +35,7 @@ static odmoe_model *open_small(void)
     odmoe_error err;
     char path[4096];
     snprintf(path, sizeof path, "%s/models/demo.gguf", getenv("ODMOE_SOURCE"));
-    o.io = "pread";
+    o.io = "buffered"; /* on every file system */
     o.prefetch = "off";
     o.chunk = 16;
     if (odmoe_plan_make(path, &o, &plan, &err))

@@ -33,8 +33,7 @@ typedef struct layer_fixture {
     int begins, given;
     int32_t batch[64], batch_n, batch_at, batch_layer;
     int32_t fail_expert;    /* next fails when it comes to it; -1: never */
-    bool wait_for_prefetch; /* next of layer l waits until layer l + 1 has been prefetched */
-    bool waited_in_vain;
+    bool wait_for_prefetch; /* next of layer l waits until layer l + 1 has been prefetched; for ever if it never is */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int prefetches, asked_missing;
@@ -76,20 +75,14 @@ static inline odmoe_status fixture_begin(void *ctx, int32_t layer, const int32_t
 
 static inline void fixture_wait_for_prefetch(layer_fixture *f, int32_t layer)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    bool there = false;
     pthread_mutex_lock(&f->lock);
-    for (;;) {
+    while (!there) {
         for (int i = 0; i < f->prefetches; i++)
-            if (f->prefetch_layer[i] == layer)
-                goto done;
-        if (pthread_cond_timedwait(&f->changed, &f->lock, &until)) {
-            f->waited_in_vain = true;
-            goto done;
-        }
+            there |= f->prefetch_layer[i] == layer;
+        if (!there)
+            pthread_cond_wait(&f->changed, &f->lock);
     }
-done:
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -317,7 +317,7 @@ static odmoe_model *open_for_many(void)
     odmoe_plan plan = {.size = sizeof plan};
     assert_int_equal(odmoe_plan_make(test_path(MODEL), &o, &plan, &err), ODMOE_OK);
     o.ram_bytes = plan.floor_bytes + plan.experts_bytes / 3; /* so that experts are evicted and read again */
-    o.io = "pread";
+    o.io = "buffered";                                       /* on every file system */
     return must_open(test_path(MODEL), &o);
 }
 

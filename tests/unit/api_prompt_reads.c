@@ -1,6 +1,8 @@
 /* What a prompt reads, and what sequences that decode together read: each expert at most once per layer and chunk, however
  * small the budget. Counters of single experts are compared with the experts' sizes in the file, which a run with room for
  * all shows (there each is read once). */
+#include "api/handles.h"
+
 #include "format_files.h"
 
 #include <stdio.h>
@@ -48,63 +50,63 @@ static odmoe_model *open_for_prompt(int experts, int chunk, const char *policy)
     return open_with_room(experts, &o);
 }
 
-static void run_prompt(odmoe_model *model)
+static void run_prompt(odmoe_model *m)
 {
     odmoe_session *s;
     odmoe_error err = {0};
-    assert_int_equal(odmoe_session_create(model, 0, &s, &err), ODMOE_OK);
+    assert_int_equal(odmoe_session_create(m, 0, &s, &err), ODMOE_OK);
     if (odmoe_eval(s, tokens, LONG, NULL, &err))
         fail_msg("%s", err.message);
     odmoe_session_free(s);
 }
 
-static odmoe_expert_stats expert_stats(odmoe_model *model, int layer, int expert)
+static odmoe_expert_stats expert_stats(odmoe_model *m, int layer, int expert)
 {
     odmoe_expert_stats one = {.size = sizeof one};
     odmoe_error err;
-    assert_int_equal(odmoe_expert_stats_get(model, layer, expert, &one, &err), ODMOE_OK);
+    assert_int_equal(odmoe_expert_stats_get(m, layer, expert, &one, &err), ODMOE_OK);
     return one;
 }
 
 /* size[l]: of an expert of the layer. A layer's are of one size in this model. */
 static odmoe_info sizes(uint64_t size[LAYERS_MAX])
 {
-    odmoe_model *model = open_for_prompt(0, 0, NULL);
+    odmoe_model *m = open_for_prompt(0, 0, NULL);
     odmoe_info info = {.size = sizeof info};
     uint64_t sum = 0;
-    odmoe_model_info(model, &info);
+    odmoe_model_info(m, &info);
     assert_true(info.moe_layers <= LAYERS_MAX);
-    run_prompt(model);
+    run_prompt(m);
     for (int l = 0; l < info.moe_layers; l++) {
         size[l] = 0;
         for (int e = 0; e < info.experts; e++) {
-            uint64_t read = expert_stats(model, l, e).bytes;
+            uint64_t read = expert_stats(m, l, e).bytes;
             assert_true(!read || !size[l] || read == size[l]);
             size[l] = read ? read : size[l];
         }
         sum += size[l] * (uint64_t)info.experts;
     }
     assert_int_equal(sum, info.experts_bytes);
-    odmoe_model_close(model);
+    odmoe_model_close(m);
     return info;
 }
 
 static void at_most_once(const char *policy, int experts, int chunk, const odmoe_info *info, const uint64_t *size)
 {
-    odmoe_model *model = open_for_prompt(experts, chunk, policy);
-    run_prompt(model);
+    odmoe_model *m = open_for_prompt(experts, chunk, policy);
+    run_prompt(m);
     odmoe_stats stats = {.size = sizeof stats};
-    odmoe_stats_get(model, &stats);
+    odmoe_stats_get(m, &stats);
     assert_int_equal(stats.chunks, (LONG + chunk - 1) / chunk);
     assert_true(stats.bytes_read <= info->experts_bytes * (uint64_t)stats.chunks);
     for (int l = 0; l < info->moe_layers; l++)
         for (int e = 0; e < info->experts; e++) {
-            uint64_t read = expert_stats(model, l, e).bytes;
+            uint64_t read = expert_stats(m, l, e).bytes;
             if (read > size[l] * (uint64_t)stats.chunks)
                 fail_msg("%s, room for %d, chunks of %d: layer %d, expert %d: %.2f reads in %d chunks", stats.policy,
                          experts, chunk, l, e, (double)read / (double)size[l], (int)stats.chunks);
         }
-    odmoe_model_close(model);
+    odmoe_model_close(m);
 }
 
 static void each_expert_is_read_at_most_once_a_chunk_however_small_the_cache(void **state)
@@ -134,14 +136,14 @@ static void a_cold_prompt_of_one_chunk_reads_each_needed_expert_exactly_once(voi
     uint64_t size[LAYERS_MAX];
     odmoe_info info = sizes(size);
     for (size_t r = 0; r < sizeof rooms / sizeof *rooms; r++) {
-        odmoe_model *model = open_for_prompt(rooms[r], LONG, NULL);
-        run_prompt(model);
+        odmoe_model *m = open_for_prompt(rooms[r], LONG, NULL);
+        run_prompt(m);
         for (int l = 0; l < info.moe_layers; l++)
             for (int e = 0; e < info.experts; e++) {
-                odmoe_expert_stats one = expert_stats(model, l, e);
+                odmoe_expert_stats one = expert_stats(m, l, e);
                 assert_true(one.uses ? one.bytes == size[l] : one.bytes <= size[l]);
             }
-        odmoe_model_close(model);
+        odmoe_model_close(m);
     }
 }
 
@@ -152,7 +154,7 @@ static void a_cold_prompt_of_one_chunk_reads_each_needed_expert_exactly_once(voi
 
 /* One step of all sequences, and what it read: of an expert that some of them use, one fetch, which hits or reads it
  * once; of another, at most what was read ahead, once. */
-static void step_reads_at_most_once(odmoe_model *model, odmoe_sequence *sequences, int n, const odmoe_info *info,
+static void step_reads_at_most_once(odmoe_model *m, odmoe_sequence *sequences, int n, const odmoe_info *info,
                                     const uint64_t *size)
 {
     static odmoe_expert_stats before[LAYERS_MAX][256];
@@ -164,13 +166,14 @@ static void step_reads_at_most_once(odmoe_model *model, odmoe_sequence *sequence
     assert_true(info->experts <= 256);
     for (int l = 0; l < info->moe_layers; l++)
         for (int e = 0; e < info->experts; e++)
-            before[l][e] = expert_stats(model, l, e);
-    if (odmoe_forward(model, &batch, &err))
+            before[l][e] = expert_stats(m, l, e);
+    if (odmoe_forward(m, &batch, &err))
         fail_msg("%s", err.message);
+    store_wait_idle(m->m.store); /* what was read ahead in vain, and arrives late, belongs to this pass */
     uint64_t uses = 0;
     for (int l = 0; l < info->moe_layers; l++)
         for (int e = 0; e < info->experts; e++) {
-            odmoe_expert_stats now = expert_stats(model, l, e), *was = &before[l][e];
+            odmoe_expert_stats now = expert_stats(m, l, e), *was = &before[l][e];
             uses += now.uses - was->uses;
             assert_int_equal(now.hits + now.misses - was->hits - was->misses, now.uses > was->uses);
             if (now.bytes - was->bytes > size[l])
@@ -190,19 +193,19 @@ static void decode_together(int n, int experts, const char *prefetch, const odmo
     o.context = STEPS;
     o.chunk = SEQUENCES_MAX;
     o.prefetch = prefetch;
-    odmoe_model *model = open_with_room(experts, &o);
+    odmoe_model *m = open_with_room(experts, &o);
     for (int i = 0; i < n; i++) {
         sequences[i] = (odmoe_sequence){.n = 1, .phase = ODMOE_PHASE_DECODE};
-        assert_int_equal(odmoe_session_create(model, STEPS, &sequences[i].session, &err), ODMOE_OK);
+        assert_int_equal(odmoe_session_create(m, STEPS, &sequences[i].session, &err), ODMOE_OK);
     }
     for (int step = 0; step < STEPS; step++) {
         for (int i = 0; i < n; i++)
             sequences[i].tokens = &tokens[i * STEPS + step];
-        step_reads_at_most_once(model, sequences, n, info, size);
+        step_reads_at_most_once(m, sequences, n, info, size);
     }
     for (int i = 0; i < n; i++)
         odmoe_session_free(sequences[i].session);
-    odmoe_model_close(model);
+    odmoe_model_close(m);
 }
 
 static void each_expert_is_read_at_most_once_for_all_sequences_of_a_pass(void **state)

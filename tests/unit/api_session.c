@@ -326,6 +326,9 @@ static void a_new_file_has_the_mode_that_the_umask_leaves(void **state)
 /* Its entries cannot be listed, so the folder cannot be opened and brought to the disk either. */
 static void a_folder_that_can_only_be_written_takes_a_session(void **state)
 {
+    bool root = !geteuid(); /* who may list any folder */
+    if (root && (seteuid(65534) || seteuid(0)))
+        skip(); /* a container that has no other user */
     odmoe_model *model = open_tiny();
     odmoe_session *session = started(model, 0);
     char folder[1024], path[1100];
@@ -334,8 +337,7 @@ static void a_folder_that_can_only_be_written_takes_a_session(void **state)
     assert_int_equal(chmod(temp_path("."), 0711), 0);
     assert_int_equal(mkdir(folder, 0700), 0);
     assert_int_equal(chmod(folder, 0333), 0);
-    bool root = !geteuid();
-    assert_int_equal(root ? seteuid(65534) : 0, 0); /* root may list any folder */
+    assert_int_equal(root ? seteuid(65534) : 0, 0);
     odmoe_status status = odmoe_session_save(session, path, &err);
     assert_int_equal(root ? seteuid(0) : 0, 0);
     assert_int_equal(chmod(folder, 0700), 0);

@@ -1,6 +1,8 @@
 /* Models whose state cannot be cut back: prompts are found again at checkpoints, and answers are those without reuse. */
 #include "server_jobs.h"
 
+#include "roomy_disk.h"
+
 #include <dirent.h>
 #include <unistd.h>
 

@@ -206,7 +206,7 @@ static void characters_come_whole_and_broken_ones_are_marked(void **state)
     answer a = {0};
     assert_int_equal(engine_submit(e, j, NULL), ENGINE_TAKEN);
     do {
-        assert_int_equal(job_next(j, -1, 60000, &event), JOB_EVENT);
+        assert_int_equal(job_next(j, -1, EVER_MS, &event), JOB_EVENT);
         if (event.kind == JOB_DELTA) /* never the rest of a character */
             assert_int_not_equal((unsigned char)event.delta.text[0] & 0xC0, 0x80);
     } while (!take_event(&a, &event));
@@ -293,7 +293,7 @@ static void log_probabilities_are_those_of_the_raw_logits(void **state)
     job_event event;
     assert_int_equal(engine_submit(e, j, NULL), ENGINE_TAKEN);
     do
-        assert_int_equal(job_next(j, -1, 60000, &event), JOB_EVENT);
+        assert_int_equal(job_next(j, -1, EVER_MS, &event), JOB_EVENT);
     while (event.kind != JOB_DELTA);
     assert_true(event.logprob_count >= 1);
     const job_logprob *first = &event.logprobs[0];

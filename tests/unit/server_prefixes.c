@@ -1,6 +1,8 @@
 /* Prefixes: what was computed once is found again, in a sequence, in memory and on disk, and never changes an answer. */
 #include "server_jobs.h"
 
+#include "roomy_disk.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -179,7 +181,7 @@ static void a_prompt_begins_with_what_a_running_sequence_has_computed(void **sta
     job_event event;
     assert_int_equal(engine_submit(e, running, NULL), ENGINE_TAKEN);
     do
-        assert_int_equal(job_next(running, -1, 60000, &event), JOB_EVENT);
+        assert_int_equal(job_next(running, -1, EVER_MS, &event), JOB_EVENT);
     while (event.kind != JOB_DELTA);
     assert_reused(e, prompt(2, 200, 230), 230, 200, 200, &a);
     job_free(running);

