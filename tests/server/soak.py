@@ -20,13 +20,13 @@ from contextlib import contextmanager
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import mutations
-from serverlib import MIB, SANITIZER, Server, Stream, exchange, get, idle, long_text, post, raw_post, read_all, request, wait_until
+from serverlib import MIB, SANITIZER, Server, Stream, exchange, get, idle, long_text, parallel, post, raw_post, read_all, request, wait_until
 
 STATUSES = {200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 415, 429, 431, 501, 503, 505}
 SECRET = "quince-orchard"  # in every prompt, never in the log
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "green"]}, "n": {"type": "integer", "minimum": 0, "maximum": 99}},
           "required": ["colour", "n"], "additionalProperties": False}
-CLIENT_TIMEOUT = 10  # more than a right client stands still between connecting and sending
+CLIENT_TIMEOUT = 15  # more than a right client stands still between connecting and sending
 WAIT = 600  # seconds that a right request may take on a busy machine
 
 
@@ -557,7 +557,7 @@ def slow_reader(s, R):
     begun, reads = time.time(), R.random() < 0.5
     try:
         c.sendall(raw_post("/v1/chat/completions", {"messages": user(words(R, 30)), "max_tokens": 400, "ignore_eos": True, "stream": True, "logprobs": True, "top_logprobs": 20}))
-        while time.time() - begun < CLIENT_TIMEOUT * 3:
+        while time.time() - begun < CLIENT_TIMEOUT + 10:
             time.sleep(0.5)
             if reads and not c.recv(200):
                 return "closed"
@@ -586,6 +586,13 @@ SLOW = [(2, slow_sender), (2, slow_reader), (1, idle_client)]
 
 
 # ---- the whole
+
+def fill(s, streams):
+    """Use all that there is room for: contexts, experts, prefixes. What grows from then on is a leak, however slow the machine is."""
+    R = random.Random(0)
+    for _ in range(2):
+        parallel([lambda ids=[R.randrange(300, 4000) for _ in range(s.ctx - 12)]: ask(s, "/v1/completions", {"prompt": ids, "max_tokens": 8, "ignore_eos": True}, ()) for _ in range(streams)])
+
 
 def work(s, tally, table, R, goes_on, pause):
     """Requests of a table, one by one, until the time is up or the server has died."""
@@ -641,6 +648,7 @@ def run(seconds, ram="64MiB", context=1024, streams=8, pause=0.2, seed=1, cap=Tr
         s = Server(*options, ram=ram, ctx=context, parallel=streams, before=before)
         try:
             same = Same(s)
+            fill(s, streams)
             watch = Watch(s, min(1, seconds / 100))
             idle(s)
             wait_until(lambda: s.metric("http_connections") == 1)
