@@ -20,13 +20,13 @@ from contextlib import contextmanager
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import mutations
-from serverlib import MIB, SANITIZER, Server, Stream, exchange, get, idle, long_text, post, raw_post, read_all, request, wait_until
+from serverlib import MIB, SANITIZER, Server, Stream, exchange, get, idle, long_text, parallel, post, raw_post, read_all, request, wait_until
 
 STATUSES = {200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 415, 429, 431, 501, 503, 505}
 SECRET = "quince-orchard"  # in every prompt, never in the log
 SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "green"]}, "n": {"type": "integer", "minimum": 0, "maximum": 99}},
           "required": ["colour", "n"], "additionalProperties": False}
-CLIENT_TIMEOUT = 5
+CLIENT_TIMEOUT = 15  # more than a right client stands still between connecting and sending
 WAIT = 600  # seconds that a right request may take on a busy machine
 
 
@@ -557,7 +557,7 @@ def slow_reader(s, R):
     begun, reads = time.time(), R.random() < 0.5
     try:
         c.sendall(raw_post("/v1/chat/completions", {"messages": user(words(R, 30)), "max_tokens": 400, "ignore_eos": True, "stream": True, "logprobs": True, "top_logprobs": 20}))
-        while time.time() - begun < CLIENT_TIMEOUT * 3:
+        while time.time() - begun < CLIENT_TIMEOUT + 10:
             time.sleep(0.5)
             if reads and not c.recv(200):
                 return "closed"
@@ -587,10 +587,17 @@ SLOW = [(2, slow_sender), (2, slow_reader), (1, idle_client)]
 
 # ---- the whole
 
-def work(s, tally, table, R, end, pause):
+def fill(s, streams):
+    """Use all that there is room for: contexts, experts, prefixes. What grows from then on is a leak, however slow the machine is."""
+    R = random.Random(0)
+    for _ in range(2):
+        parallel([lambda ids=[R.randrange(300, 4000) for _ in range(s.ctx - 12)]: ask(s, "/v1/completions", {"prompt": ids, "max_tokens": 8, "ignore_eos": True}, ()) for _ in range(streams)])
+
+
+def work(s, tally, table, R, goes_on, pause):
     """Requests of a table, one by one, until the time is up or the server has died."""
     weights, kinds = [w for w, _ in table], [k for _, k in table]
-    while time.time() < end and s.alive() and len(tally.problems) < 20:
+    while goes_on() and s.alive() and len(tally.problems) < 20:
         kind = R.choices(kinds, weights)[0]
         name = getattr(kind, "__name__", "same_text").replace("_", " ")
         outcome = "wrong"
@@ -605,7 +612,7 @@ def work(s, tally, table, R, end, pause):
 
 def settled(s, watch, at_start):
     """Wait until nothing of the clients is left; the last sample."""
-    wait_until(lambda: watch.sample()[2:] == at_start[2:], CLIENT_TIMEOUT + 20, 0.5)
+    wait_until(lambda: watch.sample()[2:] == at_start[2:], step=0.5)
     return watch.sample()
 
 
@@ -621,8 +628,8 @@ def check_end(s, watch, tally, same, at_start):
             tally.problem(f"{path}: another text than at the start")
     if get(s, "/health").json != {"status": "ok"}:
         tally.problem("/health is not ok")
-    if (n := s.metric("http_connections")) > 1:
-        tally.problem(f"{n:.0f} connections are still counted")
+    if not wait_until(lambda: s.metric("http_connections") == 1):
+        tally.problem(f"{s.metric('http_connections'):.0f} connections are still counted")
     last = settled(s, watch, at_start)
     if last[2] > at_start[2] or last[3] > at_start[3]:
         tally.problem(f"{last[2]} descriptors and {last[3]} threads, at the start {at_start[2]} and {at_start[3]}")
@@ -641,9 +648,10 @@ def run(seconds, ram="64MiB", context=1024, streams=8, pause=0.2, seed=1, cap=Tr
         s = Server(*options, ram=ram, ctx=context, parallel=streams, before=before)
         try:
             same = Same(s)
+            fill(s, streams)
             watch = Watch(s, min(1, seconds / 100))
             idle(s)
-            wait_until(lambda: s.metric("http_connections") <= 1, 20)
+            wait_until(lambda: s.metric("http_connections") == 1)
             first = []
             for _ in range(20):  # the last connections go
                 first.append(watch.sample())
@@ -651,11 +659,12 @@ def run(seconds, ram="64MiB", context=1024, streams=8, pause=0.2, seed=1, cap=Tr
             at_start = min(first, key=lambda x: x[2:])
             watch.start()
             end = time.time() + seconds
+            goes_on = lambda: time.time() < end or (tally.total() < requests and time.time() < end + WAIT)
             tables = [[(3, same)] + RIGHT] * (streams + 2) + [WRONG] * 4 + [SLOW] * 3
-            threads = [threading.Thread(target=work, args=(s, tally, t, random.Random(seed * 1000 + i), end, pause), daemon=True) for i, t in enumerate(tables)]
+            threads = [threading.Thread(target=work, args=(s, tally, t, random.Random(seed * 1000 + i), goes_on, pause), daemon=True) for i, t in enumerate(tables)]
             for t in threads:
                 t.start()
-            while any(t.is_alive() for t in threads) and time.time() < end + WAIT:
+            while any(t.is_alive() for t in threads) and time.time() < end + 2 * WAIT:
                 time.sleep(min(30, seconds / 4))
                 say(f"{time.time() - watch.begun:.0f} s: {tally.total()} requests, {len(tally.problems)} problems, anonymous {s.anon() / MIB:.1f} MiB" if s.alive() else "it has died")
             watch.done.set()
@@ -723,7 +732,7 @@ def show(report):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--seconds", type=float, default=60)
-    p.add_argument("--requests", type=int, default=0, help="fewer are a failure")
+    p.add_argument("--requests", type=int, default=0, help="go on until there were so many; fewer are a failure")
     p.add_argument("--ram", default="64MiB")
     p.add_argument("--context", type=int, default=1024)
     p.add_argument("--streams", type=int, default=8)

@@ -8,6 +8,7 @@ from serverlib import KIND
 pytestmark = [pytest.mark.native, pytest.mark.memory]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(KIND != "odmoe", reason="needs odmoe")
 def test_a_minute_of_all_kinds_of_clients():
     report = soak.run(60, cap=soak.can_cap(), requests=200)
