@@ -15,7 +15,7 @@ slow ones, garbage, broken HTTP, bodies that are too large. Loopback only. What 
 
 Prints what was sent and what was measured; status 1 where something did not hold.
 """
-import argparse, json, os, random, re, shutil, socket, statistics, struct, sys, tempfile, threading, time
+import argparse, json, os, random, re, shutil, signal, socket, statistics, struct, sys, tempfile, threading, time
 from contextlib import contextmanager
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -741,6 +741,7 @@ def main():
     p.add_argument("--no-cap", action="store_true")
     p.add_argument("--json", help="the report, and all problems, as JSON")
     a = p.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does: the server, its group and its folder go
     report = run(a.seconds, a.ram, a.context, a.streams, a.pause, a.seed, not a.no_cap and not SANITIZER and can_cap(), a.requests, lambda text: print(text, file=sys.stderr, flush=True))
     if a.json:
         with open(a.json, "w") as f:
