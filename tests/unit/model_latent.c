@@ -364,16 +364,10 @@ static void every_type_of_cache_stays_close(void **state)
 static model_config accepted(const char *model, const char *members)
 {
     model_config config = {0};
-    if (read_config(golden_config(model, members), &config, &err))
-        fail_msg("%s with %s: %s", model, members, err.message);
+    config_accepted(model, members, &config);
     model_config numbers = config;
     config_free(&config);
     return numbers;
-}
-
-static void refused(const char *model, const char *members, odmoe_status status, const char *word, const char *word2)
-{
-    configs_refused(model, &(wrong_config){members, status, word, word2}, 1);
 }
 
 static void deepseek_v2_chooses_as_topk_method_says(void **state)
@@ -381,9 +375,9 @@ static void deepseek_v2_chooses_as_topk_method_says(void **state)
     assert_int_equal(accepted("deepseek_v2", "{}").router.groups, 4);
     assert_int_equal(accepted("deepseek_v2", "{\"topk_method\": \"greedy\"}").router.groups, 0);
     assert_int_equal(accepted("deepseek_v2", "{\"topk_method\": \"(absent)\"}").router.groups, 0);
-    refused("deepseek_v2", "{\"topk_method\": \"noaux_tc\"}", ODMOE_ERR_UNSUPPORTED, "noaux_tc", "greedy");
-    refused("deepseek_v2", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
-    refused("deepseek_v2", "{\"norm_topk_prob\": true}", ODMOE_ERR_UNSUPPORTED, "norm_topk_prob", "0");
+    config_refused("deepseek_v2", "{\"topk_method\": \"noaux_tc\"}", ODMOE_ERR_UNSUPPORTED, "noaux_tc", "greedy");
+    config_refused("deepseek_v2", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
+    config_refused("deepseek_v2", "{\"norm_topk_prob\": true}", ODMOE_ERR_UNSUPPORTED, "norm_topk_prob", "0");
 }
 
 static void missing_numbers_are_the_families_defaults(void **state)
@@ -407,9 +401,9 @@ static void heads_may_turn_in_halves(void **state)
 static void mistral_4_needs_its_growth_of_queries(void **state)
 {
     assert_int_equal(accepted("mistral4", "{}").temper_every, 8192);
-    refused("mistral4", "{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e4}}", ODMOE_ERR_FORMAT,
-            "llama_4_scaling_beta", "missing");
-    refused("mistral4", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
+    config_refused("mistral4", "{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 1e4}}",
+                   ODMOE_ERR_FORMAT, "llama_4_scaling_beta", "missing");
+    config_refused("mistral4", "{\"scoring_func\": \"sigmoid\"}", ODMOE_ERR_UNSUPPORTED, "scoring_func", "softmax");
 }
 
 static void kimi_k25_is_the_text_part_of_a_model_that_sees(void **state)
@@ -498,20 +492,21 @@ static void a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer(void 
     assert_string_equal(indexers("{\"num_hidden_layers\": 12, \"index_topk_freq\": 4}"), "FFSSSFSSSFSS");
     assert_string_equal(indexers("{\"num_hidden_layers\": 9, \"index_topk_freq\": 4, \"index_skip_topk_offset\": 3}"),
                         "FFFSSSFSS");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"full\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT,
-            "indexer_types", "3 layers");
-    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSFS\"}", ODMOE_ERR_FORMAT,
-            "index_topk_pattern", "3 layers");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED, "'half'",
-            "layer 1");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text", "layer 1");
-    refused("glm_moe_dsa", "{\"indexer_types\": [\"shared\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT, "first layer",
-            "indexer");
-    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FS\"}", ODMOE_ERR_FORMAT,
-            "index_topk_pattern", "3 layers");
-    refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSX\"}", ODMOE_ERR_FORMAT,
-            "index_topk_pattern", "F or S");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"full\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT,
+                   "indexer_types", "3 layers");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSFS\"}", ODMOE_ERR_FORMAT,
+                   "index_topk_pattern", "3 layers");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED,
+                   "'half'", "layer 1");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text",
+                   "layer 1");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"shared\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT,
+                   "first layer", "indexer");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FS\"}", ODMOE_ERR_FORMAT,
+                   "index_topk_pattern", "3 layers");
+    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSX\"}", ODMOE_ERR_FORMAT,
+                   "index_topk_pattern", "F or S");
 }
 
 /* ---- long prompts ---- */
