@@ -75,25 +75,50 @@ function setRunning(controller) {
   $('stop').disabled = controller === null;
 }
 
+// Text that comes faster than frames is shown once a frame: laying out a long answer anew for each token takes more time than there is.
+function painter(element) {
+  let text = '', frame = 0;
+  const paint = () => {
+    frame = 0;
+    element.textContent = text;
+    follow();
+  };
+  return {
+    add(more) {
+      text += more;
+      frame = frame || requestAnimationFrame(paint);
+    },
+    end() {
+      cancelAnimationFrame(frame);
+      paint();
+    },
+  };
+}
+
 async function answer(message) {
-  let content = '', thought = null;
+  const content = painter(message);
+  let thought = null;
   const body = JSON.stringify({messages: conversation, stream: true});
   const reply = await ask('v1/chat/completions', {method: 'POST', body, signal: running.signal});
-  for await (const e of events(reply)) {
-    if (e.error)
-      throw new Error(e.error.message);
-    const delta = e.choices && e.choices[0] && e.choices[0].delta;
-    if (!delta)
-      continue;
-    if (delta.reasoning_content) {
-      thought = thought || reasoningBefore(message);
-      thought.textContent += delta.reasoning_content;
+  try {
+    for await (const e of events(reply)) {
+      if (e.error)
+        throw new Error(e.error.message);
+      const delta = e.choices && e.choices[0] && e.choices[0].delta;
+      if (!delta)
+        continue;
+      if (delta.reasoning_content) {
+        thought = thought || painter(reasoningBefore(message));
+        thought.add(delta.reasoning_content);
+      }
+      if (delta.content)
+        content.add(delta.content);
     }
-    if (delta.content)
-      message.textContent = content += delta.content;
-    follow();
+  } finally {
+    content.end();
+    if (thought)
+      thought.end();
   }
-  return content;
 }
 
 async function send() {
