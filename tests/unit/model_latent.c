@@ -486,27 +486,27 @@ static const char *indexers(const char *members)
 
 static void a_list_a_pattern_or_a_period_says_which_layers_have_an_indexer(void **state)
 {
+    static const wrong_config wrong[] = {
+        {"{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers"},
+        {"{\"indexer_types\": [\"full\", \"full\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT, "indexer_types",
+         "3 layers"},
+        {"{\"indexer_types\": null, \"index_topk_pattern\": \"FSFS\"}", ODMOE_ERR_FORMAT, "index_topk_pattern",
+         "3 layers"},
+        {"{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED, "'half'", "layer 1"},
+        {"{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text", "layer 1"},
+        {"{\"indexer_types\": [\"shared\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT, "first layer", "indexer"},
+        {"{\"indexer_types\": null, \"index_topk_pattern\": \"FS\"}", ODMOE_ERR_FORMAT, "index_topk_pattern",
+         "3 layers"},
+        {"{\"indexer_types\": null, \"index_topk_pattern\": \"FSX\"}", ODMOE_ERR_FORMAT, "index_topk_pattern",
+         "F or S"},
+    };
     assert_string_equal(indexers("{}"), "FFF");
     assert_string_equal(indexers("{\"indexer_types\": [\"full\", \"shared\", \"full\"]}"), "FSF");
     assert_string_equal(indexers("{\"index_topk_pattern\": \"FSS\"}"), "FSS");
     assert_string_equal(indexers("{\"num_hidden_layers\": 12, \"index_topk_freq\": 4}"), "FFSSSFSSSFSS");
     assert_string_equal(indexers("{\"num_hidden_layers\": 9, \"index_topk_freq\": 4, \"index_skip_topk_offset\": 3}"),
                         "FFFSSSFSS");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\"]}", ODMOE_ERR_FORMAT, "indexer_types", "3 layers");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"full\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT,
-                   "indexer_types", "3 layers");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSFS\"}", ODMOE_ERR_FORMAT,
-                   "index_topk_pattern", "3 layers");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", \"half\", \"full\"]}", ODMOE_ERR_UNSUPPORTED,
-                   "'half'", "layer 1");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"full\", 1, \"full\"]}", ODMOE_ERR_UNSUPPORTED, "no text",
-                   "layer 1");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": [\"shared\", \"full\", \"full\"]}", ODMOE_ERR_FORMAT,
-                   "first layer", "indexer");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FS\"}", ODMOE_ERR_FORMAT,
-                   "index_topk_pattern", "3 layers");
-    config_refused("glm_moe_dsa", "{\"indexer_types\": null, \"index_topk_pattern\": \"FSX\"}", ODMOE_ERR_FORMAT,
-                   "index_topk_pattern", "F or S");
+    configs_refused("glm_moe_dsa", wrong, sizeof wrong / sizeof *wrong);
 }
 
 /* ---- long prompts ---- */
