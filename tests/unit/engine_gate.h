@@ -5,7 +5,8 @@
 
 #include "odmoe.h"
 
-/* gate_close_after - let so many passes of the model through, and hold the next one. Before a job is submitted.
+/* gate_close_after - let this many passes of the model through, and hold the engine in the next one. Call it before a job is
+ * submitted.
  * gate_await - until a pass is held. gate_open - let everything through again. */
 void gate_close_after(odmoe_model *m, int passes);
 void gate_await(void);

@@ -521,7 +521,8 @@ static void draining_ends_queued_jobs_and_lets_running_ones_finish(void **state)
     engine_close(e);
 }
 
-/* Jobs that nobody reads have too many events before they have their tokens: they do not end by themselves. */
+/* The test reads no events of these jobs until they are cut off, so the room for events is full before their last tokens: no
+ * job ends by itself. */
 static void draining_cuts_off_what_takes_too_long(void **state)
 {
     engine *e = engine_with(2, 4);
